@@ -1,0 +1,1 @@
+//! The control protocol's types.

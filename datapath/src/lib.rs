@@ -1,0 +1,1 @@
+//! Moves batches of packets through the IPsec boundary.

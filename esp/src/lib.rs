@@ -1,0 +1,1 @@
+//! Bytes to protected bytes: ESP, suites, replay windows, extended sequence numbers.

@@ -1,0 +1,1 @@
+//! The key manager: SPD, PAD, SAD metadata, and where SAs come from.

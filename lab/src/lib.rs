@@ -1,0 +1,1 @@
+//! Private networks made of namespaces and veth, for the demo and the tests.

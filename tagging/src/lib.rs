@@ -1,0 +1,1 @@
+//! What a packet remembers: ids, congruence classes, inbound and outbound tags.

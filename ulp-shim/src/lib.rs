@@ -1,0 +1,1 @@
+//! The upper-layer side inside the gateway: flows, the Latch Database, enforcement.
