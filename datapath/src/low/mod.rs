@@ -1,0 +1,1 @@
+//! The folder where system calls and, if anywhere, unsafe code live.
