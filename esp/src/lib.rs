@@ -1,1 +1,36 @@
 //! Bytes to protected bytes: ESP, suites, replay windows, extended sequence numbers.
+//!
+//! Covers RFC 4303 for tunnel payloads with the AEAD suites of RFC 4106 and RFC 7634, and the demultiplexing of
+//! RFC 3948. Sans-IO: no clock, no threads, no allocation once a security association exists. The order of a
+//! receiver is held by types: only [`InboundSa::open`] makes a [`Verified`] number, only a [`Verified`] number moves
+//! the window, and a [`FreshSeq`] seals one packet.
+
+#![forbid(unsafe_code)]
+
+mod crypto;
+mod error;
+mod esn;
+mod header;
+mod key;
+mod number;
+mod replay;
+mod sa;
+mod sequence;
+mod suite;
+mod trailer;
+mod udp_encap;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{BadPadding, ConfigError, OpenError, ParseError, ReplayError, SealError, SeqExhausted};
+pub use esn::infer;
+pub use header::EspHeader;
+pub use key::KeyMaterial;
+pub use number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
+pub use replay::{AntiReplay, ReplayWindow, WindowSize};
+pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
+pub use sequence::{SeqCounter, SequenceKind};
+pub use suite::{HEADER_LEN, Suite};
+pub use trailer::{Decapsulated, NextHeader};
+pub use udp_encap::{Encapsulated, classify};

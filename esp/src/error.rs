@@ -1,0 +1,134 @@
+//! What can go wrong, in three families that never mix: an operator's configuration ([`ConfigError`]), the bytes of a
+//! packet ([`ParseError`], [`OpenError`], [`BadPadding`]), and the state of an SA ([`ReplayError`], [`SealError`],
+//! [`SeqExhausted`]).
+
+use thiserror::Error;
+
+use crate::number::Spi;
+use crate::suite::Suite;
+
+/// A security association that cannot be built; the text says what to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The name is none of [`Suite::name`].
+    #[error("unknown suite: use aes-128-gcm, aes-256-gcm or chacha20-poly1305")]
+    UnknownSuite,
+    /// Key material is the key followed by the salt (RFC 4106 section 8.1, RFC 7634 section 2).
+    #[error(
+        "{suite} takes {needed} bytes of key material (key, then salt), not {got}: give exactly {needed}"
+    )]
+    KeyLength {
+        /// The suite asked for.
+        suite: Suite,
+        /// Bytes it takes.
+        needed: usize,
+        /// Bytes given.
+        got: usize,
+    },
+    /// The key material was made for another suite than the SA names.
+    #[error("the SA names {suite} but its key material was made for {keys}: use one suite for both")]
+    SuiteMismatch {
+        /// The suite of the SA.
+        suite: Suite,
+        /// The suite of the key material.
+        keys: Suite,
+    },
+    /// SPIs 1 to 255 are IANA's (RFC 4303 section 2.1).
+    #[error("SPI {0} is reserved: choose one of 0x00000100 or more")]
+    ReservedSpi(Spi),
+    /// The window is smaller than RFC 4303 section 3.4.3 demands, or larger than this crate keeps.
+    #[error("a replay window of {0} packets is not supported: choose 32 to 65536, 4096 where unsure")]
+    WindowSize(u32),
+    /// Sequence numbers begin at 1 (RFC 4303 section 2.2), and without extended numbers end at 2^32 - 1.
+    #[error("sequence number {0} is outside the SA's range: resume between 1 and the SA's last number")]
+    ResumeOutOfRange(u64),
+}
+
+/// Bytes that are no ESP packet (RFC 4303 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// Too short for a header.
+    #[error("{got} bytes where an ESP header takes {needed}")]
+    Runt {
+        /// Bytes a header takes.
+        needed: usize,
+        /// Bytes there are.
+        got: usize,
+    },
+    /// SPI 0 must not appear on the wire (RFC 4303 section 2.1).
+    #[error("SPI 0 is for local use and must not be sent")]
+    SpiZero,
+    /// IANA has given no meaning to these SPIs yet (RFC 4303 section 2.1).
+    #[error("SPI {0} is reserved")]
+    SpiReserved(Spi),
+}
+
+/// A packet that was not sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// The buffer does not hold the sealed packet.
+    #[error("a buffer of {got} bytes where the sealed packet takes {needed}")]
+    NoRoom {
+        /// Bytes the sealed packet takes.
+        needed: usize,
+        /// Bytes the buffer has.
+        got: usize,
+    },
+    /// The packet is longer than the cipher's counter reaches.
+    #[error("the payload is longer than the cipher allows")]
+    TooLong,
+}
+
+/// A packet that was not opened; nothing in it may be used (RFC 4303 section 3.4.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Too short to hold header, IV, trailer and ICV.
+    #[error("{got} bytes where the smallest packet of the suite has {needed}")]
+    Runt {
+        /// Bytes of the smallest packet.
+        needed: usize,
+        /// Bytes there are.
+        got: usize,
+    },
+    /// The integrity check value is not the packet's.
+    #[error("the integrity check value does not match")]
+    IcvMismatch,
+}
+
+/// A number the anti-replay service refuses (RFC 4303 section 3.4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReplayError {
+    /// A packet with this number was accepted before.
+    #[error("the sequence number was received before")]
+    Replayed,
+    /// The number lies left of the window, so that nothing is known about it.
+    #[error("the sequence number lies below the replay window")]
+    TooOld,
+    /// The first packet of an SA has the number 1 (RFC 4303 section 2.2).
+    #[error("sequence number 0 is never sent")]
+    Zero,
+}
+
+/// An authenticated packet whose trailer contradicts itself (RFC 4303 sections 2.4 and 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BadPadding {
+    /// The pad length counts more bytes than precede it.
+    #[error("a pad length of {pad} where {available} bytes precede it")]
+    Length {
+        /// What the pad length field says.
+        pad: u8,
+        /// Bytes in front of it.
+        available: usize,
+    },
+    /// The padding is not 1, 2, 3, ...
+    #[error("the padding is not 1, 2, 3, ...")]
+    Contents,
+}
+
+/// The counter cannot give that many numbers: the SA must be replaced (RFC 4303 section 3.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the SA has {remaining} sequence numbers left: replace it")]
+pub struct SeqExhausted {
+    /// How many numbers are left to [`crate::SeqCounter::take`].
+    pub remaining: u64,
+}

@@ -1,0 +1,110 @@
+//! Key material: the octets a key exchange or an operator hands over, key first and salt after it (RFC 4106
+//! section 8.1, RFC 7634 section 2). They are wiped on drop and shown by nothing.
+
+use std::fmt;
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::error::ConfigError;
+use crate::suite::Suite;
+
+/// The secret of one direction of one SA. Not `Clone`: under one key and salt there is one counter (RFC 4106
+/// section 2, RFC 7634 section 2).
+pub struct KeyMaterial {
+    suite: Suite,
+    octets: Zeroizing<Vec<u8>>,
+}
+
+impl KeyMaterial {
+    /// Copies `octets`, which are the suite's key followed by its salt. Wiping the original is the caller's part.
+    pub fn new(suite: Suite, octets: &[u8]) -> Result<Self, ConfigError> {
+        let needed = suite.key_len() + suite.salt_len();
+        if octets.len() != needed {
+            return Err(ConfigError::KeyLength { suite, needed, got: octets.len() });
+        }
+        Ok(Self { suite, octets: Zeroizing::new(octets.to_vec()) })
+    }
+
+    /// The suite it was made for.
+    pub const fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// The key, without the salt.
+    pub(crate) fn key(&self) -> &[u8] {
+        self.halves().0
+    }
+
+    /// The salt.
+    pub(crate) fn salt(&self) -> &[u8] {
+        self.halves().1
+    }
+
+    fn halves(&self) -> (&[u8], &[u8]) {
+        self.octets.split_at_checked(self.suite.key_len()).unwrap_or_default()
+    }
+}
+
+impl Zeroize for KeyMaterial {
+    fn zeroize(&mut self) {
+        self.octets.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for KeyMaterial {}
+
+impl fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyMaterial").field("suite", &self.suite).field("octets", &"redacted").finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4106 section 8.1: 20 and 36 octets. RFC 7634 section 2: 36.
+    #[test]
+    fn only_the_exact_length_is_taken() {
+        for (suite, needed) in Suite::ALL.into_iter().zip([20, 36, 36]) {
+            for len in 0..80 {
+                let made = KeyMaterial::new(suite, &vec![7; len]);
+                match made {
+                    Ok(keys) => assert_eq!((len, keys.suite()), (needed, suite)),
+                    Err(error) => {
+                        assert_ne!(len, needed);
+                        assert_eq!(error, ConfigError::KeyLength { suite, needed, got: len });
+                    }
+                }
+            }
+        }
+    }
+
+    /// RFC 4106 section 8.1: the salt is the last four octets.
+    #[test]
+    fn the_salt_follows_the_key() {
+        let octets: Vec<u8> = (0..36).collect();
+        let keys = KeyMaterial::new(Suite::Aes256Gcm, &octets).unwrap();
+        assert_eq!(keys.key(), &octets[..32]);
+        assert_eq!(keys.salt(), &octets[32..]);
+    }
+
+    /// T40.
+    #[test]
+    fn debug_output_shows_no_key_octet() {
+        let keys = KeyMaterial::new(Suite::Aes128Gcm, &[0xab; 20]).unwrap();
+        assert_eq!(format!("{keys:?}"), "KeyMaterial { suite: Aes128Gcm, octets: \"redacted\" }");
+    }
+
+    /// T40.
+    #[test]
+    fn key_material_is_wiped() {
+        fn wiped_on_drop<T: ZeroizeOnDrop>(_: &T) {}
+        let mut keys = KeyMaterial::new(Suite::Aes128Gcm, &[0xab; 20]).unwrap();
+        wiped_on_drop(&keys);
+        wiped_on_drop(&keys.octets);
+        keys.zeroize();
+        assert!(keys.octets.is_empty());
+        assert!(keys.key().is_empty() && keys.salt().is_empty());
+    }
+}
