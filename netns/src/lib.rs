@@ -1,1 +1,33 @@
 //! Network namespaces, links, addresses and routes through netlink, and sockets that watch and inject frames.
+//!
+//! The gateway uses it for its TUN's addresses and routes, the demonstration and the end-to-end tests for whole
+//! networks of namespaces. Nothing here starts another program ([`testing`] apart, which re-executes a test under
+//! `unshare`), and nothing outlives the process: a namespace is held by a descriptor and has no name in the file system.
+//!
+//! It works as root, and without any privilege after [`user::enter_user_namespace_if_needed`]. Every wait has a
+//! deadline, and every error says what was attempted.
+
+#![forbid(unsafe_code)]
+
+pub mod inject;
+pub mod links;
+pub mod namespace;
+pub mod packet;
+pub mod ping;
+pub mod skip;
+pub mod sysctl;
+pub mod testing;
+pub mod user;
+pub mod watch;
+
+mod error;
+mod netlink;
+mod packet_socket;
+
+pub use error::Error;
+pub use ipnet::IpNet;
+pub use links::Links;
+pub use namespace::Namespace;
+
+/// What every fallible call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

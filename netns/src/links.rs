@@ -1,0 +1,207 @@
+//! The links of one namespace: interfaces, their flags and sizes; addresses and routes follow in the submodules.
+
+mod address;
+mod quiet;
+mod route;
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    sync::{Mutex, PoisonError},
+};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
+
+use crate::{Error, Namespace, Result, netlink::Netlink, packet::Mac};
+
+/// A handle on the links of one namespace. It may be shared between threads; requests go one after the other.
+#[derive(Debug)]
+pub struct Links {
+    namespace: Namespace,
+    netlink: Mutex<Netlink>,
+}
+
+/// What the kernel says of one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Administratively up (IFF_UP).
+    pub up: bool,
+    /// Up and with carrier (IFF_LOWER_UP); a TUN has it while a process has it open.
+    pub carrier: bool,
+    /// Maximum transmission unit.
+    pub mtu: u32,
+    /// Largest super-packet handed to the device, IPv6.
+    pub gso_max_size: Option<u32>,
+    /// Largest super-packet handed to the device, IPv4.
+    pub gso_ipv4_max_size: Option<u32>,
+    /// Ethernet address, where it has one.
+    pub mac: Option<Mac>,
+}
+
+/// Makes a pair of veth interfaces, one end in each namespace. Both are down.
+pub fn veth(ns_a: &Namespace, name_a: &str, ns_b: &Namespace, name_b: &str) -> Result<()> {
+    let mut peer = named(name_b);
+    peer.attributes.push(LinkAttribute::NetNsFd(ns_b.as_fd().as_raw_fd()));
+    let mut pair = named(name_a);
+    let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)));
+    pair.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data]));
+    let attempt =
+        || format!("making the veth pair {name_a} in {} and {name_b} in {}", ns_a.label(), ns_b.label());
+    Links::of(ns_a)?.change(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL, attempt)
+}
+
+impl Links {
+    /// Opens a handle on a namespace's links.
+    pub fn of(namespace: &Namespace) -> Result<Self> {
+        let netlink = namespace.run(Netlink::open)??;
+        Ok(Self { namespace: namespace.clone(), netlink: Mutex::new(netlink) })
+    }
+
+    /// The namespace whose links these are.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Sets an interface up.
+    pub fn set_up(&self, name: &str) -> Result<()> {
+        self.set_flag(name, LinkFlags::Up, true)
+    }
+
+    /// Sets an interface down.
+    pub fn set_down(&self, name: &str) -> Result<()> {
+        self.set_flag(name, LinkFlags::Up, false)
+    }
+
+    /// Lets an interface resolve neighbours, or not (IFF_NOARP).
+    pub fn set_arp(&self, name: &str, resolves: bool) -> Result<()> {
+        self.set_flag(name, LinkFlags::Noarp, !resolves)
+    }
+
+    /// Lets an interface carry multicast, or not (IFF_MULTICAST).
+    pub fn set_multicast(&self, name: &str, carries: bool) -> Result<()> {
+        self.set_flag(name, LinkFlags::Multicast, carries)
+    }
+
+    /// Sets the maximum transmission unit.
+    pub fn set_mtu(&self, name: &str, mtu: u32) -> Result<()> {
+        self.set(name, vec![LinkAttribute::Mtu(mtu)], || format!("its MTU to {mtu}"))
+    }
+
+    /// Bounds the super-packets that the stack hands to an interface, both families.
+    pub fn set_gso_max_size(&self, name: &str, bytes: u32) -> Result<()> {
+        let both = vec![LinkAttribute::GsoMaxSize(bytes), LinkAttribute::GsoIpv4MaxSize(bytes)];
+        self.set(name, both, || format!("its largest super-packet to {bytes}"))
+    }
+
+    /// Deletes an interface (for a veth: both ends).
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.change(RouteNetlinkMessage::DelLink(named(name)), 0, || format!("deleting {name}"))
+    }
+
+    /// An interface's index.
+    pub fn index(&self, name: &str) -> Result<u32> {
+        self.link(name).map(|link| link.index)
+    }
+
+    /// Whether an interface of this name exists.
+    pub fn exists(&self, name: &str) -> Result<bool> {
+        match self.link(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the kernel says of an interface.
+    pub fn link(&self, name: &str) -> Result<Link> {
+        let answers = self.query(|netlink| netlink.ask(RouteNetlinkMessage::GetLink(named(name)), 0));
+        let answers = answers.map_err(|source| self.refused(format!("looking up {name}"), source))?;
+        let link = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
+            _ => None,
+        });
+        link.ok_or_else(|| Error::Malformed(format!("netlink acknowledged, but did not describe {name}")))
+    }
+
+    /// An interface's Ethernet address.
+    pub fn mac(&self, name: &str) -> Result<Mac> {
+        let missing =
+            || Error::Malformed(format!("{name} in {} has no Ethernet address", self.namespace.label()));
+        self.link(name)?.mac.ok_or_else(missing)
+    }
+
+    fn set_flag(&self, name: &str, flag: LinkFlags, on: bool) -> Result<()> {
+        let mut message = named(name);
+        message.header.change_mask = flag;
+        message.header.flags = if on { flag } else { LinkFlags::empty() };
+        let attempt = || format!("{} the flag {flag} of {name}", if on { "setting" } else { "clearing" });
+        self.change(RouteNetlinkMessage::SetLink(message), 0, attempt)
+    }
+
+    fn set(&self, name: &str, values: Vec<LinkAttribute>, what: impl FnOnce() -> String) -> Result<()> {
+        let mut message = named(name);
+        message.attributes.extend(values);
+        self.change(RouteNetlinkMessage::SetLink(message), 0, || format!("setting {name}: {}", what()))
+    }
+
+    /// Asks for a change; `attempt` says what it was, should it fail.
+    fn change(
+        &self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        attempt: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.query(|netlink| netlink.ask(request, flags))
+            .map(|_| ())
+            .map_err(|source| self.refused(attempt(), source))
+    }
+
+    fn query<T>(&self, work: impl FnOnce(&mut Netlink) -> T) -> T {
+        work(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn refused(&self, attempt: String, source: io::Error) -> Error {
+        Error::refused(format!("{attempt} in {}", self.namespace.label()), source)
+    }
+}
+
+impl From<LinkMessage> for Link {
+    fn from(message: LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
+            mtu: 0,
+            gso_max_size: None,
+            gso_ipv4_max_size: None,
+            mac: None,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::GsoMaxSize(bytes) => link.gso_max_size = Some(bytes),
+                LinkAttribute::GsoIpv4MaxSize(bytes) => link.gso_ipv4_max_size = Some(bytes),
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+}

@@ -1,0 +1,72 @@
+//! Runs a test where namespaces can be made: right here for root, else once more as root of a user namespace.
+//!
+//! A process with threads cannot enter a user namespace, and a test harness has threads before the first test. So the
+//! test binary is executed again for the one test, by util-linux' `unshare`. Programs of their own need none of this:
+//! they call [`user::enter_user_namespace_if_needed`] first thing.
+
+use std::{
+    env,
+    io::{self, Write},
+    process::{Command, Output, Stdio},
+};
+
+use crate::{
+    skip::{self, Need},
+    user,
+};
+
+/// Runs a scenario that needs namespaces. `test` is the test's full name as the harness prints it.
+///
+/// What cannot run is skipped loudly, see [`skip::report`].
+pub fn namespaced(test: &str, scenario: impl FnOnce()) {
+    if user::is_privileged() {
+        if skip::require(test, &[Need::NetAdmin]) {
+            scenario();
+        }
+    } else if env::var_os(INSIDE).is_some() {
+        skip::report(test, "no capabilities even inside a user namespace");
+    } else if skip::require(test, &[Need::Program("unshare")]) {
+        match unshared(Command::new("true")) {
+            Ok(probe) if probe.status.success() => run_again(test),
+            Ok(probe) => skip::report(test, &refusal(&probe)),
+            Err(error) => skip::report(test, &format!("unshare: {error}")),
+        }
+    }
+}
+
+/// Executes this test binary again for one test, and fails unless exactly that test ran and passed.
+fn run_again(test: &str) {
+    let ran = env::current_exe().and_then(|binary| {
+        let mut command = Command::new(binary);
+        command.args(["--exact", test, "--include-ignored", "--nocapture"]);
+        unshared(command)
+    });
+    let (passed, text) = match &ran {
+        Ok(output) => (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(error) => (false, error.to_string()),
+    };
+    if let Ok(output) = &ran {
+        let shown = io::stderr().write_all(&output.stderr);
+        assert!(shown.is_ok(), "{test}: showing the output failed: {shown:?}");
+    }
+    assert!(passed, "{test} failed inside a user namespace:\n{text}");
+    assert!(text.contains("1 passed"), "{test} is not the full name of a test:\n{text}");
+}
+
+/// Runs a command as root of a new user namespace, and takes what it prints.
+fn unshared(command: Command) -> io::Result<Output> {
+    Command::new("unshare")
+        .args(["--user", "--map-root-user", "--"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env(INSIDE, "1")
+        .stdin(Stdio::null())
+        .output()
+}
+
+fn refusal(probe: &Output) -> String {
+    format!("{} {}", String::from_utf8_lossy(&probe.stderr).trim(), user::advice())
+}
+
+/// Set for the second execution, which must not start a third.
+const INSIDE: &str = "LATCHWAY_INSIDE_USER_NAMESPACE";
