@@ -7,9 +7,25 @@
 #![deny(unsafe_code)]
 
 pub mod coalesce;
+pub mod drop;
+pub mod event;
+pub mod flow;
+pub mod fragments;
+pub mod gateway;
+pub mod inbound;
+pub mod lifetime;
 pub mod low;
+pub mod outbound;
+pub mod owned;
+pub mod packet;
+pub mod sad;
 pub mod segment;
+pub mod selector;
 pub mod send_batch;
+pub mod snapshot;
+pub mod spd;
+pub mod time;
+pub mod ulp;
 pub mod virtio;
 
 mod checksum;

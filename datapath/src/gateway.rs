@@ -1,0 +1,151 @@
+//! One worker's datapath: everything a packet meets between the TUN and the wire, without any I/O.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use latchway_tagging::{ClassId, StateClock, StateVersion, WorkerId};
+
+use crate::drop::{Counters, Direction};
+use crate::event::{Event, Events};
+use crate::flow::FlowKey;
+use crate::fragments::FragmentFlows;
+use crate::low::publish::Reader;
+use crate::owned::{Expired, OwnedSas};
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+use crate::ulp::{Context, Ulp};
+
+/// The datapath of one worker. [`outbound`](crate::outbound) and [`inbound`](crate::inbound) are its two streets.
+pub struct Datapath<U> {
+    pub(crate) ulp: U,
+    pub(crate) sas: OwnedSas,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) version: StateVersion,
+    pub(crate) now: Time,
+    pub(crate) outbound_fragments: FragmentFlows,
+    pub(crate) inbound_fragments: FragmentFlows,
+    pub(crate) counters: Arc<Counters>,
+    events: Events,
+    acquires: Acquires,
+    snapshots: Reader<Snapshot>,
+    clock: Arc<StateClock>,
+}
+
+/// What a datapath shares with the rest of the gateway.
+pub struct Shared {
+    /// The published SAD and SPD.
+    pub snapshots: Reader<Snapshot>,
+    /// The counter of state versions.
+    pub clock: Arc<StateClock>,
+    /// What this worker counts.
+    pub counters: Arc<Counters>,
+    /// Where its events go.
+    pub events: Events,
+}
+
+impl<U: Ulp> Datapath<U> {
+    /// The datapath of `worker`, with the upper layer `ulp`.
+    #[must_use]
+    pub fn new(worker: WorkerId, ulp: U, shared: Shared) -> Self {
+        let Shared { snapshots, clock, counters, events } = shared;
+        Self {
+            ulp,
+            sas: OwnedSas::new(worker),
+            snapshot: Arc::default(),
+            version: clock.now(),
+            now: Time::default(),
+            outbound_fragments: FragmentFlows::new(),
+            inbound_fragments: FragmentFlows::new(),
+            counters,
+            events,
+            acquires: Acquires::default(),
+            snapshots,
+            clock,
+        }
+    }
+
+    /// Starts a batch: reads the state version, then adopts the newest snapshot (L-88: in this order), then ends SAs
+    /// whose time is over.
+    #[inline]
+    pub fn begin(&mut self, now: Time) {
+        self.now = now;
+        self.version = self.clock.now();
+        let (newest, changed) = self.snapshots.adopt();
+        if changed {
+            self.sas.adopt(&self.snapshot.sad, &newest.sad);
+            self.snapshot = Arc::clone(newest);
+        }
+        let events = &self.events;
+        self.sas.expire(now, |entry| {
+            let direction = if entry.is_inbound() { Direction::Inbound } else { Direction::Outbound };
+            events.send(Event::HardExpired { sa: entry.sa, direction });
+        });
+    }
+
+    /// Announces that no packet is in hand and none will be taken before the next [`begin`](Self::begin), so that a
+    /// grace need not wait for this worker.
+    #[inline]
+    pub fn quiesce(&mut self) {
+        self.snapshots.quiesce();
+    }
+
+    /// What this worker counts.
+    #[must_use]
+    pub const fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The upper layer.
+    pub const fn ulp(&mut self) -> &mut U {
+        &mut self.ulp
+    }
+
+    /// Tells of an expired SA once, and lets go of its keys.
+    pub(crate) fn mourn(&mut self, expired: Expired, direction: Direction) {
+        if expired.first {
+            self.events.send(Event::HardExpired { sa: expired.sa, direction });
+        }
+        self.sas.bury(expired.sa);
+    }
+
+    /// Asks for an SA for the flow, unless one was asked for a moment ago.
+    pub(crate) fn acquire(&mut self, flow: &FlowKey, required: Option<ClassId>) {
+        if self.acquires.is_due(flow, required, self.now) {
+            self.events.send(Event::Acquire { flow: *flow, required });
+        }
+    }
+}
+
+/// Borrows what the upper layer is told of a batch, beside the fields that a street changes.
+#[inline]
+pub(crate) fn context(snapshot: &Snapshot, version: StateVersion, now: Time) -> Context<'_> {
+    Context { snapshot, version, now }
+}
+
+/// The flows for which an SA was asked lately (L-60: one ACQUIRE, not one per packet).
+#[derive(Debug, Default)]
+struct Acquires {
+    recent: [Option<(FlowKey, Option<ClassId>, Time)>; RECENT],
+    next: usize,
+}
+
+const RECENT: usize = 16;
+
+/// How long one ACQUIRE stands before the next for the same flow.
+const ACQUIRE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Acquires {
+    fn is_due(&mut self, flow: &FlowKey, required: Option<ClassId>, now: Time) -> bool {
+        let asked = |(of, class, at): &(FlowKey, Option<ClassId>, Time)| {
+            of == flow && *class == required && now.since(*at) < ACQUIRE_INTERVAL
+        };
+        if self.recent.iter().flatten().any(asked) {
+            return false;
+        }
+        if let Some(place) = self.recent.get_mut(self.next) {
+            *place = Some((*flow, required, now));
+        }
+        self.next = (self.next + 1) % RECENT;
+        true
+    }
+}

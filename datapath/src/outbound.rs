@@ -1,0 +1,176 @@
+//! Outbound, from the TUN to the wire: RFC 4301 section 5.1, RFC 4303 section 3.3.
+//!
+//! [`Datapath::outbound`] reads as the list in the design: parse, ask the upper layer, choose the SA, fit, charge and
+//! take numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
+
+use latchway_esp::NextHeader;
+use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
+
+use crate::drop::{Direction, DropReason};
+use crate::flow::FlowKey;
+use crate::gateway::{Datapath, context};
+use crate::owned::OwnedOutbound;
+use crate::packet::IpPacket;
+use crate::segment::SuperPacket;
+use crate::send_batch::SendBatch;
+use crate::spd::Action;
+use crate::ulp::Ulp;
+
+/// What became of a super-packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outbound {
+    /// Sealed into the batch.
+    Sealed,
+    /// To be written, as it is, to the bypass port.
+    Bypass,
+    /// Dropped and counted.
+    Dropped,
+}
+
+/// The SA for a packet, or the way around IPsec.
+enum Route {
+    Protect(SaRef),
+    Bypass,
+}
+
+impl<U: Ulp> Datapath<U> {
+    /// Takes one super-packet, virtio header first, and seals its segments into `batch`, which has room for them.
+    #[inline]
+    pub fn outbound(&mut self, octets: &mut [u8], batch: &mut SendBatch) -> Outbound {
+        let super_packet = match SuperPacket::parse(octets) {
+            Ok(super_packet) => super_packet,
+            Err(_) => return self.drop_outbound(DropReason::BadOffload, 1),
+        };
+        let segments = super_packet.segment_count() as u64;
+        match self.protect(super_packet, batch) {
+            Ok(outcome) => outcome,
+            Err(reason) => self.drop_outbound(reason, segments),
+        }
+    }
+
+    fn protect(
+        &mut self,
+        super_packet: SuperPacket<'_>,
+        batch: &mut SendBatch,
+    ) -> Result<Outbound, DropReason> {
+        let packet = self.parse_outbound(super_packet.packet())?;
+        let (flow, version, now) = (*packet.flow(), self.version, self.now);
+        let tag = self.ulp.outbound(&packet, &context(&self.snapshot, version, now))?;
+        let route = self.choose(&flow, tag)?;
+        if tag.feedback {
+            let feedback = self.feedback(&route)?;
+            self.ulp.feedback(&flow, feedback, &context(&self.snapshot, version, now))?;
+        }
+        let Route::Protect(sa) = route else { return Ok(Outbound::Bypass) };
+        let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
+        fit(owned, &super_packet)?;
+        let segments = super_packet.segment_count() as u64;
+        let charged = owned.charge(segments, octets_after_segmentation(&super_packet), now);
+        if let Err(expired) = charged {
+            self.mourn(expired, Direction::Outbound);
+            return Err(DropReason::HardExpired);
+        }
+        let (packets, octets) = seal(owned, super_packet, batch)?;
+        let street = self.counters.street(Direction::Outbound);
+        street.packets.add(packets);
+        street.octets.add(octets);
+        Ok(Outbound::Sealed)
+    }
+
+    /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).
+    fn parse_outbound<'p>(&mut self, octets: &'p [u8]) -> Result<IpPacket<'p>, DropReason> {
+        let packet = IpPacket::parse(octets, Direction::Outbound)?;
+        if packet.flow().is_link_local() {
+            return Err(DropReason::LinkLocal);
+        }
+        self.outbound_fragments.resolve(packet, None, self.now)
+    }
+
+    /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A
+    /// latched flow never falls through to BYPASS (L-24, L-25).
+    fn choose(&mut self, flow: &FlowKey, tag: OutboundTag) -> Result<Route, DropReason> {
+        if let Some(hint) = tag.hint
+            && let Some(owned) = self.sas.outbound(hint)
+            && tag.required.is_none_or(|class| class == owned.entry.class)
+        {
+            return Ok(Route::Protect(hint));
+        }
+        let reqid = match tag.required {
+            Some(_) => None,
+            None => match self.snapshot.spd.action(flow, Direction::Outbound) {
+                Some(Action::Protect(protection)) => protection.reqid,
+                Some(Action::Bypass) => return Ok(Route::Bypass),
+                Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
+                None => return Err(DropReason::NoPolicy),
+            },
+        };
+        match self.snapshot.sad.select(flow, tag.required, reqid) {
+            Some(slot) if slot.entry.use_.is_expired() => {
+                self.unserved(flow, tag.required, DropReason::HardExpired)
+            }
+            Some(slot) => Ok(Route::Protect(slot.entry.sa)),
+            None => self.unserved(flow, tag.required, DropReason::NoOutboundSa),
+        }
+    }
+
+    /// No SA serves the flow: one ACQUIRE, and the packet is dropped (RFC 4301 5.1, L-60).
+    fn unserved(
+        &mut self,
+        flow: &FlowKey,
+        required: Option<ClassId>,
+        reason: DropReason,
+    ) -> Result<Route, DropReason> {
+        self.acquire(flow, required);
+        Err(reason)
+    }
+
+    fn feedback(&mut self, route: &Route) -> Result<Feedback, DropReason> {
+        let Route::Protect(sa) = *route else { return Ok(Feedback::NotProtected) };
+        let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
+        Ok(Feedback::Protected { class: owned.entry.class, sa, version: self.version })
+    }
+
+    fn drop_outbound(&self, reason: DropReason, packets: u64) -> Outbound {
+        self.counters.street(Direction::Outbound).drop(reason, packets);
+        Outbound::Dropped
+    }
+}
+
+/// Every segment must fit the path after encapsulation (RFC 4301 8.2).
+fn fit(owned: &OwnedOutbound, super_packet: &SuperPacket<'_>) -> Result<(), DropReason> {
+    if super_packet.max_segment_len() > owned.max_payload { Err(DropReason::TooBig) } else { Ok(()) }
+}
+
+/// Octets of inner packets that a super-packet becomes: its payload once, its headers once per segment.
+fn octets_after_segmentation(super_packet: &SuperPacket<'_>) -> u64 {
+    let payload = super_packet.total_payload();
+    let headers = super_packet.packet().len() - payload;
+    (payload + headers * super_packet.segment_count()) as u64
+}
+
+/// Writes each segment straight into the send buffer and seals it there, each under a number of its own. Returns how
+/// many packets of how many octets.
+#[inline]
+fn seal(
+    owned: &mut OwnedOutbound,
+    super_packet: SuperPacket<'_>,
+    batch: &mut SendBatch,
+) -> Result<(u64, u64), DropReason> {
+    let is_v4 = super_packet.packet().first().is_some_and(|octet| octet >> 4 == 4);
+    let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
+    let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
+    let room = owned.sa.sealed_len(super_packet.max_segment_len());
+    let mut numbers = owned.sa.take(count).map_err(|_| DropReason::SeqExhausted)?;
+    let mut segmenter = super_packet.segments();
+    let mut octets = 0;
+    while let Some(number) = numbers.next_seq() {
+        let datagram = batch.reserve(owned.path.to, owned.path.wire, room).ok_or(DropReason::NoBuffer)?;
+        let payload = datagram.get_mut(owned.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
+        let len = segmenter.write_next(payload).ok_or(DropReason::BadOffload)?;
+        let sealed = owned.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
+        batch.commit(sealed);
+        octets += len as u64;
+    }
+    Ok((u64::from(count), octets))
+}

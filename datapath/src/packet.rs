@@ -1,0 +1,444 @@
+//! Inner IP packets: bounds proven, flow known.
+//!
+//! The one place where an IP header is read on the packet path. Whatever passes is an IP packet whose lengths agree
+//! with the octets that are there and whose upper-layer header, where it has ports, is present (T02, T21).
+
+use latchway_tagging::InboundTag;
+
+use crate::drop::{Direction, DropReason};
+use crate::flow::{FlowKey, mapped, protocol};
+
+/// An IP packet whose bounds are proven and whose flow is known.
+#[derive(Clone, Copy, Debug)]
+pub struct IpPacket<'p> {
+    octets: &'p [u8],
+    flow: FlowKey,
+    upper: Upper,
+}
+
+/// What the gateway needs to know of the upper layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// A TCP segment.
+    Tcp(TcpSegment),
+    /// A UDP datagram.
+    Udp,
+    /// An ICMP or ICMPv6 message.
+    Icmp {
+        /// The message's type.
+        kind: u8,
+        /// The message's code.
+        code: u8,
+    },
+    /// A protocol of which only the number is known.
+    Other,
+    /// A first fragment: its flow is known, and holds for the later ones.
+    FirstFragment(FragmentId),
+    /// A later fragment, without ports: its flow's ports are 0 until it is resolved.
+    LaterFragment(FragmentId),
+}
+
+/// The members of a TCP header that connection tracking and resets need (RFC 9293 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSegment {
+    /// Sequence number of the first octet.
+    pub seq: u32,
+    /// Acknowledgment number, meaningful with the ACK flag.
+    pub ack: u32,
+    /// The flags octet.
+    pub flags: u8,
+    /// Octets of data.
+    pub payload_len: u32,
+}
+
+/// TCP flags.
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgment number is meaningful.
+    pub const ACK: u8 = 0x10;
+}
+
+/// What the fragments of one datagram share besides their addresses and protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FragmentId(pub u32);
+
+/// A packet that an SA has authenticated, with the tag that says which. Only this crate can make one, so holding one
+/// is the proof that it came through ESP.
+#[derive(Clone, Copy, Debug)]
+pub struct Authenticated<'p> {
+    packet: IpPacket<'p>,
+    tag: InboundTag,
+}
+
+/// A packet that came in the clear, through the bypass port: visibly untagged (L-91).
+#[derive(Clone, Copy, Debug)]
+pub struct Unprotected<'p> {
+    packet: IpPacket<'p>,
+}
+
+impl<'p> Authenticated<'p> {
+    pub(crate) const fn new(packet: IpPacket<'p>, tag: InboundTag) -> Self {
+        Self { packet, tag }
+    }
+
+    /// The inner packet.
+    #[inline]
+    #[must_use]
+    pub const fn packet(&self) -> &IpPacket<'p> {
+        &self.packet
+    }
+
+    /// Which SA protected it.
+    #[inline]
+    #[must_use]
+    pub const fn tag(&self) -> InboundTag {
+        self.tag
+    }
+}
+
+impl<'p> Unprotected<'p> {
+    pub(crate) const fn new(packet: IpPacket<'p>) -> Self {
+        Self { packet }
+    }
+
+    /// The packet.
+    #[inline]
+    #[must_use]
+    pub const fn packet(&self) -> &IpPacket<'p> {
+        &self.packet
+    }
+}
+
+impl<'p> IpPacket<'p> {
+    /// Parses the packet at the start of `octets`. Octets behind the packet's own length are not part of it (they
+    /// are TFC padding, RFC 4303 2.7). `direction` says which of source and destination is local.
+    ///
+    /// # Errors
+    /// [`DropReason::Runt`] or [`DropReason::BadIpHeader`]; an IPv4 address in its IPv6 mapped form counts as bad,
+    /// since it would pass for the IPv4 address in selectors (T15).
+    #[inline]
+    pub fn parse(octets: &'p [u8], direction: Direction) -> Result<Self, DropReason> {
+        match octets.first().ok_or(DropReason::Runt)? >> 4 {
+            4 => parse_v4(octets, direction),
+            6 => parse_v6(octets, direction),
+            _ => Err(DropReason::BadIpHeader),
+        }
+    }
+
+    /// The packet, header first, exactly as long as its header says.
+    #[inline]
+    #[must_use]
+    pub const fn octets(&self) -> &'p [u8] {
+        self.octets
+    }
+
+    /// The packet's flow.
+    #[inline]
+    #[must_use]
+    pub const fn flow(&self) -> &FlowKey {
+        &self.flow
+    }
+
+    /// The upper layer.
+    #[inline]
+    #[must_use]
+    pub const fn upper(&self) -> &Upper {
+        &self.upper
+    }
+
+    /// The same packet as part of `flow`: how a later fragment gets its ports.
+    #[must_use]
+    pub const fn resolved_to(self, flow: FlowKey) -> Self {
+        Self { flow, ..self }
+    }
+}
+
+/// IPv6 extension headers walked before a packet is refused as hostile (T21).
+const MAX_EXTENSIONS: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const NO_NEXT_HEADER: u8 = 59;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const ECHO_V4: [u8; 2] = [8, 0];
+const ECHO_V6: [u8; 2] = [128, 129];
+
+/// What both families' headers say, before the upper layer is looked at.
+struct Network<'p> {
+    octets: &'p [u8],
+    source: [u8; 16],
+    destination: [u8; 16],
+    protocol: u8,
+    payload: &'p [u8],
+    fragment: Option<Fragment>,
+    direction: Direction,
+}
+
+#[derive(Clone, Copy)]
+struct Fragment {
+    id: FragmentId,
+    first: bool,
+}
+
+fn parse_v4(octets: &[u8], direction: Direction) -> Result<IpPacket<'_>, DropReason> {
+    let header = octets.first_chunk::<20>().ok_or(DropReason::Runt)?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header_len < 20 || total_len < header_len {
+        return Err(DropReason::BadIpHeader);
+    }
+    let octets = octets.get(..total_len).ok_or(DropReason::Runt)?;
+    let payload = octets.get(header_len..).ok_or(DropReason::Runt)?;
+    let offset = u16::from_be_bytes([header[6], header[7]]);
+    let fragment = (offset & 0x3fff != 0).then(|| Fragment {
+        id: FragmentId(u32::from(u16::from_be_bytes([header[4], header[5]]))),
+        first: offset & 0x1fff == 0,
+    });
+    let source = mapped([header[12], header[13], header[14], header[15]]);
+    let destination = mapped([header[16], header[17], header[18], header[19]]);
+    upper(Network { octets, source, destination, protocol: header[9], payload, fragment, direction })
+}
+
+fn parse_v6(octets: &[u8], direction: Direction) -> Result<IpPacket<'_>, DropReason> {
+    let header = octets.first_chunk::<40>().ok_or(DropReason::Runt)?;
+    let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let octets = octets.get(..40 + payload_len).ok_or(DropReason::Runt)?;
+    let (source, destination) = addresses_v6(header)?;
+    let (protocol, payload, fragment) = skip_extensions(header[6], octets.get(40..).unwrap_or_default())?;
+    upper(Network { octets, source, destination, protocol, payload, fragment, direction })
+}
+
+fn addresses_v6(header: &[u8; 40]) -> Result<([u8; 16], [u8; 16]), DropReason> {
+    let take = |range| header.get::<std::ops::Range<usize>>(range).and_then(|octets| octets.try_into().ok());
+    let source: [u8; 16] = take(8..24).ok_or(DropReason::Runt)?;
+    let destination: [u8; 16] = take(24..40).ok_or(DropReason::Runt)?;
+    let is_mapped = |address: &[u8; 16]| address.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+    if is_mapped(&source) || is_mapped(&destination) {
+        return Err(DropReason::BadIpHeader);
+    }
+    Ok((source, destination))
+}
+
+/// Walks the extension headers to the upper layer (RFC 8200 section 4).
+fn skip_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<Fragment>), DropReason> {
+    let mut fragment = None;
+    for _ in 0..MAX_EXTENSIONS {
+        let len = match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                8 + 8 * usize::from(*rest.get(1).ok_or(DropReason::Runt)?)
+            }
+            FRAGMENT => 8,
+            _ => return Ok((next, rest, fragment)),
+        };
+        let (extension, after) = rest.split_at_checked(len).ok_or(DropReason::Runt)?;
+        if next == FRAGMENT {
+            let found = parse_fragment(extension)?;
+            next = *extension.first().ok_or(DropReason::Runt)?;
+            if let Some(Fragment { first: false, .. }) = found {
+                return Ok((next, after, found));
+            }
+            fragment = fragment.or(found);
+        } else {
+            next = *extension.first().ok_or(DropReason::Runt)?;
+        }
+        rest = after;
+    }
+    Err(DropReason::BadIpHeader)
+}
+
+/// A fragment header; `None` for an atomic fragment, which is whole (RFC 8200 4.5, RFC 6946).
+fn parse_fragment(extension: &[u8]) -> Result<Option<Fragment>, DropReason> {
+    let &[_, _, high, low, a, b, c, d] = extension else { return Err(DropReason::Runt) };
+    let offset = u16::from_be_bytes([high, low]);
+    let fragment = Fragment { id: FragmentId(u32::from_be_bytes([a, b, c, d])), first: offset & 0xfff8 == 0 };
+    Ok((offset & 0xfff9 != 0).then_some(fragment))
+}
+
+#[inline]
+fn upper(network: Network<'_>) -> Result<IpPacket<'_>, DropReason> {
+    let Network { octets, source, destination, protocol, payload, fragment, direction } = network;
+    let (upper, (source_port, destination_port)) = match fragment {
+        Some(Fragment { id, first: false }) => (Upper::LaterFragment(id), (0, 0)),
+        Some(Fragment { id, first: true }) => (Upper::FirstFragment(id), upper_of(protocol, payload)?.1),
+        None => upper_of(protocol, payload)?,
+    };
+    let flow = match direction {
+        Direction::Outbound => {
+            FlowKey::from_octets(source, destination, protocol, (source_port, destination_port))
+        }
+        Direction::Inbound => {
+            FlowKey::from_octets(destination, source, protocol, (destination_port, source_port))
+        }
+    };
+    Ok(IpPacket { octets, flow, upper })
+}
+
+/// The upper layer of a whole packet or first fragment, and its (source, destination) ports.
+#[inline]
+fn upper_of(protocol: u8, payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {
+    match protocol {
+        protocol::TCP => tcp(payload),
+        protocol::UDP => {
+            let header = payload.first_chunk::<8>().ok_or(DropReason::Runt)?;
+            Ok((Upper::Udp, ports(header[0], header[1], header[2], header[3])))
+        }
+        protocol::ICMP | protocol::ICMPV6 => icmp(protocol, payload),
+        NO_NEXT_HEADER => Err(DropReason::BadIpHeader),
+        _ => Ok((Upper::Other, (0, 0))),
+    }
+}
+
+#[inline]
+fn tcp(payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {
+    let header = payload.first_chunk::<20>().ok_or(DropReason::Runt)?;
+    let header_len = usize::from(header[12] >> 4) * 4;
+    if header_len < 20 {
+        return Err(DropReason::BadIpHeader);
+    }
+    let payload_len = payload.len().checked_sub(header_len).ok_or(DropReason::Runt)?;
+    let segment = TcpSegment {
+        seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+        flags: header[13],
+        payload_len: u32::try_from(payload_len).map_err(|_| DropReason::BadIpHeader)?,
+    };
+    Ok((Upper::Tcp(segment), ports(header[0], header[1], header[2], header[3])))
+}
+
+fn icmp(protocol: u8, payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {
+    let header = payload.first_chunk::<8>().ok_or(DropReason::Runt)?;
+    let (kind, code) = (header[0], header[1]);
+    let echo = if protocol == protocol::ICMP { ECHO_V4 } else { ECHO_V6 };
+    let identifier = if echo.contains(&kind) { u16::from_be_bytes([header[4], header[5]]) } else { 0 };
+    Ok((Upper::Icmp { kind, code }, (identifier, identifier)))
+}
+
+#[inline]
+const fn ports(a: u8, b: u8, c: u8, d: u8) -> (u16, u16) {
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+
+    fn v4(payload: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(1000, 2000, 7, 512)
+            .write(&mut octets, payload)
+            .unwrap();
+        octets
+    }
+
+    fn v6(payload: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::new();
+        PacketBuilder::ipv6([0xfd; 16], [0xfe; 16], 64).udp(1000, 2000).write(&mut octets, payload).unwrap();
+        octets
+    }
+
+    #[test]
+    fn both_directions_of_a_connection_are_one_flow() {
+        let there = v4(b"x");
+        let mut back = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64)
+            .tcp(2000, 1000, 9, 512)
+            .write(&mut back, b"")
+            .unwrap();
+        let outbound = IpPacket::parse(&there, Direction::Outbound).unwrap();
+        let inbound = IpPacket::parse(&back, Direction::Inbound).unwrap();
+        assert_eq!(outbound.flow(), inbound.flow());
+        assert_eq!(outbound.flow().to_string(), "tcp 10.0.0.1:1000-10.0.0.2:2000");
+        assert!(matches!(outbound.upper(), Upper::Tcp(TcpSegment { seq: 7, payload_len: 1, .. })));
+    }
+
+    #[test]
+    fn t02_lengths_that_contradict_the_octets_are_refused_and_tfc_padding_is_cut() {
+        let good = v4(b"data");
+        for header_len in 0..16u8 {
+            let mut octets = good.clone();
+            octets[0] = 0x40 | header_len;
+            let result = IpPacket::parse(&octets, Direction::Inbound);
+            if header_len < 5 {
+                assert_eq!(result.unwrap_err(), DropReason::BadIpHeader);
+            }
+        }
+        let total = u16::try_from(good.len()).unwrap();
+        for (claimed, ok) in [(0, false), (19, false), (total, true), (total + 1, false)] {
+            let mut octets = good.clone();
+            octets[2..4].copy_from_slice(&claimed.to_be_bytes());
+            assert_eq!(IpPacket::parse(&octets, Direction::Inbound).is_ok(), ok, "total length {claimed}");
+        }
+        let mut padded = good.clone();
+        padded.extend_from_slice(&[0; 100]);
+        assert_eq!(IpPacket::parse(&padded, Direction::Inbound).unwrap().octets(), good);
+    }
+
+    #[test]
+    fn every_truncation_is_a_runt_and_never_a_panic() {
+        for good in [v4(b"payload"), v6(b"payload")] {
+            for len in 0..good.len() {
+                assert!(IpPacket::parse(&good[..len], Direction::Inbound).is_err(), "length {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn t15_mapped_addresses_do_not_pass_for_ipv4_ones() {
+        let mut octets = Vec::new();
+        let source = mapped([10, 0, 0, 1]);
+        PacketBuilder::ipv6(source, [0xfe; 16], 64).udp(1, 2).write(&mut octets, b"x").unwrap();
+        assert_eq!(IpPacket::parse(&octets, Direction::Inbound).unwrap_err(), DropReason::BadIpHeader);
+    }
+
+    /// A chain of `n` destination options of 8 octets each before UDP.
+    fn chained(n: usize) -> Vec<u8> {
+        let mut octets = v6(b"");
+        let udp = octets.split_off(40);
+        octets[6] = if n == 0 { protocol::UDP } else { DESTINATION_OPTIONS };
+        for left in (0..n).rev() {
+            octets.push(if left == 0 { protocol::UDP } else { DESTINATION_OPTIONS });
+            octets.extend_from_slice(&[0, 1, 4, 0, 0, 0, 0]);
+        }
+        octets.extend_from_slice(&udp);
+        let len = u16::try_from(octets.len() - 40).unwrap();
+        octets[4..6].copy_from_slice(&len.to_be_bytes());
+        octets
+    }
+
+    #[test]
+    fn t21_extension_headers_are_walked_to_a_bound() {
+        for n in 0..MAX_EXTENSIONS {
+            let octets = chained(n);
+            let packet = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+            assert_eq!(
+                (packet.flow().local_port(), packet.flow().remote_port()),
+                (1000, 2000),
+                "{n} headers"
+            );
+        }
+        let octets = chained(MAX_EXTENSIONS + 1);
+        assert_eq!(IpPacket::parse(&octets, Direction::Outbound).unwrap_err(), DropReason::BadIpHeader);
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_ports_and_an_atomic_one_is_whole() {
+        let mut octets = v4(b"0123456789abcdef");
+        octets[6..8].copy_from_slice(&0x2000u16.to_be_bytes());
+        let first = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+        assert!(matches!(first.upper(), Upper::FirstFragment(_)));
+        assert_eq!(first.flow().remote_port(), 2000);
+        octets[6..8].copy_from_slice(&0x0001u16.to_be_bytes());
+        let later = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+        assert!(matches!(later.upper(), Upper::LaterFragment(_)));
+        assert_eq!(later.flow().remote_port(), 0);
+    }
+}

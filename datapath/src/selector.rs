@@ -1,0 +1,204 @@
+//! Traffic selectors (RFC 4301 section 4.4.1.1): which flows a policy or an SA speaks of.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::flow::{FlowKey, number};
+
+/// Ranges of addresses and ports on both sides, and a protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// Addresses behind this gateway.
+    pub local: AddressRange,
+    /// Addresses behind the peer.
+    pub remote: AddressRange,
+    /// The upper-layer protocol; `None` is ANY.
+    pub protocol: Option<u8>,
+    /// Ports of the local side.
+    pub local_ports: PortRange,
+    /// Ports of the remote side.
+    pub remote_ports: PortRange,
+}
+
+/// An inclusive range of addresses of one family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddressRange {
+    first: u128,
+    last: u128,
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+/// The two ends of a range are of different families, or in the wrong order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRange;
+
+impl fmt::Display for BadRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a range needs two ends of one address family, the lower one first")
+    }
+}
+
+impl std::error::Error for BadRange {}
+
+impl Selector {
+    /// Everything between two ranges of addresses.
+    #[must_use]
+    pub const fn between(local: AddressRange, remote: AddressRange) -> Self {
+        Self { local, remote, protocol: None, local_ports: PortRange::ANY, remote_ports: PortRange::ANY }
+    }
+
+    /// Whether the flow is one that this selector speaks of.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, flow: &FlowKey) -> bool {
+        self.local.contains(flow.local_number())
+            && self.remote.contains(flow.remote_number())
+            && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
+            && self.local_ports.contains(flow.local_port())
+            && self.remote_ports.contains(flow.remote_port())
+    }
+}
+
+impl AddressRange {
+    /// Every IPv4 address.
+    pub const ANY_V4: Self = Self { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
+    /// Every IPv6 address.
+    pub const ANY_V6: Self = Self { first: 0, last: u128::MAX };
+
+    /// The range from `first` to `last`.
+    ///
+    /// # Errors
+    /// [`BadRange`] where the families differ or the order is wrong.
+    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self, BadRange> {
+        let (first, last) = (number(first), number(last));
+        if is_v4(first) != is_v4(last) || first > last {
+            return Err(BadRange);
+        }
+        Ok(Self { first, last })
+    }
+
+    /// One address.
+    #[must_use]
+    pub fn single(address: IpAddr) -> Self {
+        Self { first: number(address), last: number(address) }
+    }
+
+    /// Whether the address, as a number, lies in the range. IPv4 addresses are in no IPv6 range, though their mapped
+    /// form lies between the ends of some.
+    #[inline]
+    #[must_use]
+    pub const fn contains(&self, number: u128) -> bool {
+        self.first <= number && number <= self.last && is_v4(number) == is_v4(self.first)
+    }
+
+    /// Whether every address of `other` lies in this range: how the PAD checks what a peer may claim.
+    #[must_use]
+    pub const fn covers(&self, other: &Self) -> bool {
+        self.first <= other.first && other.last <= self.last && is_v4(self.first) == is_v4(other.first)
+    }
+
+    /// Whether any address lies in both.
+    #[must_use]
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.first <= other.last && other.first <= self.last && is_v4(self.first) == is_v4(other.first)
+    }
+}
+
+impl fmt::Debug for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |number: u128| {
+            let v6 = std::net::Ipv6Addr::from(number);
+            v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+        };
+        match (*self == Self::ANY_V4, *self == Self::ANY_V6, self.first == self.last) {
+            (true, _, _) => f.write_str("0.0.0.0/0"),
+            (_, true, _) => f.write_str("::/0"),
+            (_, _, true) => write!(f, "{}", show(self.first)),
+            _ => write!(f, "{}-{}", show(self.first), show(self.last)),
+        }
+    }
+}
+
+impl PortRange {
+    /// Every port, and every packet that has none.
+    pub const ANY: Self = Self { first: 0, last: u16::MAX };
+
+    /// The ports of an inclusive range; an empty range matches nothing.
+    #[must_use]
+    pub const fn new(ports: &RangeInclusive<u16>) -> Self {
+        Self { first: *ports.start(), last: *ports.end() }
+    }
+
+    /// Whether the port lies in the range.
+    #[inline]
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+#[inline]
+const fn is_v4(number: u128) -> bool {
+    number >> 32 == 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::protocol;
+
+    fn flow(protocol: u8, local: &str, remote: &str) -> FlowKey {
+        FlowKey::new(protocol, local.parse().unwrap(), remote.parse().unwrap())
+    }
+
+    fn range(first: &str, last: &str) -> AddressRange {
+        AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn rfc_4301_4_4_1_1_every_member_must_match() {
+        let selector = Selector {
+            protocol: Some(protocol::TCP),
+            remote_ports: PortRange::new(&(80..=90)),
+            ..Selector::between(range("10.0.0.0", "10.0.0.255"), range("10.1.0.5", "10.1.0.9"))
+        };
+        assert!(selector.admits(&flow(protocol::TCP, "10.0.0.1:5", "10.1.0.5:80")));
+        assert!(selector.admits(&flow(protocol::TCP, "10.0.0.255:5", "10.1.0.9:90")));
+        for (protocol, local, remote) in [
+            (protocol::UDP, "10.0.0.1:5", "10.1.0.5:80"),
+            (protocol::TCP, "10.0.1.0:5", "10.1.0.5:80"),
+            (protocol::TCP, "10.0.0.1:5", "10.1.0.4:80"),
+            (protocol::TCP, "10.0.0.1:5", "10.1.0.10:80"),
+            (protocol::TCP, "10.0.0.1:5", "10.1.0.5:79"),
+            (protocol::TCP, "10.0.0.1:5", "10.1.0.5:91"),
+        ] {
+            assert!(!selector.admits(&flow(protocol, local, remote)), "{local} {remote}");
+        }
+    }
+
+    #[test]
+    fn ranges_keep_to_their_family() {
+        assert!(AddressRange::new("10.0.0.1".parse().unwrap(), "::1".parse().unwrap()).is_err());
+        assert!(AddressRange::new("10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()).is_err());
+        let v6 = Selector::between(range("fd00::", "fd00::ff"), AddressRange::ANY_V6);
+        assert!(v6.admits(&flow(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
+        let any_v6 = Selector::between(AddressRange::ANY_V6, AddressRange::ANY_V6);
+        assert!(!any_v6.admits(&flow(protocol::UDP, "10.0.0.1:1", "10.0.0.2:2")));
+        assert!(!AddressRange::ANY_V6.covers(&AddressRange::ANY_V4));
+        let v4 = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        assert!(!v4.admits(&flow(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
+    }
+}

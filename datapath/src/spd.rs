@@ -1,0 +1,111 @@
+//! The Security Policy Database (RFC 4301 section 4.4.1): ordered rules, and no match is discard.
+
+use crate::drop::Direction;
+use crate::flow::FlowKey;
+use crate::selector::Selector;
+
+/// What policy wants done with a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// ESP or AH, and nothing less.
+    Protect(Protection),
+    /// In the clear, through the bypass port.
+    Bypass,
+    /// Not at all.
+    Discard,
+}
+
+/// How a PROTECT rule protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Only SAs installed under this id serve the rule; `None` takes any SA whose selectors admit the flow.
+    pub reqid: Option<Reqid>,
+    /// Whether connections are latched (R-4, L-15).
+    pub latching: Latching,
+}
+
+/// Whether the connections of a rule are latched without anyone asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Latching {
+    /// Every connection keeps the class it began with, or breaks (L-15; the default by R-4).
+    #[default]
+    On,
+    /// Packets are protected, but a connection may change peers.
+    Off,
+}
+
+/// Ties SAs to the rules that they serve, as in `ip xfrm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reqid(pub u32);
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The flows it speaks of.
+    pub selector: Selector,
+    /// The direction it speaks of; `None` is both.
+    pub direction: Option<Direction>,
+    /// What it wants.
+    pub action: Action,
+}
+
+/// The rules in their order. The first that matches decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spd {
+    rules: Vec<Rule>,
+}
+
+impl Spd {
+    /// A database of these rules.
+    #[must_use]
+    pub const fn new(rules: Vec<Rule>) -> Self {
+        Self { rules }
+    }
+
+    /// What policy wants of the flow in this direction; `None` is discard (RFC 4301 5.1, 5.2).
+    #[must_use]
+    pub fn action(&self, flow: &FlowKey, direction: Direction) -> Option<Action> {
+        let speaks =
+            |rule: &&Rule| rule.direction.is_none_or(|only| only == direction) && rule.selector.admits(flow);
+        self.rules.iter().find(speaks).map(|rule| rule.action)
+    }
+
+    /// The rules in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
+
+impl Protection {
+    /// Protection by any SA that admits the flow, with every connection latched.
+    pub const LATCHED: Self = Self { reqid: None, latching: Latching::On };
+    /// Protection by any SA that admits the flow, connection by connection unlatched.
+    pub const UNLATCHED: Self = Self { reqid: None, latching: Latching::Off };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::protocol;
+    use crate::selector::{AddressRange, PortRange};
+
+    #[test]
+    fn rfc_4301_4_4_1_the_first_matching_rule_decides_and_no_match_is_discard() {
+        let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let ssh = Selector { remote_ports: PortRange::new(&(22..=22)), ..any.clone() };
+        let out = Some(Direction::Outbound);
+        let spd = Spd::new(vec![
+            Rule { selector: ssh, direction: out, action: Action::Bypass },
+            Rule { selector: any, direction: None, action: Action::Protect(Protection::LATCHED) },
+        ]);
+        let flow = |remote: &str| {
+            FlowKey::new(protocol::TCP, "10.0.0.1:9".parse().unwrap(), remote.parse().unwrap())
+        };
+        assert_eq!(spd.action(&flow("10.0.0.2:22"), Direction::Outbound), Some(Action::Bypass));
+        assert!(matches!(spd.action(&flow("10.0.0.2:22"), Direction::Inbound), Some(Action::Protect(_))));
+        assert!(matches!(spd.action(&flow("10.0.0.2:23"), Direction::Outbound), Some(Action::Protect(_))));
+        let v6 = FlowKey::new(protocol::TCP, "[::2]:9".parse().unwrap(), "[::3]:22".parse().unwrap());
+        assert_eq!(spd.action(&v6, Direction::Outbound), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! The upper layer as the datapath sees it: it is asked before a packet goes on, either way.
+//!
+//! The datapath knows this trait and no latches (draft-ietf-btns-connection-latching-04 section 2.2).
+
+use latchway_tagging::{Feedback, OutboundTag, StateVersion};
+
+use crate::drop::DropReason;
+use crate::flow::FlowKey;
+use crate::packet::{Authenticated, IpPacket, Unprotected};
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+
+/// Under which state and when a packet is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The snapshot that the worker adopted for this batch.
+    pub snapshot: &'a Snapshot,
+    /// The state version, read before anything was looked up for this batch (L-88).
+    pub version: StateVersion,
+    /// The time of this batch.
+    pub now: Time,
+}
+
+/// The upper-layer side, one value per worker; what workers share lies behind it.
+pub trait Ulp {
+    /// What the flow of an outbound packet asks of IPsec (L-93 to L-95, L-99).
+    ///
+    /// # Errors
+    /// The reason to drop the packet (L-22).
+    fn outbound(&mut self, packet: &IpPacket<'_>, context: &Context<'_>) -> Result<OutboundTag, DropReason>;
+
+    /// The answer to a tag that asked for feedback, before the packet leaves: a flow that cannot record it stays
+    /// unlatched only where policy allows, so the packet may still be refused (L-22, L-96).
+    ///
+    /// # Errors
+    /// The reason to drop the packet.
+    fn feedback(
+        &mut self,
+        flow: &FlowKey,
+        feedback: Feedback,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason>;
+
+    /// Whether an authenticated packet may reach the inner host (L-23, L-27, L-97, L-98, L-100).
+    ///
+    /// # Errors
+    /// The reason to drop the packet.
+    fn inbound(&mut self, packet: &Authenticated<'_>, context: &Context<'_>) -> Result<(), DropReason>;
+
+    /// Whether a packet from the bypass port, which policy lets pass, may reach the inner host (L-26).
+    ///
+    /// # Errors
+    /// The reason to drop the packet.
+    fn unprotected(&mut self, packet: &Unprotected<'_>, context: &Context<'_>) -> Result<(), DropReason>;
+}
