@@ -27,8 +27,7 @@ impl<'a> SuperPacket<'a> {
     /// Checks `buf`, a virtio header and an IP packet as read from the TUN, and completes the checksum of a packet that
     /// is not to be cut (virtio 1.2, section 5.1.6.2).
     pub fn parse(buf: &'a mut [u8]) -> Result<SuperPacket<'a>, SuperPacketError> {
-        let (virtio, packet) =
-            VirtioNetHdr::mut_from_prefix(buf).map_err(|_| SuperPacketError::Truncated)?;
+        let (virtio, packet) = VirtioNetHdr::mut_from_prefix(buf).map_err(|_| SuperPacketError::Truncated)?;
         if packet.is_empty() || usize::from(virtio.hdr_len.get()) > packet.len() {
             return Err(SuperPacketError::Truncated);
         }
@@ -129,7 +128,11 @@ impl Segmenter<'_> {
         body.copy_from_slice(payload);
         if let Some(template) = &self.template {
             // Summed from the copy: it is the one in the nearest cache.
-            template.write(header, body, Place { index: self.index, offset, last: self.index + 1 == self.total })?;
+            template.write(
+                header,
+                body,
+                Place { index: self.index, offset, last: self.index + 1 == self.total },
+            )?;
         }
         Some(header_len + payload.len())
     }
@@ -165,7 +168,9 @@ impl fmt::Display for SuperPacketError {
             SuperPacketError::BadLength => f.write_str("its headers claim another length"),
             SuperPacketError::Fragment => f.write_str("a fragment cannot be segmented"),
             SuperPacketError::Protocol(number) => write!(f, "protocol {number} cannot be segmented"),
-            SuperPacketError::GsoType(gso_type) => write!(f, "segmentation type {gso_type:#04x} does not fit it"),
+            SuperPacketError::GsoType(gso_type) => {
+                write!(f, "segmentation type {gso_type:#04x} does not fit it")
+            }
             SuperPacketError::ZeroSegment => f.write_str("asks for segments of no bytes"),
             SuperPacketError::ChecksumPlace => f.write_str("its checksum lies outside of it"),
         }

@@ -46,7 +46,8 @@ impl SendBatch {
     /// Makes the first `len` bytes of what was reserved a datagram. More than was reserved, or nothing, adds nothing.
     #[inline]
     pub fn commit(&mut self, len: usize) {
-        let Some(reserved) = self.reserved.take().filter(|reserved| (1..=reserved.max_len).contains(&len)) else {
+        let Some(reserved) = self.reserved.take().filter(|reserved| (1..=reserved.max_len).contains(&len))
+        else {
             return;
         };
         let end = self.end + len;
@@ -198,7 +199,12 @@ mod tests {
         assert_eq!(shape(&batch), [(1, 0, 100, 3), (1, 0, 60, 1), (1, 0, 100, 1)]);
         let lens: Vec<usize> = batch.runs().flat_map(|run| run.datagrams().map(<[u8]>::len)).collect();
         assert_eq!(lens, [100, 100, 60, 60, 100]);
-        assert!(batch.runs().flat_map(|run| run.datagrams()).all(|d| d.iter().all(|b| usize::from(*b) == d.len())));
+        assert!(
+            batch
+                .runs()
+                .flat_map(|run| run.datagrams())
+                .all(|d| d.iter().all(|b| usize::from(*b) == d.len()))
+        );
     }
 
     /// Order on the wire is the order of sealing, whoever the peer is.

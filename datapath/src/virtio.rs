@@ -6,7 +6,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, NativeEndian, U16, Unaligned};
 
 /// The header itself (virtio 1.2, section 5.1.6). All zero means: one complete packet, nothing left to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct VirtioNetHdr {
     /// [`NEEDS_CSUM`] or nothing of interest.

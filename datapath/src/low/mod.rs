@@ -1,1 +1,6 @@
-//! The folder where system calls and, if anywhere, unsafe code live.
+//! The folder where system calls, atomics and unsafe code live (architecture, sections 4 to 6).
+
+pub mod publish;
+pub mod tun;
+
+mod sync;
