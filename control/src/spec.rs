@@ -1,0 +1,278 @@
+//! How a gateway and its SAs are described, in a message or in a file.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A gateway: where it stands, whom it knows, what its policy is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySpec {
+    /// What the gateway is called in status output.
+    pub name: String,
+    /// The inner network namespace, where the TUN is made; `None` is the namespace of the process.
+    #[serde(default)]
+    pub inner: Option<PathBuf>,
+    /// The outer network namespace, where the wire sockets are; `None` is the namespace of the process.
+    #[serde(default)]
+    pub outer: Option<PathBuf>,
+    /// The TUN towards the inner hosts.
+    pub tun: TunSpec,
+    /// Addresses and UDP ports of the wire sockets, by number.
+    pub listen: Vec<SocketAddr>,
+    /// Our own identity, as a fully qualified domain name.
+    pub identity: String,
+    /// The peers (the PAD).
+    pub peers: Vec<PeerSpec>,
+    /// The policy (the SPD), first match first.
+    pub policy: Vec<RuleSpec>,
+    /// SAs to begin with.
+    #[serde(default)]
+    pub sas: Vec<PairSpec>,
+    /// The control socket to offer.
+    pub control: PathBuf,
+    /// End when standard input ends: how a gateway goes with whoever started it.
+    #[serde(default)]
+    pub end_with_stdin: bool,
+}
+
+/// A TUN device.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunSpec {
+    /// Its name.
+    pub name: String,
+    /// Super-packets or one packet per system call.
+    #[serde(default)]
+    pub backend: TunBackendSpec,
+    /// The MTU of the inner side; computed from the paths' overhead where it is missing.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Addresses to give it, with their prefixes. Empty leaves addresses, MTU and state to someone else.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+    /// Prefixes to route through it.
+    #[serde(default)]
+    pub routes: Vec<IpNet>,
+}
+
+/// How the TUN is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunBackendSpec {
+    /// Super-packets where the kernel can.
+    #[default]
+    Auto,
+    /// Super-packets, or fail.
+    Offload,
+    /// One packet per system call.
+    Plain,
+}
+
+/// An entry of the PAD.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSpec {
+    /// The peer's identity, as a fully qualified domain name.
+    pub identity: String,
+    /// The inner addresses that the peer may claim.
+    pub inner: Vec<InnerRange>,
+}
+
+/// A prefix of inner addresses.
+pub type InnerRange = IpNet;
+
+/// A rule of the SPD.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// The flows it speaks of.
+    pub selector: SelectorSpec,
+    /// The direction it speaks of; both where it is missing.
+    #[serde(default)]
+    pub direction: Option<DirectionSpec>,
+    /// What it wants.
+    pub action: ActionSpec,
+    /// Whether a PROTECT rule latches connections.
+    #[serde(default = "yes")]
+    pub latch: bool,
+}
+
+/// PROTECT, BYPASS or DISCARD (RFC 4301 4.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionSpec {
+    /// ESP, and nothing less.
+    Protect,
+    /// In the clear.
+    Bypass,
+    /// Not at all.
+    Discard,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectionSpec {
+    /// From the wire.
+    Inbound,
+    /// To the wire.
+    Outbound,
+}
+
+/// A traffic selector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectorSpec {
+    /// Addresses behind this gateway.
+    pub local: IpNet,
+    /// Addresses behind the peer.
+    pub remote: IpNet,
+    /// The upper-layer protocol; any where it is missing.
+    #[serde(default)]
+    pub protocol: Option<u8>,
+    /// First and last local port; any where it is missing.
+    #[serde(default)]
+    pub local_ports: Option<(u16, u16)>,
+    /// First and last remote port; any where it is missing.
+    #[serde(default)]
+    pub remote_ports: Option<(u16, u16)>,
+}
+
+/// A pair of SAs with one peer. The keys are fresh, made for this pair alone, and used by one run of one gateway.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairSpec {
+    /// The identity of the peer.
+    pub peer: String,
+    /// The suite's name.
+    pub suite: String,
+    /// The SA that protects what we receive.
+    pub inbound: SaSpec,
+    /// The SA that protects what we send.
+    pub outbound: SaSpec,
+    /// Whether sequence numbers are extended to 64 bits.
+    #[serde(default = "yes")]
+    pub esn: bool,
+    /// The size of the replay window in packets; 0 turns the check off.
+    #[serde(default = "default_window")]
+    pub replay_window: u32,
+    /// Where protected packets go.
+    pub path: PathSpec,
+    /// The inner flows it may carry.
+    pub selectors: Vec<SelectorSpec>,
+    /// Its hard lifetime.
+    #[serde(default)]
+    pub hard: HardSpec,
+    /// Whether it sends from the start.
+    #[serde(default)]
+    pub usage: UsageSpec,
+}
+
+/// One SA of a pair.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaSpec {
+    /// Its SPI.
+    pub spi: u32,
+    /// Key and salt in hexadecimal, as RFC 4106 8.1 and RFC 7634 2 lay them out.
+    pub key: Secret,
+}
+
+/// Where protected packets go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathSpec {
+    /// Our address: which wire socket sends.
+    pub from: IpAddr,
+    /// The peer's address and UDP port.
+    pub to: SocketAddr,
+    /// The largest outer IP packet.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+}
+
+/// A hard lifetime; what is missing is no limit.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HardSpec {
+    /// Octets of inner packets.
+    #[serde(default)]
+    pub octets: Option<u64>,
+    /// Inner packets.
+    #[serde(default)]
+    pub packets: Option<u64>,
+    /// Milliseconds from now.
+    #[serde(default)]
+    pub milliseconds: Option<u64>,
+}
+
+/// Whether a new pair sends from the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSpec {
+    /// It receives only, until a commit activates it.
+    Standby,
+    /// It receives and sends.
+    #[default]
+    Active,
+}
+
+/// A key in hexadecimal. Wiped when dropped; never shown.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Holds a key in hexadecimal.
+    #[must_use]
+    pub const fn new(hexadecimal: String) -> Self {
+        Self(hexadecimal)
+    }
+
+    /// The key, to be made an SA of.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn default_window() -> u32 {
+    4096
+}
+
+const fn default_mtu() -> u16 {
+    1500
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t40_a_key_is_not_shown() {
+        let sa = SaSpec { spi: 0x1000, key: Secret::new("c0ffee".into()) };
+        assert!(!format!("{sa:?}").contains("c0ffee"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let rule = r#"{"selector":{"local":"10.0.0.0/24","remote":"10.0.1.0/24"},"action":"protect","latched":true}"#;
+        let error = serde_json::from_str::<RuleSpec>(rule).unwrap_err();
+        assert!(error.to_string().contains("latched"), "{error}");
+    }
+}
