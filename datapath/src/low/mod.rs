@@ -2,5 +2,6 @@
 
 pub mod publish;
 pub mod tun;
+pub mod wire;
 
 mod sync;

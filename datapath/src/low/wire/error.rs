@@ -1,0 +1,82 @@
+//! Why the wire could not be bound, and what to do about it.
+
+use std::net::SocketAddr;
+use std::{fmt, io};
+
+use rustix::io::Errno;
+
+/// Each says what was tried and what helps.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WireError {
+    /// Another socket has the port.
+    Busy(SocketAddr),
+    /// The address is not one of this host.
+    AddressMissing(SocketAddr),
+    /// The port is not for this user.
+    Permission(SocketAddr),
+    /// The host does not speak this family.
+    NoFamily(SocketAddr),
+    /// The system refused a step for a reason of its own.
+    System {
+        /// What was to be bound.
+        local: SocketAddr,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl WireError {
+    pub(super) fn new(local: SocketAddr, what: &'static str, errno: Errno) -> WireError {
+        match errno {
+            Errno::ADDRINUSE => WireError::Busy(local),
+            Errno::ADDRNOTAVAIL => WireError::AddressMissing(local),
+            Errno::ACCESS | Errno::PERM => WireError::Permission(local),
+            Errno::AFNOSUPPORT => WireError::NoFamily(local),
+            _ => WireError::System { local, what, source: errno.into() },
+        }
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WireError::Busy(local) => write!(
+                f,
+                "UDP port {} is in use at {local}, by another gateway or IKE daemon; `ss -uapn 'sport = {}'` names it: \
+                 stop it, or choose another address or port",
+                local.port(),
+                local.port()
+            ),
+            WireError::AddressMissing(local) => write!(
+                f,
+                "cannot bind {local}: {} is not an address of this network namespace; add it (ip address add), or \
+                 wait for duplicate address detection to end if it is IPv6",
+                local.ip()
+            ),
+            WireError::Permission(local) => write!(
+                f,
+                "may not bind {local}: ports below 1024 need CAP_NET_BIND_SERVICE, or a lower \
+                 net.ipv4.ip_unprivileged_port_start"
+            ),
+            WireError::NoFamily(local) => {
+                let family = if local.is_ipv4() { "IPv4" } else { "IPv6" };
+                write!(f, "cannot bind {local}: this host does not have {family} enabled")
+            }
+            WireError::System { local, what, source } => {
+                write!(f, "wire {local}: could not {what}: {source}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for WireError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            WireError::System { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
