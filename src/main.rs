@@ -1,0 +1,3 @@
+//! Latchway: an IPsec gateway in userspace. The daemon and its command line.
+
+fn main() {}
