@@ -46,7 +46,7 @@ impl<A: Aead> SealingKey<A> {
         let parts =
             Parts::of(packet).ok_or(SealError::NoRoom { needed: HEADER_LEN + IV_LEN + ICV_LEN, got })?;
         *parts.iv = iv;
-        let sealed = self.0.aead.seal(self.0.nonce(iv), &Aad::new(*parts.header, high), parts.body);
+        let sealed = self.0.aead.seal(self.0.nonce(iv), Aad::new(*parts.header, high).as_ref(), parts.body);
         *parts.icv = sealed.ok_or(SealError::TooLong)?;
         Ok(())
     }
@@ -68,7 +68,7 @@ impl<A: Aead> OpeningKey<A> {
         let parts =
             Parts::of(packet).ok_or(OpenError::Runt { needed: HEADER_LEN + IV_LEN + ICV_LEN, got })?;
         let aad = Aad::new(*parts.header, high);
-        if self.0.aead.open(self.0.nonce(*parts.iv), &aad, parts.body, *parts.icv) {
+        if self.0.aead.open(self.0.nonce(*parts.iv), aad.as_ref(), parts.body, *parts.icv) {
             return Ok(parts.body);
         }
         // T05: whatever a backend leaves behind, the caller finds zeros.
@@ -83,10 +83,10 @@ pub(crate) trait Aead: Sized {
     fn new(suite: Suite, key: &[u8]) -> Option<Self>;
 
     /// Encrypts `body` and gives the tag; `None` where it is too long for the cipher.
-    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8]) -> Option<[u8; ICV_LEN]>;
+    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Option<[u8; ICV_LEN]>;
 
     /// Verifies and decrypts `body`; where it says false, what `body` holds is unspecified.
-    fn open(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8], tag: [u8; ICV_LEN]) -> bool;
+    fn open(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8], tag: [u8; ICV_LEN]) -> bool;
 }
 
 struct AeadKey<A> {

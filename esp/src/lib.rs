@@ -20,6 +20,10 @@ mod suite;
 mod trailer;
 mod udp_encap;
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
+
 #[cfg(test)]
 mod tests;
 

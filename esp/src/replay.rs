@@ -166,3 +166,6 @@ const fn bit(seq: u64) -> u64 {
 fn words(size: WindowSize) -> usize {
     (size.get() as usize + 63).div_ceil(64).next_power_of_two()
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,7 +174,7 @@ mod tests {
                 assert_eq!(suite.sealed_len(payload), sealed, "{suite} {payload}");
                 assert!(sealed <= payload + suite.overhead(), "{suite} {payload}");
             }
-            assert_eq!(suite.sealed_len(85), 85 + suite.overhead());
+            assert_eq!(suite.sealed_len(87), 87 + suite.overhead());
         }
     }
 

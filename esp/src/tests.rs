@@ -2,7 +2,66 @@
 
 use proptest::test_runner::{Config, RngSeed};
 
+use crate::key::KeyMaterial;
+use crate::number::{FreshSeq, FreshSeqs, SeqNum, Spi};
+use crate::replay::{AntiReplay, WindowSize};
+use crate::sa::{InboundConfig, InboundSa, OutboundConfig, OutboundSa};
+use crate::sequence::SequenceKind;
+use crate::suite::Suite;
+
+mod backends;
+mod corpus;
+mod forged;
+mod numbers;
+mod packets;
+mod vectors;
+mod wycheproof;
+
 /// Property tests run the same cases every time.
 pub(crate) fn seeded(cases: u32) -> Config {
     Config { cases, rng_seed: RngSeed::Fixed(4303), failure_persistence: None, ..Config::default() }
+}
+
+pub(crate) const SPI: u32 = 0xc0de_cafe;
+pub(crate) const KINDS: [SequenceKind; 2] = [SequenceKind::Seq32, SequenceKind::Extended];
+
+pub(crate) fn keys(suite: Suite) -> KeyMaterial {
+    let octets: Vec<u8> = (0..).take(suite.key_len() + suite.salt_len()).collect();
+    KeyMaterial::new(suite, &octets).unwrap()
+}
+
+/// An SA that sends `next` next.
+pub(crate) fn outbound(suite: Suite, sequence: SequenceKind, next: u64) -> OutboundSa {
+    let config = OutboundConfig { spi: Spi::new(SPI).unwrap(), suite, keys: &keys(suite), sequence };
+    OutboundSa::resume_at(config, SeqNum(next)).unwrap()
+}
+
+/// The other end, which may have received everything up to `top`.
+pub(crate) fn inbound(suite: Suite, sequence: SequenceKind, anti_replay: AntiReplay, top: u64) -> InboundSa {
+    let config =
+        InboundConfig { spi: Spi::new(SPI).unwrap(), suite, keys: &keys(suite), sequence, anti_replay };
+    InboundSa::resume_after(config, SeqNum(top)).unwrap()
+}
+
+pub(crate) fn window(packets: u32) -> AntiReplay {
+    AntiReplay::Window(WindowSize::new(packets).unwrap())
+}
+
+pub(crate) fn fresh(number: u64) -> FreshSeq {
+    FreshSeqs::new(number, 1).next_seq().unwrap()
+}
+
+/// A payload that repeats nowhere a block would.
+pub(crate) fn payload(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+/// The sealed packet around `payload(len)`, in a buffer of its exact length.
+pub(crate) fn sealed(sa: &OutboundSa, number: u64, len: usize) -> Vec<u8> {
+    let mut packet = vec![0; sa.sealed_len(len)];
+    let offset = sa.payload_offset();
+    packet[offset..offset + len].copy_from_slice(&payload(len));
+    let written = sa.seal(fresh(number), crate::NextHeader::IPV4, &mut packet, len).unwrap();
+    assert_eq!(written, packet.len());
+    packet
 }

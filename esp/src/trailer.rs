@@ -47,7 +47,7 @@ impl<'p> Decapsulated<'p> {
         let Some((payload, padding)) = split else {
             return Err(BadPadding::Length { pad, available });
         };
-        if padding.iter().zip(1_u8..).any(|(&found, expected)| found != expected) {
+        if padding.iter().zip(1..=u8::MAX).any(|(&found, expected)| found != expected) {
             return Err(BadPadding::Contents);
         }
         Ok(Self { next_header, payload, offset })

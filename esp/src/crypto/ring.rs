@@ -5,7 +5,6 @@
 use ring::aead::{self, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Aead, ICV_LEN, NONCE_LEN};
-use crate::header::Aad;
 use crate::suite::Suite;
 
 /// A key of any suite; `ring` dispatches on it.
@@ -22,16 +21,16 @@ impl Aead for RingAead {
     }
 
     #[inline]
-    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8]) -> Option<[u8; ICV_LEN]> {
+    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Option<[u8; ICV_LEN]> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, aead::Aad::from(aad.as_ref()), body).ok()?;
+        let tag = self.0.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), body).ok()?;
         tag.as_ref().try_into().ok()
     }
 
     #[inline]
-    fn open(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8], tag: [u8; ICV_LEN]) -> bool {
+    fn open(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8], tag: [u8; ICV_LEN]) -> bool {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let aad = aead::Aad::from(aad.as_ref());
+        let aad = aead::Aad::from(aad);
         self.0.open_in_place_separate_tag(nonce, aad, tag.into(), body, 0..).is_ok()
     }
 }

@@ -6,7 +6,6 @@ use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
 
 use super::{Aead, ICV_LEN, NONCE_LEN};
-use crate::header::Aad;
 use crate::suite::Suite;
 
 /// A key, one variant for each suite.
@@ -25,8 +24,8 @@ impl Aead for RustCryptoAead {
         })
     }
 
-    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8]) -> Option<[u8; ICV_LEN]> {
-        let (nonce, aad, body) = (&nonce.into(), aad.as_ref(), InOutBuf::from(body));
+    fn seal(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Option<[u8; ICV_LEN]> {
+        let (nonce, aad, body) = (&nonce.into(), aad, InOutBuf::from(body));
         let tag = match self {
             Self::Aes128Gcm(key) => key.encrypt_inout_detached(nonce, aad, body),
             Self::Aes256Gcm(key) => key.encrypt_inout_detached(nonce, aad, body),
@@ -35,8 +34,8 @@ impl Aead for RustCryptoAead {
         tag.ok().map(Into::into)
     }
 
-    fn open(&self, nonce: [u8; NONCE_LEN], aad: &Aad, body: &mut [u8], tag: [u8; ICV_LEN]) -> bool {
-        let (nonce, aad, body, tag) = (&nonce.into(), aad.as_ref(), InOutBuf::from(body), &tag.into());
+    fn open(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8], tag: [u8; ICV_LEN]) -> bool {
+        let (nonce, aad, body, tag) = (&nonce.into(), aad, InOutBuf::from(body), &tag.into());
         let opened = match self {
             Self::Aes128Gcm(key) => key.decrypt_inout_detached(nonce, aad, body, tag),
             Self::Aes256Gcm(key) => key.decrypt_inout_detached(nonce, aad, body, tag),

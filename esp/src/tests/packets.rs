@@ -1,0 +1,201 @@
+//! Whole packets through a pair of SAs: lengths, room, trailers (RFC 4303 sections 2 and 3.3.2).
+
+use crate::crypto::{Backend, SealingKey};
+use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError};
+use crate::header::iv_of;
+use crate::number::SeqNum;
+use crate::suite::Suite;
+use crate::udp_encap::{Encapsulated, classify};
+use crate::{
+    AntiReplay, EspHeader, InboundConfig, InboundSa, NextHeader, OutboundConfig, OutboundSa, SequenceKind,
+    Spi,
+};
+
+use super::{KINDS, SPI, fresh, inbound, keys, outbound, payload, sealed, window};
+
+/// T23 and T06: every payload up to beyond an MTU has its exact length on the wire and touches nothing behind it.
+#[test]
+fn every_payload_length_seals_to_its_exact_length_and_opens() {
+    const CANARY: [u8; 32] = [0xa5; 32];
+    for suite in Suite::ALL {
+        for kind in KINDS {
+            let sa = outbound(suite, kind, 1);
+            let peer = inbound(suite, kind, window(64), 0);
+            for len in 0..=1500_usize + 64 {
+                let exact = 8 + 8 + (len + 2).div_ceil(4) * 4 + 16;
+                let mut buffer = [sealed(&sa, 7, len), CANARY.to_vec()].concat();
+                assert_eq!(buffer.len(), exact + 32, "{suite} {len}");
+
+                buffer[16..16 + len].copy_from_slice(&payload(len));
+                assert_eq!(sa.seal(fresh(7), NextHeader::IPV6, &mut buffer, len), Ok(exact));
+                assert_eq!(buffer[exact..], CANARY, "{suite} {len}");
+
+                let (opened, seq) = peer.open(SeqNum(7), &mut buffer[..exact]).unwrap();
+                assert_eq!(*seq.get(), SeqNum(7));
+                let inner = opened.decapsulate().unwrap();
+                assert_eq!((inner.next_header, inner.offset), (NextHeader::IPV6, 16));
+                assert_eq!(inner.payload, payload(len), "{suite} {len}");
+                assert_eq!(buffer[exact..], CANARY, "{suite} {len}");
+            }
+        }
+    }
+}
+
+/// T06: a buffer one byte short is refused, and stays as it was.
+#[test]
+fn a_buffer_without_tailroom_is_refused_untouched() {
+    for suite in Suite::ALL {
+        let sa = outbound(suite, SequenceKind::Seq32, 1);
+        for len in 0..=300 {
+            let needed = sa.sealed_len(len);
+            for got in [0, 8, 16, 16 + len, needed - 1].map(|got| got.min(needed - 1)) {
+                let mut buffer = vec![0x5a; got];
+                let refused = sa.seal(fresh(1), NextHeader::IPV4, &mut buffer, len);
+                assert_eq!(refused, Err(SealError::NoRoom { needed, got }));
+                assert!(buffer.iter().all(|&byte| byte == 0x5a));
+            }
+        }
+        for len in [usize::MAX, usize::MAX - 3, usize::MAX / 2] {
+            assert!(sa.seal(fresh(1), NextHeader::IPV4, &mut [0; 64], len).is_err());
+        }
+    }
+}
+
+/// RFC 4303 section 2, RFC 4106 section 3.1: SPI, low half and IV are where they belong, the IV the whole number.
+#[test]
+fn header_and_iv_carry_the_number() {
+    let number = 0x0102_0304_a1a2_a3a4;
+    for suite in Suite::ALL {
+        let packet = sealed(&outbound(suite, SequenceKind::Extended, 1), number, 40);
+        assert_eq!(packet[..4], SPI.to_be_bytes());
+        assert_eq!(packet[4..8], [0xa1, 0xa2, 0xa3, 0xa4]);
+        assert_eq!(packet[8..16], number.to_be_bytes());
+    }
+}
+
+/// T03: every length that cannot be a packet is a runt, raw and encapsulated, and the next one is merely wrong.
+#[test]
+fn every_short_length_is_a_runt() {
+    for suite in Suite::ALL {
+        for kind in KINDS {
+            let sa = inbound(suite, kind, window(64), 0);
+            let smallest = 8 + suite.iv_len() + 2 + suite.icv_len();
+            for fill in [0x00, 0xff, 0x41] {
+                for got in 0..smallest {
+                    let mut packet = vec![fill; got];
+                    let refused = sa.open(SeqNum(1), &mut packet).map(drop);
+                    assert_eq!(refused, Err(OpenError::Runt { needed: smallest, got }));
+                    match classify(&packet) {
+                        Encapsulated::Keepalive => assert_eq!((fill, got), (0xff, 1)),
+                        Encapsulated::NonEsp(rest) => assert_eq!((fill, got), (0, rest.len() + 4)),
+                        Encapsulated::Esp(header) => assert!(got >= 8 && !header.spi.is_reserved()),
+                        Encapsulated::Runt => assert!(got < 8),
+                        Encapsulated::ReservedSpi(spi) => panic!("{spi}"),
+                    }
+                }
+                for got in smallest..smallest + 3 {
+                    let refused = sa.open(SeqNum(1), &mut vec![fill; got]).map(drop);
+                    assert_eq!(refused, Err(OpenError::IcvMismatch));
+                }
+            }
+            let mut empty = sealed(&outbound(suite, kind, 1), 1, 0);
+            assert!(sa.open(SeqNum(1), &mut empty).unwrap().0.decapsulate().unwrap().payload.is_empty());
+        }
+    }
+}
+
+/// A packet with any plaintext under a right ICV, as a peer with the key could send it.
+fn authentic(suite: Suite, number: u64, plaintext: &[u8]) -> Vec<u8> {
+    let seq = SeqNum(number);
+    let header = EspHeader { spi: Spi::new(SPI).unwrap(), seq: seq.low() }.to_bytes();
+    let mut packet = [&header[..], &[0; 8], plaintext, &[0; 16]].concat();
+    SealingKey::<Backend>::new(&keys(suite)).unwrap().seal(None, iv_of(seq), &mut packet).unwrap();
+    packet
+}
+
+/// T01, behind a valid ICV: pad length above, at, and one below what precedes it, and 255. The number is burnt in
+/// every case (RFC 4303 section 3.4.4.2).
+#[test]
+fn a_bad_trailer_behind_a_valid_icv_is_refused_and_burns_its_number() {
+    for suite in Suite::ALL {
+        let mut sa = inbound(suite, SequenceKind::Seq32, window(64), 0);
+        let mut number = 0;
+        let mut receive = |plaintext: &[u8]| {
+            number += 1;
+            let mut packet = authentic(suite, number, plaintext);
+            let seq = sa.check(EspHeader::parse(&packet).unwrap().seq).unwrap();
+            let (opened, verified) = sa.open(seq, &mut packet).unwrap();
+            let committed = sa.commit(verified);
+            assert_eq!((committed, sa.check(seq.low())), (Ok(()), Err(ReplayError::Replayed)));
+            opened.decapsulate().map(|inner| inner.payload.to_vec())
+        };
+        assert_eq!(receive(&[1, 2, 2, 4]), Ok(vec![]));
+        assert_eq!(receive(&[9, 1, 1, 4]), Ok(vec![9]));
+        assert_eq!(receive(&[1, 2, 3, 4]), Err(BadPadding::Length { pad: 3, available: 2 }));
+        assert_eq!(receive(&[1, 2, 255, 4]), Err(BadPadding::Length { pad: 255, available: 2 }));
+        assert_eq!(receive(&[0, 0, 2, 4]), Err(BadPadding::Contents));
+        assert_eq!(receive(&[0, 4]), Ok(vec![]));
+        assert_eq!(receive(&[1, 4]), Err(BadPadding::Length { pad: 1, available: 0 }));
+    }
+}
+
+/// RFC 4303 section 2.6.
+#[test]
+fn a_dummy_is_told_from_a_packet_by_its_next_header_alone() {
+    for suite in Suite::ALL {
+        let sa = outbound(suite, SequenceKind::Seq32, 1);
+        let mut packet = vec![0x77; sa.sealed_len(100)];
+        assert_eq!(sa.seal_dummy(fresh(1), &mut packet, 100), Ok(packet.len()));
+        let peer = inbound(suite, SequenceKind::Seq32, window(64), 0);
+        let inner = peer.open(SeqNum(1), &mut packet).unwrap().0.decapsulate().unwrap();
+        assert_eq!(inner.next_header, NextHeader::DUMMY);
+
+        let mut packet = authentic(suite, 2, &[0xde, 0xad, 255, 59]);
+        let inner = peer.open(SeqNum(2), &mut packet).unwrap().0.decapsulate().unwrap();
+        assert_eq!(inner.next_header, NextHeader::DUMMY);
+    }
+}
+
+/// RFC 4303 section 2.1; and an SA is made with its own suite's keys or not at all.
+#[test]
+fn an_sa_that_cannot_be_is_refused() {
+    let (suite, sequence) = (Suite::Aes256Gcm, SequenceKind::Extended);
+    let make = |spi: u32, suite, keys: &crate::KeyMaterial| {
+        let spi = Spi::new(spi).unwrap();
+        let out = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence }).map(drop);
+        let anti_replay = AntiReplay::Off;
+        let inb = InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay }).map(drop);
+        assert_eq!(out, inb);
+        out
+    };
+    assert_eq!(make(256, suite, &keys(suite)), Ok(()));
+    assert_eq!(make(255, suite, &keys(suite)), Err(ConfigError::ReservedSpi(Spi::new(255).unwrap())));
+    let other = Suite::ChaCha20Poly1305;
+    assert_eq!(make(256, suite, &keys(other)), Err(ConfigError::SuiteMismatch { suite, keys: other }));
+}
+
+/// T11: over a life that ends at the limit, no number and no IV comes twice.
+#[test]
+fn no_nonce_comes_twice() {
+    for (kind, last) in [(SequenceKind::Seq32, u64::from(u32::MAX)), (SequenceKind::Extended, u64::MAX)] {
+        let mut sa = outbound(Suite::Aes128Gcm, kind, last - 999);
+        let mut seen = std::collections::HashSet::new();
+        let mut sizes = [1, 7, 0, 64, 3].into_iter().cycle();
+        loop {
+            let mut run = match sa.take(sizes.next().unwrap()) {
+                Ok(run) => run,
+                Err(exhausted) => match u32::try_from(exhausted.remaining).unwrap() {
+                    0 => break,
+                    rest => sa.take(rest).unwrap(),
+                },
+            };
+            while let Some(seq) = run.next_seq() {
+                let mut packet = [0; 36];
+                assert_eq!(sa.seal(seq, NextHeader::DUMMY, &mut packet, 0), Ok(36));
+                assert!(seen.insert(packet[8..16].to_vec()));
+            }
+        }
+        assert_eq!(seen.len(), 1000);
+        assert_eq!(sa.counter().taken(), SeqNum(last));
+    }
+}
