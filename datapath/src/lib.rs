@@ -28,4 +28,9 @@ pub mod time;
 pub mod ulp;
 pub mod virtio;
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz_offload;
+pub mod worker;
+
 mod checksum;

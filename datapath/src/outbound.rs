@@ -161,6 +161,9 @@ fn seal(
     let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
     let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
     let room = owned.sa.sealed_len(super_packet.max_segment_len());
+    if !batch.has_room_for(super_packet.segment_count(), room) {
+        return Err(DropReason::NoBuffer);
+    }
     let mut numbers = owned.sa.take(count).map_err(|_| DropReason::SeqExhausted)?;
     let mut segmenter = super_packet.segments();
     let mut octets = 0;

@@ -81,6 +81,12 @@ impl SendBatch {
         bytes <= self.buffer.len() - self.end && datagrams <= self.runs.capacity() - self.runs.len()
     }
 
+    /// Octets waiting to be sent.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end
+    }
+
     /// Whether nothing is waiting to be sent.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

@@ -1,0 +1,294 @@
+//! A worker: one thread that moves batches between the TUN and the wire for as long as the gateway runs.
+//!
+//! The only loop of the gateway, and with [`low`](crate::low) the only place that touches the system. One system call
+//! moves a batch; none waits while there is something to do.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::coalesce::{Coalescer, Unit};
+use crate::drop::{Direction, DropReason};
+use crate::gateway::Datapath;
+use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
+use crate::low::wire::{RECEIVE_BUFFER_LEN, WireSocket};
+use crate::outbound::Outbound;
+use crate::segment::SuperPacket;
+use crate::send_batch::SendBatch;
+use crate::time::Time;
+use crate::ulp::Ulp;
+
+/// What a worker reads and writes.
+#[derive(Debug)]
+pub struct Devices {
+    /// Towards the inner hosts.
+    pub tun: TunQueue,
+    /// The port by which BYPASS traffic leaves and enters, where there is one.
+    pub bypass: Option<TunQueue>,
+    /// Towards the peers; [`Path::wire`](crate::sad::Path::wire) counts them.
+    pub wires: Vec<WireSocket>,
+}
+
+/// Ends a worker from another thread.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<(AtomicBool, OwnedFd)>);
+
+/// One worker with its devices and buffers.
+pub struct Worker<U> {
+    datapath: Datapath<U>,
+    devices: Devices,
+    started: Instant,
+    stop: Stop,
+    from_tun: Box<[u8]>,
+    from_wire: Box<[u8]>,
+    one: Box<[u8]>,
+    batch: SendBatch,
+    units: Coalescer,
+}
+
+/// Wire sockets that one worker can have.
+pub const MAX_WIRES: usize = 16;
+
+/// Super-packets or trains taken from one device before the others have their turn.
+const BUDGET: usize = 32;
+
+/// Octets that a batch gathers before it is sent, if there is more to read.
+const FULL_ENOUGH: usize = 48 * 1024;
+
+/// Room that the largest super-packet may need when it is segmented and sealed.
+const WORST_SUPER_PACKET: (usize, usize) = (128, 1024);
+
+/// How long a worker sleeps at most: SAs that expire by time are noticed this often when nothing moves.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+impl Stop {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self(Arc::new((AtomicBool::new(false), wake))))
+    }
+
+    /// Tells the worker to end after the batch in hand.
+    ///
+    /// # Errors
+    /// Where the worker cannot be woken; it ends all the same, when it next wakes.
+    pub fn stop(&self) -> io::Result<()> {
+        self.0.0.store(true, Ordering::Release);
+        rustix::io::write(&self.0.1, &1u64.to_ne_bytes())?;
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.0.load(Ordering::Acquire)
+    }
+}
+
+impl<U: Ulp> Worker<U> {
+    /// A worker with its devices. `started` is the zero of the gateway's [`Time`].
+    #[must_use]
+    pub fn new(datapath: Datapath<U>, devices: Devices, started: Instant, stop: Stop) -> Self {
+        let units = Coalescer::new(devices.tun.offloads());
+        Self {
+            datapath,
+            devices,
+            started,
+            stop,
+            from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
+            one: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            batch: SendBatch::new(),
+            units,
+        }
+    }
+
+    /// Moves packets until told to stop.
+    ///
+    /// # Errors
+    /// Where a device is gone for good, such as a TUN that was deleted.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.stop.is_stopped() {
+            self.datapath.begin(self.now());
+            let inbound = self.inbound()?;
+            let outbound = self.outbound()?;
+            let bypass = self.bypass()?;
+            if !(inbound || outbound || bypass) {
+                self.datapath.quiesce();
+                self.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// From the wires to the TUN. Returns whether anything came.
+    fn inbound(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        for wire in &mut self.devices.wires {
+            for _ in 0..BUDGET {
+                let Some(received) = wire.recv(&mut self.from_wire)? else { break };
+                any = true;
+                let Some(train) = self.from_wire.get_mut(..received.len) else { break };
+                self.datapath.inbound(train, received.segment_size, &mut self.units);
+                deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// From the TUN to the wires. Returns whether anything came.
+    fn outbound(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Some(len) =
+                read(&mut self.devices.tun, &mut self.from_tun, &self.datapath, Direction::Outbound)?
+            else {
+                break;
+            };
+            any = true;
+            let Some(octets) = self.from_tun.get_mut(..len) else { break };
+            if let Outbound::Bypass = self.datapath.outbound(octets, &mut self.batch) {
+                let reason = match &mut self.devices.bypass {
+                    Some(bypass) => forward(octets, bypass, &mut self.one).err(),
+                    None => Some(DropReason::NoBypassPort),
+                };
+                reason
+                    .inspect(|&reason| self.datapath.counters().street(Direction::Outbound).drop(reason, 1));
+            }
+            let (datagrams, len) = WORST_SUPER_PACKET;
+            if self.batch.len() >= FULL_ENOUGH || !self.batch.has_room_for(datagrams, len) {
+                self.send();
+            }
+        }
+        self.send();
+        Ok(any)
+    }
+
+    /// One send for the whole batch, and what the sockets would not take is counted.
+    fn send(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let street = self.datapath.counters().street(Direction::Outbound);
+        for (number, wire) in self.devices.wires.iter_mut().enumerate() {
+            let report = wire.send(&self.batch, number);
+            street.drop(DropReason::IoFull, report.dropped_full as u64);
+            street.drop(DropReason::IoError, report.errors as u64);
+        }
+        self.batch.clear();
+    }
+
+    /// From the bypass port to the TUN. Returns whether anything came.
+    fn bypass(&mut self) -> io::Result<bool> {
+        let Some(bypass) = &mut self.devices.bypass else { return Ok(false) };
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Some(len) = read(bypass, &mut self.from_tun, &self.datapath, Direction::Inbound)? else {
+                break;
+            };
+            any = true;
+            let Some(octets) = self.from_tun.get_mut(..len) else { break };
+            if self.datapath.unprotected(octets)
+                && let Err(reason) = forward(octets, &mut self.devices.tun, &mut self.one)
+            {
+                self.datapath.counters().street(Direction::Inbound).drop(reason, 1);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Sleeps until a device has something, the worker is told to stop, or a nap is over.
+    fn wait(&self) -> io::Result<()> {
+        let stop = self.stop.0.1.as_fd();
+        let bypass = self.devices.bypass.as_ref().map_or(stop, AsFd::as_fd);
+        let wire = |number| self.devices.wires.get(number).map_or(stop, AsFd::as_fd);
+        let mut fds: [_; 3 + MAX_WIRES] = std::array::from_fn(|place| {
+            let fd = match place {
+                0 => stop,
+                1 => self.devices.tun.as_fd(),
+                2 => bypass,
+                _ => wire(place - 3),
+            };
+            PollFd::from_borrowed_fd(fd, PollFlags::IN)
+        });
+        let used = fds.get_mut(..3 + self.devices.wires.len()).unwrap_or_default();
+        match poll(used, Some(&NAP)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Reads one super-packet; `None` when there is none. One that was cut short is dropped.
+fn read<U: Ulp>(
+    tun: &mut TunQueue,
+    buffer: &mut [u8],
+    datapath: &Datapath<U>,
+    direction: Direction,
+) -> io::Result<Option<usize>> {
+    match tun.read(buffer) {
+        Ok(len) => Ok(Some(len)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            io::ErrorKind::InvalidData => {
+                datapath.counters().street(direction).drop(DropReason::BadOffload, 1);
+                Ok(None)
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+/// One write per unit, and what the TUN would not take is counted.
+fn deliver<U: Ulp>(
+    units: &mut Coalescer,
+    buffer: &[u8],
+    tun: &mut TunQueue,
+    datapath: &Datapath<U>,
+) -> io::Result<()> {
+    let street = datapath.counters().street(Direction::Inbound);
+    for unit in units.units() {
+        if let Err(error) = tun.write_unit(&unit, buffer) {
+            street.drop(refusal(&error)?, packets(&unit));
+        }
+    }
+    units.clear();
+    units.set_offloads(tun.offloads());
+    Ok(())
+}
+
+/// Writes a super-packet from one port to another, cut into its packets.
+fn forward(octets: &mut [u8], to: &mut TunQueue, one: &mut [u8]) -> Result<(), DropReason> {
+    let super_packet = SuperPacket::parse(octets).map_err(|_| DropReason::BadOffload)?;
+    let mut segments = super_packet.segments();
+    while segments.remaining() > 0 {
+        let len = segments.write_next(one).ok_or(DropReason::BadOffload)?;
+        let packet = one.get(..len).ok_or(DropReason::NoBuffer)?;
+        to.write_packet(packet).map_err(|error| refusal(&error).unwrap_or(DropReason::IoError))?;
+    }
+    Ok(())
+}
+
+/// What a failed write means for its packets; an error where the device is gone.
+fn refusal(error: &io::Error) -> io::Result<DropReason> {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => {
+            Ok(DropReason::IoFull)
+        }
+        Some(rustix::io::Errno::BADFD | rustix::io::Errno::NODEV) => Err(io::Error::from(error.kind())),
+        _ => Ok(DropReason::IoError),
+    }
+}
+
+fn packets(unit: &Unit<'_>) -> u64 {
+    if unit.is_merged() { unit.payload.len() as u64 } else { 1 }
+}
