@@ -8,6 +8,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -36,6 +37,8 @@ pub struct Link {
     pub up: bool,
     /// Up and with carrier (IFF_LOWER_UP); a TUN has it while a process has it open.
     pub carrier: bool,
+    /// Up, with carrier, and able to send (IFF_RUNNING).
+    pub running: bool,
     /// Maximum transmission unit.
     pub mtu: u32,
     /// Largest super-packet handed to the device, IPv6.
@@ -70,14 +73,31 @@ impl Links {
         &self.namespace
     }
 
-    /// Sets an interface up.
+    /// Sets an interface up. Until it is [running](Self::wait_running) it discards what it should send.
     pub fn set_up(&self, name: &str) -> Result<()> {
         self.set_flag(name, LinkFlags::Up, true)
     }
 
-    /// Sets an interface down.
+    /// Sets an interface down. The kernel then forgets its routes and, unless the setting `keep_addr_on_down` says
+    /// otherwise, its IPv6 addresses.
     pub fn set_down(&self, name: &str) -> Result<()> {
         self.set_flag(name, LinkFlags::Up, false)
+    }
+
+    /// Waits until an interface that is up can send: a veth begins a moment after both its ends are up.
+    pub fn wait_running(&self, name: &str, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        // Subscribed before the first look, so that no change is missed between looking and waiting.
+        let changes = self.namespace.run(Netlink::of_link_changes)??;
+        while !self.link(name)?.running {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let label = self.namespace.label();
+                return Err(Error::Deadline(format!("{name} in {label} is not running after {within:?}")));
+            }
+            changes.wait(left).map_err(|source| self.refused(format!("waiting for {name}"), source))?;
+        }
+        Ok(())
     }
 
     /// Lets an interface resolve neighbours, or not (IFF_NOARP).
@@ -181,6 +201,7 @@ impl From<LinkMessage> for Link {
             name: String::new(),
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
+            running: flags.contains(LinkFlags::Running),
             mtu: 0,
             gso_max_size: None,
             gso_ipv4_max_size: None,

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -10,10 +10,12 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::{
     socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, send, setsockopt,
-        socket, sockopt::ReceiveTimeout,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, recvfrom, send,
+        setsockopt, socket, sockopt::ReceiveTimeout,
     },
     time::TimeVal,
 };
@@ -38,6 +40,31 @@ impl Netlink {
         let patience = TimeVal::new(ANSWER_WITHIN.as_secs().try_into().unwrap_or(i64::MAX), 0);
         setsockopt(&socket, ReceiveTimeout, &patience).map_err(failed)?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; LARGEST_ANSWER] })
+    }
+
+    /// Opens a socket that the kernel tells of every change of a link in the calling thread's namespace.
+    pub(crate) fn of_link_changes() -> Result<Self> {
+        let netlink = Self::open()?;
+        bind(netlink.socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_CHANGES))
+            .map_err(|errno| Error::refused("subscribing to link changes", errno))?;
+        Ok(netlink)
+    }
+
+    /// Waits until something arrives or time is up, and takes it.
+    pub(crate) fn wait(&self, within: Duration) -> io::Result<()> {
+        // Rounded up: a wait that ends early would become a busy loop.
+        let patience = PollTimeout::try_from(within + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, patience) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match recv(self.socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
+            // Lost notices are as good as one: the caller looks again anyway.
+            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Asks the kernel to change something (`flags` beyond request and acknowledgement), or for one object.
@@ -113,3 +140,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// rtnetlink(7): the multicast group RTMGRP_LINK.
+const LINK_CHANGES: u32 = 1;

@@ -45,6 +45,8 @@ pub struct PingReport {
     pub sent: u16,
     /// Requests that the kernel refused, such as for want of a route.
     pub refused: u16,
+    /// Why it refused the latest of them.
+    pub refusal: Option<&'static str>,
     /// Requests answered with exactly their payload.
     pub received: u16,
     /// Further replies to a request answered already.
@@ -133,8 +135,10 @@ impl Exchange<'_> {
         self.answered.push(false);
         match sendto(self.socket.as_raw_fd(), &message, &destination, MsgFlags::empty()) {
             Ok(_) => self.report.sent += 1,
-            Err(Errno::EBADF | Errno::EINVAL) => return Err(refused(self.echo, Errno::EINVAL)),
-            Err(_) => self.report.refused += 1,
+            Err(errno) => {
+                self.report.refused += 1;
+                self.report.refusal = Some(errno.desc());
+            }
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sockopt_impl,
     sys::socket::{
-        LinkAddr, MsgFlags, SockProtocol, getsockopt, recvmsg, setsockopt,
+        LinkAddr, MsgFlags, getsockopt, recvmsg, setsockopt,
         sockopt::{RcvBuf, RcvBufForce},
     },
 };
@@ -36,7 +36,7 @@ pub use self::{
     frame::{Direction, Frame},
     record::{Captured, Mark, Options},
 };
-use crate::{Error, Namespace, Result, packet_socket::packet_socket};
+use crate::{Error, Namespace, Result, packet_socket};
 
 /// A capture in progress, on a thread of its own. Dropping it ends it.
 #[derive(Debug)]
@@ -54,16 +54,16 @@ impl Sniffer {
 
     /// Starts to watch an interface. When it returns, every later frame is seen.
     pub fn start_with(namespace: &Namespace, interface: &str, options: Options) -> Result<Self> {
-        let (socket, link) = packet_socket(namespace, interface, Some(SockProtocol::EthAll))?;
+        let (socket, index) = packet_socket::watching(namespace, interface)?;
         let attempt =
             |source| Error::refused(format!("watching {interface} in {}", namespace.label()), source);
         // Beyond the system's limit as root of the machine, up to it otherwise.
-        setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER)
-            .or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER))
+        setsockopt(&socket, RcvBufForce, &options.receive_buffer)
+            .or_else(|_| setsockopt(&socket, RcvBuf, &options.receive_buffer))
             .map_err(|errno| attempt(errno.into()))?;
         let (wake, woken) = UnixStream::pair().map_err(attempt)?;
         let shared = Arc::new(Shared::new(Record::new(options)));
-        let capture = Capture { socket, link, woken, shared: Arc::clone(&shared) };
+        let capture = Capture { socket, index, woken, shared: Arc::clone(&shared) };
         let thread = thread::Builder::new()
             .name(format!("watch {interface}"))
             .spawn(move || capture.run())
@@ -153,7 +153,7 @@ impl Drop for Sniffer {
 /// The capturing thread's own state.
 struct Capture {
     socket: OwnedFd,
-    link: LinkAddr,
+    index: usize,
     woken: UnixStream,
     shared: Arc<Shared>,
 }
@@ -201,12 +201,12 @@ impl Capture {
                 Err(Errno::EINTR | Errno::ENETDOWN) => continue,
                 Err(errno) => return Err(errno),
             };
-            let Some(sender) = sender.filter(|sender| sender.ifindex() == self.link.ifindex()) else {
+            let Some(sender) = sender.filter(|sender| sender.ifindex() == self.index) else {
                 continue;
             };
             let whole = buffer.get(..length);
             let bytes = whole.unwrap_or(buffer);
-            let linktype = Linktype::of(&self.link);
+            let linktype = Linktype::of(&sender);
             let frame = Frame::parse(bytes, length, linktype, Direction::of(&sender));
             self.shared.lock().add(frame, bytes, whole.is_none());
             self.shared.arrived.notify_all();
@@ -223,8 +223,37 @@ sockopt_impl!(
     libc::tpacket_stats
 );
 
-/// What the kernel may hold for a capture that falls behind for a moment.
-const RECEIVE_BUFFER: usize = 64 << 20;
-
 /// Above the largest super-packet of the stack with its headers, so that nothing is cut off.
 const LARGEST_FRAME: usize = 640 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::testing::namespaced;
+
+    /// A capture that is held up while more arrives than the kernel may keep for it.
+    #[test]
+    fn frames_that_the_kernel_dropped_are_counted() {
+        namespaced("watch::tests::frames_that_the_kernel_dropped_are_counted", || {
+            let space = Namespace::create("flooded").unwrap();
+            let options = Options { receive_buffer: 16 << 10, ..Options::searching(&[b"absent"]) };
+            let mut sniffer = Sniffer::start_with(&space, "lo", options).unwrap();
+            let start = sniffer.mark();
+            let held_up = sniffer.shared.lock();
+            let sender = space.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap().unwrap();
+            for _ in 0..200 {
+                // Nobody listens: a refusal that ICMP brought back for the one before is none for this one.
+                let _ = sender.send_to(&[0; 1000], "127.0.0.1:9");
+            }
+            drop(held_up);
+            sniffer.end().unwrap();
+            assert!(sniffer.dropped() > 0);
+            assert!(matches!(sniffer.contains(b"absent"), Err(Error::Incomplete(_))));
+            assert!(matches!(sniffer.frames_since(start), Err(Error::Incomplete(_))));
+            let captured = sniffer.stop().unwrap();
+            assert!(captured.dropped > 0 && captured.total < 400, "{} seen", captured.total);
+        });
+    }
+}

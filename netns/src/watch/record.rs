@@ -19,6 +19,8 @@ pub struct Options {
     pub snap: usize,
     /// How many frames to keep; the oldest go first.
     pub frames: usize,
+    /// How many bytes the kernel may hold when the capture falls behind; what is more is dropped, and counted.
+    pub receive_buffer: usize,
 }
 
 /// A position in a capture, between two frames.
@@ -70,9 +72,9 @@ impl Options {
 }
 
 impl Default for Options {
-    /// No pattern; 2 KiB of each of the latest 16384 frames.
+    /// No pattern; 2 KiB of each of the latest 16384 frames; 64 MiB in the kernel, as far as it allows.
     fn default() -> Self {
-        Self { patterns: Vec::new(), snap: 2048, frames: 16384 }
+        Self { patterns: Vec::new(), snap: 2048, frames: 16384, receive_buffer: 64 << 20 }
     }
 }
 
@@ -206,5 +208,44 @@ impl Record {
             truncated: self.truncated,
             pattern_hits: self.pattern_hits.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Direction, frame::Linktype},
+        *,
+    };
+
+    #[test]
+    fn absence_is_not_claimed_after_a_loss() {
+        let mut record = Record::new(Options::searching(&[b"here", b"absent"]));
+        add(&mut record, b"it is here");
+        assert!(matches!(record.contains(b"absent"), Ok(false)));
+        record.add_dropped(1);
+        assert!(matches!(record.contains(b"here"), Ok(true)));
+        assert!(matches!(record.contains(b"absent"), Err(Error::Incomplete(_))));
+        assert!(record.captured().complete().is_err());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_was_forgotten_is_said() {
+        let mut record = Record::new(Options { snap: 2, frames: 3, ..Options::default() });
+        let start = record.mark();
+        for byte in 0..5 {
+            add(&mut record, &[byte; 4]);
+        }
+        assert!(record.since(start).is_err());
+        assert_eq!(record.since(Mark(2)).map(Iterator::count).ok(), Some(3));
+        assert_eq!(record.since(record.mark()).map(Iterator::count).ok(), Some(0));
+        let captured = record.captured();
+        assert_eq!((captured.total, captured.bytes, captured.frames.len()), (5, 20, 3));
+        assert!(captured.frames.iter().all(|frame| frame.bytes.len() == 2 && frame.length == 4));
+    }
+
+    fn add(record: &mut Record, bytes: &[u8]) {
+        let frame = Frame::parse(bytes, bytes.len(), Linktype::Ip, Direction::Inbound);
+        record.add(frame, bytes, false);
     }
 }
