@@ -4,6 +4,33 @@
 //! RFC 3948. Sans-IO: no clock, no threads, no allocation once a security association exists. The order of a
 //! receiver is held by types: only [`InboundSa::open`] makes a [`Verified`] number, only a [`Verified`] number moves
 //! the window, and a [`FreshSeq`] seals one packet.
+//!
+//! ```
+//! use latchway_esp::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let octets = [7; 20];
+//! let (suite, sequence) = (Suite::Aes128Gcm, SequenceKind::Extended);
+//! let keys = &KeyMaterial::new(suite, &octets)?;
+//! let spi = Spi::new(0xc0de_cafe).ok_or("SPI 0")?;
+//! let anti_replay = AntiReplay::Window(WindowSize::default());
+//! let mut sender = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence })?;
+//! let mut receiver = InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay })?;
+//!
+//! let payload = b"an IPv4 packet";
+//! let mut packet = vec![0; sender.sealed_len(payload.len())];
+//! packet[sender.payload_offset()..][..payload.len()].copy_from_slice(payload);
+//! let seq = sender.take(1)?.next_seq().ok_or("one was taken")?;
+//! let len = sender.seal(seq, NextHeader::IPV4, &mut packet, payload.len())?;
+//!
+//! let seq = receiver.check(EspHeader::parse(&packet)?.seq)?;
+//! let (opened, verified) = receiver.open(seq, &mut packet[..len])?;
+//! receiver.commit(verified)?;
+//! assert_eq!(opened.decapsulate()?.payload, payload);
+//! assert_eq!(receiver.check(seq.low()), Err(ReplayError::Replayed));
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -77,6 +77,14 @@ impl SeqNum {
 /// (RFC 4303 section 3.3.3, RFC 4106 section 3.1).
 ///
 /// The right holds for the SA whose counter gave it.
+///
+/// ```compile_fail,E0382
+/// # use latchway_esp::{FreshSeq, NextHeader, OutboundSa};
+/// fn seal_twice(sa: &OutboundSa, seq: FreshSeq, packet: &mut [u8]) {
+///     let _ = sa.seal(seq, NextHeader::IPV4, packet, 20);
+///     let _ = sa.seal(seq, NextHeader::IPV4, packet, 20);
+/// }
+/// ```
 #[derive(Debug)]
 pub struct FreshSeq(SeqNum);
 
@@ -127,7 +135,14 @@ impl FreshSeqs {
 }
 
 /// Something the integrity check value vouched for; only [`crate::InboundSa::open`] makes it
-/// (RFC 4303 section 3.4.4.2).
+/// (RFC 4303 section 3.4.4.2). It speaks for the SA that opened.
+///
+/// ```compile_fail,E0624
+/// # use latchway_esp::{ReplayWindow, SeqNum, Verified};
+/// fn move_by_hand(window: &mut ReplayWindow) {
+///     let _ = window.commit(Verified::new(SeqNum(1000)));
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a number that was verified and not committed can be replayed"]
 pub struct Verified<T>(T);

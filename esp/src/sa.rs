@@ -5,6 +5,8 @@
 //! [`InboundSa::open`], [`InboundSa::commit`], [`Opened::decapsulate`]. Every packet with a valid ICV burns its
 //! number, also one whose trailer turns out to be bad.
 
+use std::fmt;
+
 use crate::crypto::{OpeningKey, SealingKey};
 use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError, SeqExhausted};
 use crate::esn;
@@ -128,6 +130,18 @@ impl OutboundSa {
     #[inline]
     pub const fn sealed_len(&self, payload_len: usize) -> usize {
         self.suite.sealed_len(payload_len)
+    }
+}
+
+impl fmt::Debug for OutboundSa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { spi, suite, sequence, counter, key: _ } = self;
+        f.debug_struct("OutboundSa")
+            .field("spi", spi)
+            .field("suite", suite)
+            .field("sequence", sequence)
+            .field("counter", counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -265,6 +279,18 @@ impl InboundSa {
         let InboundConfig { spi, suite, keys, sequence, anti_replay: _ } = config;
         agree(spi, suite, keys)?;
         Ok(Self { spi, suite, sequence, received, key: OpeningKey::new(keys)? })
+    }
+}
+
+impl fmt::Debug for InboundSa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InboundSa")
+            .field("spi", &self.spi)
+            .field("suite", &self.suite)
+            .field("sequence", &self.sequence)
+            .field("anti_replay", &self.anti_replay())
+            .field("top", &self.top())
+            .finish_non_exhaustive()
     }
 }
 

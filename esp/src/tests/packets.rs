@@ -174,6 +174,23 @@ fn an_sa_that_cannot_be_is_refused() {
     assert_eq!(make(256, suite, &keys(other)), Err(ConfigError::SuiteMismatch { suite, keys: other }));
 }
 
+/// T40: what a log can show of an SA holds none of its 36 octets, in whatever notation.
+#[test]
+fn debug_output_of_an_sa_shows_no_key_octet() {
+    let suite = Suite::Aes256Gcm;
+    let keys = crate::KeyMaterial::new(suite, &[0xd7; 36]).unwrap();
+    let (spi, sequence, anti_replay) = (Spi::new(256).unwrap(), SequenceKind::Extended, window(64));
+    let out_config = OutboundConfig { spi, suite, keys: &keys, sequence };
+    let in_config = InboundConfig { spi, suite, keys: &keys, sequence, anti_replay };
+    let mut shown = format!("{out_config:?} {out_config:#?} {in_config:?} {in_config:#?}");
+    shown += &format!("{:?}", OutboundSa::new(out_config).unwrap());
+    shown += &format!("{:?}", InboundSa::new(in_config).unwrap());
+    assert!(shown.contains("redacted") && shown.contains("Extended"));
+    for octet in ["215", "d7", "D7"] {
+        assert!(!shown.contains(octet), "{shown}");
+    }
+}
+
 /// T11: over a life that ends at the limit, no number and no IV comes twice.
 #[test]
 fn no_nonce_comes_twice() {
