@@ -3,35 +3,24 @@
 //! Most uses prove an absence, such as "no inner byte on the underlay". Such a proof is worth something only if no
 //! frame was missed; so every negative answer is an error when the kernel dropped frames ([`Error::Incomplete`]).
 
+mod capture;
 mod frame;
 mod record;
 
 use std::{
-    io::{IoSliceMut, Write},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
-    sync::{Arc, PoisonError},
+    io::Write,
+    os::unix::net::UnixStream,
+    sync::{Arc, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    getsockopt_impl,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sockopt_impl,
-    sys::socket::{
-        LinkAddr, MsgFlags, getsockopt, recvmsg, setsockopt,
-        sockopt::{RcvBuf, RcvBufForce},
-    },
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBuf, RcvBufForce},
 };
 
-use self::{
-    frame::Linktype,
-    record::{Record, Shared},
-};
+use self::{capture::Capture, record::Record};
 pub use self::{
     frame::{Direction, Frame},
     record::{Captured, Mark, Options},
@@ -41,7 +30,7 @@ use crate::{Error, Namespace, Result, packet_socket};
 /// A capture in progress, on a thread of its own. Dropping it ends it.
 #[derive(Debug)]
 pub struct Sniffer {
-    shared: Arc<Shared>,
+    capture: Arc<Capture>,
     wake: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,18 +51,18 @@ impl Sniffer {
             .or_else(|_| setsockopt(&socket, RcvBuf, &options.receive_buffer))
             .map_err(|errno| attempt(errno.into()))?;
         let (wake, woken) = UnixStream::pair().map_err(attempt)?;
-        let shared = Arc::new(Shared::new(Record::new(options)));
-        let capture = Capture { socket, index, woken, shared: Arc::clone(&shared) };
+        let capture = Arc::new(Capture::new(socket, index, Record::new(options)));
+        let capturing = Arc::clone(&capture);
         let thread = thread::Builder::new()
             .name(format!("watch {interface}"))
-            .spawn(move || capture.run())
+            .spawn(move || capturing.run(&woken))
             .map_err(attempt)?;
-        Ok(Self { shared, wake, thread: Some(thread) })
+        Ok(Self { capture, wake, thread: Some(thread) })
     }
 
-    /// The position after the last frame so far.
+    /// The position after the last frame so far: whatever the interface handles from here on comes after it.
     pub fn mark(&self) -> Mark {
-        self.shared.lock().mark()
+        self.caught_up().mark()
     }
 
     /// Waits until a frame satisfies a predicate, looking at all that came since a mark and at what comes.
@@ -84,9 +73,9 @@ impl Sniffer {
         within: Duration,
     ) -> Result<Frame> {
         let deadline = Instant::now() + within;
-        let mut record = self.shared.lock();
         let mut position = since;
         loop {
+            let record = self.caught_up();
             record.failure()?;
             let kept = record.since(position)?;
             if let Some(found) = kept.into_iter().find(|frame| predicate(frame)) {
@@ -95,18 +84,17 @@ impl Sniffer {
             position = record.mark();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Deadline(format!(
-                    "no such frame within {within:?}, {} seen",
-                    record.total()
-                )));
+                let (total, dropped) = (record.total(), record.dropped());
+                let seen = format!("no such frame within {within:?}, {total} seen, {dropped} dropped");
+                return Err(Error::Deadline(seen));
             }
-            record = self.shared.arrived.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
+            drop(self.capture.arrived.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner));
         }
     }
 
     /// The frames since a mark. An error if some were dropped by the kernel or are no longer kept.
     pub fn frames_since(&self, mark: Mark) -> Result<Vec<Frame>> {
-        let record = self.shared.lock();
+        let record = self.caught_up();
         record.failure()?;
         record.complete()?;
         Ok(record.since(mark)?.cloned().collect())
@@ -116,22 +104,28 @@ impl Sniffer {
     /// frames have been searched; for another, it takes that all frames are still kept whole. `false` is evidence:
     /// where frames were missed, it is an error.
     pub fn contains(&self, pattern: &[u8]) -> Result<bool> {
-        let record = self.shared.lock();
+        let record = self.caught_up();
         record.failure()?;
         record.contains(pattern)
     }
 
     /// Frames that the kernel dropped because the capture fell behind.
     pub fn dropped(&self) -> u64 {
-        self.shared.lock().dropped()
+        self.caught_up().dropped()
     }
 
     /// Takes in what the kernel still holds, ends the capture, and says what it saw.
     pub fn stop(mut self) -> Result<Captured> {
         self.end()?;
-        let record = self.shared.lock();
+        let record = self.capture.lock();
         record.failure()?;
         Ok(record.captured())
+    }
+
+    /// The record, with all that the interface has handled so far.
+    fn caught_up(&self) -> MutexGuard<'_, Record> {
+        self.capture.catch_up();
+        self.capture.lock()
     }
 
     fn end(&mut self) -> Result<()> {
@@ -150,82 +144,6 @@ impl Drop for Sniffer {
     }
 }
 
-/// The capturing thread's own state.
-struct Capture {
-    socket: OwnedFd,
-    index: usize,
-    woken: UnixStream,
-    shared: Arc<Shared>,
-}
-
-impl Capture {
-    fn run(mut self) {
-        if let Err(error) = self.until_woken() {
-            self.shared.lock().fail(format!("reading frames: {error}"));
-        }
-        self.shared.arrived.notify_all();
-    }
-
-    fn until_woken(&mut self) -> nix::Result<()> {
-        let mut buffer = vec![0; LARGEST_FRAME];
-        loop {
-            let mut waiting = [
-                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut waiting, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-            let [_, wake] = waiting;
-            let ending = wake.any().unwrap_or(true);
-            self.drain(&mut buffer)?;
-            self.shared.lock().add_dropped(getsockopt(&self.socket, PacketStatistics)?.tp_drops);
-            self.shared.arrived.notify_all();
-            if ending {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes in all frames that are there.
-    fn drain(&self, buffer: &mut [u8]) -> nix::Result<()> {
-        loop {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            let (length, sender) = match recvmsg::<LinkAddr>(self.socket.as_raw_fd(), &mut parts, None, flags)
-            {
-                Ok(message) => (message.bytes, message.address),
-                Err(Errno::EAGAIN) => return Ok(()),
-                // The interface went down or away: it may come up again, and what is queued can still be read.
-                Err(Errno::EINTR | Errno::ENETDOWN) => continue,
-                Err(errno) => return Err(errno),
-            };
-            let Some(sender) = sender.filter(|sender| sender.ifindex() == self.index) else {
-                continue;
-            };
-            let whole = buffer.get(..length);
-            let bytes = whole.unwrap_or(buffer);
-            let linktype = Linktype::of(&sender);
-            let frame = Frame::parse(bytes, length, linktype, Direction::of(&sender));
-            self.shared.lock().add(frame, bytes, whole.is_none());
-            self.shared.arrived.notify_all();
-        }
-    }
-}
-
-sockopt_impl!(
-    /// Frames received and dropped since the last call (packet(7)).
-    PacketStatistics,
-    GetOnly,
-    libc::SOL_PACKET,
-    libc::PACKET_STATISTICS,
-    libc::tpacket_stats
-);
-
-/// Above the largest super-packet of the stack with its headers, so that nothing is cut off.
-const LARGEST_FRAME: usize = 640 << 10;
-
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
@@ -241,7 +159,7 @@ mod tests {
             let options = Options { receive_buffer: 16 << 10, ..Options::searching(&[b"absent"]) };
             let mut sniffer = Sniffer::start_with(&space, "lo", options).unwrap();
             let start = sniffer.mark();
-            let held_up = sniffer.shared.lock();
+            let held_up = sniffer.capture.lock();
             let sender = space.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap().unwrap();
             for _ in 0..200 {
                 // Nobody listens: a refusal that ICMP brought back for the one before is none for this one.

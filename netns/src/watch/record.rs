@@ -1,9 +1,6 @@
 //! What a capture remembers: the latest frames within bounds, and counts and pattern hits of all of them.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
 
 use memchr::memmem::Finder;
 
@@ -44,13 +41,7 @@ pub struct Captured {
     pub pattern_hits: Vec<u64>,
 }
 
-/// A capture's record, shared between its thread and its owner.
-#[derive(Debug)]
-pub(super) struct Shared {
-    record: Mutex<Record>,
-    pub(super) arrived: Condvar,
-}
-
+/// A capture's record.
 #[derive(Debug)]
 pub(super) struct Record {
     options: Options,
@@ -87,16 +78,6 @@ impl Captured {
         }
         let Self { total, dropped, truncated, .. } = self;
         Err(Error::Incomplete(format!("{total} seen, {kept} kept, {dropped} dropped, {truncated} cut off")))
-    }
-}
-
-impl Shared {
-    pub(super) fn new(record: Record) -> Self {
-        Self { record: Mutex::new(record), arrived: Condvar::new() }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -68,6 +68,26 @@ fn esp_shows_its_spi_and_sequence_number_bare_and_in_udp() {
     });
 }
 
+/// What was sent before the question is in the answer, however late the capture's own thread is.
+#[test]
+fn an_answer_includes_everything_before_the_question() {
+    namespaced("watch::an_answer_includes_everything_before_the_question", || {
+        let joined = pair().unwrap();
+        let patterns: Vec<Vec<u8>> =
+            (0..200u32).map(|number| format!("number {number};").into_bytes()).collect();
+        let options = Options { patterns: patterns.clone(), ..Options::default() };
+        let sniffer = Sniffer::start_with(&joined.a, "va", options).unwrap();
+        // Without the neighbour's address, the first datagram would wait for it.
+        let echo = Echo { destination: net4(2).addr(), timeout: SOON, ..Echo::default() };
+        assert_eq!(ping::echo(&joined.a, &echo).unwrap().received, 1);
+        for pattern in patterns {
+            assert!(!sniffer.contains(&pattern).unwrap());
+            send(&joined.a, "10.9.0.1:4001".parse().unwrap(), "10.9.0.2:4002".parse().unwrap(), &pattern);
+            assert!(sniffer.contains(&pattern).unwrap());
+        }
+    });
+}
+
 #[test]
 fn waiting_ends_at_its_deadline() {
     namespaced("watch::waiting_ends_at_its_deadline", || {
