@@ -1,1 +1,40 @@
 //! The key manager: SPD, PAD, SAD metadata, and where SAs come from.
+//!
+//! "The key manager decides, the datapath obeys": a provider of SAs [`propose`](Keying::propose)s before it promises
+//! anything to a peer, [`install`](Keying::install)s the keys under the ticket it got, and
+//! [`commit`](Keying::commit)s changes of SAs and policy in one published snapshot. [`Keying`] is the decision maker,
+//! without threads or clock; [`KeyManager`] is the one thread that owns it. Covers RFC 4301 section 4.4 and the
+//! key-manager side of draft-ietf-btns-connection-latching-04 section 2.1 (L-69 to L-74, L-89).
+
+#![forbid(unsafe_code)]
+
+pub mod ephemeral;
+
+mod install;
+mod interned;
+mod intersection;
+mod keying;
+mod manager;
+mod narrow;
+mod pad;
+mod proposal;
+mod resting;
+mod slots;
+mod ticket;
+mod transaction;
+mod view;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use install::{InstallError, KeyOrigin, Keys, SaKeys, Start};
+pub use interned::{ClassObserver, Unobserved};
+pub use keying::{Keying, PairId, Progress, RekeyError, Settings};
+pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};
+pub use pad::{Pad, PadEntry, PadError, PeerPattern};
+pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
+pub use ticket::Ticket;
+pub use transaction::{CommitError, Committed, Op, SpdChange, Transaction};
+pub use view::{Counts, PairView, SaView};

@@ -1,0 +1,180 @@
+//! What a provider hands in to make an offer real: SPIs, keys and paths of both directions.
+
+use std::net::SocketAddr;
+
+use latchway_datapath::lifetime::Limits;
+use latchway_datapath::sad::{InsertError, Path, Usage};
+use latchway_esp::{
+    AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, SequenceKind,
+    Spi, Suite,
+};
+use latchway_tagging::WorkerId;
+
+use crate::proposal::Proposal;
+
+/// Both directions of a pair.
+#[derive(Debug)]
+pub struct Keys {
+    /// Of what we receive; the SPI is ours.
+    pub inbound: SaKeys,
+    /// Whether our inbound SA refuses replays, and how far back it looks.
+    pub anti_replay: AntiReplay,
+    /// Of what we send; the SPI is the peer's.
+    pub outbound: SaKeys,
+    /// Where it is sent.
+    pub path: Path,
+    /// Where the keys come from.
+    pub origin: KeyOrigin,
+    /// The worker that will own both SAs.
+    pub worker: WorkerId,
+    /// What becomes of the pair when nothing stands against it any more.
+    pub start: Start,
+}
+
+/// One direction of a pair.
+#[derive(Debug)]
+pub struct SaKeys {
+    /// What packets carry.
+    pub spi: Spi,
+    /// The secret, for this SA alone.
+    pub material: KeyMaterial,
+    /// How wide the numbers are.
+    pub sequence: SequenceKind,
+    /// The hard lifetime.
+    pub limits: Limits,
+}
+
+/// Where keys come from, which decides what they may be used for (RFC 8221 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// Made for this SA, used once and never stored: by a key exchange or for one run.
+    Ephemeral,
+    /// Placed by hand or stored, so that a restart uses them again.
+    Static,
+}
+
+/// How a pair begins once it is settled (L-74).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Receives, but does not send until it is activated: the peer may not have it yet.
+    Standby,
+    /// In force.
+    Active,
+}
+
+/// Why an offer cannot be made real. Nothing changed then but that the ticket is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// The ticket is not one of this key manager, or not any more.
+    #[error("the ticket was used, has expired or is of another gateway; propose again")]
+    TicketSpent,
+    /// T12: after a restart, numbers would begin at 1 again under the same key.
+    #[error(
+        "{0} must not be used with static keys (RFC 8221 section 3): a restart repeats sequence numbers, and with them \
+         nonces, under the same key, which gives away plaintext and lets packets be forged; use a key exchange or the \
+         ephemeral provider, or a suite of AES-CBC with HMAC-SHA-2"
+    )]
+    StaticCounterMode(Suite),
+    /// The keys are of another suite than was offered, and the class would lie.
+    #[error("{offered} was offered and the keys are for {given}; propose the suite that the keys are for")]
+    OtherSuite {
+        /// The suite of the offer.
+        offered: Suite,
+        /// The suite of the keys.
+        given: Suite,
+    },
+    /// Replay checking is part of the class (L-10).
+    #[error("the offer and the keys differ in whether replays are checked; propose what will be installed")]
+    OtherReplay,
+    /// An inbound SA has this SPI (T31).
+    #[error("an inbound SA has SPI {0} already; choose another")]
+    DuplicateSpi(Spi),
+    /// Packets of a deleted SA with this SPI may be under way.
+    #[error("SPI {0} was deleted a moment ago and rests; choose another")]
+    RestingSpi(Spi),
+    /// To the receiver an SPI names one SA (RFC 4301 section 4.1).
+    #[error("an outbound SA to {1} has SPI {0} already; the peer must choose another")]
+    DuplicateOutbound(Spi, SocketAddr),
+    /// No SA can be made of this.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The SAD does not take the SA.
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    /// Every slot of the SAD is taken or rests.
+    #[error("the SAD is full; remove pairs that are no longer needed, and wait for their slots to rest")]
+    Full,
+    /// The pair was removed before it came into force.
+    #[error(
+        "the pair was removed while latches were being looked after; propose again if it is still wanted"
+    )]
+    Removed,
+}
+
+impl SaKeys {
+    /// One direction from octets, which are the suite's key followed by its salt, without limits. Wiping the original
+    /// is the caller's part.
+    ///
+    /// # Errors
+    /// [`InstallError`] where the SPI is 0 to 255 or the octets are not as many as the suite takes.
+    pub fn from_octets(
+        spi: u32,
+        suite: Suite,
+        octets: &[u8],
+        sequence: SequenceKind,
+    ) -> Result<Self, InstallError> {
+        let spi = Spi::new(spi).filter(|spi| !spi.is_reserved()).ok_or(InsertError::ReservedSpi)?;
+        let material = KeyMaterial::new(suite, octets)?;
+        Ok(Self { spi, material, sequence, limits: Limits::default() })
+    }
+}
+
+impl Keys {
+    /// Whether the keys are those that were offered, and may be used so.
+    pub(crate) fn check(&self, terms: &Proposal) -> Result<(), InstallError> {
+        for (keys, offered) in
+            [(&self.inbound, terms.suites.inbound), (&self.outbound, terms.suites.outbound)]
+        {
+            let given = keys.material.suite();
+            if given != offered {
+                return Err(InstallError::OtherSuite { offered, given });
+            }
+            // RFC 8221 section 3: no counter modes with manual keys (T12).
+            if self.origin == KeyOrigin::Static && is_counter_mode(given) {
+                return Err(InstallError::StaticCounterMode(given));
+            }
+        }
+        if terms.replay_checked == matches!(self.anti_replay, AntiReplay::Off) {
+            return Err(InstallError::OtherReplay);
+        }
+        Ok(())
+    }
+
+    /// The cryptographic state of both directions.
+    pub(crate) fn build(&self) -> Result<(InboundSa, OutboundSa), ConfigError> {
+        let SaKeys { spi, ref material, sequence, .. } = self.inbound;
+        let anti_replay = self.anti_replay;
+        let suite = material.suite();
+        let inbound = InboundSa::new(InboundConfig { spi, suite, keys: material, sequence, anti_replay })?;
+        let SaKeys { spi, ref material, sequence, .. } = self.outbound;
+        let suite = material.suite();
+        let outbound = OutboundSa::new(OutboundConfig { spi, suite, keys: material, sequence })?;
+        Ok((inbound, outbound))
+    }
+}
+
+impl From<Start> for Usage {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Standby => Self::Standby,
+            Start::Active => Self::Active,
+        }
+    }
+}
+
+/// Whether a repeated sequence number under one key is a catastrophe.
+const fn is_counter_mode(suite: Suite) -> bool {
+    match suite {
+        Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => true,
+    }
+}

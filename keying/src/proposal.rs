@@ -1,0 +1,189 @@
+//! Proposals of SA pairs, and the answer a provider gets before it promises anything to the peer (L-69, L-70).
+
+use std::fmt;
+
+use latchway_datapath::flow::FlowKey;
+use latchway_datapath::selector::{AddressRange, Selector};
+use latchway_datapath::spd::Reqid;
+use latchway_esp::Suite;
+use latchway_tagging::{
+    Algorithms, AuthMethod, ClassId, Identity, IdentityError, Mode, TooManyClasses, Transform, Transforms,
+};
+
+use crate::ticket::Ticket;
+
+/// A pair of SAs that a provider could make: with whom, for what, and how well protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The identity that the peer asserts.
+    pub peer: Identity,
+    /// How it proved that.
+    pub method: AuthMethod,
+    /// Who we are towards it.
+    pub local: Identity,
+    /// The flows to carry: local is ours, remote is theirs.
+    pub selectors: Vec<Selector>,
+    /// Whether the answer may carry less than was proposed (L-73).
+    pub narrowing: Narrowing,
+    /// Tunnel or transport (L-7).
+    pub mode: Mode,
+    /// The suites of both directions (L-8, L-9).
+    pub suites: Suites,
+    /// Whether our inbound SA refuses replays (L-10).
+    pub replay_checked: bool,
+    /// The rules that the pair is to serve.
+    pub reqid: Reqid,
+}
+
+/// Whether a proposal may be answered with less than it asks for. A rekey may not (C-25, RFC 7296 section 2.9.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Narrowing {
+    /// All or nothing.
+    Forbidden,
+    /// The part that the PAD allows will do (L-73).
+    Allowed,
+}
+
+/// The suites of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suites {
+    /// Of what we receive.
+    pub inbound: Suite,
+    /// Of what we send.
+    pub outbound: Suite,
+}
+
+/// What the key manager would accept.
+#[derive(Debug)]
+pub struct Offer {
+    /// The right to install such a pair, once, and not for ever.
+    pub ticket: Ticket,
+    /// The flows that the pair may carry.
+    pub selectors: Box<[Selector]>,
+    /// The class that the pair will have.
+    pub class: ClassId,
+    /// The latches that installing would break (L-74). None by the tag model of latching-04 section 2.2, in which two
+    /// peers may claim one address and the tag tells their packets apart.
+    pub latches_that_would_break: Vec<LatchConflict>,
+}
+
+/// A latch that stands against a proposed SA (L-72).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatchConflict {
+    /// The connection.
+    pub flow: FlowKey,
+    /// The class it is latched to.
+    pub latched: ClassId,
+}
+
+/// Why a proposal is not accepted, and what could be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No entry of the PAD speaks of the peer (RFC 4301 4.4.3).
+    #[error("no PAD entry speaks of {peer}; add one if this peer is to be trusted")]
+    UnknownPeer {
+        /// What the peer asserts to be.
+        peer: Identity,
+    },
+    /// The peer's entry wants other proof (RFC 4301 4.4.3.2).
+    #[error("PAD entry \"{entry}\" does not accept {}, only {}; authenticate so, or list the method", method.name(), Methods(accepted))]
+    MethodNotAccepted {
+        /// The name of the entry.
+        entry: String,
+        /// How the peer authenticated.
+        method: AuthMethod,
+        /// What the entry accepts.
+        accepted: Vec<AuthMethod>,
+    },
+    /// We are someone else towards this peer.
+    #[error("PAD entry \"{entry}\" wants us to be {expected}, not {proposed}; propose that local identity")]
+    WrongLocalIdentity {
+        /// The name of the entry.
+        entry: String,
+        /// Who the entry says we are.
+        expected: Identity,
+        /// Who the proposal says we are.
+        proposed: Identity,
+    },
+    /// The peer may not claim these addresses (RFC 4301 4.4.3.3).
+    #[error(
+        "PAD entry \"{entry}\" does not let its peer claim {claimed}, only {}; propose less, allow narrowing, or extend the entry",
+        Ranges(allowed)
+    )]
+    OutsideRanges {
+        /// The name of the entry.
+        entry: String,
+        /// What the proposal claims for the peer.
+        claimed: AddressRange,
+        /// What the entry allows.
+        allowed: Vec<AddressRange>,
+    },
+    /// There is no flow that the pair could carry.
+    #[error("the proposal has no selector; say which flows the SAs are to carry")]
+    NoSelectors,
+    /// One side of a selector is IPv4 and the other IPv6.
+    #[error("no flow runs between {local} and {remote}; give both sides ranges of one address family")]
+    MixedFamilies {
+        /// Our side.
+        local: AddressRange,
+        /// Their side.
+        remote: AddressRange,
+    },
+    /// More selectors than a peer could be told (RFC 7296 section 3.13).
+    #[error("{0} selectors are more than the 255 of one SA; join neighbouring ranges or use several SAs")]
+    TooManySelectors(usize),
+    /// The gateway carries tunnels.
+    #[error("this gateway has no transport mode; propose tunnel mode")]
+    TransportMode,
+    /// The identity cannot be interned.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The class cannot be interned.
+    #[error(transparent)]
+    Class(#[from] TooManyClasses),
+    /// Too many proposals wait for their keys.
+    #[error("{0} offers wait for their keys already; install or drop some, or wait until they expire")]
+    TooManyOffers(usize),
+}
+
+impl Suites {
+    /// One suite for both directions.
+    #[must_use]
+    pub const fn both(suite: Suite) -> Self {
+        Self { inbound: suite, outbound: suite }
+    }
+
+    /// The suites as a class compares them (L-6, L-8, L-9).
+    #[must_use]
+    pub fn algorithms(self) -> Algorithms {
+        let transforms = |suite: Suite| {
+            let (id, key_bits) = suite.transform();
+            Transforms { encryption: Some(Transform { id, key_bits }), ..Transforms::default() }
+        };
+        Algorithms { inbound: transforms(self.inbound), outbound: transforms(self.outbound) }
+    }
+}
+
+struct Methods<'a>(&'a [AuthMethod]);
+
+impl fmt::Display for Methods<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(f, self.0.iter().map(|method| method.name()))
+    }
+}
+
+struct Ranges<'a>(&'a [AddressRange]);
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(f, self.0)
+    }
+}
+
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: impl IntoIterator<Item = T>) -> fmt::Result {
+    for (place, item) in items.into_iter().enumerate() {
+        let separator = if place == 0 { "" } else { ", " };
+        write!(f, "{separator}{item}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What the tests of this crate have in common: a small world of peers, ranges and keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use latchway_datapath::sad::Path;
+use latchway_datapath::selector::{AddressRange, Selector};
+use latchway_datapath::spd::Reqid;
+use latchway_datapath::time::Time;
+use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
+use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
+
+use crate::{
+    KeyOrigin, Keying, Keys, Narrowing, Pad, PadEntry, PeerPattern, Proposal, SaKeys, Settings, Start,
+    Suites, Unobserved,
+};
+
+pub(crate) fn range(first: &str, last: &str) -> AddressRange {
+    AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+}
+
+pub(crate) fn fqdn(name: &str) -> Identity {
+    Identity::Fqdn(name.to_owned())
+}
+
+pub(crate) fn entry(id: u32, peer: &str, first: &str, last: &str) -> PadEntry {
+    PadEntry {
+        id: PadEntryId(id),
+        name: peer.to_owned(),
+        peer: PeerPattern::Exact(fqdn(peer)),
+        methods: vec![AuthMethod::Manual],
+        ranges: vec![range(first, last)],
+        local: fqdn("here"),
+    }
+}
+
+pub(crate) fn any_entry(id: u32) -> PadEntry {
+    let entry = entry(id, "any", "10.9.0.0", "10.9.255.255");
+    PadEntry { peer: PeerPattern::Any, methods: vec![AuthMethod::Btns], ..entry }
+}
+
+/// Two peers that may both claim 10.1.0.0/24, as in scenario 2.4, and one elsewhere.
+pub(crate) fn keying() -> Keying {
+    let entries = vec![
+        entry(1, "bob", "10.1.0.0", "10.1.0.255"),
+        entry(2, "mallory", "10.1.0.0", "10.1.0.255"),
+        entry(3, "carol", "10.3.0.0", "10.3.0.255"),
+    ];
+    let clock = Arc::new(StateClock::new());
+    Keying::new(Pad::new(entries).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+}
+
+pub(crate) fn proposal(peer: &str) -> Proposal {
+    let remote =
+        if peer == "carol" { range("10.3.0.0", "10.3.0.255") } else { range("10.1.0.0", "10.1.0.255") };
+    Proposal {
+        peer: fqdn(peer),
+        method: AuthMethod::Manual,
+        local: fqdn("here"),
+        selectors: vec![Selector::between(range("10.0.0.0", "10.0.0.255"), remote)],
+        narrowing: Narrowing::Forbidden,
+        mode: Mode::Tunnel,
+        suites: Suites::both(Suite::Aes128Gcm),
+        replay_checked: true,
+        reqid: Reqid(1),
+    }
+}
+
+/// Keys of which only the names matter; the peer's SPI is ours with the highest bit set.
+pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
+    let direction = |spi: u32| {
+        let octets = vec![spi as u8; suite.key_len() + suite.salt_len()];
+        SaKeys::from_octets(spi, suite, &octets, SequenceKind::Extended).unwrap()
+    };
+    Keys {
+        inbound: direction(spi),
+        anti_replay: AntiReplay::Window(WindowSize::MIN),
+        outbound: direction(spi | 0x8000_0000),
+        path: path(4500),
+        origin: KeyOrigin::Ephemeral,
+        worker: WorkerId(0),
+        start: Start::Active,
+    }
+}
+
+pub(crate) fn path(port: u16) -> Path {
+    Path { wire: 0, to: ([192, 0, 2, 1], port).into(), mtu: 1500 }
+}
+
+pub(crate) fn at(seconds: u64) -> Time {
+    Time::default() + Duration::from_secs(seconds)
+}

@@ -1,0 +1,1 @@
+//! What the key manager as a whole must hold to, row by row.

@@ -1,0 +1,165 @@
+//! Transactions: changes of pairs and policy that become visible in one published snapshot, or not at all.
+
+use std::collections::BTreeMap;
+
+use latchway_datapath::sad::{Sad, Usage};
+use latchway_datapath::spd::Spd;
+use latchway_tagging::{SaRef, SnapshotId, StateVersion};
+
+use crate::keying::PairId;
+
+/// Changes, applied in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    ops: Vec<Op>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The pair sends from now on.
+    Activate(PairId),
+    /// The pair sends no more, but receives what is under way.
+    Retire(PairId),
+    /// The pair is gone.
+    Remove(PairId),
+    /// The policy is this.
+    SetSpd(Spd),
+}
+
+/// What a transaction changed. Pairs that already were as asked are not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The snapshot that shows it; the one before, where nothing changed.
+    pub snapshot: SnapshotId,
+    /// The state version counted before it was published (L-89).
+    pub version: StateVersion,
+    /// Pairs that send now and did not before.
+    pub activated: Vec<PairId>,
+    /// Pairs that only receive now.
+    pub retired: Vec<PairId>,
+    /// Pairs that are gone.
+    pub removed: Vec<PairId>,
+    /// How the policy changed, if it did.
+    pub spd: Option<SpdChange>,
+}
+
+/// How many rules came and went. A rule that only moved is neither, though moving it changes the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpdChange {
+    /// Rules that were not there before.
+    pub added: usize,
+    /// Rules that are no longer there.
+    pub removed: usize,
+}
+
+/// Why a transaction is refused as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// There is no such pair, or not after the transaction's earlier changes.
+    #[error("there is no pair {0}; nothing was changed")]
+    UnknownPair(PairId),
+    /// Latches are being looked after, and the pair is not in force yet (L-74).
+    #[error(
+        "pair {0} is not settled yet; nothing was changed, commit again when its installation is answered"
+    )]
+    StillPending(PairId),
+    /// Its hard lifetime is over and its keys are gone.
+    #[error("pair {0} has expired and cannot send; nothing was changed, make a new pair")]
+    Expired(PairId),
+}
+
+/// What a transaction needs to know of a pair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairState {
+    pub(crate) inbound: SaRef,
+    pub(crate) outbound: SaRef,
+    pub(crate) usage: Usage,
+    pub(crate) expired: bool,
+}
+
+/// The databases with a transaction's changes so far.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) sad: Sad,
+    pub(crate) spd: Option<Spd>,
+    /// What each touched pair was, and is now; `None` is gone.
+    pub(crate) pairs: BTreeMap<PairId, (Usage, Option<Usage>)>,
+}
+
+impl Transaction {
+    /// These changes, in this order.
+    #[must_use]
+    pub const fn new(ops: Vec<Op>) -> Self {
+        Self { ops }
+    }
+
+    /// What a rekey ends with: the new pair sends, the old one receives what is under way.
+    #[must_use]
+    pub fn replace(old: PairId, new: PairId) -> Self {
+        Self::new(vec![Op::Activate(new), Op::Retire(old)])
+    }
+
+    /// The databases after these changes.
+    ///
+    /// # Errors
+    /// [`CommitError`] of the first change that cannot be.
+    pub(crate) fn draft(
+        self,
+        sad: &Sad,
+        state: impl Fn(PairId) -> Option<PairState>,
+    ) -> Result<Draft, CommitError> {
+        let mut draft = Draft { sad: sad.clone(), spd: None, pairs: BTreeMap::new() };
+        for op in self.ops {
+            let (id, wanted) = match op {
+                Op::SetSpd(spd) => {
+                    draft.spd = Some(spd);
+                    continue;
+                }
+                Op::Activate(id) => (id, Some(Usage::Active)),
+                Op::Retire(id) => (id, Some(Usage::Retired)),
+                Op::Remove(id) => (id, None),
+            };
+            draft.change(id, &state(id).ok_or(CommitError::UnknownPair(id))?, wanted)?;
+        }
+        Ok(draft)
+    }
+}
+
+impl Draft {
+    fn change(&mut self, id: PairId, pair: &PairState, wanted: Option<Usage>) -> Result<(), CommitError> {
+        let now = self.pairs.get(&id).map_or(Some(pair.usage), |(_, now)| *now);
+        let now = now.ok_or(CommitError::UnknownPair(id))?;
+        match wanted {
+            None => {
+                self.sad.remove(pair.inbound);
+                self.sad.remove(pair.outbound);
+            }
+            Some(_) if now == Usage::Pending => return Err(CommitError::StillPending(id)),
+            Some(Usage::Active) if pair.expired => return Err(CommitError::Expired(id)),
+            // Setting it again would only make it the newest of its class.
+            Some(usage) if usage == now => {}
+            Some(usage) => {
+                self.sad.set_usage(pair.inbound, usage);
+                self.sad.set_usage(pair.outbound, usage);
+            }
+        }
+        self.pairs.entry(id).or_insert((pair.usage, None)).1 = wanted;
+        Ok(())
+    }
+
+    /// Which pairs end as `usage` and did not begin so.
+    pub(crate) fn became(&self, usage: Option<Usage>) -> Vec<PairId> {
+        let changed =
+            self.pairs.iter().filter(|(_, (before, after))| *after == usage && Some(*before) != usage);
+        changed.map(|(id, _)| *id).collect()
+    }
+
+    /// How the policy differs from `old`, if it does.
+    pub(crate) fn spd_change(&self, old: &Spd) -> Option<SpdChange> {
+        let new = self.spd.as_ref().filter(|new| *new != old)?;
+        let missing =
+            |from: &Spd, of: &Spd| of.rules().iter().filter(|rule| !from.rules().contains(rule)).count();
+        Some(SpdChange { added: missing(old, new), removed: missing(new, old) })
+    }
+}
