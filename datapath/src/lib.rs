@@ -34,3 +34,13 @@ pub mod fuzz_offload;
 pub mod worker;
 
 mod checksum;
+
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz_streets;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod testing;
+
+#[cfg(test)]
+mod tests;

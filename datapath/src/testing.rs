@@ -1,0 +1,267 @@
+//! Two datapaths joined in memory, for tests and fuzz targets: real SAs, virtual time, no device.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam::channel::Receiver;
+use latchway_esp::{
+    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, SeqNum, SequenceKind, Spi,
+    Suite, WindowSize,
+};
+use latchway_tagging::{ClassId, Feedback, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId};
+
+use crate::coalesce::{Coalescer, Offloads};
+use crate::drop::{Counters, Direction, DropReason};
+use crate::event::{Event, event_queue};
+use crate::flow::FlowKey;
+use crate::gateway::{Datapath, Shared};
+use crate::lifetime::Limits;
+use crate::low::publish::Publisher;
+use crate::outbound::Outbound;
+use crate::packet::{Authenticated, IpPacket, Unprotected};
+use crate::sad::{Handover, Path, Role, SaUse, SadEntry, Usage};
+use crate::selector::{AddressRange, Selector};
+use crate::send_batch::SendBatch;
+use crate::snapshot::Snapshot;
+use crate::spd::{Action, Protection, Reqid, Rule, Spd};
+use crate::time::Time;
+use crate::ulp::{Context, Ulp};
+use crate::virtio::VNET_HDR_LEN;
+
+/// An upper layer that asks for nothing and lets everything pass.
+#[derive(Debug, Default)]
+pub struct Open;
+
+impl Ulp for Open {
+    fn outbound(&mut self, _: &IpPacket<'_>, _: &Context<'_>) -> Result<OutboundTag, DropReason> {
+        Ok(OutboundTag::default())
+    }
+
+    fn feedback(&mut self, _: &FlowKey, _: Feedback, _: &Context<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn inbound(&mut self, _: &Authenticated<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn unprotected(&mut self, _: &Unprotected<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+/// One gateway of two.
+pub struct Host<U> {
+    /// Its datapath.
+    pub datapath: Datapath<U>,
+    /// What it publishes snapshots with.
+    pub publisher: Publisher<Snapshot>,
+    /// Its events.
+    pub events: Receiver<Event>,
+    /// The snapshot last published.
+    pub snapshot: Snapshot,
+    batch: SendBatch,
+    units: Coalescer,
+}
+
+/// The inner networks, by host: 10.0.H.0/24 and fd00:H::/32 for H of 1 and 2.
+#[must_use]
+pub fn inner(host: u8, v6: bool) -> AddressRange {
+    let (first, last) = if v6 {
+        (format!("fd00:{host}::"), format!("fd00:{host}:ffff:ffff:ffff:ffff:ffff:ffff"))
+    } else {
+        (format!("10.0.{host}.0"), format!("10.0.{host}.255"))
+    };
+    let range = first.parse().ok().zip(last.parse().ok());
+    range.and_then(|(first, last)| AddressRange::new(first, last).ok()).unwrap_or(AddressRange::ANY_V4)
+}
+
+/// The outer address of a host.
+#[must_use]
+pub fn outer(host: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], 4500))
+}
+
+/// Both families between two hosts, seen from the first.
+#[must_use]
+pub fn selectors(us: u8, them: u8) -> Vec<Selector> {
+    [false, true].map(|v6| Selector::between(inner(us, v6), inner(them, v6))).into()
+}
+
+/// What the tests vary in an SA.
+#[derive(Clone, Debug)]
+pub struct SaOptions {
+    /// Its SPI.
+    pub spi: u32,
+    /// Its slot.
+    pub index: u32,
+    /// Its suite.
+    pub suite: Suite,
+    /// Its class.
+    pub class: u32,
+    /// Its hard lifetime.
+    pub limits: Limits,
+    /// Whether numbers are 64 bits wide.
+    pub sequence: SequenceKind,
+}
+
+impl SaOptions {
+    /// AES-128-GCM with ESN, class 1, no limits.
+    #[must_use]
+    pub fn new(spi: u32, index: u32) -> Self {
+        Self {
+            spi,
+            index,
+            suite: Suite::Aes128Gcm,
+            class: 1,
+            limits: Limits::default(),
+            sequence: SequenceKind::Extended,
+        }
+    }
+}
+
+/// The key of an SA: any octets, the same at both ends, another for each SPI.
+fn keys(options: &SaOptions) -> Option<KeyMaterial> {
+    let len = options.suite.key_len() + options.suite.salt_len();
+    let octets: Vec<u8> = (0..len).map(|place| (place as u32).wrapping_add(options.spi) as u8).collect();
+    KeyMaterial::new(options.suite, &octets).ok()
+}
+
+/// An entry that protects what `us` receives from `them`.
+#[must_use]
+pub fn inbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEntry>> {
+    let config = InboundConfig {
+        spi: Spi::new(options.spi)?,
+        suite: options.suite,
+        keys: &keys(options)?,
+        sequence: options.sequence,
+        anti_replay: AntiReplay::Window(WindowSize::default()),
+    };
+    let role = Role::Inbound(Handover::new(InboundSa::new(config).ok()?));
+    entry(selectors(us, them), options, role)
+}
+
+/// An entry that protects what `us` sends to `them`.
+#[must_use]
+pub fn outbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEntry>> {
+    outbound_entry_at(us, them, options, 1)
+}
+
+/// The same, with `next` as the next sequence number.
+#[must_use]
+pub fn outbound_entry_at(us: u8, them: u8, options: &SaOptions, next: u64) -> Option<Arc<SadEntry>> {
+    let config = OutboundConfig {
+        spi: Spi::new(options.spi)?,
+        suite: options.suite,
+        keys: &keys(options)?,
+        sequence: options.sequence,
+    };
+    let sa = Handover::new(OutboundSa::resume_at(config, SeqNum(next)).ok()?);
+    let role = Role::Outbound { sa, path: Path { wire: 0, to: outer(them), mtu: 1500 } };
+    entry(selectors(us, them), options, role)
+}
+
+fn entry(selectors: Vec<Selector>, options: &SaOptions, role: Role) -> Option<Arc<SadEntry>> {
+    Some(Arc::new(SadEntry {
+        sa: SaRef { index: SaIndex::new(options.index), generation: 1 },
+        spi: Spi::new(options.spi)?,
+        class: ClassId::from_raw(options.class),
+        selectors: selectors.into(),
+        reqid: Reqid(0),
+        worker: WorkerId(0),
+        limits: options.limits,
+        role,
+        use_: SaUse::default(),
+    }))
+}
+
+/// Two hosts, 1 and 2, with a pair of SAs each: SPI 0x1001 towards host 2, 0x1002 back, and PROTECT between their
+/// inner networks.
+#[must_use]
+pub fn joined<U: Ulp>(one: U, two: U) -> (Host<U>, Host<U>) {
+    let (there, back) = (SaOptions::new(0x1001, 0), SaOptions::new(0x1002, 1));
+    let (mut one, mut two) = (Host::new(1, 2, one), Host::new(2, 1, two));
+    one.insert(outbound_entry(1, 2, &there));
+    one.insert(inbound_entry(1, 2, &back));
+    two.insert(inbound_entry(2, 1, &there));
+    two.insert(outbound_entry(2, 1, &back));
+    one.publish();
+    two.publish();
+    (one, two)
+}
+
+impl<U: Ulp> Host<U> {
+    /// A host with policy and no SA.
+    pub fn new(us: u8, them: u8, ulp: U) -> Self {
+        let protect =
+            |selector| Rule { selector, direction: None, action: Action::Protect(Protection::LATCHED) };
+        let spd = Spd::new(selectors(us, them).into_iter().map(protect).collect());
+        let snapshot = Snapshot { id: SnapshotId::from_raw(1), spd, ..Snapshot::default() };
+        let publisher = Publisher::new(Arc::new(snapshot.clone()));
+        let (sender, events) = event_queue();
+        let shared = Shared {
+            snapshots: publisher.reader(),
+            clock: Arc::new(StateClock::new()),
+            counters: Arc::new(Counters::new()),
+            events: sender,
+        };
+        let datapath = Datapath::new(WorkerId(0), ulp, shared);
+        let (batch, units) = (SendBatch::new(), Coalescer::new(Offloads::NONE));
+        Self { datapath, publisher, events, snapshot, batch, units }
+    }
+
+    /// Adds an SA in force; [`publish`](Self::publish) shows it.
+    pub fn insert(&mut self, entry: Option<Arc<SadEntry>>) {
+        if let Some(entry) = entry {
+            let inserted = self.snapshot.sad.insert(entry, Usage::Active);
+            debug_assert!(inserted.is_ok(), "{inserted:?}");
+        }
+    }
+
+    /// Publishes the snapshot as it is now.
+    pub fn publish(&mut self) {
+        self.snapshot.id = SnapshotId::from_raw(self.snapshot.id.raw() + 1);
+        self.publisher.publish(Arc::new(self.snapshot.clone()));
+    }
+
+    /// Sends one IP packet. Returns the datagrams that leave, and whether it was for the bypass port.
+    pub fn send(&mut self, packet: &[u8], now: Time) -> (Vec<Vec<u8>>, bool) {
+        let mut octets = vec![0; VNET_HDR_LEN];
+        octets.extend_from_slice(packet);
+        self.datapath.begin(now);
+        self.batch.clear();
+        let outcome = self.datapath.outbound(&mut octets, &mut self.batch);
+        let datagrams =
+            self.batch.runs().flat_map(|run| run.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>());
+        (datagrams.collect(), outcome == Outbound::Bypass)
+    }
+
+    /// Receives one datagram. Returns the inner packets that reach the TUN.
+    pub fn receive(&mut self, datagram: &[u8], now: Time) -> Vec<Vec<u8>> {
+        let mut octets = datagram.to_vec();
+        let len = octets.len();
+        self.datapath.begin(now);
+        self.units.clear();
+        self.datapath.inbound(&mut octets, len, &mut self.units);
+        let packets = self.units.units().flat_map(|unit| {
+            unit.payload
+                .iter()
+                .filter_map(|range| octets.get(range.clone()).map(<[u8]>::to_vec))
+                .collect::<Vec<_>>()
+        });
+        packets.collect()
+    }
+
+    /// How many packets were dropped for a reason.
+    pub fn dropped(&self, direction: Direction, reason: DropReason) -> u64 {
+        self.datapath.counters().street(direction).dropped(reason)
+    }
+
+    /// Every reason for which packets were dropped, with the count.
+    pub fn drops(&self) -> Vec<(Direction, DropReason, u64)> {
+        let all = [Direction::Inbound, Direction::Outbound].into_iter().flat_map(|direction| {
+            DropReason::ALL.iter().map(move |&reason| (direction, reason, self.dropped(direction, reason)))
+        });
+        all.filter(|(_, _, count)| *count > 0).collect()
+    }
+}

@@ -1,0 +1,290 @@
+//! The two streets, end to end in memory: each drop by its name, and what passes, octet for octet.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use latchway_esp::{SequenceKind, Suite};
+
+use crate::drop::{Direction, DropReason};
+use crate::event::Event;
+use crate::lifetime::Limits;
+use crate::sad::Usage;
+use crate::selector::{AddressRange, Selector};
+use crate::spd::{Action, Rule, Spd};
+use crate::testing::{Host, Open, SaOptions, inbound_entry, inner, joined, outbound_entry, selectors};
+use crate::time::Time;
+
+mod corpus;
+
+const NOW: Time = Time::from_nanos(1_000_000);
+
+fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let mut octets = Vec::new();
+    let builder = match (from, to) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64)
+        }
+        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+            PacketBuilder::ipv6(from.ip().octets(), to.ip().octets(), 64)
+        }
+        _ => panic!("two families"),
+    };
+    builder.udp(from.port(), to.port()).write(&mut octets, payload).unwrap();
+    octets
+}
+
+fn v4() -> Vec<u8> {
+    udp("10.0.1.1:1000", "10.0.2.2:2000", b"over ipv4")
+}
+
+fn v6() -> Vec<u8> {
+    udp("[fd00:1::1]:1000", "[fd00:2::2]:2000", b"over ipv6")
+}
+
+#[test]
+fn rfc_4303_3_1_2_both_families_pass_the_tunnel_unchanged_and_unreadable() {
+    let (mut one, mut two) = joined(Open, Open);
+    for packet in [v4(), v6()] {
+        let (datagrams, _) = one.send(&packet, NOW);
+        assert_eq!(datagrams.len(), 1);
+        assert!(!datagrams[0].windows(8).any(|window| window == b"over ipv"), "sealed");
+        assert_eq!(two.receive(&datagrams[0], NOW), [packet]);
+    }
+    assert!(one.drops().is_empty() && two.drops().is_empty());
+}
+
+/// Every suite and both widths of sequence numbers.
+#[test]
+fn every_suite_passes_the_tunnel() {
+    for suite in Suite::ALL {
+        for sequence in [SequenceKind::Seq32, SequenceKind::Extended] {
+            let options = SaOptions { suite, sequence, ..SaOptions::new(0x2000, 0) };
+            let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+            one.insert(outbound_entry(1, 2, &options));
+            two.insert(inbound_entry(2, 1, &options));
+            one.publish();
+            two.publish();
+            for _ in 0..3 {
+                let (datagrams, _) = one.send(&v4(), NOW);
+                assert_eq!(two.receive(&datagrams[0], NOW), [v4()], "{suite} {sequence:?}");
+            }
+        }
+    }
+}
+
+/// Receives `datagram` and expects exactly one drop, for `reason`.
+fn refuses(host: &mut Host<Open>, datagram: &[u8], reason: DropReason) {
+    let before = host.dropped(Direction::Inbound, reason);
+    let all = |host: &Host<Open>| host.drops().iter().map(|(_, _, count)| count).sum::<u64>();
+    let total = all(host);
+    assert!(host.receive(datagram, NOW).is_empty(), "{reason}");
+    assert_eq!(host.dropped(Direction::Inbound, reason), before + 1, "{reason}: {:?}", host.drops());
+    assert_eq!(all(host), total + 1, "{reason} and nothing else");
+}
+
+#[test]
+fn each_hostile_datagram_is_a_drop_of_its_own_name() {
+    let (mut one, mut two) = joined(Open, Open);
+    let sealed = one.send(&v4(), NOW).0.remove(0);
+    let mut forged = sealed.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    refuses(&mut two, &forged, DropReason::IcvMismatch);
+    let mut unknown = sealed.clone();
+    unknown[..4].copy_from_slice(&0x7777_7777u32.to_be_bytes());
+    refuses(&mut two, &unknown, DropReason::NoSa);
+    for spi in [1u32, 255] {
+        let mut reserved = sealed.clone();
+        reserved[..4].copy_from_slice(&spi.to_be_bytes());
+        refuses(&mut two, &reserved, DropReason::ReservedSpi);
+    }
+    refuses(&mut two, &[0xff], DropReason::Keepalive);
+    refuses(&mut two, &[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], DropReason::NonEsp);
+    for len in [1, 4, 7] {
+        refuses(&mut two, &sealed[..len], DropReason::Runt);
+    }
+    refuses(&mut two, &sealed[..sealed.len() - 1], DropReason::IcvMismatch);
+    assert_eq!(two.receive(&sealed, NOW), [v4()], "none of these spent its number");
+    refuses(&mut two, &sealed, DropReason::Replayed);
+}
+
+#[test]
+fn rfc_4303_3_4_3_late_is_counted_apart_from_seen_before() {
+    let options = SaOptions { sequence: SequenceKind::Seq32, ..SaOptions::new(0x2000, 0) };
+    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+    one.insert(outbound_entry(1, 2, &options));
+    two.insert(inbound_entry(2, 1, &options));
+    one.publish();
+    two.publish();
+    let early = one.send(&v4(), NOW).0.remove(0);
+    for _ in 0..5000 {
+        let datagram = one.send(&v4(), NOW).0.remove(0);
+        assert_eq!(two.receive(&datagram, NOW).len(), 1);
+    }
+    refuses(&mut two, &early, DropReason::TooOld);
+}
+
+#[test]
+fn t15_an_inner_source_that_its_sa_does_not_admit_is_a_selector_mismatch() {
+    let (mut one, mut two) = joined(Open, Open);
+    one.snapshot.spd = Spd::new(vec![Rule {
+        selector: Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4),
+        direction: None,
+        action: Action::Protect(crate::spd::Protection::LATCHED),
+    }]);
+    let wide = vec![Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4)];
+    let slot = one.snapshot.sad.iter().find(|slot| !slot.entry.is_inbound()).unwrap().entry.sa;
+    let old = one.snapshot.sad.remove(slot).unwrap();
+    drop(old);
+    let mut entry = outbound_entry(1, 2, &SaOptions::new(0x1001, 0)).unwrap();
+    std::sync::Arc::get_mut(&mut entry).unwrap().selectors = wide.into();
+    one.insert(Some(entry));
+    one.publish();
+    for foreign in ["10.0.3.1:1", "10.0.2.9:1"] {
+        let (datagrams, _) = one.send(&udp(foreign, "10.0.2.2:2", b"spoofed"), NOW);
+        refuses(&mut two, &datagrams[0], DropReason::SelectorMismatch);
+    }
+}
+
+#[test]
+fn rfc_4301_5_1_policy_decides_and_no_match_is_discard() {
+    let (mut one, _) = joined(Open, Open);
+    let outside = udp("10.0.1.1:1", "203.0.113.1:2", b"elsewhere");
+    assert!(one.send(&outside, NOW).0.is_empty());
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoPolicy), 1);
+    let rule = |action| Rule {
+        selector: Selector::between(inner(1, false), AddressRange::ANY_V4),
+        direction: None,
+        action,
+    };
+    one.snapshot.spd = Spd::new(vec![rule(Action::Discard)]);
+    one.publish();
+    assert!(one.send(&outside, NOW).0.is_empty());
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::PolicyDiscard), 1);
+    one.snapshot.spd = Spd::new(vec![rule(Action::Bypass)]);
+    one.publish();
+    assert_eq!(one.send(&outside, NOW), (vec![], true));
+}
+
+#[test]
+fn rfc_4301_5_2_what_comes_in_the_clear_passes_only_where_policy_says_bypass() {
+    let (mut one, _) = joined(Open, Open);
+    let mut clear = vec![0; crate::virtio::VNET_HDR_LEN];
+    clear.extend_from_slice(&udp("10.0.2.2:2000", "10.0.1.1:1000", b"clear"));
+    one.datapath.begin(NOW);
+    assert!(!one.datapath.unprotected(&clear));
+    assert_eq!(one.dropped(Direction::Inbound, DropReason::Unprotected), 1);
+    let selector = selectors(1, 2).remove(0);
+    one.snapshot.spd = Spd::new(vec![Rule { selector, direction: None, action: Action::Bypass }]);
+    one.publish();
+    one.datapath.begin(NOW);
+    assert!(one.datapath.unprotected(&clear));
+}
+
+#[test]
+fn without_an_sa_one_acquire_is_sent_and_every_packet_is_counted() {
+    let mut one = Host::new(1, 2, Open);
+    for _ in 0..100 {
+        assert!(one.send(&v4(), NOW).0.is_empty());
+    }
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 100);
+    let events: Vec<_> = one.events.try_iter().collect();
+    assert!(matches!(events[..], [Event::Acquire { required: None, .. }]), "L-60: {events:?}");
+    one.send(&v4(), NOW + Duration::from_secs(2));
+    assert_eq!(one.events.try_iter().count(), 1, "and one more after a while");
+}
+
+#[test]
+fn rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_told_once() {
+    let expires_at = Some(NOW + Duration::from_secs(1));
+    for (limits, until) in [
+        (Limits { packets: Some(3), ..Limits::default() }, 3),
+        (Limits { octets: Some(3 * v4().len() as u64), ..Limits::default() }, 3),
+        (Limits { expires_at, ..Limits::default() }, 0),
+    ] {
+        let mut one = Host::new(1, 2, Open);
+        one.insert(outbound_entry(1, 2, &SaOptions { limits, ..SaOptions::new(0x1001, 0) }));
+        one.publish();
+        let later = if until == 0 { NOW + Duration::from_secs(2) } else { NOW };
+        let left = (0..103).filter(|_| !one.send(&v4(), later).0.is_empty()).count();
+        assert_eq!(left, until);
+        assert_eq!(one.dropped(Direction::Outbound, DropReason::HardExpired), 103 - until as u64);
+        let expired =
+            one.events.try_iter().filter(|event| matches!(event, Event::HardExpired { .. })).count();
+        assert_eq!(expired, 1, "T36: {limits:?}");
+    }
+}
+
+#[test]
+fn rfc_4303_3_3_3_a_32_bit_sa_never_wraps() {
+    let mut one = Host::new(1, 2, Open);
+    let options = SaOptions { sequence: SequenceKind::Seq32, ..SaOptions::new(0x1001, 0) };
+    one.insert(crate::testing::outbound_entry_at(1, 2, &options, u64::from(u32::MAX) - 1));
+    one.publish();
+    assert_eq!(one.send(&v4(), NOW).0.len(), 1);
+    assert_eq!(one.send(&v4(), NOW).0.len(), 1);
+    for _ in 0..3 {
+        assert!(one.send(&v4(), NOW).0.is_empty());
+    }
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::SeqExhausted), 3);
+}
+
+#[test]
+fn r_2_a_rekey_changes_spis_and_loses_nothing() {
+    let (mut one, mut two) = joined(Open, Open);
+    let renewed = SaOptions::new(0x3001, 2);
+    let in_flight = one.send(&v4(), NOW).0.remove(0);
+    two.insert(inbound_entry(2, 1, &renewed));
+    two.publish();
+    let old = one.snapshot.sad.iter().find(|slot| !slot.entry.is_inbound()).unwrap().entry.sa;
+    one.insert(outbound_entry(1, 2, &renewed));
+    assert!(one.snapshot.sad.set_usage(old, Usage::Retired));
+    one.publish();
+    let fresh = one.send(&v4(), NOW).0.remove(0);
+    assert_ne!(in_flight[..4], fresh[..4], "another SPI");
+    assert_eq!(two.receive(&fresh, NOW), [v4()]);
+    assert_eq!(two.receive(&in_flight, NOW), [v4()], "what was under way still arrives");
+    assert!(one.drops().is_empty() && two.drops().is_empty());
+}
+
+#[test]
+fn l_74_a_pending_sa_neither_receives_nor_sends() {
+    let (mut one, mut two) = joined(Open, Open);
+    let inbound = two.snapshot.sad.iter().find(|slot| slot.entry.is_inbound()).unwrap().entry.sa;
+    let outbound = one.snapshot.sad.iter().find(|slot| !slot.entry.is_inbound()).unwrap().entry.sa;
+    let sealed = one.send(&v4(), NOW).0.remove(0);
+    assert!(two.snapshot.sad.set_usage(inbound, Usage::Pending));
+    two.publish();
+    refuses(&mut two, &sealed, DropReason::SaPending);
+    assert!(one.snapshot.sad.set_usage(outbound, Usage::Pending));
+    one.publish();
+    assert!(one.send(&v4(), NOW).0.is_empty());
+    assert!(two.snapshot.sad.set_usage(inbound, Usage::Active));
+    two.publish();
+    assert_eq!(two.receive(&sealed, NOW), [v4()], "the pending time spent no number");
+}
+
+#[test]
+fn link_local_traffic_of_the_inner_host_goes_no_further_and_is_no_error() {
+    let (mut one, _) = joined(Open, Open);
+    assert!(one.send(&udp("[fe80::1]:1", "[ff02::16]:2", b"mld"), NOW).0.is_empty());
+    assert_eq!(one.drops(), [(Direction::Outbound, DropReason::LinkLocal, 1)]);
+}
+
+#[test]
+fn rfc_4301_8_2_what_does_not_fit_the_path_is_too_big() {
+    let (mut one, mut two) = joined(Open, Open);
+    let overhead = 20 + 8 + Suite::Aes128Gcm.sealed_len(0) - 2;
+    let largest = 1500 - overhead;
+    let fits = (0..4).rev().map(|less| largest - less).filter(|&len| {
+        let packet = udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; len - 28]);
+        let (datagrams, _) = one.send(&packet, NOW);
+        assert!(datagrams.iter().all(|datagram| 28 + datagram.len() <= 1500), "{len}");
+        datagrams.iter().all(|datagram| two.receive(datagram, NOW) == [packet.clone()])
+            && !datagrams.is_empty()
+    });
+    assert!(fits.count() > 0);
+    assert!(one.send(&udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; 1473]), NOW).0.is_empty());
+    assert!(one.dropped(Direction::Outbound, DropReason::TooBig) >= 1);
+}
