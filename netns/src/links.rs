@@ -2,13 +2,13 @@
 
 mod address;
 mod quiet;
+mod ready;
 mod route;
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -39,6 +39,8 @@ pub struct Link {
     pub carrier: bool,
     /// Up, with carrier, and able to send (IFF_RUNNING).
     pub running: bool,
+    /// Resolves neighbours (neither IFF_NOARP nor a loopback).
+    pub resolves: bool,
     /// Maximum transmission unit.
     pub mtu: u32,
     /// Largest super-packet handed to the device, IPv6.
@@ -73,7 +75,7 @@ impl Links {
         &self.namespace
     }
 
-    /// Sets an interface up. Until it is [running](Self::wait_running) it discards what it should send.
+    /// Sets an interface up. Until it is [ready](Self::wait_ready) it discards what it should send.
     pub fn set_up(&self, name: &str) -> Result<()> {
         self.set_flag(name, LinkFlags::Up, true)
     }
@@ -82,22 +84,6 @@ impl Links {
     /// otherwise, its IPv6 addresses.
     pub fn set_down(&self, name: &str) -> Result<()> {
         self.set_flag(name, LinkFlags::Up, false)
-    }
-
-    /// Waits until an interface that is up can send: a veth begins a moment after both its ends are up.
-    pub fn wait_running(&self, name: &str, within: Duration) -> Result<()> {
-        let deadline = Instant::now() + within;
-        // Subscribed before the first look, so that no change is missed between looking and waiting.
-        let changes = self.namespace.run(Netlink::of_link_changes)??;
-        while !self.link(name)?.running {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let label = self.namespace.label();
-                return Err(Error::Deadline(format!("{name} in {label} is not running after {within:?}")));
-            }
-            changes.wait(left).map_err(|source| self.refused(format!("waiting for {name}"), source))?;
-        }
-        Ok(())
     }
 
     /// Lets an interface resolve neighbours, or not (IFF_NOARP).
@@ -202,6 +188,7 @@ impl From<LinkMessage> for Link {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             running: flags.contains(LinkFlags::Running),
+            resolves: !flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
             mtu: 0,
             gso_max_size: None,
             gso_ipv4_max_size: None,

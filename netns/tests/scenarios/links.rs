@@ -2,7 +2,7 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use crate::support::{net4, net6, pair};
+use crate::support::{SOON, net4, net6, pair};
 use latchway_netns::{Error, IpNet, Links, Namespace, links::veth, ping, testing::namespaced};
 
 #[test]
@@ -34,7 +34,7 @@ fn sizes_and_flags_take_effect() {
         assert_eq!((link.mtu, link.gso_max_size, link.gso_ipv4_max_size), (1400, Some(32768), Some(32768)));
         assert!(links.set_mtu("va", 1).unwrap_err().to_string().contains("setting va: its MTU to 1 in a"));
         links.set_down("va").unwrap();
-        let waited = links.wait_running("va", Duration::from_millis(20));
+        let waited = links.wait_ready("va", Duration::from_millis(20));
         assert!(matches!(waited, Err(Error::Deadline(_))), "{waited:?}");
         assert!(!links.link("va").unwrap().up);
         assert!(!joined.links_b.link("vb").unwrap().carrier);
@@ -75,6 +75,7 @@ fn routes_lead_through_a_gateway_and_back() {
         for (address, next_hop) in behind {
             let address: IpNet = address.parse().unwrap();
             joined.links_b.add_address("lo", address).unwrap();
+            joined.links_b.wait_ready("lo", SOON).unwrap();
             let reached = || ping::echo(&joined.a, &to(address)).unwrap().received;
             assert_eq!(reached(), 0);
             joined.links_a.add_route(address, Some(next_hop.addr()), "va", 100).unwrap();
@@ -99,6 +100,7 @@ fn t13_a_blackhole_takes_over_when_the_route_goes() {
             let (address, default): (IpNet, IpNet) = (address.parse().unwrap(), default.parse().unwrap());
             let next_hop = if address.addr().is_ipv4() { net4(2).addr() } else { net6(2).addr() };
             joined.links_b.add_address("lo", address).unwrap();
+            joined.links_b.wait_ready("lo", SOON).unwrap();
             joined.links_a.add_route(default, Some(next_hop), "va", 50).unwrap();
             joined.links_a.add_route(address, Some(next_hop), "va", 100).unwrap();
             joined.links_a.add_blackhole(address, 1000).unwrap();
@@ -119,6 +121,7 @@ fn a_direct_route_needs_no_gateway() {
         for address in ["10.88.0.1/32", "2001:db8:88::1/128"] {
             let address: IpNet = address.parse().unwrap();
             joined.links_b.add_address("vb", address).unwrap();
+            joined.links_b.wait_ready("vb", SOON).unwrap();
             joined.links_a.add_route(address, None, "va", 10).unwrap();
             assert_eq!(ping::echo(&joined.a, &to(address)).unwrap().received, 1);
         }

@@ -70,8 +70,6 @@ fn a_router_on_quiet_links_forwards() {
             links.quiet_ipv6(name).unwrap();
             links.set_up(name).unwrap();
         }
-        links.wait_running("vd", SOON).unwrap();
-        joined.links_b.wait_running("vc", SOON).unwrap();
         sysctl::write(&joined.b, "net/ipv6/conf/all/forwarding", "1").unwrap();
         sysctl::write(&joined.b, "net/ipv4/ip_forward", "1").unwrap();
         for ((near, end), net) in far.into_iter().zip([net4, net6]) {
@@ -81,6 +79,8 @@ fn a_router_on_quiet_links_forwards() {
             links.add_address("vd", end).unwrap();
             links.add_route(net(0).trunc(), Some(near.addr()), "vd", 1).unwrap();
             joined.links_a.add_route(end.trunc(), Some(net(2).addr()), "va", 1).unwrap();
+            joined.links_b.wait_ready("vc", SOON).unwrap();
+            links.wait_ready("vd", SOON).unwrap();
             let echo = Echo { destination: end.addr(), count: 3, timeout: SOON, ..Echo::default() };
             let report = ping::echo(&joined.a, &echo).unwrap();
             assert_eq!(report.received, 3, "{report:?}");
@@ -102,7 +102,7 @@ fn sent_when_up(space: &Namespace, interface: &str) -> Result<Vec<Frame>> {
     let links = Links::of(space)?;
     let sniffer = Sniffer::start(space, interface)?;
     links.set_up(interface)?;
-    links.wait_running(interface, SOON)?;
+    links.wait_ready(interface, SOON)?;
     links.add_address(interface, net4(1))?;
     links.add_address(interface, net6(1))?;
     thread::sleep(Duration::from_secs(3));

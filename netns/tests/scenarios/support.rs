@@ -22,8 +22,8 @@ pub fn pair() -> Result<Pair> {
         links.add_address(name, net4(host))?;
         links.add_address(name, net6(host))?;
     }
-    links_a.wait_running("va", SOON)?;
-    links_b.wait_running("vb", SOON)?;
+    links_a.wait_ready("va", SOON)?;
+    links_b.wait_ready("vb", SOON)?;
     Ok(Pair { a, b, links_a, links_b })
 }
 

@@ -120,7 +120,7 @@ fn a_pattern_is_found_in_any_byte_of_any_frame() {
     namespaced("watch::a_pattern_is_found_in_any_byte_of_any_frame", || {
         let joined = pair().unwrap();
         // Keeps almost nothing: the search must not depend on it.
-        let options = Options { snap: 16, frames: 4, ..Options::searching(&[b"needle", b"absent"]) };
+        let options = Options { snap: 16, frames: 16, ..Options::searching(&[b"needle", b"absent"]) };
         let sniffer = Sniffer::start_with(&joined.b, "vb", options).unwrap();
         let start = sniffer.mark();
         let mut payload = vec![0x55; 1300];
@@ -138,7 +138,7 @@ fn a_pattern_is_found_in_any_byte_of_any_frame() {
         assert!(matches!(sniffer.frames_since(start), Err(Error::Incomplete(_))));
         let captured = sniffer.stop().unwrap();
         assert_eq!(captured.pattern_hits, [1, 0]);
-        assert_eq!((captured.frames.len(), captured.dropped, captured.truncated), (4, 0, 0));
+        assert_eq!((captured.frames.len(), captured.dropped, captured.truncated), (16, 0, 0));
         assert!(captured.total >= 50 && captured.bytes > 50 * 1300);
         assert!(captured.complete().is_err());
     });
@@ -176,7 +176,7 @@ fn a_capture_survives_its_interface_going_down() {
         let sniffer = watch(&joined.a, "va");
         joined.links_a.set_down("va").unwrap();
         joined.links_a.set_up("va").unwrap();
-        joined.links_a.wait_running("va", SOON).unwrap();
+        joined.links_a.wait_ready("va", SOON).unwrap();
         let mark = sniffer.mark();
         let echo = Echo { destination: net4(2).addr(), count: 20, ..Echo::default() };
         assert!(ping::echo(&joined.a, &echo).unwrap().received > 0);
