@@ -31,6 +31,15 @@ pub struct GroupId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdentityId(pub(crate) u32);
 
+impl IdentityId {
+    /// The number, for storage in an atomic word.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
 /// The entry of the Peer Authorization Database that authorised an identity (RFC 4301 4.4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PadEntryId(pub u32);

@@ -1,1 +1,24 @@
 //! The upper-layer side inside the gateway: flows, the Latch Database, enforcement.
+//!
+//! [`Shim`] is what the datapath asks about every packet; [`LatchDatabase`] is what all workers and the key manager
+//! share. Covers draft-ietf-btns-connection-latching-04 sections 2, 2.2 to 2.4, and RFC 5660 sections 2.2 and 2.4.
+
+#![forbid(unsafe_code)]
+
+mod database;
+mod entry;
+mod latch;
+mod limits;
+mod peers;
+mod progress;
+mod shim;
+mod sync;
+mod table;
+
+pub use database::{LatchCounts, LatchDatabase, LatchView};
+pub use latch::{BreakReason, LatchId, LatchState};
+pub use limits::{Limits, LimitsError, OCTETS_PER_FLOW};
+pub use peers::{ClassPeers, ClassPeersFull};
+pub use progress::Progress;
+pub use shim::Shim;
+pub use table::Seed;

@@ -1,0 +1,130 @@
+//! A latch as status output and inquiries show it.
+
+use latchway_datapath::flow::FlowKey;
+use latchway_datapath::time::Time;
+use latchway_tagging::{ClassId, InboundTag, SaRef, StateVersion};
+
+use crate::database::LatchDatabase;
+use crate::entry::{Entry, Kind};
+use crate::latch::{BreakReason, LatchId, LatchState};
+use crate::progress::Progress;
+use crate::sync::Ordering;
+use crate::table::{Found, Key, Slot};
+
+/// One latch, at the moment it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatchView {
+    /// Its handle.
+    pub id: LatchId,
+    /// Its connection.
+    pub flow: FlowKey,
+    /// Its state.
+    pub state: LatchState,
+    /// The class it holds its connection to.
+    pub class: ClassId,
+    /// The version of its last change.
+    pub changed_at: StateVersion,
+    /// When it was made.
+    pub opened: Time,
+    /// When a packet last passed, to the second, or when the state last changed.
+    pub seen: Time,
+    /// The tag of the last packet that came in, its version to the last change of it.
+    pub last_inbound: Option<InboundTag>,
+    /// How far the connection is.
+    pub progress: Progress,
+    /// Why it is no longer ESTABLISHED.
+    pub reason: Option<BreakReason>,
+    /// The tag of the packet that broke it.
+    pub offender: Option<InboundTag>,
+}
+
+/// How many entries of which kind there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LatchCounts {
+    /// Room for entries.
+    pub capacity: u32,
+    /// Unlatched flows, cached.
+    pub unlatched: u64,
+    /// Latches on whose connection only one side has spoken.
+    pub half_open: u64,
+    /// Latches in state LISTENER.
+    pub listener: u64,
+    /// Latches in state LARVAL.
+    pub larval: u64,
+    /// Latches in state ESTABLISHED.
+    pub established: u64,
+    /// Latches in state BROKEN.
+    pub broken: u64,
+    /// Latches in state CLOSED.
+    pub closed: u64,
+}
+
+impl LatchDatabase {
+    pub(super) fn view_at(&self, index: u32) -> Option<LatchView> {
+        let (found, read) = self.table.at(index, Read::of)?;
+        self.view(found, read)
+    }
+
+    pub(super) fn view_of(&self, id: LatchId) -> Option<LatchView> {
+        let (found, read) = self.table.by_id(id, Read::of)?;
+        self.view(found, read)
+    }
+
+    fn view(&self, found: Found<'_>, read: Read) -> Option<LatchView> {
+        let entry = Entry::unpack(found.head.detail());
+        let Kind::Latched(state) = entry.kind else { return None };
+        let class = ClassId::from_raw(read.class as u32);
+        let version = StateVersion::from_raw(read.last_version);
+        let broken = entry.reason == Some(BreakReason::OtherPeer);
+        Some(LatchView {
+            id: found.id,
+            flow: FlowKey::from_words(read.key),
+            state,
+            class,
+            changed_at: StateVersion::from_raw(read.changed_at),
+            opened: Time::from_nanos(read.opened),
+            seen: Time::from_nanos(read.seen),
+            last_inbound: SaRef::unpack(read.last_sa).map(|sa| InboundTag { class, sa, version }),
+            progress: entry.progress,
+            reason: entry.reason,
+            offender: if broken { self.offender(found.id) } else { None },
+        })
+    }
+}
+
+impl LatchCounts {
+    pub(super) const fn count(&mut self, state: LatchState) {
+        match state {
+            LatchState::Listener => self.listener += 1,
+            LatchState::Larval => self.larval += 1,
+            LatchState::Established => self.established += 1,
+            LatchState::Broken => self.broken += 1,
+            LatchState::Closed => self.closed += 1,
+        }
+    }
+}
+
+/// What a view takes of a slot.
+struct Read {
+    key: Key,
+    class: u64,
+    changed_at: u64,
+    opened: u64,
+    seen: u64,
+    last_sa: u64,
+    last_version: u64,
+}
+
+impl Read {
+    fn of(slot: &Slot) -> Self {
+        Self {
+            key: slot.key(),
+            class: slot.class.load(Ordering::Relaxed),
+            changed_at: slot.changed_at.load(Ordering::Relaxed),
+            opened: slot.opened.load(Ordering::Relaxed),
+            seen: slot.seen.load(Ordering::Relaxed),
+            last_sa: slot.last_sa.load(Ordering::Relaxed),
+            last_version: slot.last_version.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The upper layer of one worker: follows connections and holds them to their latches.
+//!
+//! latching-04 section 2.3: connections are inferred from packets. One probe of the Latch Database per packet; no
+//! allocation, lock, clock or system call. [`outbound`] and [`inbound`] are the two directions.
+
+mod inbound;
+mod opening;
+mod outbound;
+mod sweep;
+mod tracking;
+
+use std::sync::Arc;
+
+use latchway_datapath::drop::DropReason;
+use latchway_datapath::event::{Event, Events};
+use latchway_datapath::flow::FlowKey;
+use latchway_datapath::packet::{Authenticated, IpPacket, Unprotected};
+use latchway_datapath::ulp::{Context, Ulp};
+use latchway_tagging::{Feedback, OutboundTag, WorkerId};
+
+use self::outbound::Pending;
+use crate::database::{Known, LatchDatabase};
+use crate::entry::{Entry, Kind};
+use crate::latch::LatchState;
+
+/// What one worker asks about its packets.
+#[derive(Debug)]
+pub struct Shim {
+    database: Arc<LatchDatabase>,
+    events: Events,
+    /// What the feedback asked for last is about.
+    pending: Option<Pending>,
+    /// The slot that the next sweep begins with.
+    cursor: u32,
+}
+
+impl Shim {
+    /// The upper layer of `worker`. Events of broken latches go to `events`.
+    #[must_use]
+    pub fn new(database: Arc<LatchDatabase>, worker: WorkerId, events: Events) -> Self {
+        let flows = u64::from(database.limits().flows);
+        // Workers sweep from places of their own, so that they do not walk in step.
+        let cursor = (flows * u64::from(worker.0) / 256) as u32;
+        Self { database, events, pending: None, cursor }
+    }
+
+    /// The Latch Database.
+    #[must_use]
+    pub const fn database(&self) -> &Arc<LatchDatabase> {
+        &self.database
+    }
+
+    /// Tells, once, that a latch is broken (L-100, L-109). Where the queue is full, the next packet of the flow, or
+    /// the next sweep, tries again.
+    fn announce(&self, known: &Known<'_>, flow: &FlowKey) {
+        let Some(offender) = self.database.offender(known.found.id) else { return };
+        let claimed = |entry: Entry| {
+            let broken = entry.kind == Kind::Latched(LatchState::Broken) && !entry.announced;
+            broken.then_some(Entry { announced: true, ..entry })
+        };
+        if self.database.change(known.found, claimed).is_none() {
+            return;
+        }
+        if !self.events.send(Event::LatchBroken { flow: *flow, latched: known.class, offender }) {
+            let unclaimed = |entry: Entry| Some(Entry { announced: false, ..entry });
+            self.database.change(known.found, unclaimed);
+        }
+    }
+}
+
+impl Ulp for Shim {
+    #[inline]
+    fn outbound(&mut self, packet: &IpPacket<'_>, context: &Context<'_>) -> Result<OutboundTag, DropReason> {
+        let (tag, pending) = self.judge_outbound(packet, context)?;
+        self.pending = pending;
+        Ok(tag)
+    }
+
+    fn feedback(
+        &mut self,
+        flow: &FlowKey,
+        feedback: Feedback,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        // Feedback that nothing here asked for is about a packet that nothing here judged.
+        let pending = self.pending.take().ok_or(DropReason::LatchLarval)?;
+        self.record(flow, pending, feedback, context)
+    }
+
+    #[inline]
+    fn inbound(&mut self, packet: &Authenticated<'_>, context: &Context<'_>) -> Result<(), DropReason> {
+        self.judge_inbound(packet.packet(), &packet.tag(), context)
+    }
+
+    fn unprotected(&mut self, packet: &Unprotected<'_>, _context: &Context<'_>) -> Result<(), DropReason> {
+        self.judge_unprotected(packet.packet())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

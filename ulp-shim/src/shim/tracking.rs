@@ -1,0 +1,65 @@
+//! Keeps an entry's progress and times up with the packets that pass.
+
+use latchway_datapath::drop::Direction;
+use latchway_datapath::flow::protocol;
+use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
+use latchway_datapath::time::Time;
+
+use crate::database::Known;
+use crate::entry::{Entry, Kind};
+use crate::latch::{BreakReason, LatchState};
+use crate::progress::{Progress, Side, Sides};
+use crate::shim::Shim;
+use crate::sync::Ordering;
+
+impl Shim {
+    /// Takes note of a packet that passed the latch of its flow.
+    #[inline]
+    pub(super) fn track(&self, packet: &IpPacket<'_>, known: &Known<'_>, direction: Direction, now: Time) {
+        known.touch(now);
+        let progress = known.entry.progress;
+        let after = match packet.upper() {
+            Upper::Tcp(segment) => follow(segment, known, direction),
+            _ if packet.flow().protocol() == protocol::UDP => progress.after_datagram(direction),
+            _ => progress,
+        };
+        if after != progress {
+            self.advance(known, after);
+        }
+    }
+
+    /// a connection that ends closes its latch.
+    fn advance(&self, known: &Known<'_>, progress: Progress) {
+        let from = known.entry;
+        self.database.change(known.found, |entry| {
+            // Another worker's packet moved it meanwhile: its view stands, and the next packet of this one counts anew.
+            if entry.progress != from.progress || entry.kind != from.kind {
+                return None;
+            }
+            let closed = Kind::Latched(LatchState::Closed);
+            let reason = Some(BreakReason::ConnectionEnded);
+            Some(match progress {
+                Progress::Ended => Entry { kind: closed, progress, reason, ..entry },
+                _ => Entry { progress, ..entry },
+            })
+        });
+    }
+}
+
+/// The progress after a segment. Each direction writes only its own side.
+#[inline]
+fn follow(segment: &TcpSegment, known: &Known<'_>, direction: Direction) -> Progress {
+    let slot = known.found.slot;
+    let (mine, theirs) = match direction {
+        Direction::Outbound => (&slot.sent, &slot.received),
+        Direction::Inbound => (&slot.received, &slot.sent),
+    };
+    let before = mine.load(Ordering::Relaxed);
+    let sides =
+        Sides { sender: Side::unpack(before), receiver: Side::unpack(theirs.load(Ordering::Relaxed)) };
+    let (progress, sender) = known.entry.progress.after_segment(direction, segment, sides);
+    if sender.pack() != before {
+        mine.store(sender.pack(), Ordering::Relaxed);
+    }
+    progress
+}
