@@ -17,6 +17,8 @@ pub struct Options {
     /// How many frames to keep; the oldest go first.
     pub frames: usize,
     /// How many bytes the kernel may hold when the capture falls behind; what is more is dropped, and counted.
+    /// Beyond `net.core.rmem_max` (208 KiB unless raised) the kernel gives it only to root of the machine, not to root
+    /// of a user namespace: there, a bulk transfer may well outrun a capture.
     pub receive_buffer: usize,
 }
 
