@@ -5,34 +5,33 @@
 //! becomes visible (L-89).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
 use latchway_datapath::low::publish::Publisher;
-use latchway_datapath::sad::{Handover, Path, Role, SaUse, Sad, SadEntry, Usage};
+use latchway_datapath::sad::{Handover, Role, SaUse, Sad, SadEntry, Usage};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
 use latchway_esp::Spi;
 use latchway_tagging::{
-    Class, ClassId, ClassLimit, IdentityId, IdentityLimit, IdentityRecord, Mode, PadEntryId, SaRef,
-    SnapshotId, StateClock, WorkerId,
+    Class, ClassId, IdentityId, IdentityRecord, Mode, SaRef, SnapshotId, StateClock, StateVersion,
 };
 
-use crate::install::{InstallError, KeyOrigin, Keys, Start};
+use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
 use crate::narrow::narrow;
 use crate::pad::Pad;
+use crate::pair::{Pair, PairId};
 use crate::proposal::{Narrowing, Offer, Proposal, Refusal};
-use crate::resting::Resting;
+use crate::settings::Settings;
 use crate::slots::Slots;
+use crate::spis::RestingSpis;
 use crate::ticket::{Promise, Ticket, Tickets};
-use crate::transaction::{CommitError, Committed, PairState, Transaction};
-use crate::view::{Counts, PairView, SaView};
+use crate::transaction::{CommitError, Committed, Transaction};
+use crate::view::{Counts, PairView};
 
 /// The key manager without its thread.
 #[derive(Debug)]
@@ -44,6 +43,8 @@ pub struct Keying {
     current: Arc<Snapshot>,
     /// The publisher's own number of the current snapshot, for its grace.
     publication: u64,
+    /// The state version counted before it was published.
+    version: StateVersion,
     interned: Interned,
     tickets: Tickets,
     pairs: BTreeMap<PairId, Pair>,
@@ -52,31 +53,8 @@ pub struct Keying {
     outbound_names: HashSet<(Spi, SocketAddr)>,
     settling: Vec<PairId>,
     slots: Slots,
-    resting_spis: HashSet<Spi>,
-    spis_at_rest: Resting<Spi>,
+    spis: RestingSpis,
     last_pair: u64,
-}
-
-/// A pair of SAs, for as long as the process lives: ids are not reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PairId(u64);
-
-/// How long and how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long an offer stands.
-    pub offer_lifetime: Duration,
-    /// How long slots and SPIs of deleted SAs rest, and how long a class outlives its last SA: at least as long as
-    /// packets may be under way or wait for reassembly.
-    pub rest: Duration,
-    /// How many pairs may exist, those at rest included.
-    pub pairs: u32,
-    /// How many offers may wait for their keys.
-    pub offers: usize,
-    /// How many identities may be live for one entry of the PAD.
-    pub identities: IdentityLimit,
-    /// How many classes may be live.
-    pub classes: ClassLimit,
 }
 
 /// What a [`Keying::poll`] brought about.
@@ -102,58 +80,6 @@ pub enum RekeyError {
     Install(#[from] InstallError),
 }
 
-#[derive(Debug)]
-struct Pair {
-    inbound: SaRef,
-    inbound_spi: Spi,
-    outbound: SaRef,
-    outbound_spi: Spi,
-    terms: Proposal,
-    entry: PadEntryId,
-    class: ClassId,
-    origin: KeyOrigin,
-    worker: WorkerId,
-    path: Path,
-    usage: Usage,
-    /// The publication whose grace must end before the pair comes into force, and how it begins then.
-    settling: Option<(u64, Start)>,
-    inbound_expired: bool,
-    outbound_expired: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            offer_lifetime: Duration::from_secs(30),
-            rest: Duration::from_secs(120),
-            pairs: 65_536,
-            offers: 1024,
-            identities: IdentityLimit::default(),
-            classes: ClassLimit::default(),
-        }
-    }
-}
-
-impl fmt::Display for PairId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl PairId {
-    /// The pair with this number, as status output showed it.
-    #[must_use]
-    pub const fn from_raw(raw: u64) -> Self {
-        Self(raw)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn raw(self) -> u64 {
-        self.0
-    }
-}
-
 impl Keying {
     /// A key manager with no SA and no policy, so that everything is discarded. `clock` is the one that workers and
     /// latches share.
@@ -164,6 +90,7 @@ impl Keying {
         clock: Arc<StateClock>,
         observer: Arc<dyn ClassObserver>,
     ) -> Self {
+        let settings = Settings { rest: settings.rest.max(Settings::LEAST_REST), ..settings };
         let current = Arc::new(Snapshot { id: SnapshotId::from_raw(1), ..Snapshot::default() });
         let Settings { identities, classes, rest, pairs, .. } = settings;
         Self {
@@ -173,6 +100,7 @@ impl Keying {
             publisher: Arc::new(Publisher::new(Arc::clone(&current))),
             current,
             publication: 1,
+            version: StateVersion::default(),
             interned: Interned::new(identities, classes, rest, observer),
             tickets: Tickets::default(),
             pairs: BTreeMap::new(),
@@ -180,8 +108,7 @@ impl Keying {
             outbound_names: HashSet::new(),
             settling: Vec::new(),
             slots: Slots::new(pairs.saturating_mul(2)),
-            resting_spis: HashSet::new(),
-            spis_at_rest: Resting::new(),
+            spis: RestingSpis::new(),
             last_pair: 0,
         }
     }
@@ -230,8 +157,8 @@ impl Keying {
         installed
     }
 
-    /// Makes a successor of a pair, on the same terms and so of the same class, which receives but does not send
-    /// yet. [`Transaction::replace`] puts it in the place of the old one once the peer has it.
+    /// Makes a successor of a pair, on the same terms and so of the same class, with the same worker, which
+    /// receives but does not send yet. [`Transaction::replace`] puts it in the place of the old one once the peer has it.
     ///
     /// # Errors
     /// [`RekeyError`]; no SA was published then.
@@ -239,8 +166,8 @@ impl Keying {
         let pair = self.pairs.get(&old).ok_or(RekeyError::UnknownPair(old))?;
         // C-25: never narrowed on rekey.
         let terms = Proposal { narrowing: Narrowing::Forbidden, ..pair.terms.clone() };
+        let keys = Keys { start: Start::Standby, worker: pair.worker, ..keys };
         let offer = self.propose(terms, now)?;
-        let keys = Keys { start: Start::Standby, ..keys };
         Ok(self.install(offer.ticket, keys, now)?)
     }
 
@@ -249,7 +176,8 @@ impl Keying {
     /// # Errors
     /// [`CommitError`]; nothing changed then.
     pub fn commit(&mut self, transaction: Transaction, now: Time) -> Result<Committed, CommitError> {
-        let mut draft = transaction.draft(&self.current.sad, |id| self.pairs.get(&id).map(Pair::state))?;
+        let mut draft = transaction
+            .draft(&self.current.sad, |id| self.pairs.get(&id).map(|pair| pair.state(&self.current.sad)))?;
         let spd_change = draft.spd_change(&self.current.spd);
         let (activated, retired) = (draft.became(Some(Usage::Active)), draft.became(Some(Usage::Retired)));
         let removed = draft.became(None);
@@ -265,7 +193,7 @@ impl Keying {
                 None => self.bury(id, now),
             }
         }
-        let (snapshot, version) = (self.current.id, self.clock.now());
+        let (snapshot, version) = (self.current.id, self.version);
         Ok(Committed { snapshot, version, activated, retired, removed, spd: spd_change })
     }
 
@@ -277,9 +205,7 @@ impl Keying {
         let publisher = &self.publisher;
         publisher.is_settled(self.publication);
         self.slots.wake(now, |publication| publisher.is_settled(publication));
-        while let Some(spi) = self.spis_at_rest.pop(now, |_| true) {
-            self.resting_spis.remove(&spi);
-        }
+        self.spis.wake(now);
         self.interned.forget(now);
         progress
     }
@@ -310,7 +236,7 @@ impl Keying {
     /// Whether an inbound SA may have this SPI: not reserved, not in use, not at rest (T31).
     #[must_use]
     pub fn is_free(&self, spi: Spi) -> bool {
-        !spi.is_reserved() && self.current.sad.find(spi).is_none() && !self.resting_spis.contains(&spi)
+        !spi.is_reserved() && self.current.sad.find(spi).is_none() && !self.spis.contains(spi)
     }
 
     /// Every pair, oldest first. Never keys.
@@ -340,7 +266,7 @@ impl Keying {
             offers: self.tickets.len(),
             classes: self.interned.len(),
             resting_slots: self.slots.resting(),
-            resting_spis: self.spis_at_rest.len(),
+            resting_spis: self.spis.len(),
             slots_ever_used: self.slots.ever_used(),
         }
     }
@@ -400,7 +326,7 @@ impl Keying {
         if self.current.sad.find(inbound).is_some() {
             return Err(InstallError::DuplicateSpi(inbound));
         }
-        if self.resting_spis.contains(&inbound) {
+        if self.spis.contains(inbound) {
             return Err(InstallError::RestingSpi(inbound));
         }
         if self.outbound_names.contains(&(outbound, keys.path.to)) {
@@ -426,7 +352,7 @@ impl Keying {
 
     fn remember(&mut self, pair: Pair) -> PairId {
         self.last_pair += 1;
-        let id = PairId(self.last_pair);
+        let id = PairId::from_raw(self.last_pair);
         self.by_sa.insert(pair.inbound, id);
         self.by_sa.insert(pair.outbound, id);
         self.outbound_names.insert((pair.outbound_spi, pair.path.to));
@@ -443,30 +369,26 @@ impl Keying {
         self.outbound_names.remove(&(pair.outbound_spi, pair.path.to));
         self.settling.retain(|other| *other != id);
         self.rest_slots(pair.inbound, pair.outbound, now);
-        self.resting_spis.insert(pair.inbound_spi);
-        self.spis_at_rest.push(now + self.settings.rest, pair.inbound_spi);
+        self.spis.rest(pair.inbound_spi, now + self.settings.rest);
         self.interned.release(pair.class, now);
     }
 
     /// Brings the pairs into force whose grace is over, all in one snapshot.
     fn settle(&mut self) -> Progress {
-        let mut sad = self.current.sad.clone();
-        let (mut settled, mut waiting) = (Vec::new(), Vec::new());
-        for id in std::mem::take(&mut self.settling) {
-            let Some(pair) = self.pairs.get_mut(&id) else { continue };
-            let Some((publication, start)) = pair.settling else { continue };
-            if !self.publisher.is_settled(publication) {
-                waiting.push(id);
-                continue;
-            }
-            pair.settling = None;
-            pair.usage = start.into();
-            sad.set_usage(pair.inbound, pair.usage);
-            sad.set_usage(pair.outbound, pair.usage);
-            settled.push(id);
-        }
-        self.settling = waiting;
+        let publisher = &self.publisher;
+        let over =
+            |pair: &Pair| pair.settling.is_some_and(|(publication, _)| publisher.is_settled(publication));
+        let pairs = &self.pairs;
+        let settled: Vec<_> = self.settling.extract_if(.., |id| pairs.get(id).is_none_or(&over)).collect();
         if !settled.is_empty() {
+            let mut sad = self.current.sad.clone();
+            for id in &settled {
+                let Some(pair) = self.pairs.get_mut(id) else { continue };
+                let Some((_, start)) = pair.settling.take() else { continue };
+                pair.usage = start.into();
+                sad.set_usage(pair.inbound, pair.usage);
+                sad.set_usage(pair.outbound, pair.usage);
+            }
             self.publish(sad, self.current.spd.clone());
         }
         Progress { settled, settling: !self.settling.is_empty() }
@@ -481,43 +403,10 @@ impl Keying {
     /// Makes these databases what workers adopt from now on.
     fn publish(&mut self, sad: Sad, spd: Spd) {
         // L-89: counted before it becomes visible.
-        self.clock.advance();
+        self.version = self.clock.advance();
         let id = SnapshotId::from_raw(self.current.id.raw() + 1);
         let snapshot = Arc::new(Snapshot { id, sad, spd });
         self.publication = self.publisher.publish(Arc::clone(&snapshot));
         self.current = snapshot;
-    }
-}
-
-impl Pair {
-    fn state(&self) -> PairState {
-        let expired = self.inbound_expired || self.outbound_expired;
-        PairState { inbound: self.inbound, outbound: self.outbound, usage: self.usage, expired }
-    }
-
-    fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
-        let view = |sa, suite, expired| {
-            let entry = &sad.get(sa)?.entry;
-            let expired = expired || entry.use_.is_expired();
-            let (packets, octets) = (entry.use_.packets.get(), entry.use_.octets.get());
-            Some(SaView { sa, spi: entry.spi, suite, packets, octets, expired })
-        };
-        let terms = self.terms.clone();
-        Some(PairView {
-            id,
-            peer: terms.peer,
-            method: terms.method,
-            entry: self.entry,
-            local: terms.local,
-            class: self.class,
-            selectors: terms.selectors,
-            reqid: terms.reqid,
-            usage: self.usage,
-            origin: self.origin,
-            worker: self.worker,
-            inbound: view(self.inbound, terms.suites.inbound, self.inbound_expired)?,
-            outbound: view(self.outbound, terms.suites.outbound, self.outbound_expired)?,
-            path: self.path,
-        })
     }
 }

@@ -5,6 +5,7 @@
 //! [`Publisher`](latchway_datapath::low::publish::Publisher) is shared and not owned, and every request is answered
 //! with [`Stopped`].
 
+use std::convert::Infallible;
 use std::io;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use latchway_datapath::time::Time;
 use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
 
 use crate::install::{InstallError, Keys};
-use crate::keying::{Keying, PairId, RekeyError};
+use crate::keying::{Keying, RekeyError};
+use crate::pair::PairId;
 use crate::proposal::{Offer, Proposal, Refusal};
 use crate::ticket::Ticket;
 use crate::transaction::{CommitError, Committed, Transaction};
@@ -26,6 +28,8 @@ use crate::view::{Counts, PairView};
 #[derive(Debug)]
 pub struct KeyManager {
     client: KeyManagerClient,
+    /// Nothing is ever sent; the thread ends when this does.
+    alive: Option<Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,7 +66,6 @@ enum Request {
     Class(ClassId, Sender<Option<Class>>),
     Identity(IdentityId, Sender<Option<IdentityRecord>>),
     Counts(Sender<Counts>),
-    Stop,
 }
 
 /// The thread's own.
@@ -70,6 +73,7 @@ struct Server {
     keying: Keying,
     inputs: Inputs,
     requests: Receiver<Request>,
+    alive: Receiver<Infallible>,
     /// Pairs in their grace, and who is to be told of its end.
     waiting: Vec<(PairId, Waiter)>,
 }
@@ -87,9 +91,11 @@ impl KeyManager {
     /// The system's, where it gives no thread.
     pub fn spawn(keying: Keying, inputs: Inputs) -> io::Result<Self> {
         let (sender, requests) = unbounded();
-        let server = Server { keying, inputs, requests, waiting: Vec::new() };
+        let (alive, owner) = bounded(0);
+        let server = Server { keying, inputs, requests, alive: owner, waiting: Vec::new() };
         let thread = Builder::new().name("keying".into()).spawn(move || server.run())?;
-        Ok(Self { client: KeyManagerClient { requests: sender }, thread: Some(thread) })
+        let client = KeyManagerClient { requests: sender };
+        Ok(Self { client, alive: Some(alive), thread: Some(thread) })
     }
 
     /// Someone else who may ask.
@@ -101,9 +107,9 @@ impl KeyManager {
 
 impl Drop for KeyManager {
     fn drop(&mut self) {
-        // Where the thread is gone already, there is nobody to tell; how it ended was told by its panic message.
-        let _ = self.client.requests.send(Request::Stop);
+        drop(self.alive.take());
         if let Some(thread) = self.thread.take() {
+            // If it ended by a panic, the message was printed then.
             let _ = thread.join();
         }
     }
@@ -187,9 +193,10 @@ impl Server {
             let step = if self.waiting.is_empty() { HOUSEKEEPING } else { GRACE_STEP };
             select! {
                 recv(self.requests) -> request => match request {
-                    Ok(Request::Stop) | Err(_) => return,
                     Ok(request) => self.answer(request),
+                    Err(_) => return,
                 },
+                recv(self.alive) -> _ => return,
                 recv(self.inputs.events) -> event => match event {
                     Ok(event) => self.note(event),
                     // Every worker is gone; there may still be requests.
@@ -226,7 +233,6 @@ impl Server {
             Request::Class(id, reply) => reply.send(keying.class(id)).is_ok(),
             Request::Identity(id, reply) => reply.send(keying.identity(id)).is_ok(),
             Request::Counts(reply) => reply.send(keying.counts()).is_ok(),
-            Request::Stop => true,
         };
     }
 

@@ -6,7 +6,7 @@ use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::spd::Spd;
 use latchway_tagging::{SaRef, SnapshotId, StateVersion};
 
-use crate::keying::PairId;
+use crate::pair::PairId;
 
 /// Changes, applied in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

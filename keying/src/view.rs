@@ -7,7 +7,7 @@ use latchway_esp::{Spi, Suite};
 use latchway_tagging::{AuthMethod, ClassId, Identity, PadEntryId, SaRef, WorkerId};
 
 use crate::install::KeyOrigin;
-use crate::keying::PairId;
+use crate::pair::PairId;
 
 /// A pair of SAs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,93 @@
+//! Pairs of SAs: one for what we receive, one for what we send, of one peer and one class (RFC 4301 section 4.1).
+
+use std::fmt;
+
+use latchway_datapath::sad::{Path, Sad, Usage};
+use latchway_esp::Spi;
+use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
+
+use crate::install::{KeyOrigin, Start};
+use crate::proposal::Proposal;
+use crate::transaction::PairState;
+use crate::view::{PairView, SaView};
+
+/// A pair of SAs, for as long as the process lives: ids are not reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PairId(u64);
+
+/// What the key manager knows of a pair beside what the SAD says of its SAs.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) inbound: SaRef,
+    pub(crate) inbound_spi: Spi,
+    pub(crate) outbound: SaRef,
+    pub(crate) outbound_spi: Spi,
+    pub(crate) terms: Proposal,
+    pub(crate) entry: PadEntryId,
+    pub(crate) class: ClassId,
+    pub(crate) origin: KeyOrigin,
+    pub(crate) worker: WorkerId,
+    pub(crate) path: Path,
+    pub(crate) usage: Usage,
+    /// The publication whose grace must end before the pair comes into force, and how it begins then.
+    pub(crate) settling: Option<(u64, Start)>,
+    pub(crate) inbound_expired: bool,
+    pub(crate) outbound_expired: bool,
+}
+
+impl fmt::Display for PairId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl PairId {
+    /// The pair with this number, as status output showed it.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl Pair {
+    /// What a transaction needs to know of it.
+    pub(crate) fn state(&self, sad: &Sad) -> PairState {
+        let over = |sa| sad.get(sa).is_some_and(|slot| slot.entry.use_.is_expired());
+        let noted = self.inbound_expired || self.outbound_expired;
+        let expired = noted || over(self.inbound) || over(self.outbound);
+        PairState { inbound: self.inbound, outbound: self.outbound, usage: self.usage, expired }
+    }
+
+    /// What status output may know of it; `None` where it is not in the SAD.
+    pub(crate) fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
+        let view = |sa, suite, expired| {
+            let entry = &sad.get(sa)?.entry;
+            let expired = expired || entry.use_.is_expired();
+            let (packets, octets) = (entry.use_.packets.get(), entry.use_.octets.get());
+            Some(SaView { sa, spi: entry.spi, suite, packets, octets, expired })
+        };
+        let terms = self.terms.clone();
+        Some(PairView {
+            id,
+            peer: terms.peer,
+            method: terms.method,
+            entry: self.entry,
+            local: terms.local,
+            class: self.class,
+            selectors: terms.selectors,
+            reqid: terms.reqid,
+            usage: self.usage,
+            origin: self.origin,
+            worker: self.worker,
+            inbound: view(self.inbound, terms.suites.inbound, self.inbound_expired)?,
+            outbound: view(self.outbound, terms.suites.outbound, self.outbound_expired)?,
+            path: self.path,
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! What an operator may set about the key manager: how long, and how many.
+
+use std::time::Duration;
+
+use latchway_tagging::{ClassLimit, IdentityLimit};
+
+/// How long and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long an offer stands.
+    pub offer_lifetime: Duration,
+    /// How long slots and SPIs of deleted SAs rest, and how long a class outlives its last SA: as long as packets
+    /// may be under way or wait for reassembly, and never less than [`LEAST_REST`](Self::LEAST_REST).
+    pub rest: Duration,
+    /// How many pairs may exist, those at rest included.
+    pub pairs: u32,
+    /// How many offers may wait for their keys.
+    pub offers: usize,
+    /// How many identities may be live for one entry of the PAD.
+    pub identities: IdentityLimit,
+    /// How many classes may be live.
+    pub classes: ClassLimit,
+}
+
+impl Settings {
+    /// Twice the longest that IPv6 lets a fragment wait (RFC 8200 section 4.5).
+    pub const LEAST_REST: Duration = Duration::from_secs(120);
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            offer_lifetime: Duration::from_secs(30),
+            rest: Self::LEAST_REST,
+            pairs: 65_536,
+            offers: 1024,
+            identities: IdentityLimit::default(),
+            classes: ClassLimit::default(),
+        }
+    }
+}

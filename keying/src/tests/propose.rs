@@ -1,0 +1,170 @@
+//! Proposals: the PAD first, then narrowing, then the class (RFC 4301 section 4.4.3, L-69 to L-73).
+
+use std::sync::Arc;
+
+use latchway_datapath::selector::{AddressRange, PortRange, Selector};
+use latchway_esp::Suite;
+use latchway_tagging::{AuthMethod, ClassLimit, IdentityLimit, Mode, PadEntryId, StateClock};
+
+use crate::testing::{at, entry, fqdn, keying, keys, proposal, range};
+use crate::{Keying, Narrowing, Pad, PadEntry, Proposal, Refusal, Settings, Suites, Unobserved};
+
+fn claiming(peer: &str, claims: &[AddressRange]) -> Proposal {
+    let ours = range("10.0.0.0", "10.0.0.255");
+    let selectors = claims.iter().map(|claim| Selector::between(ours, *claim)).collect();
+    Proposal { selectors, ..proposal(peer) }
+}
+
+fn here(pad: Pad, settings: Settings) -> Keying {
+    Keying::new(pad, settings, Arc::new(StateClock::new()), Arc::new(Unobserved))
+}
+
+#[test]
+fn rfc_4301_4_4_3_the_pad_is_asked_before_anything_else() {
+    let mut keying = keying();
+    // Each is wrong in more than one way; the PAD's word comes first.
+    let stranger = Proposal { mode: Mode::Transport, selectors: vec![], ..proposal("eve") };
+    let refusal = keying.propose(stranger, at(0)).unwrap_err();
+    assert_eq!(refusal, Refusal::UnknownPeer { peer: fqdn("eve") });
+    let weak = Proposal { method: AuthMethod::Btns, local: fqdn("else"), ..proposal("bob") };
+    let refusal = keying.propose(weak, at(0)).unwrap_err();
+    assert!(matches!(&refusal, Refusal::MethodNotAccepted { method: AuthMethod::Btns, .. }));
+    assert_eq!(
+        refusal.to_string(),
+        "PAD entry \"bob\" does not accept btns, only manual; authenticate so, or list the method"
+    );
+    let other = Proposal { local: fqdn("else"), ..proposal("bob") };
+    let refusal = keying.propose(other, at(0)).unwrap_err();
+    assert!(matches!(refusal, Refusal::WrongLocalIdentity { expected, .. } if expected == fqdn("here")));
+    assert_eq!(keying.counts(), crate::Counts::default(), "a refusal holds nothing");
+}
+
+#[test]
+fn rfc_4301_4_4_3_3_a_peer_claims_no_address_outside_its_ranges() {
+    let mut keying = keying();
+    let foreign = range("10.3.0.0", "10.3.0.255");
+    for narrowing in [Narrowing::Forbidden, Narrowing::Allowed] {
+        let proposal = Proposal { narrowing, ..claiming("bob", &[foreign]) };
+        let refusal = keying.propose(proposal, at(0)).unwrap_err();
+        let allowed = vec![range("10.1.0.0", "10.1.0.255")];
+        let expected = Refusal::OutsideRanges { entry: "bob".into(), claimed: foreign, allowed };
+        assert_eq!(refusal, expected);
+        assert!(refusal.to_string().contains("claim 10.3.0.0-10.3.0.255, only 10.1.0.0-10.1.0.255;"));
+    }
+    assert!(keying.propose(claiming("carol", &[foreign]), at(0)).is_ok(), "whose range it is may");
+}
+
+#[test]
+fn l_73_a_proposal_that_exceeds_its_ranges_is_narrowed_where_that_is_allowed_and_refused_where_not() {
+    let mut keying = keying();
+    let wide = [range("10.1.0.200", "10.1.2.0"), AddressRange::ANY_V4];
+    let ports = PortRange::new(&(80..=80));
+    let mut asked = claiming("bob", &wide);
+    asked.selectors[0].remote_ports = ports;
+    let refusal = keying.propose(asked.clone(), at(0)).unwrap_err();
+    assert!(matches!(refusal, Refusal::OutsideRanges { claimed, .. } if claimed == wide[0]));
+    let offer = keying.propose(Proposal { narrowing: Narrowing::Allowed, ..asked }, at(0)).unwrap();
+    let ours = range("10.0.0.0", "10.0.0.255");
+    let first = Selector::between(ours, range("10.1.0.200", "10.1.0.255"));
+    let second = Selector::between(ours, range("10.1.0.0", "10.1.0.255"));
+    assert_eq!(*offer.selectors, [Selector { remote_ports: ports, ..first }, second]);
+    // What was narrowed is what gets installed.
+    let id = keying.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm), at(0)).unwrap();
+    assert_eq!(keying.pairs()[0].id, id);
+    assert_eq!(keying.pairs()[0].selectors, *offer.selectors);
+}
+
+#[test]
+fn l_73_narrowing_keeps_to_the_family_and_drops_what_lies_wholly_outside() {
+    let both = PadEntry {
+        ranges: vec![range("10.1.0.0", "10.1.0.9"), range("fd01::", "fd01::ff")],
+        ..entry(1, "bob", "::", "::")
+    };
+    let mut keying = here(Pad::new(vec![both]).unwrap(), Settings::default());
+    let ours = range("fd00::", "fd00::1");
+    let selectors = vec![
+        Selector::between(ours, AddressRange::ANY_V6),
+        Selector::between(range("10.0.0.1", "10.0.0.1"), range("10.2.0.0", "10.2.0.1")),
+    ];
+    let asked = Proposal { selectors, narrowing: Narrowing::Allowed, ..proposal("bob") };
+    let offer = keying.propose(asked, at(0)).unwrap();
+    assert_eq!(*offer.selectors, [Selector::between(ours, range("fd01::", "fd01::ff"))]);
+    let mixed = Selector::between(ours, range("10.1.0.0", "10.1.0.9"));
+    let refusal = keying.propose(Proposal { selectors: vec![mixed], ..proposal("bob") }, at(0)).unwrap_err();
+    assert!(matches!(refusal, Refusal::MixedFamilies { .. }));
+    let refusal = keying.propose(Proposal { selectors: vec![], ..proposal("bob") }, at(0)).unwrap_err();
+    assert_eq!(refusal, Refusal::NoSelectors);
+    let many = vec![range("10.1.0.1", "10.1.0.1"); 256];
+    let refusal = keying.propose(claiming("bob", &many), at(0)).unwrap_err();
+    assert_eq!(refusal, Refusal::TooManySelectors(256));
+}
+
+#[test]
+fn r_2_equal_parameters_are_one_class_and_every_latched_parameter_makes_another() {
+    let mut keying = keying();
+    let mut offers = Vec::new();
+    let mut class = |proposal| {
+        offers.push(keying.propose(proposal, at(0)).unwrap());
+        offers[offers.len() - 1].class
+    };
+    let base = class(proposal("bob"));
+    let narrower = claiming("bob", &[range("10.1.0.7", "10.1.0.7")]);
+    assert_eq!(class(proposal("bob")), base);
+    assert_eq!(class(narrower), base, "selectors are not latched");
+    let inbound = Suites { inbound: Suite::Aes256Gcm, outbound: Suite::Aes128Gcm };
+    let others = [
+        class(Proposal { suites: inbound, ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::ChaCha20Poly1305), ..proposal("bob") }),
+        class(Proposal { replay_checked: false, ..proposal("bob") }),
+        class(proposal("mallory")),
+    ];
+    let mut distinct = others.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!((distinct.len(), distinct.contains(&base)), (4, false));
+    let interned = keying.class(others[3]).unwrap();
+    let peer = keying.identity(interned.peer).unwrap();
+    assert_eq!((peer.asserted, peer.authorised), (fqdn("mallory"), Some(PadEntryId(2))));
+    assert_eq!(keying.identity(interned.local).unwrap().asserted, fqdn("here"));
+}
+
+#[test]
+fn transport_mode_is_refused() {
+    let refusal = keying().propose(Proposal { mode: Mode::Transport, ..proposal("bob") }, at(0)).unwrap_err();
+    assert_eq!(refusal, Refusal::TransportMode);
+}
+
+#[test]
+fn caps_refuse_and_leave_no_hold_behind() {
+    let pad = || Pad::new(vec![entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();
+    let mut no_class = here(pad(), Settings { classes: ClassLimit(0), ..Settings::default() });
+    assert!(matches!(no_class.propose(proposal("bob"), at(0)), Err(Refusal::Class(_))));
+    let mut no_identity = here(pad(), Settings { identities: IdentityLimit(0), ..Settings::default() });
+    assert!(matches!(no_identity.propose(proposal("bob"), at(0)), Err(Refusal::Identity(_))));
+    assert_eq!((no_class.counts().classes, no_identity.counts().classes), (0, 0));
+    let mut one_offer = here(pad(), Settings { offers: 1, ..Settings::default() });
+    let offer = one_offer.propose(proposal("bob"), at(0)).unwrap();
+    assert_eq!(one_offer.propose(proposal("bob"), at(0)).unwrap_err(), Refusal::TooManyOffers(1));
+    drop(offer);
+    assert!(one_offer.propose(proposal("bob"), at(0)).is_ok(), "a dropped ticket gives its place back");
+}
+
+#[test]
+fn offers_expire_and_dropped_tickets_return_their_holds() {
+    let mut keying = keying();
+    let kept = keying.propose(proposal("bob"), at(0)).unwrap();
+    let dropped = keying.propose(proposal("carol"), at(0)).unwrap();
+    assert_eq!((keying.counts().offers, keying.counts().classes), (2, 2));
+    drop(dropped);
+    keying.poll(at(1));
+    assert_eq!(keying.counts().offers, 1);
+    keying.poll(at(29));
+    assert_eq!(keying.counts().offers, 1);
+    keying.poll(at(30));
+    assert_eq!(keying.counts().offers, 0);
+    let late = keying.install(kept.ticket, keys(0x1000, Suite::Aes128Gcm), at(30));
+    assert_eq!(late, Err(crate::InstallError::TicketSpent));
+    keying.poll(at(30 + 120));
+    assert_eq!(keying.counts().classes, 0);
+    assert_eq!(keying.class(kept.class), None);
+}

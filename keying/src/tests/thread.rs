@@ -1,0 +1,183 @@
+//! The thread: requests from many sides, graces that hold up nobody, events, and its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crossbeam::channel::{Receiver, bounded};
+use latchway_datapath::drop::Direction;
+use latchway_datapath::event::{Event, Events, event_queue};
+use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::low::publish::Publisher;
+use latchway_datapath::sad::Usage;
+use latchway_datapath::snapshot::Snapshot;
+use latchway_datapath::time::Time;
+use latchway_esp::Suite;
+use latchway_tagging::{Class, ClassId, StateClock};
+
+use crate::testing::{entry, keying, keys, proposal};
+use crate::{
+    ClassObserver, Inputs, InstallError, KeyManager, Keying, Op, Pad, RekeyError, Settings, Stopped,
+    Transaction,
+};
+
+struct World {
+    manager: KeyManager,
+    publisher: Arc<Publisher<Snapshot>>,
+    events: Events,
+    forwarded: Receiver<Event>,
+}
+
+fn world(keying: Keying) -> World {
+    let publisher = Arc::clone(keying.publisher());
+    let (events, queue) = event_queue();
+    let (forward, forwarded) = bounded(16);
+    // Every look at this clock is a microsecond later.
+    let ticks = AtomicU64::new(0);
+    let clock = move || Time::from_nanos(1000 * ticks.fetch_add(1, Ordering::Relaxed));
+    let inputs = Inputs { events: queue, forward, clock: Box::new(clock) };
+    World { manager: KeyManager::spawn(keying, inputs).unwrap(), publisher, events, forwarded }
+}
+
+#[test]
+fn requests_of_four_threads_are_all_answered_and_all_take_effect() {
+    let world = world(keying());
+    let mut worker = world.publisher.reader();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..4_u32)
+            .map(|number| {
+                let client = world.manager.client();
+                scope.spawn(move || {
+                    for n in 0..25 {
+                        let spi = 0x1000 + 100 * number + n;
+                        let offer = client.propose(proposal("bob")).unwrap().unwrap();
+                        let keys = keys(spi, Suite::Aes128Gcm);
+                        let id = client.install(offer.ticket, keys).unwrap().unwrap();
+                        assert!(client.pairs().unwrap().iter().any(|pair| pair.id == id));
+                        if n % 2 == 0 {
+                            client.commit(Transaction::new(vec![Op::Remove(id)])).unwrap().unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        // A worker that takes one batch after the other, until they are done.
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            worker.adopt();
+            thread::yield_now();
+        }
+        worker.quiesce();
+    });
+    let pairs = world.manager.client().pairs().unwrap();
+    assert_eq!(pairs.len(), 4 * 12);
+    assert!(pairs.iter().all(|pair| pair.usage == Usage::Active && pair.class == pairs[0].class));
+    assert_eq!(world.publisher.reader().adopt().0.sad.iter().count(), 2 * 4 * 12);
+}
+
+#[test]
+fn l_74_a_grace_holds_up_its_own_installation_and_no_other_request() {
+    let world = world(keying());
+    let mut worker = world.publisher.reader();
+    worker.adopt();
+    let client = world.manager.client();
+    thread::scope(|scope| {
+        let (installer, rekeyer) = (world.manager.client(), world.manager.client());
+        let offer = client.propose(proposal("bob")).unwrap().unwrap();
+        let install = scope.spawn(move || installer.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)));
+        while client.counts().unwrap().settling == 0 {
+            thread::yield_now();
+        }
+        let first = client.pairs().unwrap()[0].id;
+        let rekey = scope.spawn(move || rekeyer.rekey(first, keys(0x1001, Suite::Aes128Gcm)));
+        while client.counts().unwrap().settling == 1 {
+            thread::yield_now();
+        }
+        // The worker's batch lasts; the key manager answers all the same.
+        for _ in 0..100 {
+            assert!(client.pairs().unwrap().iter().all(|pair| pair.usage == Usage::Pending));
+        }
+        assert!(!install.is_finished() && !rekey.is_finished());
+        let second = client.pairs().unwrap()[1].id;
+        client.commit(Transaction::new(vec![Op::Remove(second)])).unwrap().unwrap();
+        let removed = rekey.join().unwrap().unwrap();
+        assert_eq!(removed, Err(RekeyError::Install(InstallError::Removed)));
+        assert!(!install.is_finished());
+        let seen: Vec<_> = worker.adopt().0.sad.iter().map(|slot| slot.usage).collect();
+        assert_eq!(seen, [Usage::Pending, Usage::Pending]);
+        assert_eq!(install.join().unwrap().unwrap(), Ok(first));
+        let seen: Vec<_> = worker.adopt().0.sad.iter().map(|slot| slot.usage).collect();
+        assert_eq!(seen, [Usage::Active, Usage::Active]);
+    });
+}
+
+/// L-60: the datapath asks, a provider hears.
+#[test]
+fn l_60_an_acquire_arrives_at_the_provider_and_an_expiry_in_the_views() {
+    let world = world(keying());
+    let client = world.manager.client();
+    let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
+    let acquire = Event::Acquire { flow, required: None };
+    assert!(world.events.send(acquire));
+    assert_eq!(world.forwarded.recv(), Ok(acquire));
+    let offer = client.propose(proposal("bob")).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    let sa = client.pairs().unwrap()[0].outbound.sa;
+    let expired = Event::HardExpired { sa, direction: Direction::Outbound };
+    assert!(world.events.send(expired));
+    assert_eq!(world.forwarded.recv(), Ok(expired));
+    assert!(client.pairs().unwrap()[0].outbound.expired);
+    let class = client.class(client.pairs().unwrap()[0].class).unwrap().unwrap();
+    assert!(client.identity(class.peer).unwrap().is_some());
+}
+
+#[test]
+fn a_full_or_forsaken_event_queue_stops_nothing() {
+    let World { manager, events, forwarded, .. } = world(keying());
+    let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
+    for _ in 0..100 {
+        events.send(Event::Acquire { flow, required: None });
+    }
+    let client = manager.client();
+    assert!(client.pairs().is_ok());
+    drop(events);
+    drop(forwarded);
+    assert!(client.propose(proposal("bob")).unwrap().is_ok());
+}
+
+#[test]
+fn the_end_is_told_to_every_asker_and_workers_keep_what_was_published() {
+    let world = world(keying());
+    let client = world.manager.client();
+    let offer = client.propose(proposal("bob")).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    drop(world.manager);
+    assert_eq!(client.pairs(), Err(Stopped));
+    assert_eq!(world.publisher.reader().adopt().0.sad.iter().count(), 2);
+}
+
+/// Panics at the second class.
+struct Fragile(AtomicU64);
+
+impl ClassObserver for Fragile {
+    fn class_interned(&self, _: ClassId, _: &Class) {
+        assert_eq!(self.0.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+    }
+}
+
+#[test]
+fn a_panic_of_the_key_manager_leaves_the_datapath_its_state() {
+    let pad = vec![entry(1, "bob", "10.1.0.0", "10.1.0.255"), entry(3, "carol", "10.3.0.0", "10.3.0.255")];
+    let observer = Arc::new(Fragile(AtomicU64::new(0)));
+    let clock = Arc::new(StateClock::new());
+    let keying = Keying::new(Pad::new(pad).unwrap(), Settings::default(), clock, observer);
+    let world = world(keying);
+    let client = world.manager.client();
+    let offer = client.propose(proposal("bob")).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    assert!(matches!(client.propose(proposal("carol")), Err(Stopped)));
+    assert_eq!(client.pairs(), Err(Stopped));
+    let mut worker = world.publisher.reader();
+    let seen: Vec<_> = worker.adopt().0.sad.iter().map(|slot| slot.usage).collect();
+    assert_eq!(seen, [Usage::Active, Usage::Active]);
+    drop(world.manager);
+}
