@@ -66,11 +66,28 @@ pub fn keys(
     Ok((end(tunnel, ends.0, one_inbound, one_outbound), end(tunnel, ends.1, other_inbound, other_outbound)))
 }
 
+/// A fresh SPI and key for one direction between gateways in two processes: the octets, key before salt, go to both
+/// ends and nowhere else.
+///
+/// # Errors
+/// [`EphemeralError`]
+pub fn direction_octets(
+    suite: Suite,
+    is_free: impl Fn(Spi) -> bool,
+) -> Result<(Spi, Zeroizing<Vec<u8>>), EphemeralError> {
+    Ok((draw_spi(&mut getrandom::fill, is_free)?, key_octets(suite)?))
+}
+
+fn key_octets(suite: Suite) -> Result<Zeroizing<Vec<u8>>, EphemeralError> {
+    let mut octets = Zeroizing::new(vec![0; suite.key_len() + suite.salt_len()]);
+    getrandom::fill(&mut octets).map_err(EphemeralError::NoRandomness)?;
+    Ok(octets)
+}
+
 /// One direction, as its receiver and as its sender hold it.
 fn direction(tunnel: &Tunnel, spi: Spi) -> Result<(SaKeys, SaKeys), EphemeralError> {
     let Tunnel { suite, sequence, limits, .. } = *tunnel;
-    let mut octets = Zeroizing::new(vec![0; suite.key_len() + suite.salt_len()]);
-    getrandom::fill(&mut octets).map_err(EphemeralError::NoRandomness)?;
+    let octets = key_octets(suite)?;
     let hold = || -> Result<SaKeys, EphemeralError> {
         let material = KeyMaterial::new(suite, &octets).map_err(InstallError::from)?;
         Ok(SaKeys { spi, material, sequence, limits })
