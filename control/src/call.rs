@@ -37,13 +37,13 @@ pub enum Call {
 pub struct Commit {
     /// Pairs that shall send.
     #[serde(default)]
-    pub activate: Vec<u32>,
+    pub activate: Vec<u64>,
     /// Pairs that shall only receive what is still under way.
     #[serde(default)]
-    pub retire: Vec<u32>,
+    pub retire: Vec<u64>,
     /// Pairs that shall go.
     #[serde(default)]
-    pub remove: Vec<u32>,
+    pub remove: Vec<u64>,
     /// The whole new policy.
     #[serde(default)]
     pub policy: Option<Vec<RuleSpec>>,
@@ -53,7 +53,7 @@ pub struct Commit {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PairAdded {
     /// The number by which [`Commit`] names the pair.
-    pub pair: u32,
+    pub pair: u64,
 }
 
 /// An answer.

@@ -125,7 +125,7 @@ pub struct Sas {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SaRow {
     /// The pair it belongs to.
-    pub pair: u32,
+    pub pair: u64,
     /// "inbound" or "outbound".
     pub direction: String,
     /// Its SPI.

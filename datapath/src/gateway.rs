@@ -89,6 +89,12 @@ impl<U: Ulp> Datapath<U> {
         self.snapshots.quiesce();
     }
 
+    /// Ends a batch: what the upper layer has to forget, it forgets here and not in a packet's way.
+    #[inline]
+    pub fn end(&mut self) {
+        self.ulp.sweep(self.now);
+    }
+
     /// What this worker counts.
     #[must_use]
     pub const fn counters(&self) -> &Arc<Counters> {

@@ -52,4 +52,9 @@ pub trait Ulp {
     /// # Errors
     /// The reason to drop the packet.
     fn unprotected(&mut self, packet: &Unprotected<'_>, context: &Context<'_>) -> Result<(), DropReason>;
+
+    /// Called between batches: an upper layer with something to forget forgets a little of it.
+    fn sweep(&mut self, now: Time) {
+        let _ = now;
+    }
 }

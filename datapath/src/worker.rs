@@ -118,6 +118,7 @@ impl<U: Ulp> Worker<U> {
             let inbound = self.inbound()?;
             let outbound = self.outbound()?;
             let bypass = self.bypass()?;
+            self.datapath.end();
             if !(inbound || outbound || bypass) {
                 self.datapath.quiesce();
                 self.wait()?;
