@@ -9,13 +9,14 @@
 //! writes the newest id, then reads the seats. Between the two steps each has a sequentially consistent fence, so at
 //! least one of them sees the other. `tests/loom_publish.rs` is the model.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use crate::low::sync::{Arc, AtomicU64, Mutex, Ordering, fence, yield_now};
+use crate::low::sync::{AtomicU64, Mutex, Ordering, fence, yield_now};
 
+#[cfg_attr(loom, path = "publish/slot_loom.rs")]
 mod slot;
 
-use slot::{Slot, Snapshot};
+use slot::Slot;
 
 /// The writing end. Held by the one thread that decides; sharing it is safe.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Publisher<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Publisher<T> {
     /// Begins with `first`, whose id is 1.
-    pub fn new(first: std::sync::Arc<T>) -> Publisher<T> {
+    pub fn new(first: Arc<T>) -> Publisher<T> {
         let snapshot = Snapshot { id: 1, value: first };
         let shared = Shared { newest: AtomicU64::new(1), slot: Slot::new(snapshot.clone()) };
         let control = Control { current: snapshot, retired: Vec::new(), seats: Vec::new() };
@@ -34,7 +35,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     }
 
     /// Makes `next` what readers adopt from now on, and returns its id. Ids only grow.
-    pub fn publish(&self, next: std::sync::Arc<T>) -> u64 {
+    pub fn publish(&self, next: Arc<T>) -> u64 {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = Snapshot { id: control.current.id + 1, value: next };
         let id = snapshot.id;
@@ -91,7 +92,7 @@ impl<T: Send + Sync + 'static> Reader<T> {
     /// The newest snapshot, and whether it is another than last time. Called at the start of each batch; costs one load
     /// when nothing was published. The snapshot must not be kept beyond the next call (a clone of it defeats the grace).
     #[inline]
-    pub fn adopt(&mut self) -> (&std::sync::Arc<T>, bool) {
+    pub fn adopt(&mut self) -> (&Arc<T>, bool) {
         if !self.active {
             self.seat.store(USES_UNKNOWN, Ordering::Relaxed);
             fence(Ordering::SeqCst);
@@ -152,6 +153,19 @@ struct Control<T> {
     seats: Vec<Arc<AtomicU64>>,
 }
 
+/// One published value and its id.
+#[derive(Debug)]
+struct Snapshot<T> {
+    id: u64,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Snapshot<T> {
+    fn clone(&self) -> Snapshot<T> {
+        Snapshot { id: self.id, value: Arc::clone(&self.value) }
+    }
+}
+
 /// In use, but which is not decided yet: older than every id.
 const USES_UNKNOWN: u64 = 0;
 /// Newer than every id, since a quiescent reader will adopt the newest.
@@ -160,7 +174,6 @@ const GONE: u64 = u64::MAX;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
     use super::*;

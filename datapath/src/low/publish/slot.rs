@@ -2,24 +2,10 @@
 
 #![expect(unsafe_code, reason = "an epoch-protected pointer is dereferenced here, and only here")]
 
-use std::sync::Arc;
-
 use crossbeam_epoch::{Atomic, Owned, pin};
 
+use super::Snapshot;
 use crate::low::sync::Ordering;
-
-/// One published value and its id.
-#[derive(Debug)]
-pub(super) struct Snapshot<T> {
-    pub(super) id: u64,
-    pub(super) value: Arc<T>,
-}
-
-impl<T> Clone for Snapshot<T> {
-    fn clone(&self) -> Snapshot<T> {
-        Snapshot { id: self.id, value: Arc::clone(&self.value) }
-    }
-}
 
 /// Never empty from `new` to `drop`.
 #[derive(Debug)]
