@@ -1,0 +1,231 @@
+//! From a gateway's description to the types that cannot be wrong.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use latchway_control::{
+    ActionSpec, DirectionSpec, HardSpec, PairSpec, PathSpec, PeerSpec, RuleSpec, SaSpec, SelectorSpec,
+    UsageSpec,
+};
+use latchway_datapath::drop::Direction;
+use latchway_datapath::lifetime::Limits;
+use latchway_datapath::sad::Path;
+use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector};
+use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Spd};
+use latchway_datapath::time::Time;
+use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
+use latchway_keying::{
+    InstallError, KeyOrigin, Keys, Narrowing, Pad, PadEntry, PadError, PeerPattern, Proposal, SaKeys, Start,
+    Suites,
+};
+use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, WorkerId};
+use zeroize::Zeroizing;
+
+/// What is wrong with a description, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Ends of a range do not belong together.
+    #[error("{0}: {1}")]
+    Range(String, BadRange),
+    /// The selector's sides are of different families.
+    #[error("the selector {local} to {remote} mixes address families; write one rule for each family")]
+    MixedFamilies {
+        /// The local side.
+        local: IpNet,
+        /// The remote side.
+        remote: IpNet,
+    },
+    /// No suite has this name.
+    #[error("{0:?} is no suite; use aes-128-gcm, aes-256-gcm or chacha20-poly1305")]
+    Suite(String),
+    /// The key is not hexadecimal.
+    #[error("the key of SPI 0x{0:08x} is not hexadecimal; write two digits for each octet")]
+    KeyNotHexadecimal(u32),
+    /// The SPI or the key cannot be used.
+    #[error("the SA with SPI 0x{0:08x} cannot be made: {1}")]
+    Sa(u32, InstallError),
+    /// The replay window cannot be used.
+    #[error("a replay window of {0} packets cannot be had; use 32 to 65536, or 0 to turn the check off")]
+    ReplayWindow(u32),
+    /// No wire socket has this address.
+    #[error("the path starts at {0}, where this gateway does not listen; use one of its `listen` addresses")]
+    NotListening(std::net::IpAddr),
+    /// The PAD cannot be made of these peers.
+    #[error("the peers cannot be told apart: {0}")]
+    Pad(#[from] PadError),
+}
+
+/// The Peer Authorization Database: one entry for each peer, by its name, keyed by hand.
+pub fn pad(peers: &[PeerSpec], identity: &str) -> Result<Pad, SpecError> {
+    let entry = |(number, peer): (u32, &PeerSpec)| -> Result<PadEntry, SpecError> {
+        Ok(PadEntry {
+            id: PadEntryId(number),
+            name: peer.identity.clone(),
+            peer: PeerPattern::Exact(Identity::Fqdn(peer.identity.clone())),
+            methods: vec![AuthMethod::Manual],
+            ranges: peer.inner.iter().map(range).collect::<Result<_, _>>()?,
+            local: Identity::Fqdn(identity.into()),
+        })
+    };
+    Ok(Pad::new((0..).zip(peers).map(entry).collect::<Result<_, _>>()?)?)
+}
+
+/// The policy, in its order.
+pub fn spd(rules: &[RuleSpec]) -> Result<Spd, SpecError> {
+    Ok(Spd::new(rules.iter().map(rule).collect::<Result<_, _>>()?))
+}
+
+/// A pair as a proposal, and as the keys that make it real.
+pub fn pair(
+    spec: &PairSpec,
+    identity: &str,
+    listen: &[SocketAddr],
+    now: Time,
+) -> Result<(Proposal, Keys), SpecError> {
+    let suite: Suite = spec.suite.parse().map_err(|_| SpecError::Suite(spec.suite.clone()))?;
+    let sequence = if spec.esn { SequenceKind::Extended } else { SequenceKind::Seq32 };
+    let anti_replay = anti_replay(spec.replay_window)?;
+    let proposal = Proposal {
+        peer: Identity::Fqdn(spec.peer.clone()),
+        method: AuthMethod::Manual,
+        local: Identity::Fqdn(identity.into()),
+        selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        narrowing: Narrowing::Forbidden,
+        mode: Mode::Tunnel,
+        suites: Suites::both(suite),
+        replay_checked: anti_replay != AntiReplay::Off,
+        reqid: Reqid(0),
+    };
+    let limits = limits(&spec.hard, now);
+    let keys = |sa| sa_keys(sa, suite, sequence, limits);
+    let keys = Keys {
+        inbound: keys(&spec.inbound)?,
+        anti_replay,
+        outbound: keys(&spec.outbound)?,
+        path: path(&spec.path, listen)?,
+        origin: KeyOrigin::Ephemeral,
+        worker: WorkerId(0),
+        start: match spec.usage {
+            UsageSpec::Standby => Start::Standby,
+            UsageSpec::Active => Start::Active,
+        },
+    };
+    Ok((proposal, keys))
+}
+
+fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
+    let latching = if spec.latch { Latching::On } else { Latching::Off };
+    Ok(Rule {
+        selector: selector(&spec.selector)?,
+        direction: spec.direction.map(|direction| match direction {
+            DirectionSpec::Inbound => Direction::Inbound,
+            DirectionSpec::Outbound => Direction::Outbound,
+        }),
+        action: match spec.action {
+            ActionSpec::Protect => Action::Protect(Protection { reqid: None, latching }),
+            ActionSpec::Bypass => Action::Bypass,
+            ActionSpec::Discard => Action::Discard,
+        },
+    })
+}
+
+fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
+    let SelectorSpec { local, remote, .. } = *spec;
+    if local.network().is_ipv4() != remote.network().is_ipv4() {
+        return Err(SpecError::MixedFamilies { local, remote });
+    }
+    let ports = |ports: Option<(u16, u16)>| {
+        ports.map_or(PortRange::ANY, |(first, last)| PortRange::new(&(first..=last)))
+    };
+    Ok(Selector {
+        protocol: spec.protocol,
+        local_ports: ports(spec.local_ports),
+        remote_ports: ports(spec.remote_ports),
+        ..Selector::between(range(&local)?, range(&remote)?)
+    })
+}
+
+fn range(prefix: &IpNet) -> Result<AddressRange, SpecError> {
+    AddressRange::new(prefix.network(), prefix.broadcast())
+        .map_err(|error| SpecError::Range(prefix.to_string(), error))
+}
+
+fn anti_replay(window: u32) -> Result<AntiReplay, SpecError> {
+    match window {
+        0 => Ok(AntiReplay::Off),
+        size => WindowSize::new(size).map(AntiReplay::Window).map_err(|_| SpecError::ReplayWindow(size)),
+    }
+}
+
+fn sa_keys(spec: &SaSpec, suite: Suite, sequence: SequenceKind, limits: Limits) -> Result<SaKeys, SpecError> {
+    let octets = hex::decode(spec.key.expose()).map_err(|_| SpecError::KeyNotHexadecimal(spec.spi))?;
+    let octets = Zeroizing::new(octets);
+    let keys = SaKeys::from_octets(spec.spi, suite, &octets, sequence);
+    keys.map(|keys| SaKeys { limits, ..keys }).map_err(|error| SpecError::Sa(spec.spi, error))
+}
+
+fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
+    let wire = listen.iter().position(|address| address.ip() == spec.from);
+    let wire = wire.ok_or(SpecError::NotListening(spec.from))?;
+    Ok(Path { wire, to: spec.to, mtu: spec.mtu })
+}
+
+fn limits(spec: &HardSpec, now: Time) -> Limits {
+    Limits {
+        octets: spec.octets,
+        packets: spec.packets,
+        expires_at: spec.milliseconds.map(|milliseconds| now + Duration::from_millis(milliseconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_control::Secret;
+
+    fn pair_spec() -> PairSpec {
+        serde_json::from_value(serde_json::json!({
+            "peer": "b.example",
+            "suite": "aes-128-gcm",
+            "inbound": {"spi": 0x1001, "key": "00".repeat(20)},
+            "outbound": {"spi": 0x1002, "key": "11".repeat(20)},
+            "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500"},
+            "selectors": [{"local": "10.0.1.0/24", "remote": "10.0.2.0/24"}],
+        }))
+        .unwrap()
+    }
+
+    fn convert(spec: &PairSpec) -> Result<(Proposal, Keys), SpecError> {
+        pair(spec, "a.example", &["192.0.2.1:4500".parse().unwrap()], Time::default())
+    }
+
+    #[test]
+    fn a_description_becomes_a_proposal_with_the_defaults_of_the_documentation() {
+        let (proposal, keys) = convert(&pair_spec()).unwrap();
+        assert!(proposal.replay_checked);
+        assert_eq!(keys.anti_replay, AntiReplay::Window(WindowSize::new(4096).unwrap()));
+        assert_eq!(keys.inbound.sequence, SequenceKind::Extended);
+        assert_eq!((keys.path.wire, keys.path.mtu), (0, 1500));
+    }
+
+    #[test]
+    fn each_bad_description_says_what_is_wrong_and_never_shows_a_key() {
+        let bad: [(&str, fn(&mut PairSpec)); 7] = [
+            ("is no suite", |spec| spec.suite = "rot13".into()),
+            ("hexadecimal", |spec| spec.inbound.key = Secret::new("zz".into())),
+            ("0x00001001", |spec| spec.inbound.key = Secret::new("00".into())),
+            ("reserved", |spec| spec.outbound.spi = 255),
+            ("replay window", |spec| spec.replay_window = 31),
+            ("does not listen", |spec| spec.path.from = "192.0.2.9".parse().unwrap()),
+            ("mixes", |spec| spec.selectors[0].remote = "fd00::/16".parse().unwrap()),
+        ];
+        for (says, change) in bad {
+            let mut spec = pair_spec();
+            change(&mut spec);
+            let error = convert(&spec).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(says), "{says}: {error}");
+            assert!(!error.contains("1111"), "T40");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke.
+
+mod assemble;
+mod convert;
+mod disposition;
+mod serve;
+mod source;
+mod state;
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use latchway_control::GatewaySpec;
+use latchway_datapath::low::tun::TunError;
+use latchway_datapath::low::wire::WireError;
+use latchway_keying::Stopped;
+use latchway_ulp_shim::LimitsError;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::gateway::assemble::Assembled;
+use crate::gateway::convert::SpecError;
+
+/// Why a gateway did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The description cannot be read.
+    #[error("cannot read the description {path}: {source}")]
+    Read {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The description is not what it must be.
+    #[error("the description {path} is not right: {source}")]
+    Json {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// The file stays where it is, and with it the keys.
+    #[error("cannot delete {path} after reading it ({source}); it holds keys that must not be used twice")]
+    NotDeleted {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part of the description cannot be used.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// An SA of the description was refused.
+    #[error("the SAs with {peer} were refused: {reason}")]
+    Refused {
+        /// The peer.
+        peer: String,
+        /// Why.
+        reason: String,
+    },
+    /// A namespace or an interface could not be used.
+    #[error(transparent)]
+    Network(#[from] latchway_netns::Error),
+    /// The TUN could not be opened.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// A wire socket could not be bound.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The Latch Database cannot have this size.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The key manager is gone.
+    #[error(transparent)]
+    Keying(#[from] Stopped),
+    /// The control socket cannot be offered.
+    #[error(
+        "cannot offer the control socket {path}: {source}; its folder must exist and nobody else may listen there"
+    )]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The worker ended.
+    #[error("the worker ended, so nothing passes any more: {0}; restart the gateway")]
+    Worker(io::Error),
+    /// The system gave no thread, descriptor or signal.
+    #[error("the system refused what a gateway needs: {0}")]
+    System(#[from] io::Error),
+    /// More wire sockets than a worker can have.
+    #[error("{0} listen addresses are more than the {max} that a worker serves", max = latchway_datapath::worker::MAX_WIRES)]
+    TooManyWires(usize),
+}
+
+/// Why the gateway ends.
+enum Ending {
+    /// Asked to, by a signal, by control.sock or with whoever started it.
+    Asked,
+    /// The worker could not go on.
+    Worker(io::Result<()>),
+}
+
+/// Runs the gateway that `path` describes until it is told to end.
+///
+/// # Errors
+/// [`GatewayError`]
+pub fn run(path: &Path) -> Result<(), GatewayError> {
+    let spec = source::read(path)?;
+    if spec.end_with_stdin {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)?;
+    }
+    let (end, ending) = bounded(4);
+    watch_signals(end.clone())?;
+    if spec.end_with_stdin {
+        watch_stdin(end.clone())?;
+    }
+    serve_until(&spec, end, &ending)
+}
+
+fn serve_until(
+    spec: &GatewaySpec,
+    end: Sender<Ending>,
+    ending: &Receiver<Ending>,
+) -> Result<(), GatewayError> {
+    let Assembled { worker, stop, state, keying, events, sockets } = assemble::assemble(spec)?;
+    let control = serve::Server::bind(&spec.control)?;
+    let on_stop = end.clone();
+    let server = control.start(state.clone(), move || {
+        let _ = on_stop.try_send(Ending::Asked);
+    })?;
+    let disposition = disposition::start(sockets, events, &state)?;
+    let moving = thread::Builder::new().name("worker".into()).spawn(move || {
+        let _ = end.send(Ending::Worker(worker.run()));
+    })?;
+    for pair in &spec.sas {
+        state.add_pair(pair).map_err(|reason| GatewayError::Refused { peer: pair.peer.clone(), reason })?;
+    }
+    announce()?;
+    let outcome = ending.recv().unwrap_or(Ending::Asked);
+    stop.stop()?;
+    let _ = moving.join();
+    drop(server);
+    drop(keying);
+    drop(state);
+    let _ = disposition.join();
+    match outcome {
+        Ending::Worker(Err(error)) => Err(GatewayError::Worker(error)),
+        Ending::Asked | Ending::Worker(Ok(())) => Ok(()),
+    }
+}
+
+/// Tells whoever started the gateway that it stands.
+fn announce() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "ready")?;
+    out.flush()
+}
+
+fn watch_signals(end: Sender<Ending>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            let _ = end.try_send(Ending::Asked);
+        }
+    })?;
+    Ok(())
+}
+
+/// The gateway goes with whoever holds the other end of its standard input.
+fn watch_stdin(end: Sender<Ending>) -> io::Result<()> {
+    thread::Builder::new().name("stdin".into()).spawn(move || {
+        let mut octet = [0];
+        while io::stdin().lock().read(&mut octet).is_ok_and(|read| read > 0) {}
+        let _ = end.try_send(Ending::Asked);
+    })?;
+    Ok(())
+}

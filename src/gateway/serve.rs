@@ -1,0 +1,142 @@
+//! The control socket: who may speak, and what is answered.
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use latchway_control::{Call, FrameError, PairAdded, Reply, read_message, write_message};
+use nix::sys::socket::{getsockopt, sockopt};
+use serde_json::{Value, json};
+
+use crate::gateway::GatewayError;
+use crate::gateway::state::State;
+
+/// A control socket that nobody is served on yet.
+pub struct Server {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+/// A control socket in service. Dropped, it serves nobody new and its file is gone.
+pub struct Serving {
+    path: PathBuf,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Connections served at a time; one more is closed.
+const MAX_CONNECTIONS: usize = 32;
+
+/// How long a caller may take over one message.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Offers the socket at `path`, to its owner alone. What a killed gateway left there is cleared away; a gateway
+    /// that lives is not.
+    pub fn bind(path: &Path) -> Result<Self, GatewayError> {
+        let bind = || {
+            if UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "a gateway answers there already"));
+            }
+            if fs::symlink_metadata(path).is_ok() {
+                fs::remove_file(path)?;
+            }
+            let listener = UnixListener::bind(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            Ok(listener)
+        };
+        let listener = bind().map_err(|source| GatewayError::Control { path: path.into(), source })?;
+        Ok(Self { path: path.into(), listener })
+    }
+
+    /// Serves callers until dropped. `stop` is called when one asks the gateway to end.
+    pub fn start(self, state: Arc<State>, stop: impl Fn() + Send + Sync + 'static) -> io::Result<Serving> {
+        let (Self { path, listener }, ending) = (self, Arc::new(AtomicBool::new(false)));
+        let (stop, done, served) = (Arc::new(stop), Arc::clone(&ending), Arc::new(AtomicUsize::new(0)));
+        let accept = move || {
+            for stream in listener.incoming() {
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                if !is_ours(&stream) || served.load(Ordering::Acquire) >= MAX_CONNECTIONS {
+                    continue;
+                }
+                let (state, stop, count) = (Arc::clone(&state), Arc::clone(&stop), Arc::clone(&served));
+                count.fetch_add(1, Ordering::AcqRel);
+                let converse = move || {
+                    let _ = converse(stream, &state, &*stop);
+                    count.fetch_sub(1, Ordering::AcqRel);
+                };
+                if thread::Builder::new().name("control".into()).spawn(converse).is_err() {
+                    served.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("control".into()).spawn(accept)?;
+        Ok(Serving { path, ending, thread: Some(thread) })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        // A last connection wakes the thread from its wait for one.
+        let woken = UnixStream::connect(&self.path).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            let _ = thread.join();
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Only the gateway's own user and root may speak, whatever the file's mode became.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+fn converse(stream: UnixStream, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Result<(), FrameError> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = BufReader::new(stream);
+    loop {
+        let reply = match read_message(&mut stream) {
+            Ok(Some(call)) => answer(&call, state, stop),
+            Ok(None) => return Ok(()),
+            Err(FrameError::Json(error)) => Reply::failed("InvalidParameter", error.to_string()),
+            Err(error) => return Err(error),
+        };
+        write_message(stream.get_mut(), &reply)?;
+    }
+}
+
+fn answer(call: &Call, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Reply<Value> {
+    let answer = match call {
+        Call::Status {} => value(state.status()),
+        Call::Drops {} => value(Ok::<_, String>(state.drops())),
+        Call::Latches {} => value(state.latches()),
+        Call::Sas {} => value(state.sas()),
+        Call::AddPair(pair) => value(state.add_pair(pair).map(|pair| PairAdded { pair })),
+        Call::Commit(commit) => value(state.commit(commit).map(|()| json!({}))),
+        Call::Stop {} => {
+            stop();
+            Ok(json!({}))
+        }
+    };
+    match answer {
+        Ok(parameters) => Reply::Done { parameters },
+        Err(message) => Reply::failed("Refused", message),
+    }
+}
+
+fn value<T: serde::Serialize, E: std::fmt::Display>(answer: Result<T, E>) -> Result<Value, String> {
+    let answer = answer.map_err(|error| error.to_string())?;
+    serde_json::to_value(answer).map_err(|error| error.to_string())
+}

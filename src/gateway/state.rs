@@ -1,0 +1,266 @@
+//! What control.sock shows of a gateway, and what it changes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use latchway_control::{
+    Commit, DropRow, Drops, GatewaySpec, LatchRow, Latches, PairSpec, SaRow, Sas, StatusView, StreetView,
+    TagView, TunView,
+};
+use latchway_datapath::drop::{Counters, Direction, DropReason, Severity};
+use latchway_datapath::flow::FlowKey;
+use latchway_datapath::low::tun::TunQueue;
+use latchway_datapath::low::wire::WireSocket;
+use latchway_datapath::sad::Usage;
+use latchway_esp::Suite;
+use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Transaction};
+use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
+use latchway_ulp_shim::{Disposed, LatchDatabase, LatchView, SocketDestroyer, terminate};
+
+use crate::gateway::assemble::since;
+use crate::gateway::convert;
+
+/// One gateway, as its operator sees it.
+pub struct State {
+    name: String,
+    identity: String,
+    tun: TunView,
+    listen: Vec<SocketAddr>,
+    started: Instant,
+    keying: KeyManagerClient,
+    database: Arc<LatchDatabase>,
+    counters: Arc<Counters>,
+    dispositions: Mutex<Vec<(FlowKey, String)>>,
+}
+
+/// Dispositions remembered, to show what became of a broken connection.
+const REMEMBERED: usize = 1024;
+
+impl State {
+    /// The state of a gateway whose parts these are.
+    #[expect(clippy::too_many_arguments, reason = "called once, by the one place that makes the parts")]
+    pub fn new(
+        spec: &GatewaySpec,
+        tun: &TunQueue,
+        wires: &[WireSocket],
+        started: Instant,
+        keying: KeyManagerClient,
+        database: Arc<LatchDatabase>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            name: spec.name.clone(),
+            identity: spec.identity.clone(),
+            tun: TunView { name: tun.name().into(), backend: tun.backend().to_string() },
+            listen: wires.iter().map(WireSocket::local_addr).collect(),
+            started,
+            keying,
+            database,
+            counters,
+            dispositions: Mutex::default(),
+        }
+    }
+
+    /// How the gateway is and what it moved.
+    pub fn status(&self) -> Result<StatusView, Stopped> {
+        let street = |direction| {
+            let street = self.counters.street(direction);
+            let dropped = DropReason::ALL.iter().map(|&reason| street.dropped(reason)).sum();
+            StreetView { packets: street.packets.get(), octets: street.octets.get(), dropped }
+        };
+        let latches = self.database.counts();
+        Ok(StatusView {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            tun: self.tun.clone(),
+            listen: self.listen.clone(),
+            inbound: street(Direction::Inbound),
+            outbound: street(Direction::Outbound),
+            latches: latches.listener
+                + latches.larval
+                + latches.established
+                + latches.broken
+                + latches.closed,
+            pairs: self.keying.pairs()?.len() as u64,
+        })
+    }
+
+    /// What was dropped and why.
+    pub fn drops(&self) -> Drops {
+        let rows = [(Direction::Inbound, "inbound"), (Direction::Outbound, "outbound")].into_iter();
+        let rows = rows.flat_map(|(direction, name)| {
+            DropReason::ALL.iter().filter_map(move |&reason| {
+                let packets = self.counters.street(direction).dropped(reason);
+                (packets > 0).then(|| drop_row(name, reason, packets))
+            })
+        });
+        Drops { drops: rows.collect() }
+    }
+
+    /// Every latch.
+    pub fn latches(&self) -> Result<Latches, Stopped> {
+        let rows = self.database.dump().map(|latch| self.latch_row(&latch));
+        Ok(Latches { latches: rows.collect::<Result<_, _>>()? })
+    }
+
+    /// Every SA.
+    pub fn sas(&self) -> Result<Sas, Stopped> {
+        let pairs = self.keying.pairs()?;
+        let rows = pairs.iter().flat_map(|pair| {
+            [("inbound", &pair.inbound), ("outbound", &pair.outbound)]
+                .map(|(direction, sa)| sa_row(pair, direction, sa))
+        });
+        Ok(Sas { sas: rows.collect() })
+    }
+
+    /// Proposes and installs a pair of SAs. Returns its number, or why not and what to do.
+    pub fn add_pair(&self, spec: &PairSpec) -> Result<u64, String> {
+        let now = since(self.started);
+        let (proposal, keys) = convert::pair(spec, &self.identity, &self.listen, now).map_err(text)?;
+        let offer = self.keying.propose(proposal).map_err(text)?.map_err(text)?;
+        let pair = self.keying.install(offer.ticket, keys).map_err(text)?.map_err(text)?;
+        Ok(pair.raw())
+    }
+
+    /// Changes which pairs are used, and the policy, all at once. Returns why not and what to do.
+    pub fn commit(&self, commit: &Commit) -> Result<(), String> {
+        let each = |pairs: &[u64], op: fn(PairId) -> Op| -> Vec<Op> {
+            pairs.iter().map(|&pair| op(PairId::from_raw(pair))).collect()
+        };
+        let mut ops = each(&commit.activate, Op::Activate);
+        ops.extend(each(&commit.retire, Op::Retire));
+        ops.extend(each(&commit.remove, Op::Remove));
+        if let Some(policy) = &commit.policy {
+            ops.push(Op::SetSpd(convert::spd(policy).map_err(text)?));
+        }
+        self.keying.commit(Transaction::new(ops)).map_err(text)?.map_err(text)?;
+        Ok(())
+    }
+
+    /// Ends a connection whose latch broke, and remembers what became of it.
+    pub fn terminate(&self, flow: &FlowKey, sockets: &mut SocketDestroyer) {
+        let disposition = match terminate(&self.database, sockets, flow, since(self.started)) {
+            Ok(Disposed::Destroyed) => "the connection was reset".into(),
+            Ok(Disposed::NoSuchSocket) => "no socket was connected any more".into(),
+            Ok(Disposed::NotBroken) => return,
+            Err(error) => format!("the connection could not be reset: {error}"),
+        };
+        let mut noted = self.dispositions.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() >= REMEMBERED {
+            noted.remove(0);
+        }
+        noted.push((*flow, disposition));
+    }
+
+    fn latch_row(&self, latch: &LatchView) -> Result<LatchRow, Stopped> {
+        let class = self.keying.class(latch.class)?;
+        Ok(LatchRow {
+            flow: latch.flow.to_string(),
+            local: latch.flow.local(),
+            remote: latch.flow.remote(),
+            state: latch.state.name().into(),
+            peer: self.peer(class.as_ref())?,
+            protection: class.as_ref().map_or_else(|| "unknown".into(), protection),
+            class: latch.class.raw(),
+            last_tag: latch.last_inbound.map(tag_view),
+            reason: self.reason(latch)?,
+        })
+    }
+
+    fn peer(&self, class: Option<&Class>) -> Result<String, Stopped> {
+        let Some(class) = class else { return Ok("unknown".into()) };
+        let record = self.keying.identity(class.peer)?;
+        Ok(record.map_or_else(|| "unknown".into(), |record| record.asserted.to_string()))
+    }
+
+    /// Why a latch is not established: the cause, whose packet it was, and what became of the connection.
+    fn reason(&self, latch: &LatchView) -> Result<Option<String>, Stopped> {
+        let Some(reason) = latch.reason else { return Ok(None) };
+        let mut text = reason.name().to_owned();
+        if let Some(offender) = latch.offender {
+            let peer = self.peer(self.keying.class(offender.class)?.as_ref())?;
+            text.push_str(&format!(" ({peer}, SA {})", offender.sa));
+        }
+        let noted = self.dispositions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, disposition)) = noted.iter().rev().find(|(flow, _)| *flow == latch.flow) {
+            text.push_str(&format!("; {disposition}"));
+        }
+        Ok(Some(text))
+    }
+}
+
+fn drop_row(direction: &str, reason: DropReason, packets: u64) -> DropRow {
+    let info = reason.info();
+    let severity = match info.severity {
+        Severity::Info => "info",
+        Severity::Warn => "warn",
+        Severity::Error => "error",
+        Severity::Audit => "audit",
+    };
+    DropRow {
+        direction: direction.into(),
+        reason: info.name.into(),
+        packets,
+        severity: severity.into(),
+        section: info.section.into(),
+        text: info.text.into(),
+    }
+}
+
+fn sa_row(pair: &PairView, direction: &str, sa: &SaView) -> SaRow {
+    let usage = match pair.usage {
+        Usage::Pending => "pending",
+        Usage::Standby => "standby",
+        Usage::Active => "active",
+        Usage::Retired => "retired",
+    };
+    SaRow {
+        pair: pair.id.raw(),
+        direction: direction.into(),
+        spi: sa.spi.get(),
+        suite: sa.suite.to_string(),
+        peer: pair.peer.to_string(),
+        usage: usage.into(),
+        expired: sa.expired,
+        packets: sa.packets,
+        octets: sa.octets,
+        class: pair.class.raw(),
+    }
+}
+
+fn tag_view(tag: InboundTag) -> TagView {
+    TagView {
+        class: ClassId::raw(tag.class),
+        sa_index: u32::try_from(tag.sa.index.get()).unwrap_or(u32::MAX),
+        generation: tag.sa.generation,
+        version: tag.version.raw(),
+    }
+}
+
+/// Mode and suites, as "esp tunnel aes-128-gcm".
+fn protection(class: &Class) -> String {
+    let suite = |transforms: &Transforms| {
+        let is_of = |suite: &&Suite| {
+            let (id, key_bits) = suite.transform();
+            transforms.encryption.is_some_and(|found| (found.id, found.key_bits) == (id, key_bits))
+        };
+        Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
+    };
+    let mode = match class.mode {
+        latchway_tagging::Mode::Tunnel => "tunnel",
+        latchway_tagging::Mode::Transport => "transport",
+    };
+    let (inbound, outbound) = (suite(&class.algorithms.inbound), suite(&class.algorithms.outbound));
+    let replay = if class.replay_checked { "" } else { ", replays not checked" };
+    if inbound == outbound {
+        format!("esp {mode} {inbound}{replay}")
+    } else {
+        format!("esp {mode} {inbound} in, {outbound} out{replay}")
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
