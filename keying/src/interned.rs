@@ -19,7 +19,8 @@ use crate::resting::Resting;
 /// Whoever must know of classes: told of one before any SA of it is published. Called by the key manager's thread, and
 /// must not wait for it.
 pub trait ClassObserver: Send + Sync {
-    /// A class came to be.
+    /// A class came to be. The observer has room for as many as [`Settings::classes`](crate::Settings::classes) lets
+    /// live at a time, since it cannot refuse one.
     fn class_interned(&self, id: ClassId, class: &Class);
 
     /// Whether a latch has this class, so that it must be kept though no SA has it. Asked when no SA had it for as long

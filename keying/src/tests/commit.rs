@@ -79,6 +79,8 @@ fn a_transaction_that_changes_nothing_is_not_published() {
     let same = Op::SetSpd(Spd::default());
     assert_eq!(keying.commit(Transaction::new(vec![same]), at(0)).unwrap().spd, None);
     assert_eq!(keying.commit(Transaction::default(), at(0)).unwrap().snapshot, before);
+    keying.poll(at(1));
+    assert_eq!(keying.snapshot().id, before, "nor is a poll that brings nothing");
 }
 
 #[test]

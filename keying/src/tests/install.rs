@@ -171,10 +171,16 @@ fn the_sad_is_bounded_and_says_so() {
     let mut keying = Keying::new(pad, settings, Arc::new(StateClock::new()), observer);
     let first = try_install(&mut keying, proposal("bob"), gcm(0x1000)).unwrap();
     assert_eq!(try_install(&mut keying, proposal("bob"), gcm(0x1001)), Err(InstallError::Full));
+    let mut worker = keying.publisher().reader();
+    worker.adopt();
     keying.commit(Transaction::new(vec![Op::Remove(first)]), at(0)).unwrap();
     assert_eq!(try_install(&mut keying, proposal("bob"), gcm(0x1001)), Err(InstallError::Full));
     keying.poll(at(119));
     assert_eq!(try_install(&mut keying, proposal("bob"), gcm(0x1001)), Err(InstallError::Full));
+    // A worker whose batch lasts that long may still use the old SA in the slot.
+    keying.poll(at(120));
+    assert_eq!(try_install(&mut keying, proposal("bob"), gcm(0x1001)), Err(InstallError::Full));
+    worker.adopt();
     keying.poll(at(120));
     assert!(try_install(&mut keying, proposal("bob"), gcm(0x1001)).is_ok());
 }
