@@ -6,19 +6,23 @@
 #![forbid(unsafe_code)]
 
 mod database;
+mod disposition;
 mod entry;
 mod latch;
 mod limits;
 mod peers;
 mod progress;
 mod shim;
+mod sock_destroy;
 mod sync;
 mod table;
 
 pub use database::{LatchCounts, LatchDatabase, LatchView};
+pub use disposition::{Disposed, terminate};
 pub use latch::{BreakReason, LatchId, LatchState};
 pub use limits::{Limits, LimitsError, OCTETS_PER_FLOW};
 pub use peers::{ClassPeers, ClassPeersFull};
 pub use progress::Progress;
 pub use shim::Shim;
+pub use sock_destroy::{DestroyError, SocketDestroyer};
 pub use table::Seed;

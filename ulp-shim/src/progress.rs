@@ -140,8 +140,9 @@ impl Progress {
         }
     }
 
-    /// A RST is taken between what its receiver acknowledged and what its sender sent (RFC 5961 3.2); in answer to a
-    /// SYN, if it acknowledges that (RFC 9293 3.10.7.3).
+    /// A RST is taken where its receiver expects the next octet (RFC 5961 3.2), as far as its acknowledgments or what
+    /// reached it tell; in answer to a SYN, if it acknowledges that (RFC 9293 3.10.7.3). The local side's own RST
+    /// may lie anywhere between, for it says of itself that its socket is gone.
     fn takes_reset(self, direction: Direction, segment: &TcpSegment, sides: Sides) -> bool {
         let Sides { sender, receiver } = sides;
         let answers = segment.flags & flags::ACK != 0 && segment.ack == receiver.edge;
@@ -152,7 +153,10 @@ impl Progress {
             (Self::LocalOnly, Direction::Outbound) | (Self::RemoteOnly, Direction::Inbound) => {
                 segment.seq == sender.edge
             }
-            _ => segment.seq.wrapping_sub(receiver.ack) <= sender.edge.wrapping_sub(receiver.ack),
+            (_, Direction::Inbound) => segment.seq == receiver.ack || segment.seq == sender.edge,
+            (_, Direction::Outbound) => {
+                segment.seq.wrapping_sub(receiver.ack) <= sender.edge.wrapping_sub(receiver.ack)
+            }
         }
     }
 

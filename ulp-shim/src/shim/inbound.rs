@@ -153,9 +153,7 @@ impl Shim {
             return Ok(());
         }
         match self.database.probe(packet.flow()).map(|known| (known.entry.kind, known)) {
-            Some((Kind::Latched(state), known)) => {
-                self.inbound_latched(state, packet, tag, (&known, context))
-            }
+            Some((Kind::Latched(state), known)) => known.latch(state).check(tag),
             _ => Err(DropReason::MidStream),
         }
     }

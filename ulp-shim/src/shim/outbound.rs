@@ -2,13 +2,13 @@
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
-use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
+use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
 use latchway_datapath::ulp::Context;
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef, StateVersion};
 
 use crate::database::{Birth, Known};
 use crate::entry::{Entry, Kind};
-use crate::latch::LatchState;
+use crate::latch::{BreakReason, LatchState};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::opening::{Opening, is_syn, opening};
@@ -76,7 +76,19 @@ impl Shim {
         }
         match known.entry.kind {
             Kind::Latched(LatchState::Established) => Ok(self.outbound_latched(packet, known, context)),
-            _ => Err(DropReason::LatchBroken),
+            _ => {
+                self.outlived(packet, known);
+                Err(DropReason::LatchBroken)
+            }
+        }
+    }
+
+    /// A socket that speaks after a reset from the remote side did not take it (RFC 5961 3.2): its 5-tuple is not free
+    /// for another peer, though its latch stays CLOSED.
+    fn outlived(&self, packet: &IpPacket<'_>, known: &Known<'_>) {
+        let speaks = matches!(packet.upper(), Upper::Tcp(segment) if segment.flags & flags::RST == 0);
+        if speaks && known.entry.reason == Some(BreakReason::ConnectionEnded) {
+            self.database.change(known.found, |entry| Some(Entry { progress: Progress::Both, ..entry }));
         }
     }
 

@@ -1,0 +1,93 @@
+//! SOCK_DESTROY on real sockets, inside a namespace of the test's own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_netns::{Namespace, testing::namespaced};
+use latchway_ulp_shim::{DestroyError, SocketDestroyer};
+
+fn tcp(local: SocketAddr, remote: SocketAddr) -> FlowKey {
+    FlowKey::new(protocol::TCP, local, remote)
+}
+
+/// A connection over loopback: both ends, and the listener.
+fn connection(address: &str) -> (TcpStream, TcpStream, TcpListener) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    (client, server, listener)
+}
+
+fn destroys_tcp(address: &str) {
+    let (mut client, mut server, listener) = connection(address);
+    let (mut other, mut other_server, _listener) = connection(address);
+    let flow = tcp(client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let mut sockets = SocketDestroyer::open().unwrap();
+    sockets.destroy(&flow).unwrap();
+    let error = client.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "the application feels it: {error}");
+    assert!(
+        server.read(&mut [0; 8]).is_err(),
+        "the reset reached the other end, there being no gateway between"
+    );
+    assert!(matches!(sockets.destroy(&flow), Err(DestroyError::NoSuchSocket)), "it is gone");
+    other.write_all(b"alive").unwrap();
+    other_server.read_exact(&mut [0; 5]).unwrap();
+    let unknown = tcp(listener.local_addr().unwrap(), "192.0.2.1:9".parse().unwrap());
+    if address.contains('.') {
+        assert!(matches!(sockets.destroy(&unknown), Err(DestroyError::NoSuchSocket)), "never the listener");
+    }
+    TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+}
+
+#[test]
+fn l_100_an_application_gets_econnaborted_over_ipv4() {
+    namespaced("l_100_an_application_gets_econnaborted_over_ipv4", || {
+        Namespace::create("destroy4").unwrap().run(|| destroys_tcp("127.0.0.1")).unwrap();
+    });
+}
+
+#[test]
+fn l_100_an_application_gets_econnaborted_over_ipv6() {
+    namespaced("l_100_an_application_gets_econnaborted_over_ipv6", || {
+        Namespace::create("destroy6").unwrap().run(|| destroys_tcp("::1")).unwrap();
+    });
+}
+
+fn destroys_udp(address: &str) {
+    let peer = UdpSocket::bind((address, 0)).unwrap();
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.connect(peer.local_addr().unwrap()).unwrap();
+    let flow = FlowKey::new(protocol::UDP, socket.local_addr().unwrap(), peer.local_addr().unwrap());
+    let mut sockets = SocketDestroyer::open().unwrap();
+    match sockets.destroy(&flow) {
+        Ok(()) => {
+            let error = socket.recv(&mut [0; 8]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
+        }
+        Err(DestroyError::NotSupported) => {
+            let test = format!("destroys_udp {address}");
+            return latchway_netns::skip::report(&test, "the kernel has no CONFIG_INET_UDP_DIAG");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let unconnected = FlowKey::new(protocol::UDP, peer.local_addr().unwrap(), socket_address(address));
+    assert!(
+        matches!(sockets.destroy(&unconnected), Err(DestroyError::NoSuchSocket)),
+        "an unconnected socket serves all"
+    );
+    peer.send_to(b"x", peer.local_addr().unwrap()).unwrap();
+}
+
+fn socket_address(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), 9)
+}
+
+#[test]
+fn l_100_connected_udp_sockets_are_destroyed_and_unconnected_ones_spared() {
+    namespaced("l_100_connected_udp_sockets_are_destroyed_and_unconnected_ones_spared", || {
+        let space = Namespace::create("destroyudp").unwrap();
+        space.run(|| ["127.0.0.1", "::1"].map(destroys_udp)).unwrap();
+    });
+}
