@@ -6,7 +6,7 @@ use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_esp::Suite;
 use latchway_tagging::{AuthMethod, ClassLimit, IdentityLimit, Mode, PadEntryId, StateClock};
 
-use crate::testing::{at, entry, fqdn, keying, keys, proposal, range};
+use crate::testing::{any_entry, at, entry, fqdn, keying, keys, proposal, range};
 use crate::{Keying, Narrowing, Pad, PadEntry, Proposal, Refusal, Settings, Suites, Unobserved};
 
 fn claiming(peer: &str, claims: &[AddressRange]) -> Proposal {
@@ -142,6 +142,14 @@ fn caps_refuse_and_leave_no_hold_behind() {
     let mut no_identity = here(pad(), Settings { identities: IdentityLimit(0), ..Settings::default() });
     assert!(matches!(no_identity.propose(proposal("bob"), at(0)), Err(Refusal::Identity(_))));
     assert_eq!((no_class.counts().classes, no_identity.counts().classes), (0, 0));
+    // Each stranger would take the one identity of its entry, had the refusal before not given it back.
+    let caps = Settings { classes: ClassLimit(0), identities: IdentityLimit(1), ..Settings::default() };
+    let mut strangers = here(Pad::new(vec![any_entry(1)]).unwrap(), caps);
+    for name in ["eve", "trudy"] {
+        let claim = claiming(name, &[range("10.9.0.0", "10.9.0.9")]);
+        let refusal = strangers.propose(Proposal { method: AuthMethod::Btns, ..claim }, at(0)).unwrap_err();
+        assert!(matches!(refusal, Refusal::Class(_)), "{name}: {refusal}");
+    }
     let mut one_offer = here(pad(), Settings { offers: 1, ..Settings::default() });
     let offer = one_offer.propose(proposal("bob"), at(0)).unwrap();
     assert_eq!(one_offer.propose(proposal("bob"), at(0)).unwrap_err(), Refusal::TooManyOffers(1));

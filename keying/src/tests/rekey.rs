@@ -43,6 +43,19 @@ fn r_2_a_rekey_keeps_the_class_and_always_leaves_an_sa_to_send_by() {
 }
 
 #[test]
+fn activating_what_is_active_does_not_make_it_the_newest() {
+    let mut keying = keying();
+    let (first, second) = (installed(&mut keying, 0x1000), installed(&mut keying, 0x1001));
+    assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1001));
+    let third = installed(&mut keying, 0x1002);
+    let ops = vec![Op::Activate(first), Op::Remove(third)];
+    assert_eq!(keying.commit(Transaction::new(ops), at(0)).unwrap().activated, []);
+    assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1001));
+    keying.commit(Transaction::new(vec![Op::Retire(second)]), at(0)).unwrap();
+    assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1000));
+}
+
+#[test]
 fn l_8_a_rekey_with_another_suite_is_refused() {
     let mut keying = keying();
     let old = installed(&mut keying, 0x1000);
