@@ -14,7 +14,7 @@ use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::time::Time;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
 use latchway_esp::Suite;
-use latchway_keying::{ClassNotKept, ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
+use latchway_keying::{ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
 use latchway_netns::{Namespace, links::Links};
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
@@ -79,8 +79,10 @@ pub fn since(started: Instant) -> Time {
 struct Peers(Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassNotKept> {
-        self.0.peers().publish(id, class.peer).map_err(|_| ClassNotKept)
+    fn class_interned(&self, id: ClassId, class: &Class) {
+        // There is room for as many classes as the key manager keeps. Were one refused, its peer would be unknown and
+        // count as another's: what does not fit is refused, not let through.
+        let _ = self.0.peers().publish(id, class.peer);
     }
 
     fn is_latched(&self, id: ClassId) -> bool {
