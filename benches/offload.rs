@@ -1,6 +1,12 @@
 //! What super-packets cost: cutting one, merging one, and the checksum both need. Times are per iteration; one
 //! iteration of `segment` and `coalesce` is 48 packets of 1348 bytes.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test or a measurement ends where something is not as it should be"
+)]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -305,7 +305,12 @@ mod tests {
     /// T28: split(coalesce(x)) = x, whatever stands beside whatever.
     #[test]
     fn merging_is_undone_exactly() {
-        runner(150).run(&vec(any::<u8>(), 0..8 * 120), |data| Ok(coalesce(&data))).unwrap();
+        runner(150)
+            .run(&vec(any::<u8>(), 0..8 * 120), |data| {
+                coalesce(&data);
+                Ok(())
+            })
+            .unwrap();
     }
 
     /// T28: well-behaved neighbours of equal size, where nearly everything merges.
@@ -329,7 +334,12 @@ mod tests {
     /// T28: any bytes behind any virtio header.
     #[test]
     fn hostile_super_packets_are_refused_or_cut_right() {
-        runner(4000).run(&vec(any::<u8>(), 0..200), |data| Ok(segment(&data))).unwrap();
+        runner(4000)
+            .run(&vec(any::<u8>(), 0..200), |data| {
+                segment(&data);
+                Ok(())
+            })
+            .unwrap();
     }
 
     /// T28: a right packet with any virtio header, and with any byte of either changed.

@@ -1,6 +1,13 @@
 //! Both TUN backends between two network namespaces: what the kernel hands out is segmented, merged again and taken by
 //! the other kernel, whose own checksums and TCP judge it (T28, architecture section 6).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test or a measurement ends where something is not as it should be"
+)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,11 @@
 //! The wire socket on loopback: runs out, runs in, and what must not stop it (T04, RFC 3948).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test or a measurement ends where something is not as it should be"
+)]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
