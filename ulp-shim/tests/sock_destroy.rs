@@ -1,5 +1,7 @@
 //! SOCK_DESTROY on real sockets, inside a namespace of the test's own.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 

@@ -1,0 +1,303 @@
+//! A shim with a clock, a policy and two peers, driven as the datapath drives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use etherparse::PacketBuilder;
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::event::{Event, Events, event_queue};
+use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::packet::{IpPacket, flags};
+use latchway_datapath::selector::{AddressRange, Selector};
+use latchway_datapath::snapshot::Snapshot;
+use latchway_datapath::spd::{Action, Protection, Rule, Spd};
+use latchway_datapath::time::Time;
+use latchway_datapath::ulp::{Context, Ulp};
+use latchway_tagging::{
+    AuthMethod, ClassId, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable, InboundTag,
+    OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
+};
+
+use crate::shim::Shim;
+use crate::{LatchDatabase, LatchView, Limits, Seed};
+
+pub(super) const A: ClassId = ClassId::from_raw(1);
+pub(super) const A_OTHER_QOP: ClassId = ClassId::from_raw(2);
+pub(super) const B: ClassId = ClassId::from_raw(3);
+pub(super) const UNKNOWN: ClassId = ClassId::from_raw(99);
+
+pub(super) struct Bed {
+    pub(super) database: Arc<LatchDatabase>,
+    shim: Shim,
+    clock: Arc<StateClock>,
+    sender: Events,
+    receiver: Receiver<Event>,
+    snapshot: Snapshot,
+    now: Time,
+    port: u16,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        Self::with(Limits::for_flows(256))
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
+        let clock = Arc::new(StateClock::new());
+        clock.advance();
+        let database = Arc::new(LatchDatabase::new(limits, Arc::clone(&clock), Seed::Fixed(7)).unwrap());
+        let mut identities = IdentityTable::new(IdentityLimit::default());
+        for (class, name) in [(A, "a"), (A_OTHER_QOP, "a"), (B, "b")] {
+            let record = IdentityRecord {
+                asserted: Identity::Fqdn(name.to_owned()),
+                authorised: None,
+                method: AuthMethod::PreSharedKey,
+            };
+            database.peers().publish(class, identities.acquire(&record).unwrap()).unwrap();
+        }
+        let (sender, receiver) = event_queue();
+        let shim = Shim::new(Arc::clone(&database), WorkerId(0), sender.clone());
+        let (snapshot, now) = (Snapshot::default(), Time::from_nanos(1_000_000_000));
+        let mut bed = Self { database, shim, clock, sender, receiver, snapshot, now, port: 1 };
+        bed.policy(Some(Protection::LATCHED));
+        bed
+    }
+
+    pub(super) fn established(class: ClassId) -> Self {
+        let mut bed = Self::new();
+        bed.establish(class);
+        bed
+    }
+
+    /// A connection begun by the local side: its next octet is 1001, the remote one's 9001.
+    pub(super) fn establish(&mut self, class: ClassId) {
+        self.tcp_out(1000, 0, flags::SYN, class).unwrap();
+        self.tcp_in(9000, 1001, flags::SYN | flags::ACK, class).unwrap();
+        self.tcp_out(1001, 9001, flags::ACK, class).unwrap();
+    }
+
+    /// Turns to the flow with this remote port.
+    pub(super) fn to(&mut self, port: u16) -> &mut Self {
+        self.port = port + 1000;
+        self.port = if port == 1 { 1 } else { self.port };
+        self
+    }
+
+    /// Another snapshot with this policy; `None` is BYPASS.
+    pub(super) fn policy(&mut self, protection: Option<Protection>) {
+        let action = protection.map_or(Action::Bypass, Action::Protect);
+        let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        self.snapshot.spd = Spd::new(vec![Rule { selector, direction: None, action }]);
+        self.rekey();
+    }
+
+    /// Another snapshot, whose SAs are new.
+    pub(super) fn rekey(&mut self) {
+        self.snapshot.id = SnapshotId::from_raw(self.snapshot.id.raw() + 1);
+        self.clock.advance();
+    }
+
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    pub(super) fn sweep(&mut self) {
+        let all = self.database.limits().flows;
+        self.shim.sweep(self.now, all);
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(super) fn version(&self) -> StateVersion {
+        self.clock.now()
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        *self.database.limits()
+    }
+
+    pub(super) fn events(&mut self) -> Vec<Event> {
+        self.receiver.try_iter().collect()
+    }
+
+    pub(super) fn fill_events(&mut self) {
+        let flow = self.flow(protocol::TCP);
+        while self.sender.send(Event::Acquire { flow, required: None }) {}
+    }
+
+    pub(super) fn drain_events(&mut self) {
+        assert!(self.events().iter().all(|event| matches!(event, Event::Acquire { .. })));
+    }
+
+    /// The latch of the TCP flow.
+    pub(super) fn latch(&self) -> Option<LatchView> {
+        self.database.find(&self.flow(protocol::TCP)).and_then(|id| self.database.inquire(id))
+    }
+
+    pub(super) fn any_latch(&self) -> bool {
+        [protocol::TCP, protocol::UDP]
+            .iter()
+            .any(|&protocol| self.database.find(&self.flow(protocol)).is_some())
+    }
+
+    pub(super) fn flow(&self, protocol: u8) -> FlowKey {
+        FlowKey::new(protocol, ([10, 0, 0, 1], 40_000).into(), ([10, 0, 0, 2], self.port).into())
+    }
+
+    /// A TCP segment leaves, where `class` is what policy would choose. Returns the class it leaves under.
+    pub(super) fn tcp_out(
+        &mut self,
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        class: ClassId,
+    ) -> Result<ClassId, DropReason> {
+        let (tag, _) = self.judge_out(seq, ack, flags)?;
+        self.leave(tag, class, protocol::TCP)
+    }
+
+    /// The shim's word on an outbound segment, and nothing more.
+    pub(super) fn judge_out(
+        &mut self,
+        seq: u32,
+        ack: u32,
+        flags: u8,
+    ) -> Result<(OutboundTag, ()), DropReason> {
+        let octets = self.segment(Direction::Outbound, (seq, ack, flags));
+        self.judge_octets_out(&octets).map(|tag| (tag, ()))
+    }
+
+    pub(super) fn udp_out(&mut self, class: ClassId) -> Result<ClassId, DropReason> {
+        let octets = self.datagram(Direction::Outbound);
+        let tag = self.judge_octets_out(&octets)?;
+        self.leave(tag, class, protocol::UDP)
+    }
+
+    /// Answers the last question for feedback, of the TCP flow.
+    pub(super) fn feedback(&mut self, class: ClassId) -> Result<(), DropReason> {
+        let feedback = Feedback::Protected { class, sa: self.sa(class), version: self.version() };
+        self.answer(feedback, protocol::TCP)
+    }
+
+    pub(super) fn feedback_unprotected(&mut self) -> Result<(), DropReason> {
+        self.answer(Feedback::NotProtected, protocol::TCP)
+    }
+
+    pub(super) fn tcp_in(&mut self, seq: u32, ack: u32, flags: u8, class: ClassId) -> Result<(), DropReason> {
+        self.tcp_in_at(self.version(), (seq, ack, flags), class)
+    }
+
+    pub(super) fn tcp_in_at(
+        &mut self,
+        version: StateVersion,
+        segment: (u32, u32, u8),
+        class: ClassId,
+    ) -> Result<(), DropReason> {
+        let octets = self.segment(Direction::Inbound, segment);
+        self.judge_octets_in(&octets, class, version)
+    }
+
+    pub(super) fn udp_in(&mut self, class: ClassId) -> Result<(), DropReason> {
+        self.udp_in_at(self.version(), class)
+    }
+
+    pub(super) fn udp_in_at(&mut self, version: StateVersion, class: ClassId) -> Result<(), DropReason> {
+        let octets = self.datagram(Direction::Inbound);
+        self.judge_octets_in(&octets, class, version)
+    }
+
+    /// A first or later fragment of the flow, the later one resolved as the datapath does.
+    pub(super) fn fragment_in(
+        &mut self,
+        protocol: u8,
+        first: bool,
+        class: ClassId,
+    ) -> Result<(), DropReason> {
+        let mut octets = match protocol {
+            protocol::TCP => self.segment(Direction::Inbound, (9001, 1001, flags::SYN)),
+            _ => self.datagram(Direction::Inbound),
+        };
+        let offset: u16 = if first { 0x2000 } else { 0x0008 };
+        octets[6..8].copy_from_slice(&offset.to_be_bytes());
+        let packet = IpPacket::parse(&octets, Direction::Inbound).unwrap().resolved_to(self.flow(protocol));
+        let tag = InboundTag { class, sa: self.sa(class), version: self.version() };
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.judge_inbound(&packet, &tag, &context)
+    }
+
+    pub(super) fn unprotected(&mut self, seq: u32, ack: u32, flags: u8) -> Result<(), DropReason> {
+        let octets = self.segment(Direction::Inbound, (seq, ack, flags));
+        let packet = IpPacket::parse(&octets, Direction::Inbound).unwrap();
+        self.shim.judge_unprotected(&packet)
+    }
+
+    fn judge_octets_in(
+        &self,
+        octets: &[u8],
+        class: ClassId,
+        version: StateVersion,
+    ) -> Result<(), DropReason> {
+        let packet = IpPacket::parse(octets, Direction::Inbound).unwrap();
+        let tag = InboundTag { class, sa: self.sa(class), version };
+        let context = Context { snapshot: &self.snapshot, version, now: self.now };
+        self.shim.judge_inbound(&packet, &tag, &context)
+    }
+
+    fn judge_octets_out(&mut self, octets: &[u8]) -> Result<OutboundTag, DropReason> {
+        let packet = IpPacket::parse(octets, Direction::Outbound).unwrap();
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.outbound(&packet, &context)
+    }
+
+    /// What the datapath does with a tag: the required class, or policy's; feedback if asked.
+    fn leave(&mut self, tag: OutboundTag, policy: ClassId, protocol: u8) -> Result<ClassId, DropReason> {
+        let class = tag.required.unwrap_or(policy);
+        if tag.feedback {
+            let feedback = Feedback::Protected { class, sa: self.sa(class), version: self.version() };
+            self.answer(feedback, protocol)?;
+        }
+        Ok(class)
+    }
+
+    fn answer(&mut self, feedback: Feedback, protocol: u8) -> Result<(), DropReason> {
+        let flow = self.flow(protocol);
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.feedback(&flow, feedback, &context)
+    }
+
+    /// The SA of a class in this snapshot.
+    fn sa(&self, class: ClassId) -> SaRef {
+        SaRef { index: SaIndex::new(class.raw()), generation: self.snapshot.id.raw() as u32 + 1 }
+    }
+
+    fn segment(&self, direction: Direction, (seq, ack, flags): (u32, u32, u8)) -> Vec<u8> {
+        let (source, destination, ports) = self.ends(direction);
+        let mut octets = Vec::new();
+        let builder = PacketBuilder::ipv4(source, destination, 64).tcp(ports.0, ports.1, seq, 512);
+        builder.write(&mut octets, &[]).unwrap();
+        octets[28..32].copy_from_slice(&ack.to_be_bytes());
+        octets[33] = flags;
+        octets
+    }
+
+    fn datagram(&self, direction: Direction) -> Vec<u8> {
+        let (source, destination, ports) = self.ends(direction);
+        let mut octets = Vec::new();
+        PacketBuilder::ipv4(source, destination, 64)
+            .udp(ports.0, ports.1)
+            .write(&mut octets, b"datagram")
+            .unwrap();
+        octets
+    }
+
+    fn ends(&self, direction: Direction) -> ([u8; 4], [u8; 4], (u16, u16)) {
+        let (local, remote) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        match direction {
+            Direction::Outbound => (local, remote, (40_000, self.port)),
+            Direction::Inbound => (remote, local, (self.port, 40_000)),
+        }
+    }
+}
