@@ -1,0 +1,123 @@
+//! Fresh keys: every pair of SAs gets its own, random ones, for this run alone and never on disk (RFC 8221 section 3).
+
+use latchway_control::{HardSpec, PairSpec, PathSpec, SaSpec, Secret, SelectorSpec, UsageSpec};
+use latchway_esp::Suite;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::network::{ESP_PORT, Family, Plan, Wire};
+
+/// Between whom, how, and for how long.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Alice.
+    pub alice: &'a Plan,
+    /// Who is at the other end.
+    pub peer: &'a Plan,
+    /// The wire between the two.
+    pub wire: &'a Wire,
+    /// Which addresses of the wire.
+    pub family: Family,
+    /// The suite.
+    pub suite: Suite,
+    /// Whether only the peer's own addresses are admitted, rather than its prefix.
+    pub host_only: bool,
+    /// Whether alice's end and the peer's send from the start.
+    pub usage: [UsageSpec; 2],
+    /// The hard lifetime at alice.
+    pub hard: HardSpec,
+}
+
+/// The two ends of one pair of SAs.
+#[derive(Debug)]
+pub struct Ends {
+    /// For alice's gateway.
+    pub alice: PairSpec,
+    /// For the peer's.
+    pub peer: PairSpec,
+}
+
+impl Wanted<'_> {
+    /// Makes keys and SPIs, and the description of both ends.
+    pub fn make(self) -> Result<Ends, Failure> {
+        let (to_alice, from_alice) = (Sa::fresh(self.suite)?, Sa::fresh(self.suite)?);
+        let (at_alice, at_peer) = (*self.family.of(&self.wire.alice), *self.family.of(&self.wire.peer));
+        let path = |from: ipnet::IpNet, to: ipnet::IpNet| PathSpec {
+            from: from.addr(),
+            to: std::net::SocketAddr::new(to.addr(), ESP_PORT),
+            mtu: OUTER_MTU,
+        };
+        let [alice_usage, peer_usage] = self.usage;
+        let selectors = self.selectors();
+        let swapped = selectors.iter().map(|selector| between(selector.remote, selector.local)).collect();
+        let pair = |peer: &Plan, inbound: &Sa, outbound: &Sa| PairSpec {
+            peer: peer.identity.to_owned(),
+            suite: self.suite.name().to_owned(),
+            inbound: inbound.spec(),
+            outbound: outbound.spec(),
+            esn: true,
+            replay_window: REPLAY_WINDOW,
+            path: path(at_alice, at_peer),
+            selectors: Vec::new(),
+            hard: HardSpec::default(),
+            usage: UsageSpec::Standby,
+        };
+        Ok(Ends {
+            alice: PairSpec {
+                selectors,
+                hard: self.hard,
+                usage: alice_usage,
+                ..pair(self.peer, &to_alice, &from_alice)
+            },
+            peer: PairSpec {
+                path: path(at_peer, at_alice),
+                selectors: swapped,
+                usage: peer_usage,
+                ..pair(self.alice, &from_alice, &to_alice)
+            },
+        })
+    }
+
+    fn selectors(&self) -> Vec<SelectorSpec> {
+        let remote = |net: ipnet::IpNet| if self.host_only { net.addr().into() } else { net.trunc() };
+        let both = self.alice.inner.iter().zip(self.peer.inner);
+        both.map(|(local, peer)| between(local.trunc(), remote(peer))).collect()
+    }
+}
+
+/// All traffic between two prefixes.
+pub const fn between(local: ipnet::IpNet, remote: ipnet::IpNet) -> SelectorSpec {
+    SelectorSpec { local, remote, protocol: None, local_ports: None, remote_ports: None }
+}
+
+/// SPI and key of one SA, for both its ends.
+struct Sa {
+    spi: u32,
+    key: Secret,
+}
+
+impl Sa {
+    fn fresh(suite: Suite) -> Result<Self, Failure> {
+        let mut key = Zeroizing::new(vec![0; suite.key_len() + suite.salt_len()]);
+        random(&mut key)?;
+        let mut spi = [0; 4];
+        random(&mut spi)?;
+        // RFC 4303 section 2.1: 0 to 255 are reserved.
+        let spi = u32::from_be_bytes(spi).max(256);
+        Ok(Self { spi, key: Secret::new(hex::encode(&*key)) })
+    }
+
+    fn spec(&self) -> SaSpec {
+        SaSpec { spi: self.spi, key: self.key.clone() }
+    }
+}
+
+/// Fills with random octets from the system.
+pub fn random(octets: &mut [u8]) -> Result<(), Failure> {
+    getrandom::fill(octets).map_err(|error| Failure::Own(format!("no random octets: {error}")))
+}
+
+/// The MTU of a veth.
+const OUTER_MTU: u16 = 1500;
+
+const REPLAY_WINDOW: u32 = 4096;
