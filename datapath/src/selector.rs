@@ -104,6 +104,19 @@ impl AddressRange {
         self.first <= other.first && other.last <= self.last && is_v4(self.first) == is_v4(other.first)
     }
 
+    /// The addresses that lie in both: how a proposal is narrowed (L-73).
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        self.overlaps(other)
+            .then(|| Self { first: self.first.max(other.first), last: self.last.min(other.last) })
+    }
+
+    /// Whether the addresses are IPv4 ones.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        is_v4(self.first)
+    }
+
     /// Whether any address lies in both.
     #[must_use]
     pub const fn overlaps(&self, other: &Self) -> bool {
@@ -186,6 +199,22 @@ mod tests {
             (protocol::TCP, "10.0.0.1:5", "10.1.0.5:91"),
         ] {
             assert!(!selector.admits(&flow(protocol, local, remote)), "{local} {remote}");
+        }
+    }
+
+    #[test]
+    fn l_73_an_intersection_is_what_lies_in_both_ranges() {
+        let one = range("10.0.0.10", "10.0.0.20");
+        for (other, common) in [
+            (range("10.0.0.15", "10.0.0.30"), Some(range("10.0.0.15", "10.0.0.20"))),
+            (range("10.0.0.12", "10.0.0.13"), Some(range("10.0.0.12", "10.0.0.13"))),
+            (range("10.0.0.20", "10.0.0.20"), Some(range("10.0.0.20", "10.0.0.20"))),
+            (range("10.0.0.21", "10.0.0.30"), None),
+            (AddressRange::ANY_V4, Some(one)),
+            (AddressRange::ANY_V6, None),
+        ] {
+            assert_eq!(one.intersection(&other), common, "{other}");
+            assert_eq!(other.intersection(&one), common, "{other}");
         }
     }
 

@@ -12,7 +12,6 @@ pub mod ephemeral;
 
 mod install;
 mod interned;
-mod intersection;
 mod keying;
 mod manager;
 mod narrow;

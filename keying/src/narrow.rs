@@ -2,7 +2,6 @@
 
 use latchway_datapath::selector::Selector;
 
-use crate::intersection::{Family, intersection};
 use crate::pad::PadEntry;
 use crate::proposal::{Narrowing, Proposal, Refusal};
 
@@ -14,7 +13,7 @@ use crate::proposal::{Narrowing, Proposal, Refusal};
 pub(crate) fn narrow(proposal: &Proposal, entry: &PadEntry) -> Result<Vec<Selector>, Refusal> {
     let mut accepted = Vec::new();
     for selector in &proposal.selectors {
-        if !one_family(selector) {
+        if selector.local.is_ipv4() != selector.remote.is_ipv4() {
             return Err(Refusal::MixedFamilies { local: selector.local, remote: selector.remote });
         }
         if entry.ranges.iter().any(|range| range.covers(&selector.remote)) {
@@ -22,7 +21,7 @@ pub(crate) fn narrow(proposal: &Proposal, entry: &PadEntry) -> Result<Vec<Select
         } else if proposal.narrowing == Narrowing::Forbidden {
             return Err(outside(selector, entry));
         } else {
-            let parts = entry.ranges.iter().filter_map(|range| intersection(range, &selector.remote));
+            let parts = entry.ranges.iter().filter_map(|range| range.intersection(&selector.remote));
             accepted.extend(parts.map(|remote| Selector { remote, ..selector.clone() }));
         }
     }
@@ -32,13 +31,6 @@ pub(crate) fn narrow(proposal: &Proposal, entry: &PadEntry) -> Result<Vec<Select
         (Some(_), 1..=MOST_SELECTORS) => Ok(accepted),
         (Some(_), count) => Err(Refusal::TooManySelectors(count)),
     }
-}
-
-fn one_family(selector: &Selector) -> bool {
-    matches!(
-        (Family::of(&selector.local), Family::of(&selector.remote)),
-        (Family::V4, Family::V4) | (Family::V6, Family::V6)
-    )
 }
 
 fn outside(selector: &Selector, entry: &PadEntry) -> Refusal {
