@@ -73,7 +73,7 @@ impl FlowTable {
     #[inline]
     pub(crate) fn find<T>(&self, key: &Key, read: impl Fn(&Slot) -> T) -> Option<(Found<'_>, T)> {
         let probe = self.probe(key);
-        self.index.candidates(probe).find_map(|index| {
+        self.index.search(probe, |index| {
             let (found, value) = self.look(index, |slot| slot.holds(key).then(|| read(slot)))?;
             Some((found, value?)).filter(|(found, _)| found.head.life() == Life::Live)
         })
@@ -150,21 +150,24 @@ impl FlowTable {
     /// Whether the tentative entry in slot `mine` is the flow's only one. A live one wins; of two tentative ones the
     /// one in the lower slot does, and makes sure that the other cannot be confirmed.
     fn is_alone(&self, probe: Probe, key: &Key, mine: u32) -> bool {
-        self.index.candidates(probe).filter(|&index| index != mine).all(|index| {
-            loop {
-                let Some((other, true)) = self.look(index, |slot| slot.holds(key)) else { return true };
-                match other.head.life() {
-                    Life::Live => return false,
-                    Life::Tentative if mine > index => return false,
-                    Life::Tentative => {
-                        if other.slot.change(other.head, other.head.with(Life::Retiring, 0)) {
-                            return true;
-                        }
-                    }
-                    Life::Free | Life::Retiring => return true,
+        let stands = |index| index != mine && self.stands_against(key, mine, index);
+        self.index.search(probe, |index| stands(index).then_some(())).is_none()
+    }
+
+    /// Whether the entry in slot `index` stays and the one in slot `mine` must go.
+    fn stands_against(&self, key: &Key, mine: u32, index: u32) -> bool {
+        loop {
+            let Some((other, true)) = self.look(index, |slot| slot.holds(key)) else { return false };
+            match other.head.life() {
+                Life::Live => return true,
+                Life::Tentative if mine > index => return true,
+                Life::Tentative if other.slot.change(other.head, other.head.with(Life::Retiring, 0)) => {
+                    return false;
                 }
+                Life::Tentative => {}
+                Life::Free | Life::Retiring => return false,
             }
-        })
+        }
     }
 
     /// What `read` takes of a slot, if the slot held the same entry before and after.

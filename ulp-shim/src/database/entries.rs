@@ -189,7 +189,13 @@ impl<'t> Known<'t> {
     /// The SA that served the flow under `snapshot`.
     #[inline]
     pub(crate) fn hint(&self, snapshot: SnapshotId) -> Option<SaRef> {
-        if self.is_current(snapshot) { SaRef::unpack(self.hint) } else { None }
+        if self.is_current(snapshot) { self.last_hint() } else { None }
+    }
+
+    /// The SA that served the flow under the snapshot that the entry is current for.
+    #[inline]
+    pub(crate) const fn last_hint(&self) -> Option<SaRef> {
+        SaRef::unpack(self.hint)
     }
 
     /// Remembers which SA serves the flow under `snapshot`.

@@ -93,6 +93,7 @@ impl Shim {
     }
 
     /// What policy said is valid for one snapshot.
+    #[inline]
     fn outbound_unlatched(
         &self,
         packet: &IpPacket<'_>,
@@ -111,7 +112,7 @@ impl Shim {
             };
         }
         known.touch(context.now);
-        match known.hint(snapshot) {
+        match known.last_hint() {
             Some(hint) => Ok((OutboundTag { hint: Some(hint), ..OutboundTag::default() }, None)),
             None => Ok(uncached()),
         }

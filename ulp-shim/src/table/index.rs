@@ -43,14 +43,21 @@ impl Index {
         Probe { first: first as u32, second: second as u32, fingerprint }
     }
 
-    /// The slots that may hold the flow.
+    /// The first answer that `ask` has for a slot that may hold the flow.
     #[inline]
-    pub(super) fn candidates(&self, probe: Probe) -> impl Iterator<Item = u32> {
-        self.words(probe).filter_map(move |word| {
-            let word = word.load(Ordering::Acquire);
-            let is_ours = (word >> 32) as u32 == probe.fingerprint;
-            if is_ours { (word as u32).checked_sub(1) } else { None }
-        })
+    pub(super) fn search<T>(&self, probe: Probe, ask: impl Fn(u32) -> Option<T>) -> Option<T> {
+        for bucket in [probe.first, probe.second] {
+            for word in &self.buckets.get(bucket as usize)?.0 {
+                let word = word.load(Ordering::Acquire);
+                if (word >> 32) as u32 == probe.fingerprint
+                    && let Some(slot) = (word as u32).checked_sub(1)
+                    && let Some(answer) = ask(slot)
+                {
+                    return Some(answer);
+                }
+            }
+        }
+        None
     }
 
     /// Puts a slot into the emptier of its buckets. Returns whether there was room.
@@ -81,13 +88,11 @@ impl Index {
         }
     }
 
-    #[inline]
     fn words(&self, probe: Probe) -> impl Iterator<Item = &AtomicU64> {
         let second = if probe.second == probe.first { u32::MAX } else { probe.second };
         self.bucket(probe.first).chain(self.bucket(second))
     }
 
-    #[inline]
     fn bucket(&self, bucket: u32) -> impl Iterator<Item = &AtomicU64> {
         self.buckets.get(bucket as usize).into_iter().flat_map(|bucket| &bucket.0)
     }
