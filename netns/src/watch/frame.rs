@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use nix::sys::socket::LinkAddr;
 
@@ -35,9 +36,9 @@ pub struct Frame {
     /// Source and destination port of UDP and TCP.
     pub ports: Option<(u16, u16)>,
     /// The first bytes after the UDP or TCP header, else after the IP header: SPI and sequence number of ESP.
-    pub head: Vec<u8>,
+    pub head: Bytes,
     /// Its bytes, up to [`Options::snap`](super::Options::snap), with link-layer header.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// What a link's frames begin with.
@@ -57,8 +58,8 @@ impl Frame {
             destination: None,
             protocol: None,
             ports: None,
-            head: Vec::new(),
-            bytes: Vec::new(),
+            head: Bytes::new(),
+            bytes: Bytes::new(),
         };
         let parsed = match linktype {
             Linktype::Ethernet => LaxSlicedPacket::from_ethernet(bytes).ok(),
@@ -118,7 +119,7 @@ impl Frame {
             }
             _ => payload,
         };
-        self.head = content.iter().take(HEAD).copied().collect();
+        self.head = Bytes::copy_from_slice(content.get(..HEAD).unwrap_or(content));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use super::Frame;
@@ -110,7 +111,7 @@ impl Record {
         while self.kept.len() >= self.options.frames.max(1) {
             self.kept.pop_front();
         }
-        frame.bytes = bytes.iter().take(self.options.snap).copied().collect();
+        frame.bytes = Bytes::copy_from_slice(bytes.get(..self.options.snap).unwrap_or(bytes));
         self.kept.push_back(frame);
     }
 

@@ -34,7 +34,7 @@ fn both_ends_see_a_datagram_with_direction_and_ports() {
                 let frame = sniffer.wait_for(mark, |frame| frame.ports == Some((4001, 4002)), SOON).unwrap();
                 assert_eq!(frame.direction, direction);
                 assert_eq!((frame.source_socket(), frame.destination_socket()), (Some(from), Some(to)));
-                assert_eq!((frame.protocol, frame.head.as_slice()), (Some(17), &b"01234567"[..]));
+                assert_eq!((frame.protocol, &*frame.head), (Some(17), &b"01234567"[..]));
                 assert_eq!(frame.bytes.len(), frame.length);
                 assert!(frame.bytes.ends_with(b"0123456789"));
                 assert_eq!(frame.esp(), None);
