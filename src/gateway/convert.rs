@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn each_bad_description_says_what_is_wrong_and_never_shows_a_key() {
-        let bad: [(&str, fn(&mut PairSpec)); 7] = [
+        type Change = fn(&mut PairSpec);
+        let bad: [(&str, Change); 7] = [
             ("is no suite", |spec| spec.suite = "rot13".into()),
             ("hexadecimal", |spec| spec.inbound.key = Secret::new("zz".into())),
             ("0x00001001", |spec| spec.inbound.key = Secret::new("00".into())),
