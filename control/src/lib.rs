@@ -7,6 +7,9 @@
 
 mod call;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod spec;
 mod view;
 
