@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::stat::{fstat, stat},
+};
 
 use crate::{Error, Links, Result};
 
@@ -72,10 +75,21 @@ impl Namespace {
         })?
     }
 
-    /// Moves the calling thread into the namespace. Threads it starts afterwards begin there; others do not move.
+    /// Moves the calling thread into the namespace. Threads it starts afterwards begin there; others do not move. A
+    /// thread that is there already needs no capability for it.
     pub fn enter_on_this_thread(&self) -> Result<()> {
+        if self.is_entered() {
+            return Ok(());
+        }
         setns(self, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::refused(format!("entering the network namespace {}", self.label), errno))
+    }
+
+    /// Whether the calling thread is in this namespace.
+    fn is_entered(&self) -> bool {
+        let there = fstat(self).map(|stat| (stat.st_dev, stat.st_ino));
+        let here = stat("/proc/thread-self/ns/net").map(|stat| (stat.st_dev, stat.st_ino));
+        there.is_ok() && there == here
     }
 
     fn current_as(label: &str) -> Result<Self> {

@@ -1,0 +1,302 @@
+//! The gateway as a process: two of them from descriptions, on either TUN backend, and every way to start one wrongly.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use latchway_netns::skip::{self, Need};
+use latchway_netns::{Links, Namespace, links, ping, testing};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_latchway");
+
+/// Both TUN backends move packets between two gateways, `status` names which is in use, and a description is used
+/// once: it is gone when its gateway stands (T12).
+#[test]
+fn two_gateways_move_packets_on_either_tun_backend() {
+    testing::namespaced("two_gateways_move_packets_on_either_tun_backend", || {
+        if !skip::require("two_gateways_move_packets_on_either_tun_backend", &[Need::Tun]) {
+            return;
+        }
+        for (options, backend) in [(&[][..], "offload"), (&["--plain"][..], "plain")] {
+            let folder = Folder::make(backend);
+            let (a, b) = outer_namespaces();
+            describe(&folder, options);
+            let (one, two) =
+                (Gateway::start(&a, &folder.join("a.json")), Gateway::start(&b, &folder.join("b.json")));
+            assert!(!folder.join("a.json").exists() && !folder.join("b.json").exists(), "keys are used once");
+            up(&a, "10.1.0.1/24");
+            up(&b, "10.2.0.1/24");
+            let report = ping::echo(&a, &echo()).unwrap();
+            assert_eq!(report.received, 5, "{backend}: {report:?}");
+            let status = shown(&folder, "status");
+            let named = status["tun"]["backend"].as_str().unwrap();
+            assert!(named.starts_with(backend), "{named}");
+            assert_eq!(status["outbound"]["packets"], 5);
+            assert_eq!(shown(&folder, "drops")["drops"], json!([]), "nothing was dropped");
+            for gateway in [one, two] {
+                gateway.end();
+            }
+            assert!(folder.is_empty(), "left behind: {folder:?}");
+        }
+    });
+}
+
+/// Each wrong start says what was tried and what to do, and ends with a failure.
+#[test]
+fn every_wrong_start_says_what_to_do() {
+    testing::namespaced("every_wrong_start_says_what_to_do", || {
+        if !skip::require("every_wrong_start_says_what_to_do", &[Need::Tun]) {
+            return;
+        }
+        let folder = Folder::make("wrong");
+        let (a, _b) = outer_namespaces();
+        let fails = |spec: Value, says: &[&str]| {
+            let path = folder.join("wrong.json");
+            fs::write(&path, spec.to_string()).unwrap();
+            let output = run(&a, &[Path::new("gateway"), &path]);
+            complains(&output, says);
+        };
+        fails(json!("no description"), &["wrong.json", "expected struct GatewaySpec"]);
+        fails(patched(&folder, |spec| spec["unheard_of"] = json!(1)), &["unheard_of"]);
+        fails(patched(&folder, |spec| spec["sas"][0]["suite"] = json!("rot13")), &["rot13", "aes-128-gcm"]);
+        fails(patched(&folder, |spec| spec["sas"][0]["inbound"]["spi"] = json!(255)), &["reserved"]);
+        fails(
+            patched(&folder, |spec| spec["sas"][0]["peer"] = json!("stranger.example")),
+            &["stranger.example", "PAD"],
+        );
+        fails(
+            patched(&folder, |spec| spec["sas"][0]["selectors"][0]["remote"] = json!("10.9.0.0/24")),
+            &["10.9.0.0"],
+        );
+        fails(patched(&folder, |spec| spec["listen"][0] = json!("192.0.2.99:4500")), &["192.0.2.99:4500"]);
+        let busy = a.run(|| UdpSocket::bind("192.0.2.1:4500")).unwrap().unwrap();
+        fails(patched(&folder, |_| {}), &["192.0.2.1:4500", "use"]);
+        drop(busy);
+        let output = run(&a, &[Path::new("gateway"), &folder.join("missing.json")]);
+        complains(&output, &["missing.json", "cannot read"]);
+        let output = run(&a, &[Path::new("status"), Path::new("--control"), &folder.join("none.sock")]);
+        complains(&output, &["none.sock", "is it running"]);
+    });
+}
+
+/// A second gateway on the same control socket is refused; what a killed one left is cleared away.
+#[test]
+fn a_second_gateway_is_refused_and_a_killed_one_is_no_obstacle() {
+    testing::namespaced("a_second_gateway_is_refused_and_a_killed_one_is_no_obstacle", || {
+        if !skip::require("a_second_gateway_is_refused_and_a_killed_one_is_no_obstacle", &[Need::Tun]) {
+            return;
+        }
+        let folder = Folder::make("second");
+        let (a, b) = outer_namespaces();
+        describe(&folder, &[]);
+        let path = folder.join("b.json");
+        let first = Gateway::start(&a, &folder.join("a.json"));
+        let control = folder.join("a.sock");
+        assert_eq!(fs::metadata(&control).unwrap().permissions().mode() & 0o777, 0o600, "T40");
+        let second = patched_file(&path, |spec| spec["control"] = json!(control));
+        fs::write(&path, second.to_string()).unwrap();
+        complains(&run(&b, &[Path::new("gateway"), &path]), &["a.sock", "answers there already"]);
+        first.kill();
+        assert!(control.exists(), "a killed gateway cannot clean up");
+        fs::write(&path, second.to_string()).unwrap();
+        Gateway::start(&b, &path).end();
+    });
+}
+
+/// Without the right to make a TUN the message names what is missing.
+#[test]
+fn without_permission_the_message_names_the_capability() {
+    if !nix::unistd::geteuid().is_root() || !skip::require("without_permission", &[Need::Tun]) {
+        return skip::report(
+            "without_permission_the_message_names_the_capability",
+            "root is needed to give it up",
+        );
+    }
+    let folder = Folder::make("permission");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = folder.join("latchway");
+    fs::copy(PROGRAM, &program).unwrap();
+    describe(&folder, &[]);
+    let spec = patched_file(&folder.join("a.json"), |spec| spec["listen"][0] = json!("127.0.0.1:0"));
+    let spec = patch(spec, |spec| spec["sas"] = json!([]));
+    let mut child = Command::new(&program)
+        .args(["gateway", "-"])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
+    complains(&child.wait_with_output().unwrap(), &["/dev/net/tun", "permission"]);
+}
+
+const NOBODY: u32 = 65_534;
+
+/// Two namespaces joined by a veth, 192.0.2.1 and .2.
+fn outer_namespaces() -> (Namespace, Namespace) {
+    let (a, b) = (Namespace::create("a").unwrap(), Namespace::create("b").unwrap());
+    links::veth(&a, "wire", &b, "wire").unwrap();
+    for (namespace, address) in [(&a, "192.0.2.1/24"), (&b, "192.0.2.2/24")] {
+        let links = Links::of(namespace).unwrap();
+        links.add_address("wire", address.parse().unwrap()).unwrap();
+        links.set_up("wire").unwrap();
+    }
+    for namespace in [&a, &b] {
+        Links::of(namespace).unwrap().wait_ready("wire", PATIENCE).unwrap();
+    }
+    (a, b)
+}
+
+fn describe(folder: &Folder, options: &[&str]) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["describe", "--outer", "192.0.2.1:4500", "192.0.2.2:4500"]);
+    command
+        .args(["--inner", "10.1.0.0/24", "10.2.0.0/24", "--tun", "lw0", "--out"])
+        .arg(folder.path())
+        .args(options);
+    assert!(command.status().unwrap().success());
+}
+
+/// Makes a fresh description and changes it.
+fn patched(folder: &Folder, change: impl FnOnce(&mut Value)) -> Value {
+    for name in ["a.json", "b.json"] {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    describe(folder, &[]);
+    patched_file(&folder.join("a.json"), change)
+}
+
+fn patched_file(path: &Path, change: impl FnOnce(&mut Value)) -> Value {
+    patch(serde_json::from_slice(&fs::read(path).unwrap()).unwrap(), change)
+}
+
+fn patch(mut spec: Value, change: impl FnOnce(&mut Value)) -> Value {
+    change(&mut spec);
+    spec
+}
+
+fn up(namespace: &Namespace, address: &str) {
+    let links = Links::of(namespace).unwrap();
+    links.quiet_ipv6("lw0").unwrap();
+    links.set_mtu("lw0", 1400).unwrap();
+    links.set_up("lw0").unwrap();
+    links.add_address("lw0", address.parse().unwrap()).unwrap();
+    let far = if address.starts_with("10.1") { "10.2.0.0/24" } else { "10.1.0.0/24" };
+    links.add_route(far.parse().unwrap(), None, "lw0", 0).unwrap();
+}
+
+fn echo() -> ping::Echo<'static> {
+    ping::Echo {
+        source: Some("10.1.0.1".parse().unwrap()),
+        destination: "10.2.0.1".parse().unwrap(),
+        count: 5,
+        interval: Duration::from_millis(5),
+        timeout: PATIENCE,
+        pattern: b"latchway",
+        length: 64,
+    }
+}
+
+fn run(namespace: &Namespace, arguments: &[&Path]) -> Output {
+    let run = || Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output();
+    namespace.run(run).unwrap().unwrap()
+}
+
+fn shown(folder: &Folder, verb: &str) -> Value {
+    let output = Command::new(PROGRAM)
+        .args([verb, "--json", "--control"])
+        .arg(folder.join("a.sock"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn complains(output: &Output, says: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "it must fail: {text}");
+    for part in says {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+/// A gateway that stands.
+struct Gateway(Child);
+
+impl Gateway {
+    fn start(namespace: &Namespace, spec: &Path) -> Self {
+        let start = || {
+            Command::new(PROGRAM).arg("gateway").arg(spec).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+        };
+        let mut child = namespace.run(start).unwrap().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    /// Ends it as an operator would.
+    fn end(mut self) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder of this test alone, gone with it.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(name: &str) -> Self {
+        let mut random = [0; 8];
+        fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+        let path =
+            std::env::temp_dir().join(format!("latchway-test-{name}-{:016x}", u64::from_ne_bytes(random)));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(&self.0).unwrap().next().is_none()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
