@@ -10,11 +10,13 @@ mod sweep;
 mod tracking;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use latchway_datapath::drop::DropReason;
 use latchway_datapath::event::{Event, Events};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::packet::{Authenticated, IpPacket, Unprotected};
+use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_tagging::{Feedback, OutboundTag, WorkerId};
 
@@ -32,6 +34,8 @@ pub struct Shim {
     pending: Option<Pending>,
     /// The slot that the next sweep begins with.
     cursor: u32,
+    /// When the next sweep is due.
+    next_sweep: Time,
 }
 
 impl Shim {
@@ -41,7 +45,7 @@ impl Shim {
         let flows = u64::from(database.limits().flows);
         // Workers sweep from places of their own, so that they do not walk in step.
         let cursor = (flows * u64::from(worker.0) / 256) as u32;
-        Self { database, events, pending: None, cursor }
+        Self { database, events, pending: None, cursor, next_sweep: Time::default() }
     }
 
     /// The Latch Database.
@@ -95,7 +99,20 @@ impl Ulp for Shim {
     fn unprotected(&mut self, packet: &Unprotected<'_>, _context: &Context<'_>) -> Result<(), DropReason> {
         self.judge_unprotected(packet.packet())
     }
+
+    #[inline]
+    fn sweep(&mut self, now: Time) {
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            Self::sweep(self, now, SWEEP_BUDGET);
+        }
+    }
 }
+
+/// How often a worker looks for entries whose time is over, and how many it looks at: a default table once a minute
+/// where nothing moves.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(1);
+const SWEEP_BUDGET: u32 = 64;
 
 #[cfg(test)]
 #[cfg(not(loom))]
