@@ -67,3 +67,19 @@ impl Moved {
         self.0.iter().map(|(name, by)| format!("{name} +{by}")).collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_is_told_from_what_was_there() {
+        let name = |reason: &str| ("inbound".to_owned(), reason.to_owned());
+        let before = Counters(BTreeMap::from([(name("no_sa"), 7), (name("replayed"), 1)]));
+        let after = Counters(BTreeMap::from([(name("no_sa"), 7), (name("replayed"), 3), (name("runt"), 1)]));
+        let moved = after.since(&before);
+        assert_eq!((moved.by("inbound replayed"), moved.by("inbound no_sa"), moved.total()), (2, 0, 3));
+        assert!(moved.only(&["inbound replayed", "inbound runt"]) && !moved.only(&["inbound replayed"]));
+        assert!(after.since(&after).is_nothing() && !moved.is_nothing());
+    }
+}

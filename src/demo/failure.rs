@@ -1,7 +1,9 @@
 //! Why a fact could not be shown.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
 
+use super::patience::SOON;
 use crate::client::CallError;
 
 /// What was expected and what was seen, or what the system refused on the way.
@@ -42,6 +44,14 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// Nothing came.
+    #[error("{attempt}: nothing within {after:?}")]
+    Overdue {
+        /// What was attempted.
+        attempt: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// A bug of the demo itself.
     #[error("{0}")]
     Own(String),
@@ -73,7 +83,11 @@ impl Failure {
 /// An error that says what was attempted.
 pub fn refused(attempt: &str) -> impl FnOnce(io::Error) -> Failure {
     let attempt = attempt.to_owned();
-    move |source| Failure::Refused { attempt, source }
+    move |source| match source.kind() {
+        // What a socket says when its timeout passed.
+        ErrorKind::WouldBlock => Failure::Overdue { attempt, after: SOON },
+        _ => Failure::Refused { attempt, source },
+    }
 }
 
 /// Fails with what was seen unless the expectation holds.

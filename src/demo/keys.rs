@@ -121,3 +121,49 @@ pub fn random(octets: &mut [u8]) -> Result<(), Failure> {
 const OUTER_MTU: u16 = 1500;
 
 const REPLAY_WINDOW: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::{ALICE, BOB, MALLORY, TO_BOB, TO_MALLORY};
+    use super::*;
+
+    fn wanted(suite: Suite, host_only: bool) -> Wanted<'static> {
+        let (peer, wire) = if host_only { (&MALLORY, &TO_MALLORY) } else { (&BOB, &TO_BOB) };
+        Wanted {
+            alice: &ALICE,
+            peer,
+            wire,
+            family: Family::V6,
+            suite,
+            host_only,
+            usage: [UsageSpec::Standby, UsageSpec::Active],
+            hard: HardSpec::default(),
+        }
+    }
+
+    /// RFC 8221 section 3, RFC 4303 section 2.1: what one end seals with, the other opens with; no key serves twice.
+    #[test]
+    fn both_ends_mirror_each_other_and_every_key_is_fresh() {
+        for suite in Suite::ALL {
+            let (one, other) = (wanted(suite, false).make().unwrap(), wanted(suite, false).make().unwrap());
+            let sa = |sa: &SaSpec| (sa.spi, sa.key.expose().to_owned());
+            assert_eq!(sa(&one.alice.inbound), sa(&one.peer.outbound));
+            assert_eq!(sa(&one.alice.outbound), sa(&one.peer.inbound));
+            let all = [&one.alice.inbound, &one.alice.outbound, &other.alice.inbound, &other.alice.outbound];
+            let keys: std::collections::HashSet<_> = all.iter().map(|sa| sa.key.expose()).collect();
+            assert_eq!(keys.len(), 4);
+            assert!(keys.iter().all(|key| key.len() == 2 * (suite.key_len() + suite.salt_len())));
+            assert!(all.iter().all(|sa| sa.spi > 255));
+            assert_eq!(one.alice.path.to.ip(), one.peer.path.from);
+            assert_eq!((one.alice.usage, one.peer.usage), (UsageSpec::Standby, UsageSpec::Active));
+        }
+    }
+
+    #[test]
+    fn mallory_may_carry_the_host_and_not_its_prefix() {
+        let ends = wanted(Suite::Aes128Gcm, true).make().unwrap();
+        let remotes: Vec<_> = ends.alice.selectors.iter().map(|selector| selector.remote).collect();
+        assert_eq!(remotes, MALLORY.inner.map(|net| ipnet::IpNet::from(net.addr())));
+        assert_eq!(MALLORY.inner, BOB.inner);
+    }
+}

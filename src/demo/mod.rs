@@ -57,13 +57,11 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(shutdown) => shutdown,
         Err(failure) => return refuse(&failure.to_string()),
     };
-    let mut report = Report::new(options.json, began, privilege);
+    let mut report = Report::new(options.json, began, privilege, shutdown.clone());
     let shown = script::play(options, &shutdown, &mut report);
-    if shown.is_err() {
-        shutdown.wait_if_begun();
-    }
     let succeeded = report.finish();
     if options.hold && succeeded {
+        report.say(&format!("control sockets are in {}", shutdown.folder().display()));
         report.say("holding everything as it is until Ctrl-C");
         shutdown.hold();
     }

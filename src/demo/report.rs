@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::shutdown::Shutdown;
 
 /// The report so far.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Report {
     colour: bool,
     began: Instant,
     privilege: Entered,
+    shutdown: Shutdown,
     facts: Vec<Fact>,
 }
 
@@ -41,10 +43,10 @@ struct Fact {
 
 impl Report {
     /// An empty report.
-    pub fn new(json: bool, began: Instant, privilege: Entered) -> Self {
+    pub fn new(json: bool, began: Instant, privilege: Entered, shutdown: Shutdown) -> Self {
         let terminal = if json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
         let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { json, colour, began, privilege, facts: Vec::new() }
+        Self { json, colour, began, privilege, shutdown, facts: Vec::new() }
     }
 
     /// How the process came by its privileges.
@@ -122,6 +124,10 @@ impl Report {
     }
 
     fn add(&mut self, fact: Fact) {
+        if !fact.ok {
+            // What fails because a signal ends everything is no failed fact.
+            self.shutdown.wait_if_begun();
+        }
         let (word, colour) = if fact.ok { ("ok", "32") } else { ("FAILED", "31") };
         let Fact { name, what, measured, .. } = &fact;
         let measured = match &fact.expected {

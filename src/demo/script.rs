@@ -21,11 +21,7 @@ pub fn play(options: &Options, shutdown: &Shutdown, report: &mut Report) -> Resu
     introduce(&cast, report)?;
     let result = show(&cast, &options.suites, Sizes::new(options.quick), report);
     if result.is_err() {
-        for gateway in cast.gateways() {
-            for line in gateway.complaints().lines() {
-                report.say(&format!("{} said: {line}", gateway.host()));
-            }
-        }
+        explain(&cast, report);
     }
     result.map(|()| cast)
 }
@@ -112,4 +108,16 @@ fn introduce(cast: &Cast, report: &mut Report) -> Result<(), Stop> {
         ));
     }
     Ok(())
+}
+
+/// What the gateways have to say about a fact that failed.
+fn explain(cast: &Cast, report: &Report) {
+    for gateway in cast.gateways() {
+        if let Err(failure) = gateway.status() {
+            report.say(&failure.to_string());
+        }
+        for line in gateway.complaints().lines() {
+            report.say(&format!("{} said: {line}", gateway.host()));
+        }
+    }
 }

@@ -89,3 +89,49 @@ fn describe(frame: &Frame) -> String {
 
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn frame(direction: Direction, protocol: u8, port: u16, head: &[u8]) -> Frame {
+        let address = Some(std::net::IpAddr::from([198, 51, 100, 1]));
+        Frame {
+            at: Instant::now(),
+            direction,
+            length: 100,
+            source: address,
+            destination: address,
+            protocol: Some(protocol),
+            ports: Some((port, port)),
+            head: head.to_vec().into(),
+            bytes: vec![0; 100].into(),
+        }
+    }
+
+    fn esp(direction: Direction, spi: u32) -> Frame {
+        frame(direction, UDP, ESP_PORT, &[spi.to_be_bytes(), 1u32.to_be_bytes()].concat())
+    }
+
+    #[test]
+    fn only_the_two_sas_in_their_directions_pass() {
+        let (out, back) = (esp(Direction::Outbound, 0x1000), esp(Direction::Inbound, 0x2000));
+        let neighbour = frame(Direction::Outbound, ICMPV6, 0, &[135]);
+        let right = [out.clone(), back.clone(), neighbour];
+        OnWire::sort_frames(&right).expect_only([0x1000, 0x2000]).unwrap();
+        let strays = [
+            esp(Direction::Outbound, 0x2000),
+            esp(Direction::Inbound, 0x3000),
+            frame(Direction::Outbound, 6, 80, b"GET / HT"),
+            frame(Direction::Outbound, ICMPV6, 0, &[1]),
+            frame(Direction::Outbound, UDP, 53, &[0, 0, 0x10, 0, 0, 0, 0, 1]),
+        ];
+        for stray in strays {
+            let sorted = OnWire::sort_frames(&[out.clone(), back.clone(), stray.clone()]);
+            assert!(sorted.expect_only([0x1000, 0x2000]).is_err(), "{stray:?}");
+        }
+        assert!(OnWire::sort_frames(&[out]).expect_only([0x1000, 0x2000]).is_err(), "nothing came back");
+    }
+}
