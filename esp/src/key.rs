@@ -2,6 +2,7 @@
 //! section 8.1, RFC 7634 section 2). They are wiped on drop and shown by nothing.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -28,6 +29,12 @@ impl KeyMaterial {
     /// The suite it was made for.
     pub const fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// A number by which one process knows the key and its salt again (RFC 4106 section 2: none may come twice). It is
+    /// computed under a random `secret` of that process, so it says nothing of them to anyone else.
+    pub fn fingerprint(&self, secret: &RandomState) -> u64 {
+        secret.hash_one(self.octets.as_slice())
     }
 
     /// The key, without the salt.
@@ -87,6 +94,18 @@ mod tests {
         let keys = KeyMaterial::new(Suite::Aes256Gcm, &octets).unwrap();
         assert_eq!(keys.key(), &octets[..32]);
         assert_eq!(keys.salt(), &octets[32..]);
+    }
+
+    /// RFC 4106 section 2: key and salt together are what must not come twice.
+    #[test]
+    fn a_fingerprint_knows_key_and_salt_again() {
+        let secret = RandomState::new();
+        let of = |octets: [u8; 20]| KeyMaterial::new(Suite::Aes128Gcm, &octets).unwrap().fingerprint(&secret);
+        let (mut other_key, mut other_salt) = ([7; 20], [7; 20]);
+        (other_key[0], other_salt[19]) = (8, 8);
+        assert_eq!(of([7; 20]), of([7; 20]));
+        assert_ne!(of([7; 20]), of(other_key));
+        assert_ne!(of([7; 20]), of(other_salt));
     }
 
     /// T40.

@@ -95,6 +95,12 @@ pub enum InstallError {
     /// To the receiver an SPI names one SA (RFC 4301 section 4.1).
     #[error("an outbound SA to {1} has SPI {0} already; the peer must choose another")]
     DuplicateOutbound(Spi, SocketAddr),
+    /// T11: under one key, numbers begin at 1 once, and one end seals (RFC 4106 section 2, RFC 7634 section 2).
+    #[error(
+        "the key of SPI {0} was installed before, or serves the other direction too; make a fresh one for each SA, since \
+         nonces would repeat under it"
+    )]
+    RepeatedKey(Spi),
     /// No SA can be made of this.
     #[error(transparent)]
     Config(#[from] ConfigError),

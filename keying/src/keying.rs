@@ -28,6 +28,7 @@ use crate::pair::{Pair, PairId};
 use crate::proposal::{Narrowing, Offer, Proposal, Refusal};
 use crate::settings::Settings;
 use crate::slots::Slots;
+use crate::spent_keys::SpentKeys;
 use crate::spis::RestingSpis;
 use crate::ticket::{Promise, Ticket, Tickets};
 use crate::transaction::{CommitError, Committed, Transaction};
@@ -54,6 +55,7 @@ pub struct Keying {
     settling: Vec<PairId>,
     slots: Slots,
     spis: RestingSpis,
+    spent_keys: SpentKeys,
     last_pair: u64,
 }
 
@@ -109,6 +111,7 @@ impl Keying {
             settling: Vec::new(),
             slots: Slots::new(pairs.saturating_mul(2)),
             spis: RestingSpis::new(),
+            spent_keys: SpentKeys::default(),
             last_pair: 0,
         }
     }
@@ -275,6 +278,7 @@ impl Keying {
     fn enter(&mut self, promise: Promise, keys: &Keys, now: Time) -> Result<PairId, InstallError> {
         keys.check(&promise.terms)?;
         self.check_names(keys)?;
+        self.spent_keys.check(keys)?;
         let (inbound_sa, outbound_sa) = keys.build()?;
         let Promise { terms, entry, class, .. } = promise;
         let Some((inbound, outbound)) = self.take_slots(now) else { return Err(InstallError::Full) };
@@ -300,6 +304,7 @@ impl Keying {
                 return Err(error.into());
             }
         }
+        self.spent_keys.spend(keys);
         self.publish(sad, self.current.spd.clone());
         let pair = Pair {
             inbound,

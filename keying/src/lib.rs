@@ -21,6 +21,7 @@ mod proposal;
 mod resting;
 mod settings;
 mod slots;
+mod spent_keys;
 mod spis;
 mod ticket;
 mod transaction;

@@ -1,6 +1,7 @@
 //! What the tests of this crate have in common: a small world of peers, ranges and keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use latchway_datapath::sad::Path;
@@ -66,10 +67,12 @@ pub(crate) fn proposal(peer: &str) -> Proposal {
     }
 }
 
-/// Keys of which only the names matter; the peer's SPI is ours with the highest bit set.
+/// Keys of which only the names matter, other ones at each call; the peer's SPI is ours with the highest bit set.
 pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
+    static MADE: AtomicU64 = AtomicU64::new(0);
     let direction = |spi: u32| {
-        let octets = vec![spi as u8; suite.key_len() + suite.salt_len()];
+        let mut octets = vec![0; suite.key_len() + suite.salt_len()];
+        octets[..8].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         SaKeys::from_octets(spi, suite, &octets, SequenceKind::Extended).unwrap()
     };
     Keys {

@@ -268,6 +268,33 @@ fn r_2_a_class_is_told_before_its_first_sa_and_outlives_its_last_for_as_long_as_
     assert_ne!(other.class, class, "ids are not used again");
 }
 
+/// T11, RFC 4106 section 2, RFC 7634 section 2: under one key and salt there is one counter, ever.
+#[test]
+fn t11_a_key_is_installed_once_whatever_became_of_its_sa() {
+    let material = |octet: u8| KeyMaterial::new(Suite::Aes128Gcm, &[octet; 20]).unwrap();
+    let with = |spi, inbound, outbound| {
+        let mut keys = gcm(spi);
+        (keys.inbound.material, keys.outbound.material) = (material(inbound), material(outbound));
+        keys
+    };
+    let mut keying = keying();
+    let refused = |spi| Err(InstallError::RepeatedKey(Spi::new(spi).unwrap()));
+    let both_ways = try_install(&mut keying, proposal("bob"), with(0x1000, 7, 7));
+    assert_eq!(both_ways, refused(0x8000_1000), "both ends would seal under it");
+    let first = try_install(&mut keying, proposal("bob"), with(0x1000, 7, 8)).unwrap();
+    for (inbound, outbound, spi) in [(1, 8, 0x8000_2000), (1, 7, 0x8000_2000), (7, 1, 0x2000), (8, 1, 0x2000)]
+    {
+        let again = try_install(&mut keying, proposal("carol"), with(0x2000, inbound, outbound));
+        assert_eq!(again, refused(spi), "{inbound} {outbound}");
+    }
+    keying.commit(Transaction::new(vec![Op::Remove(first)]), at(1)).unwrap();
+    keying.poll(at(1000));
+    let reborn = try_install(&mut keying, proposal("bob"), with(0x3000, 1, 8));
+    assert_eq!(reborn, refused(0x8000_3000), "removed, and its numbers were used all the same");
+    // What was refused was not used: its key is still fresh.
+    try_install(&mut keying, proposal("bob"), with(0x3000, 1, 2)).unwrap();
+}
+
 /// T40.
 #[test]
 fn t40_no_view_and_no_debug_output_shows_a_key_octet() {
@@ -275,7 +302,7 @@ fn t40_no_view_and_no_debug_output_shows_a_key_octet() {
     let octets = [0xa7; 20];
     let mut keys = gcm(0x1000);
     keys.inbound.material = KeyMaterial::new(Suite::Aes128Gcm, &octets).unwrap();
-    keys.outbound.material = KeyMaterial::new(Suite::Aes128Gcm, &octets).unwrap();
+    keys.outbound.material = KeyMaterial::new(Suite::Aes128Gcm, &[&octets[1..], &[0xa8]].concat()).unwrap();
     let shown = format!("{keys:?}");
     try_install(&mut keying, proposal("bob"), keys).unwrap();
     let shown = format!("{shown}{keying:?}{:?}{:?}", keying.pairs(), keying.snapshot());
