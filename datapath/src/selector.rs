@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::flow::{FlowKey, number};
+use crate::flow::{FlowKey, number, protocol};
 
 /// Ranges of addresses and ports on both sides, and a protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,15 +54,25 @@ impl Selector {
         Self { local, remote, protocol: None, local_ports: PortRange::ANY, remote_ports: PortRange::ANY }
     }
 
-    /// Whether the flow is one that this selector speaks of.
+    /// Whether the flow is one that this selector speaks of. Of flows without ports only a selector of any port does:
+    /// what a [`FlowKey`] has in their place (0, or an ICMP identifier) are no ports.
+    // RFC 4301 section 4.4.1.1: where a protocol has no ports, they are OPAQUE, which only ANY matches.
     #[inline]
     #[must_use]
     pub fn admits(&self, flow: &FlowKey) -> bool {
         self.local.contains(flow.local_number())
             && self.remote.contains(flow.remote_number())
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
-            && self.local_ports.contains(flow.local_port())
-            && self.remote_ports.contains(flow.remote_port())
+            && self.admits_ports(flow)
+    }
+
+    #[inline]
+    fn admits_ports(&self, flow: &FlowKey) -> bool {
+        if has_ports(flow.protocol()) {
+            self.local_ports.contains(flow.local_port()) && self.remote_ports.contains(flow.remote_port())
+        } else {
+            self.local_ports == PortRange::ANY && self.remote_ports == PortRange::ANY
+        }
     }
 }
 
@@ -163,6 +173,13 @@ impl PortRange {
     }
 }
 
+/// Whether the flows of a protocol have ports that the gateway reads.
+#[inline]
+#[must_use]
+pub const fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP)
+}
+
 #[inline]
 const fn is_v4(number: u128) -> bool {
     number >> 32 == 0xffff
@@ -199,6 +216,23 @@ mod tests {
             (protocol::TCP, "10.0.0.1:5", "10.1.0.5:91"),
         ] {
             assert!(!selector.admits(&flow(protocol, local, remote)), "{local} {remote}");
+        }
+    }
+
+    /// An echo identifier or the 0 of a protocol without ports must not pass for a port: a BYPASS rule of port 22 would
+    /// let `ping` with that identifier leave in the clear.
+    #[test]
+    fn rfc_4301_4_4_1_1_a_port_matches_only_flows_that_have_ports() {
+        let everywhere = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let low = Selector { remote_ports: PortRange::new(&(0..=1023)), ..everywhere.clone() };
+        let (local, remote) = ("10.0.0.1:22", "10.1.0.5:22");
+        for with_ports in [protocol::TCP, protocol::UDP] {
+            assert!(low.admits(&flow(with_ports, local, remote)));
+        }
+        for without in [protocol::ICMP, protocol::ICMPV6, 4, 41, 47, 50, 132] {
+            assert!(!low.admits(&flow(without, local, remote)), "{without}");
+            assert!(!low.admits(&flow(without, "10.0.0.1:0", "10.1.0.5:0")), "{without}");
+            assert!(everywhere.admits(&flow(without, local, remote)), "{without}");
         }
     }
 
