@@ -71,7 +71,12 @@ impl<U: Ulp> Datapath<U> {
             self.mourn(expired, Direction::Outbound);
             return Err(DropReason::HardExpired);
         }
-        let (packets, octets) = seal(owned, super_packet, batch)?;
+        let sealed = seal(owned, super_packet, batch);
+        if sealed == Err(DropReason::SeqExhausted) {
+            // RFC 4303 3.3.3: the SA sends no more, so another is needed.
+            self.acquire(&flow, tag.required);
+        }
+        let (packets, octets) = sealed?;
         let street = self.counters.street(Direction::Outbound);
         street.packets.add(packets);
         street.octets.add(octets);

@@ -228,6 +228,8 @@ fn rfc_4303_3_3_3_a_32_bit_sa_never_wraps() {
         assert!(one.send(&v4(), NOW).0.is_empty());
     }
     assert_eq!(one.dropped(Direction::Outbound, DropReason::SeqExhausted), 3);
+    let events: Vec<_> = one.events.try_iter().collect();
+    assert!(matches!(events[..], [Event::Acquire { .. }]), "L-60, another SA is asked for once: {events:?}");
 }
 
 #[test]
