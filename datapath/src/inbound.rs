@@ -23,6 +23,10 @@ impl<U: Ulp> Datapath<U> {
     #[inline]
     pub fn inbound(&mut self, buffer: &mut [u8], segment_size: usize, units: &mut Coalescer) {
         let (mut start, len) = (0, buffer.len());
+        if len == 0 {
+            // An empty datagram is one, too: nothing is dropped silently (T03).
+            self.counters.street(Direction::Inbound).drop(DropReason::Runt, 1);
+        }
         while start < len {
             let end = len.min(start + segment_size.max(1));
             let accepted =
