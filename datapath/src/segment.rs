@@ -34,6 +34,8 @@ impl<'a> SuperPacket<'a> {
         if virtio.gso_type & !GSO_ECN == GSO_NONE {
             if virtio.flags & NEEDS_CSUM != 0 {
                 complete_checksum(virtio, packet)?;
+                // A packet that is parsed again, on its way to another port, must not be completed twice.
+                virtio.flags &= !NEEDS_CSUM;
             }
             return Ok(SuperPacket { packet, cut: None });
         }

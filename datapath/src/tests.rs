@@ -10,10 +10,12 @@ use crate::drop::{Direction, DropReason};
 use crate::event::Event;
 use crate::lifetime::Limits;
 use crate::sad::Usage;
+use crate::segment::SuperPacket;
 use crate::selector::{AddressRange, Selector};
 use crate::spd::{Action, Rule, Spd};
 use crate::testing::{Host, Open, SaOptions, inbound_entry, inner, joined, outbound_entry, selectors};
 use crate::time::Time;
+use crate::virtio::{NEEDS_CSUM, VNET_HDR_LEN};
 
 mod corpus;
 
@@ -272,6 +274,26 @@ fn link_local_traffic_of_the_inner_host_goes_no_further_and_is_no_error() {
     let (mut one, _) = joined(Open, Open);
     assert!(one.send(&udp("[fe80::1]:1", "[ff02::16]:2", b"mld"), NOW).0.is_empty());
     assert_eq!(one.drops(), [(Direction::Outbound, DropReason::LinkLocal, 1)]);
+}
+
+/// T28: what leaves by the bypass port is parsed twice, and its checksum is completed once.
+#[test]
+fn t28_a_checksum_left_to_the_gateway_is_completed_once_however_often_it_is_parsed() {
+    let whole = v4();
+    let mut octets = vec![0; VNET_HDR_LEN];
+    octets.extend_from_slice(&whole);
+    // NEEDS_CSUM, begun at the UDP header, to be stored six octets into it.
+    octets[0] = NEEDS_CSUM;
+    octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
+    octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
+    let (ip, udp) = whole.split_at(20);
+    let words = ip[12..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum = words.sum::<u32>() + 17 + u32::try_from(udp.len()).unwrap();
+    let partial = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    octets[VNET_HDR_LEN + 26..VNET_HDR_LEN + 28].copy_from_slice(&partial.to_be_bytes());
+    for _ in 0..2 {
+        assert_eq!(SuperPacket::parse(&mut octets).unwrap().packet(), whole);
+    }
 }
 
 #[test]
