@@ -1,0 +1,101 @@
+//! Another peer, or other protection, on the 5-tuple of a latched connection (latching-04 sections 2.2 and 2.4).
+
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::event::Event;
+use latchway_datapath::spd::Protection;
+use latchway_esp::Suite;
+use latchway_ulp_shim::{BreakReason, LatchState};
+
+use crate::support::gateway::{Gateway, Terms};
+use crate::support::net::{ALICE, BOB, MALLORY, Net, Tunnel, join};
+use crate::support::packet::Flow;
+use crate::{drops, no_drops, only, tcp};
+
+/// Alice's SAs with bob and with mallory, and a connection between alice's host and bob's.
+fn connected(protection: Protection) -> (Net, Tunnel, Tunnel) {
+    let mut net = Net::new(protection);
+    let bob = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    let syn = tcp().reversed().syn();
+    assert_eq!(net.send(BOB, &syn), only("alice", syn));
+    let mallory = join(&mut net.alice, &mut net.mallory, &Terms::default(), net.now);
+    (net, bob, mallory)
+}
+
+/// L-106: mallory's SYN does not match bob's latch. L-100, L-109: nothing of it is delivered, bob is taken to be gone,
+/// and whoever must end the connection is told once.
+#[test]
+fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delivered() {
+    let (mut net, bob, mallory) = connected(Protection::LATCHED);
+    let before = net.alice.latch(tcp()).unwrap();
+    assert_eq!((before.state, before.class), (LatchState::Established, net.alice.pair(bob.0).class));
+    assert_eq!(net.send(MALLORY, &tcp().reversed().syn()), []);
+    drops(&net.alice, Direction::Inbound, DropReason::LatchMismatch, 1);
+    let latch = net.alice.latch(tcp()).unwrap();
+    assert_eq!((latch.id, latch.class), (before.id, before.class));
+    assert_eq!((latch.state, latch.reason), (LatchState::Broken, Some(BreakReason::OtherPeer)));
+    assert!(latch.changed_at > before.changed_at);
+    let offender = latch.offender.unwrap();
+    let pair = net.alice.pair(mallory.0);
+    assert_eq!((offender.class, offender.sa), (pair.class, pair.inbound.sa));
+    let told = Event::LatchBroken { flow: tcp().key(), latched: before.class, offender };
+    assert_eq!(net.alice.events(), [told]);
+    // nothing passes a broken latch, either way, from whomever; and nobody is told again.
+    assert_eq!(net.send(MALLORY, &tcp().reversed().data(1, b"psst")), []);
+    assert_eq!(net.send(BOB, &tcp().reversed().data(1, b"what happened")), []);
+    assert_eq!(net.send(ALICE, &tcp().syn_ack()), []);
+    net.alice.datapath.end();
+    assert_eq!(net.alice.events(), []);
+    let expected = [
+        (Direction::Inbound, DropReason::LatchMismatch, 1),
+        (Direction::Inbound, DropReason::LatchBroken, 2),
+        (Direction::Outbound, DropReason::LatchBroken, 1),
+    ];
+    assert_eq!(net.alice.drops(), expected);
+}
+
+/// The connection is the latch's business, the peer is not: what mallory begins herself is hers.
+#[test]
+fn l_107_another_connection_of_the_other_peer_is_none_of_the_latchs_business() {
+    let (mut net, bob, mallory) = connected(Protection::LATCHED);
+    let hers = Flow::tcp("10.0.2.20:80", "10.0.1.10:40001");
+    assert_eq!(net.send(MALLORY, &hers.syn()), only("alice", hers.syn()));
+    let classes = [tcp(), hers.reversed()].map(|flow| net.alice.latch(flow).unwrap().class);
+    assert_eq!(classes, [net.alice.pair(bob.0).class, net.alice.pair(mallory.0).class]);
+    // L-99: each answer goes to the peer that its connection began with.
+    for (flow, peer) in [(tcp(), "bob"), (hers.reversed(), "mallory")] {
+        assert_eq!(net.send(ALICE, &flow.syn_ack()), only(peer, flow.syn_ack()));
+    }
+    no_drops(&net);
+}
+
+/// what latching is for is seen where it is off.
+#[test]
+fn r_4_without_latching_the_other_peer_is_let_in() {
+    let (mut net, _, _) = connected(Protection::UNLATCHED);
+    let hijack = tcp().reversed().data(1, b"psst");
+    assert_eq!(net.send(MALLORY, &hijack), only("alice", hijack));
+    assert_eq!(net.alice.events(), []);
+    no_drops(&net);
+}
+
+/// C-19: the same peer with other protection is dropped, and no more than that.
+#[test]
+fn c_19_other_protection_of_the_same_peer_is_dropped_and_the_latch_unchanged() {
+    let mut net = Net::new(Protection::LATCHED);
+    // A peer that does not keep its side of the connection to the protection that it began with.
+    net.bob = Gateway::new(BOB, &[ALICE], Protection::UNLATCHED);
+    join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    let syn = tcp().reversed().syn();
+    assert_eq!(net.send(BOB, &syn), only("alice", syn));
+    let before = net.alice.latch(tcp()).unwrap();
+    let other = Terms { suite: Suite::Aes256Gcm, ..Terms::default() };
+    let second = join(&mut net.alice, &mut net.bob, &other, net.now);
+    let data = tcp().reversed().data(1, b"one");
+    assert_eq!(net.send(BOB, &data), []);
+    drops(&net.alice, Direction::Inbound, DropReason::LatchMismatch, 1);
+    assert_eq!((net.alice.latch(tcp()), net.alice.events()), (Some(before), vec![]));
+    // Back under the class of the latch, the connection goes on.
+    net.bob.commit(vec![latchway_keying::Op::Remove(second.1)], net.now);
+    assert_eq!(net.send(BOB, &data), only("alice", data));
+    drops(&net.alice, Direction::Inbound, DropReason::LatchMismatch, 1);
+}
