@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,8 +44,12 @@ impl Server {
             if UnixStream::connect(path).is_ok() {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, "a gateway answers there already"));
             }
-            if fs::symlink_metadata(path).is_ok() {
-                fs::remove_file(path)?;
+            match fs::symlink_metadata(path) {
+                Ok(left) if left.file_type().is_socket() => fs::remove_file(path)?,
+                Ok(_) => {
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"));
+                }
+                Err(_) => {}
             }
             let listener = UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -139,4 +143,47 @@ fn answer(call: &Call, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Reply<
 fn value<T: serde::Serialize, E: std::fmt::Display>(answer: Result<T, E>) -> Result<Value, String> {
     let answer = answer.map_err(|error| error.to_string())?;
     serde_json::to_value(answer).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("latchway-serve-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn t40_the_socket_is_its_owners_and_replaces_a_dead_socket_but_no_living_one_and_no_other_file() {
+        let folder = Folder::new("bind");
+        let path = folder.0.join("control.sock");
+        let living = Server::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Server::bind(&path).is_err(), "a gateway lives there");
+        drop(living);
+        drop(Server::bind(&path).unwrap());
+
+        let precious = folder.0.join("precious");
+        fs::write(&precious, "not a socket").unwrap();
+        let error = Server::bind(&precious).err().unwrap().to_string();
+        assert!(error.contains("no socket"), "{error}");
+        let link = folder.0.join("link");
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        assert!(Server::bind(&link).is_err());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "not a socket");
+        assert!(fs::symlink_metadata(&link).is_ok());
+    }
 }
