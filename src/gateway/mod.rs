@@ -135,7 +135,8 @@ fn serve_until(
     })?;
     let disposition = disposition::start(sockets, events, &state)?;
     let moving = thread::Builder::new().name("worker".into()).spawn(move || {
-        let _ = end.send(Ending::Worker(worker.run()));
+        // Never waited for: where there is no room, the gateway is ending and waits for this thread.
+        let _ = end.try_send(Ending::Worker(worker.run()));
     })?;
     for pair in &spec.sas {
         state.add_pair(pair).map_err(|reason| GatewayError::Refused { peer: pair.peer.clone(), reason })?;
