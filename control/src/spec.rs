@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A gateway: where it stands, whom it knows, what its policy is.
@@ -178,6 +179,7 @@ pub struct PairSpec {
 #[serde(deny_unknown_fields)]
 pub struct SaSpec {
     /// Its SPI.
+    #[serde(deserialize_with = "spi")]
     pub spi: u32,
     /// Key and salt in hexadecimal, as RFC 4106 8.1 and RFC 7634 2 lay them out.
     pub key: Secret,
@@ -223,7 +225,7 @@ pub enum UsageSpec {
 }
 
 /// A key in hexadecimal. Wiped when dropped; never shown.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Serialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -241,10 +243,24 @@ impl Secret {
     }
 }
 
+// T40: serde's own errors quote what they found, which may be a key in the wrong place.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)
+            .map(Self)
+            .map_err(|_| D::Error::custom("a key is a string of hexadecimal digits"))
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// As for [`Secret`]: where an SPI is expected, a key may be found.
+fn spi<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    u32::deserialize(from).map_err(|_| D::Error::custom("an SPI is a whole number below 2^32"))
 }
 
 const fn yes() -> bool {
@@ -267,6 +283,21 @@ mod tests {
     fn t40_a_key_is_not_shown() {
         let sa = SaSpec { spi: 0x1000, key: Secret::new("c0ffee".into()) };
         assert!(!format!("{sa:?}").contains("c0ffee"));
+    }
+
+    #[test]
+    fn t40_an_error_does_not_quote_a_key_in_the_wrong_place() {
+        for sa in [
+            r#"{"spi":"c0ffee00c0ffee00","key":4096}"#,
+            r#"{"spi":4096,"key":["c0ffee00"]}"#,
+            r#"{"spi":4096,"key":12648430}"#,
+            r#"{"spi":12648430126484301264,"key":"00"}"#,
+        ] {
+            let error = serde_json::from_str::<SaSpec>(sa).unwrap_err().to_string();
+            assert!(!error.contains("c0ffee") && !error.contains("12648430"), "{error}");
+            assert!(error.contains("line 1"), "{error}");
+        }
+        assert_eq!(serde_json::from_str::<SaSpec>(r#"{"spi":4096,"key":"00"}"#).unwrap().key.expose(), "00");
     }
 
     #[test]
