@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use latchway_control::{Call, FrameError, Reply, read_message, write_message};
+use latchway_control::{Call, FrameError, Reply, read_reply, write_message};
 use serde::de::DeserializeOwned;
 
 /// A connection to one gateway.
@@ -76,7 +76,7 @@ impl Client {
     pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, CallError> {
         let broken = |source| CallError::Broken { path: self.path.clone(), source };
         write_message(self.stream.get_mut(), call).map_err(broken)?;
-        match read_message(&mut self.stream).map_err(broken)? {
+        match read_reply(&mut self.stream).map_err(broken)? {
             Some(Reply::Done { parameters }) => Ok(parameters),
             Some(Reply::Failed { error, parameters }) => {
                 Err(CallError::Refused { name: error, message: parameters.message })

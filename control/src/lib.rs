@@ -14,7 +14,7 @@ mod spec;
 mod view;
 
 pub use call::{Call, Commit, Failure, PairAdded, Reply};
-pub use frame::{FrameError, MAX_MESSAGE, read_message, write_message};
+pub use frame::{FrameError, MAX_MESSAGE, MAX_REPLY, read_message, read_reply, write_message};
 pub use spec::{
     ActionSpec, DirectionSpec, GatewaySpec, HardSpec, InnerRange, PairSpec, PathSpec, PeerSpec, RuleSpec,
     SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
