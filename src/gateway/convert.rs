@@ -11,7 +11,7 @@ use latchway_control::{
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::Path;
-use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector};
+use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
@@ -35,6 +35,20 @@ pub enum SpecError {
         local: IpNet,
         /// The remote side.
         remote: IpNet,
+    },
+    /// A range of ports that would match nothing, so that the next rule would decide.
+    #[error("the ports {0} to {1} are none; write the lower one first")]
+    Ports(u16, u16),
+    /// Ports of a protocol that has none would match nothing, too.
+    #[error("protocol {0} has no ports that the gateway reads; leave `local_ports` and `remote_ports` out")]
+    NoPorts(u8),
+    /// A path that no packet could take.
+    #[error("the path from {from} to {to} mixes address families; give two addresses of one family")]
+    MixedPath {
+        /// Our side.
+        from: std::net::IpAddr,
+        /// Their side.
+        to: SocketAddr,
     },
     /// No suite has this name.
     #[error("{0:?} is no suite; use aes-128-gcm, aes-256-gcm or chacha20-poly1305")]
@@ -135,15 +149,29 @@ fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
     if local.network().is_ipv4() != remote.network().is_ipv4() {
         return Err(SpecError::MixedFamilies { local, remote });
     }
-    let ports = |ports: Option<(u16, u16)>| {
-        ports.map_or(PortRange::ANY, |(first, last)| PortRange::new(&(first..=last)))
-    };
+    let (local_ports, remote_ports) = (ports(spec.local_ports)?, ports(spec.remote_ports)?);
+    match spec.protocol {
+        Some(protocol)
+            if !has_ports(protocol) && (local_ports, remote_ports) != (PortRange::ANY, PortRange::ANY) =>
+        {
+            return Err(SpecError::NoPorts(protocol));
+        }
+        _ => {}
+    }
     Ok(Selector {
         protocol: spec.protocol,
-        local_ports: ports(spec.local_ports),
-        remote_ports: ports(spec.remote_ports),
+        local_ports,
+        remote_ports,
         ..Selector::between(range(&local)?, range(&remote)?)
     })
+}
+
+fn ports(spec: Option<(u16, u16)>) -> Result<PortRange, SpecError> {
+    match spec {
+        None => Ok(PortRange::ANY),
+        Some((first, last)) if first <= last => Ok(PortRange::new(&(first..=last))),
+        Some((first, last)) => Err(SpecError::Ports(first, last)),
+    }
 }
 
 fn range(prefix: &IpNet) -> Result<AddressRange, SpecError> {
@@ -166,6 +194,9 @@ fn sa_keys(spec: &SaSpec, suite: Suite, sequence: SequenceKind, limits: Limits) 
 }
 
 fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
+    if spec.from.is_ipv4() != spec.to.is_ipv4() {
+        return Err(SpecError::MixedPath { from: spec.from, to: spec.to });
+    }
     let wire = listen.iter().position(|address| address.ip() == spec.from);
     let wire = wire.ok_or(SpecError::NotListening(spec.from))?;
     Ok(Path { wire, to: spec.to, mtu: spec.mtu })
@@ -212,13 +243,20 @@ mod tests {
     #[test]
     fn each_bad_description_says_what_is_wrong_and_never_shows_a_key() {
         type Change = fn(&mut PairSpec);
-        let bad: [(&str, Change); 7] = [
+        let bad: [(&str, Change); 10] = [
             ("is no suite", |spec| spec.suite = "rot13".into()),
             ("hexadecimal", |spec| spec.inbound.key = Secret::new("zz".into())),
             ("0x00001001", |spec| spec.inbound.key = Secret::new("00".into())),
             ("reserved", |spec| spec.outbound.spi = 255),
             ("replay window", |spec| spec.replay_window = 31),
             ("does not listen", |spec| spec.path.from = "192.0.2.9".parse().unwrap()),
+            ("path from 192.0.2.1 to [2001:db8::1]:4500 mixes", |spec| {
+                spec.path.to = "[2001:db8::1]:4500".parse().unwrap();
+            }),
+            ("90 to 80 are none", |spec| spec.selectors[0].local_ports = Some((90, 80))),
+            ("protocol 1 has no ports", |spec| {
+                (spec.selectors[0].protocol, spec.selectors[0].remote_ports) = (Some(1), Some((8, 8)));
+            }),
             ("mixes", |spec| spec.selectors[0].remote = "fd00::/16".parse().unwrap()),
         ];
         for (says, change) in bad {
