@@ -3,6 +3,7 @@
 //! latching-04 section 2.3: connections are inferred from packets. One probe of the Latch Database per packet; no
 //! allocation, lock, clock or system call. [`outbound`] and [`inbound`] are the two directions.
 
+mod answer;
 mod inbound;
 mod opening;
 mod outbound;

@@ -24,7 +24,7 @@ impl Shim {
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         let Some(known) = self.database.probe(packet.flow()) else {
-            return self.begin_inbound(packet, tag, context);
+            return self.begin_inbound(packet, tag, Side::default(), context);
         };
         match known.entry.kind {
             Kind::Latched(state) => self.inbound_latched(state, packet, tag, (&known, context)),
@@ -54,13 +54,15 @@ impl Shim {
         (known, context): (&Known<'_>, &Context<'_>),
     ) -> Result<(), DropReason> {
         if known.entry.progress.is_over() && self.may_begin_again(packet, tag, known) {
+            let sent = known.sent_to(tag);
             self.database.remove(known);
-            return self.begin_inbound(packet, tag, context);
+            return self.begin_inbound(packet, tag, sent, context);
         }
         let latch = known.latch(state);
         let verdict = latch.check(tag);
         match verdict {
             Ok(()) => {
+                known.admit(packet, Direction::Inbound)?;
                 self.track(packet, known, Direction::Inbound, context.now);
                 known.note(tag);
             }
@@ -109,19 +111,21 @@ impl Shim {
             }
             Opening::Latched(segment) => {
                 self.database.remove(known);
-                self.latch_inbound(packet, segment, tag, context)
+                self.latch_inbound(packet, (segment, Side::default()), tag, context)
             }
         }
     }
 
+    /// Begins a flow, of which the local side was as far as `sent` with the same peer.
     fn begin_inbound(
         &self,
         packet: &IpPacket<'_>,
         tag: &InboundTag,
+        sent: Side,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         match opening(packet, context)? {
-            Opening::Latched(segment) => self.latch_inbound(packet, segment, tag, context),
+            Opening::Latched(segment) => self.latch_inbound(packet, (segment, sent), tag, context),
             Opening::Unlatched => {
                 self.remember_unlatched(packet.flow(), None, context);
                 Ok(())
@@ -134,7 +138,7 @@ impl Shim {
     fn latch_inbound(
         &self,
         packet: &IpPacket<'_>,
-        segment: Option<TcpSegment>,
+        (segment, sent): (Option<TcpSegment>, Side),
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
@@ -145,7 +149,7 @@ impl Shim {
             hint: None,
             snapshot: context.snapshot.id,
             now: context.now,
-            sent: Side::default(),
+            sent,
             received: segment.map_or_else(Side::default, |segment| Side::begun(&segment)),
             tag: Some(*tag),
         };

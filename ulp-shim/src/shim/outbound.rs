@@ -36,7 +36,7 @@ impl Shim {
             Kind::Latched(LatchState::Established) if known.entry.progress.is_over() => {
                 self.outbound_afterwards(packet, &known, context)
             }
-            Kind::Latched(LatchState::Established) => Ok(self.outbound_latched(packet, &known, context)),
+            Kind::Latched(LatchState::Established) => self.outbound_latched(packet, &known, context),
             Kind::Latched(LatchState::Larval | LatchState::Listener) => Err(DropReason::LatchLarval),
             Kind::Latched(LatchState::Broken) => {
                 self.announce(&known, packet.flow());
@@ -50,17 +50,13 @@ impl Shim {
     /// Every packet of a latched flow carries its latched class (L-99). Where another snapshot was adopted since, the
     /// SA is chosen anew, among those of the class.
     #[inline]
-    fn outbound_latched(
-        &self,
-        packet: &IpPacket<'_>,
-        known: &Known<'_>,
-        context: &Context<'_>,
-    ) -> (OutboundTag, Option<Pending>) {
+    fn outbound_latched(&self, packet: &IpPacket<'_>, known: &Known<'_>, context: &Context<'_>) -> Judgement {
+        known.admit(packet, Direction::Outbound)?;
         self.track(packet, known, Direction::Outbound, context.now);
         let hint = known.hint(context.snapshot.id);
         let feedback = hint.is_none();
         let pending = feedback.then_some(Pending::Refresh(known.class));
-        (OutboundTag { required: Some(known.class), feedback, hint }, pending)
+        Ok((OutboundTag { required: Some(known.class), feedback, hint }, pending))
     }
 
     /// After the end of a connection: a SYN begins the next one (T37 g), what is late still belongs to the last.
@@ -75,7 +71,7 @@ impl Shim {
             return begin(packet, context);
         }
         match known.entry.kind {
-            Kind::Latched(LatchState::Established) => Ok(self.outbound_latched(packet, known, context)),
+            Kind::Latched(LatchState::Established) => self.outbound_latched(packet, known, context),
             _ => {
                 self.outlived(packet, known);
                 Err(DropReason::LatchBroken)

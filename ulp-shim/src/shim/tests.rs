@@ -187,6 +187,65 @@ fn l_106_l_108_a_newcomer_at_the_same_address_does_not_get_the_connection() {
     assert_eq!(bed.database.inquire(latch.id), None, "L-64");
 }
 
+/// The gateway was started anew, or the connection was idle for too long: a socket lives of which no latch is left. A
+/// SYN of another peer on its 5-tuple gets neither its octets nor its challenge ACK, and nothing gets to it.
+#[test]
+fn l_40_l_104_a_syn_does_not_take_over_a_socket_that_the_gateway_does_not_know() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.tcp_in(5000, 0, SYN, B), Ok(()));
+    for flags in [ACK, ACK | FIN, RST, RST | ACK, SYN | ACK] {
+        assert_eq!(
+            bed.tcp_out(1001, 900_001, flags, B),
+            Err(MidStream),
+            "of the socket that lives: {flags:#x}"
+        );
+    }
+    for (ack, flags) in [(1001, ACK), (0, ACK), (1001, RST | ACK), (1001, FIN | ACK), (1001, SYN | ACK)] {
+        assert_eq!(bed.tcp_in(900_001, ack, flags, B), Err(MidStream), "{flags:#x}");
+    }
+    assert_eq!(bed.fragment_in(6, true, B), Err(MidStream));
+    assert_eq!(bed.latch().unwrap().progress, Progress::RemoteOnly);
+    assert_eq!(bed.tcp_in(5000, 0, SYN, B), Ok(()), "it may ask again");
+    assert_eq!(bed.tcp_out(7000, 5001, SYN | ACK, B), Ok(B), "a listener took it up");
+    assert_eq!(bed.tcp_in(5001, 7001, ACK, B), Ok(()));
+    assert_eq!(bed.tcp_out(7001, 5001, ACK, B), Ok(B));
+    assert_eq!(bed.latch().unwrap().progress, Progress::Both);
+}
+
+#[test]
+fn l_40_a_host_without_such_a_socket_refuses_the_syn() {
+    let mut bed = Bed::new();
+    bed.tcp_in(5000, 0, SYN, B).unwrap();
+    assert_eq!(bed.tcp_out(0, 5001, RST | ACK, B), Ok(B));
+    assert_eq!(bed.latch().unwrap().progress, Progress::Ended);
+}
+
+/// RFC 9293 3.6.1: TIME-WAIT may answer a SYN with an ACK, and the same peer may have it.
+#[test]
+fn t37g_the_same_peer_hears_what_is_left_of_its_last_connection() {
+    let mut bed = Bed::established(A);
+    bed.tcp_in(9001, 1001, RST, A).unwrap();
+    assert_eq!(bed.tcp_in(20_000, 0, SYN, A), Ok(()));
+    assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Ok(A));
+    let mut bed = Bed::established(A);
+    bed.tcp_in(9001, 1001, RST, A).unwrap();
+    assert_eq!(bed.tcp_in(20_000, 0, SYN, B), Ok(()));
+    assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Err(MidStream), "another must not");
+}
+
+/// L-100: what the ended socket had queued before its end does not follow the 5-tuple to the next peer.
+#[test]
+fn l_100_the_reset_of_an_ended_socket_does_not_leave_under_the_next_latch() {
+    let mut bed = Bed::established(A);
+    bed.tcp_in(9001, 1001, ACK, B).unwrap_err();
+    let id = bed.latch().unwrap().id;
+    bed.database.ended(id, bed.now());
+    assert_eq!(bed.tcp_in(5000, 0, SYN, B), Ok(()));
+    assert_eq!(bed.tcp_out(1001, 900_001, ACK, B), Err(MidStream));
+    assert_eq!(bed.tcp_out(1001, 900_001, RST | ACK, B), Err(MidStream));
+    assert_eq!(bed.tcp_out(7000, 5001, SYN | ACK, B), Ok(B));
+}
+
 #[test]
 fn r_2_t37e_rekeying_within_a_class_changes_nothing_and_renews_the_hint() {
     let mut bed = Bed::established(A);

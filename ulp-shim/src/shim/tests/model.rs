@@ -48,6 +48,8 @@ struct Latch {
     over: bool,
     /// It ended without a cause from outside.
     ended: bool,
+    /// The local side has a part in it.
+    answered: bool,
 }
 
 #[derive(Default)]
@@ -65,10 +67,15 @@ impl Model {
     ) -> Result<(), DropReason> {
         let is_syn = kind == Kind::Syn;
         let Some(latch) = self.latches.get_mut(&flow).filter(|latch| !(latch.over && is_syn)) else {
-            return self.begin(flow, kind, class, old);
+            let before = self.latches.get(&flow).filter(|latch| latch.class == class);
+            let answered = kind == Kind::Datagram || before.is_some_and(|latch| latch.answered);
+            return self.begin(flow, kind, class, (old, answered));
         };
         let timely = !old || latch.takes_old;
         match latch.state {
+            Established if latch.class == class && timely && !latch.answered && !is_syn => {
+                Err(DropReason::MidStream)
+            }
             Established if latch.class == class && timely => Ok(()),
             Established if latch.class == class => Err(DropReason::StaleVersion),
             Established => {
@@ -85,9 +92,13 @@ impl Model {
         let is_syn = kind == Kind::Syn;
         let Some(latch) = self.latches.get_mut(&flow).filter(|latch| !(latch.state == Closed && is_syn))
         else {
-            return self.begin(flow, kind, class, false).map(|()| class);
+            return self.begin(flow, kind, class, (false, true)).map(|()| class);
         };
+        if latch.state == Established && !latch.answered && !is_syn {
+            return Err(DropReason::MidStream);
+        }
         if latch.state == Established {
+            latch.answered = true;
             return Ok(latch.class);
         }
         if latch.ended && latch.state == Closed && kind == Kind::Segment {
@@ -96,12 +107,18 @@ impl Model {
         Err(DropReason::LatchBroken)
     }
 
-    fn begin(&mut self, flow: (u16, bool), kind: Kind, class: ClassId, old: bool) -> Result<(), DropReason> {
+    fn begin(
+        &mut self,
+        flow: (u16, bool),
+        kind: Kind,
+        class: ClassId,
+        (takes_old, answered): (bool, bool),
+    ) -> Result<(), DropReason> {
         if kind == Kind::Segment {
             return Err(DropReason::MidStream);
         }
-        let latch =
-            Latch { class, state: Established, takes_old: old, conflict: false, over: false, ended: false };
+        let (conflict, over, ended) = (false, false, false);
+        let latch = Latch { class, state: Established, takes_old, conflict, over, ended, answered };
         self.latches.insert(flow, latch);
         Ok(())
     }
