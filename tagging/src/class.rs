@@ -67,8 +67,10 @@ pub struct Class {
 pub struct ClassTable {
     classes: HashMap<ClassId, Interned>,
     ids: HashMap<Class, ClassId>,
-    groups: HashMap<Group, GroupId>,
+    /// With how many live classes each has.
+    groups: HashMap<Group, (GroupId, usize)>,
     next: u32,
+    next_group: u32,
     limit: ClassLimit,
 }
 
@@ -106,6 +108,13 @@ struct Group {
     local: IdentityId,
 }
 
+/// A group as long as one of its classes is live.
+#[derive(Debug)]
+struct Members {
+    id: GroupId,
+    classes: usize,
+}
+
 #[derive(Debug)]
 struct Interned {
     class: Class,
@@ -131,7 +140,14 @@ impl ClassTable {
     /// An empty table with a cap of live classes.
     #[must_use]
     pub fn new(limit: ClassLimit) -> Self {
-        Self { classes: HashMap::new(), ids: HashMap::new(), groups: HashMap::new(), next: 1, limit }
+        Self {
+            classes: HashMap::new(),
+            ids: HashMap::new(),
+            groups: HashMap::new(),
+            next: 1,
+            next_group: 0,
+            limit,
+        }
     }
 
     /// The id of `class`, new or known, with one more holder (an SA or a latch).
@@ -150,8 +166,7 @@ impl ClassTable {
         }
         let id = ClassId::from_raw(self.next);
         self.next = self.next.checked_add(1).ok_or(TooManyClasses)?;
-        let next_group = GroupId(u32::try_from(self.groups.len()).map_err(|_| TooManyClasses)?);
-        let group = *self.groups.entry(Group::of(class)).or_insert(next_group);
+        let group = self.join_group(Group::of(class));
         self.ids.insert(*class, id);
         self.classes.insert(id, Interned { class: *class, group, holders: 1 });
         Ok(id)
@@ -165,6 +180,7 @@ impl ClassTable {
             && let Some(interned) = self.classes.remove(&id)
         {
             self.ids.remove(&interned.class);
+            self.leave_group(&Group::of(&interned.class));
         }
     }
 
@@ -178,6 +194,25 @@ impl ClassTable {
     #[must_use]
     pub fn group(&self, id: ClassId) -> Option<GroupId> {
         self.classes.get(&id).map(|interned| interned.group)
+    }
+
+    fn join_group(&mut self, group: Group) -> GroupId {
+        // There are no more groups than classes, whose ids are spent first.
+        let fresh = GroupId(self.next_group);
+        let (id, classes) = self.groups.entry(group).or_insert((fresh, 0));
+        *classes += 1;
+        if *id == fresh {
+            self.next_group = self.next_group.wrapping_add(1);
+        }
+        *id
+    }
+
+    fn leave_group(&mut self, group: &Group) {
+        let Some((_, classes)) = self.groups.get_mut(group) else { return };
+        *classes = classes.saturating_sub(1);
+        if *classes == 0 {
+            self.groups.remove(group);
+        }
     }
 }
 
@@ -260,6 +295,44 @@ mod tests {
         assert_ne!(base, longer);
         assert_eq!(table.group(base), table.group(longer));
         assert_ne!(table.group(base), table.group(other_peer));
+    }
+
+    /// C-16, T33: every new identity makes new groups, so they must go with their classes, and their ids stay spent.
+    #[test]
+    fn c_16_a_group_goes_with_its_last_class_and_its_id_is_not_used_again() {
+        let mut table = ClassTable::new(ClassLimit::default());
+        let longer = Class { algorithms: both(esp(GCM_256)), ..class() };
+        let (base, same_group) = (table.acquire(&class()).unwrap(), table.acquire(&longer).unwrap());
+        let group = table.group(base);
+        table.release(base);
+        assert_eq!(table.group(same_group), group, "one class of the group lives");
+        table.release(same_group);
+        assert!(table.groups.is_empty());
+        let again = table.acquire(&class()).unwrap();
+        assert_ne!(table.group(again), group);
+        let next = table.acquire(&Class { peer: IdentityId(9), ..class() }).unwrap();
+        assert_ne!(table.group(next), table.group(again));
+    }
+
+    /// Peers that come and go leave nothing behind, and a new group never passes for one that went.
+    #[test]
+    fn c_16_a_group_goes_with_its_last_class_and_its_id_is_never_reused() {
+        let mut table = ClassTable::new(ClassLimit::default());
+        let base = table.acquire(&class()).unwrap();
+        let longer = table.acquire(&Class { algorithms: both(esp(GCM_256)), ..class() }).unwrap();
+        let first = table.group(base).unwrap();
+        table.release(base);
+        assert_eq!(table.group(longer), Some(first), "it has a class yet");
+        table.release(longer);
+        let mut seen = vec![first];
+        for peer in 0..1000 {
+            let id = table.acquire(&Class { peer: IdentityId(peer), ..class() }).unwrap();
+            let group = table.group(id).unwrap();
+            assert!(!seen.contains(&group));
+            seen.push(group);
+            table.release(id);
+        }
+        assert!(table.groups.is_empty() && table.ids.is_empty() && table.classes.is_empty());
     }
 
     #[test]
