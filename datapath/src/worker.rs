@@ -17,7 +17,7 @@ use crate::gateway::Datapath;
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
 use crate::low::wire::{RECEIVE_BUFFER_LEN, WireSocket};
 use crate::outbound::Outbound;
-use crate::segment::SuperPacket;
+use crate::segment::{Segmenter, SuperPacket};
 use crate::send_batch::SendBatch;
 use crate::time::Time;
 use crate::ulp::Ulp;
@@ -158,12 +158,10 @@ impl<U: Ulp> Worker<U> {
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
             if let Outbound::Bypass = self.datapath.outbound(octets, &mut self.batch) {
-                let reason = match &mut self.devices.bypass {
-                    Some(bypass) => forward(octets, bypass, &mut self.one).err(),
-                    None => Some(DropReason::NoBypassPort),
-                };
-                reason
-                    .inspect(|&reason| self.datapath.counters().street(Direction::Outbound).drop(reason, 1));
+                let street = self.datapath.counters().street(Direction::Outbound);
+                if let Err(lost) = forward(octets, self.devices.bypass.as_mut(), &mut self.one) {
+                    street.drop(lost.reason, lost.packets);
+                }
             }
             let (datagrams, len) = WORST_SUPER_PACKET;
             if self.batch.len() >= FULL_ENOUGH || !self.batch.has_room_for(datagrams, len) {
@@ -199,9 +197,9 @@ impl<U: Ulp> Worker<U> {
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
             if self.datapath.unprotected(octets)
-                && let Err(reason) = forward(octets, &mut self.devices.tun, &mut self.one)
+                && let Err(lost) = forward(octets, Some(&mut self.devices.tun), &mut self.one)
             {
-                self.datapath.counters().street(Direction::Inbound).drop(reason, 1);
+                self.datapath.counters().street(Direction::Inbound).drop(lost.reason, lost.packets);
             }
         }
         Ok(any)
@@ -267,16 +265,31 @@ fn deliver<U: Ulp>(
     Ok(())
 }
 
-/// Writes a super-packet from one port to another, cut into its packets.
-fn forward(octets: &mut [u8], to: &mut TunQueue, one: &mut [u8]) -> Result<(), DropReason> {
-    let super_packet = SuperPacket::parse(octets).map_err(|_| DropReason::BadOffload)?;
+/// Packets of a super-packet that went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lost {
+    reason: DropReason,
+    packets: u64,
+}
+
+/// Writes a super-packet from one port to another, cut into its packets. Where one is refused, those behind it are not
+/// tried.
+fn forward(octets: &mut [u8], to: Option<&mut TunQueue>, one: &mut [u8]) -> Result<(), Lost> {
+    let lost = |reason, packets: usize| Lost { reason, packets: packets as u64 };
+    let super_packet = SuperPacket::parse(octets).map_err(|_| lost(DropReason::BadOffload, 1))?;
     let mut segments = super_packet.segments();
+    let to = to.ok_or_else(|| lost(DropReason::NoBypassPort, segments.remaining()))?;
     while segments.remaining() > 0 {
-        let len = segments.write_next(one).ok_or(DropReason::BadOffload)?;
-        let packet = one.get(..len).ok_or(DropReason::NoBuffer)?;
-        to.write_packet(packet).map_err(|error| refusal(&error).unwrap_or(DropReason::IoError))?;
+        let left = segments.remaining();
+        forward_next(&mut segments, to, one).map_err(|reason| lost(reason, left))?;
     }
     Ok(())
+}
+
+fn forward_next(segments: &mut Segmenter<'_>, to: &mut TunQueue, one: &mut [u8]) -> Result<(), DropReason> {
+    let len = segments.write_next(one).ok_or(DropReason::BadOffload)?;
+    let packet = one.get(..len).ok_or(DropReason::NoBuffer)?;
+    to.write_packet(packet).map_err(|error| refusal(&error).unwrap_or(DropReason::IoError))
 }
 
 /// What a failed write means for its packets; an error where the device is gone.
@@ -292,4 +305,24 @@ fn refusal(error: &io::Error) -> io::Result<DropReason> {
 
 fn packets(unit: &Unit<'_>) -> u64 {
     if unit.is_merged() { unit.payload.len() as u64 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
+    use etherparse::PacketBuilder;
+
+    #[test]
+    fn every_packet_of_a_super_packet_is_counted_where_there_is_no_bypass_port() {
+        let mut octets = vec![0; VNET_HDR_LEN];
+        (octets[0], octets[1]) = (NEEDS_CSUM, GSO_UDP_L4);
+        octets[4..6].copy_from_slice(&100u16.to_ne_bytes());
+        octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
+        octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
+        let udp = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(7, 8);
+        udp.write(&mut octets, &[0; 250]).unwrap();
+        let lost = forward(&mut octets, None, &mut []);
+        assert_eq!(lost, Err(Lost { reason: DropReason::NoBypassPort, packets: 3 }));
+    }
 }
