@@ -155,7 +155,8 @@ pub struct Counters {
 /// The counts of one direction.
 #[derive(Debug)]
 pub struct Street {
-    /// Inner packets that went through.
+    /// Inner packets that passed every check. Those that the system then took no more are drops (`io_full`, `io_error`)
+    /// besides.
     pub packets: Counter,
     /// Their octets, inner headers included.
     pub octets: Counter,

@@ -34,7 +34,7 @@ pub enum Event {
     },
 }
 
-/// The sending end, one per worker. A full queue loses the event and counts it.
+/// The sending end, one per worker. A full queue loses the event, and the sender is told.
 #[derive(Clone, Debug)]
 pub struct Events {
     sender: Sender<Event>,
