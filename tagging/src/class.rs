@@ -108,13 +108,6 @@ struct Group {
     local: IdentityId,
 }
 
-/// A group as long as one of its classes is live.
-#[derive(Debug)]
-struct Members {
-    id: GroupId,
-    classes: usize,
-}
-
 #[derive(Debug)]
 struct Interned {
     class: Class,
