@@ -1,0 +1,229 @@
+//! Neither street allocates or frees: not for any suite, size or protocol, not for the first packet of a latched flow,
+//! not for a packet that is dropped, and not after a rekey in the middle (style 1.13, 2.6).
+//!
+//! Counted is all that a worker does for a batch between two system calls. Adopting a snapshot is not a packet's work: it
+//! may allocate, and is done apart.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+#[expect(dead_code, reason = "these tests need neither faults nor a third gateway")]
+mod support;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::outbound::Outbound;
+use latchway_datapath::spd::Protection;
+use latchway_esp::Suite;
+use latchway_keying::Op;
+
+use crate::support::gateway::Terms;
+use crate::support::net::{ALICE, BOB, Net, Tunnel, join, rekey};
+use crate::support::packet::{Flow, with_header};
+
+const PACKETS: usize = 10_000;
+const SEGMENTS: usize = 48;
+const PROTECTIONS: [Protection; 2] = [Protection::LATCHED, Protection::UNLATCHED];
+
+/// Two gateways, what is sent again and again, and how often its work met the heap.
+struct Bed {
+    net: Net,
+    tunnel: Tunnel,
+    terms: Terms,
+    /// Super-packets, virtio header first, sent in turn.
+    templates: Vec<Vec<u8>>,
+    octets: Vec<u8>,
+    train: Vec<u8>,
+    delivered: usize,
+    work: Work,
+}
+
+/// Allocations and deallocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Work(u64, i64);
+
+/// That what follows can fail.
+#[test]
+fn the_counter_sees_every_allocation_and_every_deallocation() {
+    let boxed = Box::new(black_box(1_u64));
+    assert_eq!(Work::of(|| drop(black_box(vec![0_u8; 10]))), Work(1, 1));
+    assert_eq!(Work::of(|| drop(boxed)), Work(0, 1));
+    let mut kept = Vec::new();
+    assert_eq!(Work::of(|| kept.push(black_box(1))), Work(1, 0));
+}
+
+#[test]
+fn super_packets_neither_allocate_nor_free() {
+    for (suite, protection) in combinations() {
+        let flow = Flow::tcp("10.0.1.10:40000", "10.0.2.20:80");
+        let mut bed = Bed::new(suite, protection, vec![flow.super_packet(1, SEGMENTS, 1348)]);
+        for (from, packet) in [(ALICE, flow.syn()), (BOB, flow.reversed().syn_ack())] {
+            assert_eq!(bed.net.send(from, &packet).len(), 1);
+        }
+        bed.run(PACKETS.div_ceil(SEGMENTS));
+        bed.check(PACKETS.next_multiple_of(SEGMENTS));
+    }
+}
+
+/// Of 500 flows, so that one in twenty packets makes an entry, and each entry is swept by and used again.
+#[test]
+fn small_datagrams_neither_allocate_nor_free() {
+    for (suite, protection) in combinations() {
+        let flow = |port| Flow::udp(&format!("10.0.1.10:{port}"), "10.0.2.20:53");
+        let templates = (1000..1500).map(|port| with_header(&flow(port).datagram(b"small"))).collect();
+        let mut bed = Bed::new(suite, protection, templates);
+        bed.run(PACKETS);
+        bed.check(PACKETS);
+    }
+}
+
+/// Forged, replayed, unserved: a flood of what is dropped costs no memory either.
+#[test]
+fn dropped_packets_neither_allocate_nor_free() {
+    let flow = Flow::udp("10.0.1.10:1000", "10.0.2.20:53");
+    let mut bed =
+        Bed::new(Suite::Aes128Gcm, Protection::LATCHED, vec![with_header(&flow.datagram(b"small"))]);
+    let mid_stream = with_header(&Flow::tcp("10.0.1.10:1", "10.0.2.20:2").data(1, b"who?"));
+    let no_policy = with_header(&Flow::udp("10.0.1.10:1", "10.0.9.9:2").datagram(b"nowhere"));
+    bed.step();
+    let replayed = bed.sealed();
+    bed.octets.clone_from(&bed.templates[0]);
+    bed.outbound(Outbound::Sealed);
+    let fresh = bed.sealed();
+    for turn in 0..PACKETS {
+        bed.octets.clone_from(if turn % 2 == 0 { &mid_stream } else { &no_policy });
+        bed.outbound(Outbound::Dropped);
+        bed.train.clone_from(&replayed);
+        bed.inbound(replayed.len());
+        bed.train.clone_from(&fresh);
+        bed.train[8 + turn % 30] ^= 1;
+        bed.inbound(fresh.len());
+    }
+    bed.check(1);
+    let (half, all) = (PACKETS as u64 / 2, PACKETS as u64);
+    let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
+    assert_eq!(
+        bed.net.alice.drops(),
+        [(outbound, DropReason::NoPolicy, half), (outbound, DropReason::MidStream, half)]
+    );
+    let forged_and_replayed = [(inbound, DropReason::Replayed, all), (inbound, DropReason::IcvMismatch, all)];
+    assert_eq!(bed.net.bob.drops(), forged_and_replayed);
+}
+
+/// A worker that pauses between batches lets go of its snapshot and takes it up again. What was replaced before may be
+/// freed by that, a little at a time; when nothing was, nothing is.
+#[test]
+fn pauses_do_not_allocate_and_come_to_rest() {
+    let templates = vec![with_header(&Flow::udp("10.0.1.10:1000", "10.0.2.20:53").datagram(b"small"))];
+    let mut bed = Bed::new(Suite::Aes128Gcm, Protection::LATCHED, templates);
+    bed.rekey();
+    let pause = |bed: &mut Bed| {
+        let datapath = &mut bed.net.alice.datapath;
+        Work::of(|| {
+            datapath.quiesce();
+            datapath.begin(bed.net.now);
+        })
+    };
+    for _ in 0..PACKETS {
+        assert_eq!(pause(&mut bed).0, 0);
+    }
+    let rest = (0..PACKETS).map(|_| pause(&mut bed)).filter(|work| *work != Work::default()).count();
+    assert_eq!(rest, 0);
+}
+
+fn combinations() -> impl Iterator<Item = (Suite, Protection)> {
+    Suite::ALL.into_iter().flat_map(|suite| PROTECTIONS.map(|protection| (suite, protection)))
+}
+
+impl Bed {
+    fn new(suite: Suite, protection: Protection, templates: Vec<Vec<u8>>) -> Self {
+        let (mut net, terms) = (Net::new(protection), Terms { suite, ..Terms::default() });
+        let tunnel = join(&mut net.alice, &mut net.bob, &terms, net.now);
+        let (octets, train) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
+        Self { net, tunnel, terms, templates, octets, train, delivered: 0, work: Work::default() }
+    }
+
+    /// So many batches, with a rekey in the middle.
+    fn run(&mut self, batches: usize) {
+        for batch in 0..batches {
+            if batch == batches / 2 {
+                self.rekey();
+            }
+            self.templates.rotate_left(1);
+            self.step();
+        }
+    }
+
+    /// One batch from alice's TUN to bob's.
+    fn step(&mut self) {
+        self.net.now = self.net.now + Duration::from_millis(1);
+        self.octets.clone_from(&self.templates[0]);
+        self.outbound(Outbound::Sealed);
+        let runs: Vec<_> =
+            self.net.alice.batch.runs().map(|run| (run.segment_size, run.bytes.to_vec())).collect();
+        for (segment_size, bytes) in runs {
+            self.train.clone_from(&bytes);
+            self.inbound(segment_size);
+        }
+    }
+
+    /// What the batch at hand begins with.
+    fn sealed(&self) -> Vec<u8> {
+        self.net.alice.batch.runs().next().unwrap().bytes.to_vec()
+    }
+
+    fn outbound(&mut self, expected: Outbound) {
+        let (alice, now, octets) = (&mut self.net.alice, self.net.now, &mut self.octets);
+        self.work.add(Work::of(|| {
+            alice.datapath.begin(now);
+            alice.batch.clear();
+            assert_eq!(alice.datapath.outbound(octets, &mut alice.batch), expected);
+            black_box(alice.batch.runs().map(|run| run.len()).sum::<usize>());
+            alice.datapath.end();
+        }));
+    }
+
+    fn inbound(&mut self, segment_size: usize) {
+        let (bob, now, train) = (&mut self.net.bob, self.net.now, &mut self.train);
+        let mut delivered = 0;
+        self.work.add(Work::of(|| {
+            bob.datapath.begin(now);
+            bob.units.clear();
+            bob.datapath.inbound(train, segment_size, &mut bob.units);
+            delivered = bob.units.units().map(|unit| unit.payload.len()).sum();
+            bob.datapath.end();
+        }));
+        self.delivered += delivered;
+    }
+
+    /// The adoption of each new snapshot is the settling's, and not counted.
+    fn rekey(&mut self) {
+        let (net, old) = (&mut self.net, self.tunnel);
+        self.tunnel = rekey(&mut net.alice, &mut net.bob, old, &self.terms, net.now);
+        net.commit(ALICE, vec![Op::Activate(self.tunnel.0), Op::Remove(old.0)]);
+        net.commit(BOB, vec![Op::Activate(self.tunnel.1), Op::Remove(old.1)]);
+        for gateway in [&mut net.alice, &mut net.bob] {
+            let work = Work::of(|| gateway.datapath.begin(net.now));
+            assert_ne!(work, Work::default(), "the old SAs went with their keys");
+        }
+    }
+
+    fn check(&self, delivered: usize) {
+        assert_eq!(self.delivered, delivered);
+        assert_eq!(self.work, Work(0, 0), "{}", self.terms.suite);
+    }
+}
+
+impl Work {
+    fn of(work: impl FnOnce()) -> Self {
+        let info = measure(work);
+        Self(info.count_total, info.count_total as i64 - info.count_current)
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.0 += other.0;
+        self.1 += other.1;
+    }
+}
