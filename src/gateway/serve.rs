@@ -36,6 +36,9 @@ const MAX_CONNECTIONS: usize = 32;
 /// How long a caller may take over one message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long no connection is accepted after one could not be.
+const BREATH: Duration = Duration::from_millis(100);
+
 impl Server {
     /// Offers the socket at `path`, to its owner alone. What a killed gateway left there is cleared away; a gateway
     /// that lives is not.
@@ -68,7 +71,11 @@ impl Server {
                 if done.load(Ordering::Acquire) {
                     return;
                 }
-                let Ok(stream) = stream else { continue };
+                let Ok(stream) = stream else {
+                    // Out of descriptors, mostly: asking again at once would only burn the processor.
+                    thread::sleep(BREATH);
+                    continue;
+                };
                 if !is_ours(&stream) || served.load(Ordering::Acquire) >= MAX_CONNECTIONS {
                     continue;
                 }
