@@ -307,27 +307,6 @@ mod tests {
         assert_ne!(table.group(next), table.group(again));
     }
 
-    /// Peers that come and go leave nothing behind, and a new group never passes for one that went.
-    #[test]
-    fn c_16_a_group_goes_with_its_last_class_and_its_id_is_never_reused() {
-        let mut table = ClassTable::new(ClassLimit::default());
-        let base = table.acquire(&class()).unwrap();
-        let longer = table.acquire(&Class { algorithms: both(esp(GCM_256)), ..class() }).unwrap();
-        let first = table.group(base).unwrap();
-        table.release(base);
-        assert_eq!(table.group(longer), Some(first), "it has a class yet");
-        table.release(longer);
-        let mut seen = vec![first];
-        for peer in 0..1000 {
-            let id = table.acquire(&Class { peer: IdentityId(peer), ..class() }).unwrap();
-            let group = table.group(id).unwrap();
-            assert!(!seen.contains(&group));
-            seen.push(group);
-            table.release(id);
-        }
-        assert!(table.groups.is_empty() && table.ids.is_empty() && table.classes.is_empty());
-    }
-
     #[test]
     fn class_ids_are_never_reused_and_live_ones_are_capped() {
         let mut table = ClassTable::new(ClassLimit(1));

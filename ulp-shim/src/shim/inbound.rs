@@ -103,7 +103,7 @@ impl Shim {
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        match opening(packet, context)? {
+        match opening(packet, Direction::Inbound, context)? {
             Opening::Unlatched => {
                 known.remember(None, context.snapshot.id);
                 known.touch(context.now);
@@ -124,7 +124,7 @@ impl Shim {
         sent: Side,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        match opening(packet, context)? {
+        match opening(packet, Direction::Inbound, context)? {
             Opening::Latched(segment) => self.latch_inbound(packet, (segment, sent), tag, context),
             Opening::Unlatched => {
                 self.remember_unlatched(packet.flow(), None, context);

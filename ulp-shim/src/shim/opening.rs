@@ -19,8 +19,20 @@ pub(super) enum Opening {
 ///
 /// # Errors
 /// [`DropReason::MidStream`]: a latch is wanted and the beginning was missed. Taking up a connection in the middle
-/// would launder a hijack.
-pub(super) fn opening(packet: &IpPacket<'_>, context: &Context<'_>) -> Result<Opening, DropReason> {
+/// would launder a hijack. Inbound, [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`]: rules are ordered and an
+/// SA's selectors are not, so that they may admit what an earlier rule discards (RFC 4301 4.4.1, 5.2).
+pub(super) fn opening(
+    packet: &IpPacket<'_>,
+    direction: Direction,
+    context: &Context<'_>,
+) -> Result<Opening, DropReason> {
+    if direction == Direction::Inbound {
+        match context.snapshot.spd.action(packet.flow(), Direction::Inbound) {
+            Some(Action::Protect(_) | Action::Bypass) => {}
+            Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
+            None => return Err(DropReason::NoPolicy),
+        }
+    }
     let action = context.snapshot.spd.action(packet.flow(), Direction::Outbound);
     let Some(Action::Protect(Protection { latching: Latching::On, .. })) = action else {
         return Ok(Opening::Unlatched);

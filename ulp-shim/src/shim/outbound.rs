@@ -98,7 +98,7 @@ impl Shim {
     ) -> Judgement {
         let snapshot = context.snapshot.id;
         if !known.is_current(snapshot) {
-            return match opening(packet, context) {
+            return match opening(packet, Direction::Outbound, context) {
                 Ok(Opening::Unlatched) => Ok(uncached()),
                 Ok(Opening::Latched(segment)) => {
                     self.database.remove(known);
@@ -217,7 +217,7 @@ struct Served {
 }
 
 fn begin(packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
-    match opening(packet, context)? {
+    match opening(packet, Direction::Outbound, context)? {
         Opening::Latched(segment) => Ok(latching(segment)),
         Opening::Unlatched => Ok(uncached()),
     }

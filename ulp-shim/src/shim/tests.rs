@@ -4,11 +4,12 @@ mod bed;
 mod model;
 
 use latchway_datapath::drop::DropReason::{
-    FlowTableFull, LatchBroken, LatchMismatch, LatchUnprotected, MidStream, StaleVersion,
+    FlowTableFull, LatchBroken, LatchMismatch, LatchUnprotected, MidStream, NoPolicy, PolicyDiscard,
+    StaleVersion,
 };
 use latchway_datapath::event::Event;
 use latchway_datapath::packet::flags::{ACK, FIN, RST, SYN};
-use latchway_datapath::spd::Protection;
+use latchway_datapath::spd::{Action, Protection};
 
 use self::bed::{A, A_OTHER_QOP, B, Bed, UNKNOWN};
 use crate::{BreakReason, LatchState, Limits, Progress};
@@ -420,6 +421,25 @@ fn r_4_an_unlatched_flow_asks_policy_once_per_snapshot() {
     assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Err(MidStream));
     assert_eq!(bed.tcp_in(9001, 0, SYN, A), Ok(()));
     assert_eq!((bed.latch().unwrap().class, bed.database.counts().unlatched), (A, 0));
+}
+
+/// An SA's selectors know no order, so that they may admit what an earlier rule discards.
+#[test]
+fn rfc_4301_5_2_an_authentic_packet_begins_nothing_that_policy_discards() {
+    let protect = Action::Protect(Protection::UNLATCHED);
+    for (rules, reason) in [(&[Action::Discard, protect][..], PolicyDiscard), (&[], NoPolicy)] {
+        let mut bed = Bed::new();
+        bed.rules(rules);
+        for flags in [SYN, ACK] {
+            assert_eq!(bed.tcp_in(9000, 0, flags, A), Err(reason));
+        }
+        assert_eq!(bed.udp_in(A), Err(reason));
+        assert_eq!(bed.database.counts().unlatched, 0);
+        bed.rules(&[protect]);
+        assert_eq!(bed.udp_in(A), Ok(()));
+        bed.rules(rules);
+        assert_eq!(bed.udp_in(A), Err(reason), "what was cached under another policy is asked again");
+    }
 }
 
 #[test]

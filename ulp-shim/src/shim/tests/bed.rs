@@ -86,9 +86,14 @@ impl Bed {
 
     /// Another snapshot with this policy; `None` is BYPASS.
     pub(super) fn policy(&mut self, protection: Option<Protection>) {
-        let action = protection.map_or(Action::Bypass, Action::Protect);
+        self.rules(&[protection.map_or(Action::Bypass, Action::Protect)]);
+    }
+
+    /// Another snapshot with these rules, all of which speak of every flow.
+    pub(super) fn rules(&mut self, actions: &[Action]) {
         let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-        self.snapshot.spd = Spd::new(vec![Rule { selector, direction: None, action }]);
+        let rule = |&action: &Action| Rule { selector: selector.clone(), direction: None, action };
+        self.snapshot.spd = Spd::new(actions.iter().map(rule).collect());
         self.rekey();
     }
 
