@@ -76,6 +76,8 @@ struct Server {
     alive: Receiver<Infallible>,
     /// Pairs in their grace, and who is to be told of its end.
     waiting: Vec<(PairId, Waiter)>,
+    /// Pairs in force from a publication on that some worker may not have adopted yet.
+    arriving: Vec<(u64, PairId, Waiter)>,
 }
 
 /// Who waits for a grace to end.
@@ -92,7 +94,8 @@ impl KeyManager {
     pub fn spawn(keying: Keying, inputs: Inputs) -> io::Result<Self> {
         let (sender, requests) = unbounded();
         let (alive, owner) = bounded(0);
-        let server = Server { keying, inputs, requests, alive: owner, waiting: Vec::new() };
+        let server =
+            Server { keying, inputs, requests, alive: owner, waiting: Vec::new(), arriving: Vec::new() };
         let thread = Builder::new().name("keying".into()).spawn(move || server.run())?;
         let client = KeyManagerClient { requests: sender };
         Ok(Self { client, alive: Some(alive), thread: Some(thread) })
@@ -190,7 +193,8 @@ impl KeyManagerClient {
 impl Server {
     fn run(mut self) {
         loop {
-            let step = if self.waiting.is_empty() { HOUSEKEEPING } else { GRACE_STEP };
+            let idle = self.waiting.is_empty() && self.arriving.is_empty();
+            let step = if idle { HOUSEKEEPING } else { GRACE_STEP };
             select! {
                 recv(self.requests) -> request => match request {
                     Ok(request) => self.answer(request),
@@ -224,7 +228,10 @@ impl Server {
             Request::Commit(transaction, reply) => {
                 let committed = keying.commit(transaction, now);
                 let removed = committed.as_ref().map_or(&[][..], |committed| &committed.removed);
-                for (_, waiter) in self.waiting.extract_if(.., |(id, _)| removed.contains(id)) {
+                let waiting =
+                    self.waiting.extract_if(.., |(id, _)| removed.contains(id)).map(|(_, waiter)| waiter);
+                let arriving = self.arriving.extract_if(.., |(_, id, _)| removed.contains(id));
+                for waiter in waiting.chain(arriving.map(|(_, _, waiter)| waiter)) {
                     waiter.tell(Err(InstallError::Removed));
                 }
                 reply.send(committed).is_ok()
@@ -249,7 +256,13 @@ impl Server {
 
     fn poll(&mut self) {
         let progress = self.keying.poll((self.inputs.clock)());
-        for (id, waiter) in self.waiting.extract_if(.., |(id, _)| progress.settled.contains(id)) {
+        let publisher = self.keying.publisher();
+        let in_force = self.waiting.extract_if(.., |(id, _)| progress.settled.contains(id));
+        self.arriving.extend(in_force.map(|(id, waiter)| (publisher.newest(), id, waiter)));
+        // Told only once every worker receives under the new SA: whoever is told may let the peer send at once.
+        for (_, id, waiter) in
+            self.arriving.extract_if(.., |(publication, ..)| publisher.is_settled(*publication))
+        {
             waiter.tell(Ok(id));
         }
     }

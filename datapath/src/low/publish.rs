@@ -47,6 +47,11 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         id
     }
 
+    /// The id of what was published last.
+    pub fn newest(&self) -> u64 {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).current.id
+    }
+
     /// A new reader, quiescent until its first [`Reader::adopt`]. It may go to another thread.
     pub fn reader(&self) -> Reader<T> {
         let seat = Arc::new(AtomicU64::new(QUIESCENT));

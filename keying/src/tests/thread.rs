@@ -104,9 +104,37 @@ fn l_74_a_grace_holds_up_its_own_installation_and_no_other_request() {
         assert!(!install.is_finished());
         let seen: Vec<_> = worker.adopt().0.sad.iter().map(|slot| slot.usage).collect();
         assert_eq!(seen, [Usage::Pending, Usage::Pending]);
+        let usages = |snapshot: &Snapshot| snapshot.sad.iter().map(|slot| slot.usage).collect::<Vec<_>>();
+        while usages(worker.adopt().0) != [Usage::Active, Usage::Active] {
+            thread::yield_now();
+        }
         assert_eq!(install.join().unwrap().unwrap(), Ok(first));
-        let seen: Vec<_> = worker.adopt().0.sad.iter().map(|slot| slot.usage).collect();
-        assert_eq!(seen, [Usage::Active, Usage::Active]);
+    });
+}
+
+/// Whoever is told that a pair is in force lets the peer send under it at once, so every worker must be receiving.
+#[test]
+fn r_2_an_installation_is_answered_once_every_worker_receives_under_it() {
+    let world = world(keying());
+    let mut worker = world.publisher.reader();
+    worker.adopt();
+    let client = world.manager.client();
+    let offer = client.propose(proposal("bob")).unwrap().unwrap();
+    thread::scope(|scope| {
+        let install = scope.spawn(|| client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)));
+        let usage = |snapshot: &Snapshot| snapshot.sad.iter().map(|slot| slot.usage).next();
+        while usage(worker.adopt().0) != Some(Usage::Pending) {
+            thread::yield_now();
+        }
+        while world.publisher.newest() == worker.adopted_id() {
+            thread::yield_now();
+        }
+        for _ in 0..10 {
+            client.pairs().unwrap();
+        }
+        assert!(!install.is_finished(), "the worker still takes the pair for pending");
+        assert_eq!(usage(worker.adopt().0), Some(Usage::Active));
+        install.join().unwrap().unwrap().unwrap();
     });
 }
 
