@@ -116,8 +116,7 @@ impl Progress {
     ) -> (Self, Side) {
         let Sides { sender, receiver } = sides;
         if segment.flags & flags::RST != 0 {
-            let ends = !self.is_over() && self.takes_reset(direction, segment, sides);
-            return (if ends { Self::Ended } else { self }, sender);
+            return (self.after_reset(direction, segment, sides), sender);
         }
         if segment.flags & flags::SYN != 0 {
             return self.after_syn(direction, segment, sender);
@@ -140,9 +139,23 @@ impl Progress {
         }
     }
 
-    /// A RST is taken where its receiver expects the next octet (RFC 5961 3.2), as far as its acknowledgments or what
-    /// reached it tell; in answer to a SYN, if it acknowledges that (RFC 9293 3.10.7.3). The local side's own RST
-    /// may lie anywhere between, for it says of itself that its socket is gone.
+    /// A RST after the last octet that the remote side sent, not all of which is acknowledged, ends the connection only
+    /// if nothing was lost. If something was, the socket answers with a challenge ACK (RFC 5961 3.2), which must pass,
+    /// or the application would never hear of the end. So the remote side has finished, whatever the socket thinks.
+    fn after_reset(self, direction: Direction, segment: &TcpSegment, sides: Sides) -> Self {
+        if self.is_over() {
+            return self;
+        }
+        if self.takes_reset(direction, segment, sides) {
+            return Self::Ended;
+        }
+        let last = direction == Direction::Inbound && segment.seq == sides.sender.edge;
+        if last && self == Self::Both { Self::RemoteDone } else { self }
+    }
+
+    /// A RST is taken where its receiver expects the next octet (RFC 5961 3.2), as far as its acknowledgments tell; in
+    /// answer to a SYN, if it acknowledges that (RFC 9293 3.10.7.3). The local side's own RST may lie anywhere between,
+    /// for it says of itself that its socket is gone.
     fn takes_reset(self, direction: Direction, segment: &TcpSegment, sides: Sides) -> bool {
         let Sides { sender, receiver } = sides;
         let answers = segment.flags & flags::ACK != 0 && segment.ack == receiver.edge;
@@ -153,7 +166,7 @@ impl Progress {
             (Self::LocalOnly, Direction::Outbound) | (Self::RemoteOnly, Direction::Inbound) => {
                 segment.seq == sender.edge
             }
-            (_, Direction::Inbound) => segment.seq == receiver.ack || segment.seq == sender.edge,
+            (_, Direction::Inbound) => segment.seq == receiver.ack,
             (_, Direction::Outbound) => {
                 segment.seq.wrapping_sub(receiver.ack) <= sender.edge.wrapping_sub(receiver.ack)
             }

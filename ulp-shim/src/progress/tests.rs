@@ -91,6 +91,16 @@ fn rfc_5961_3_2_only_a_plausible_reset_ends_the_connection() {
     assert_eq!(aborting.see(Outbound, 1400, 9001, RST | ACK, 0), Progress::Ended);
 }
 
+/// Octets before the RST were lost, so that the socket challenges it, and the next RST is where it expects one.
+#[test]
+fn rfc_5961_3_2_a_reset_behind_a_loss_may_be_challenged() {
+    let mut connection = Connection::established();
+    connection.see(Inbound, 9001, 1001, ACK, 500);
+    assert_eq!(connection.see(Inbound, 9501, 1001, RST, 0), Progress::RemoteDone);
+    assert_eq!(connection.see(Outbound, 1001, 9001, ACK, 0), Progress::RemoteDone, "the challenge");
+    assert_eq!(connection.see(Inbound, 9001, 0, RST, 0), Progress::Ended);
+}
+
 #[test]
 fn rfc_7323_2_3_a_segment_far_from_the_window_moves_nothing() {
     let mut connection = Connection::established();
@@ -106,6 +116,7 @@ fn sequence_numbers_wrap() {
     connection.see(Inbound, u32::MAX, 1001, ACK, 100);
     connection.see(Outbound, 1001, 99, ACK, 0);
     assert_eq!(connection.see(Inbound, 99, 1001, FIN | ACK, 0), Progress::RemoteDone);
+    connection.see(Outbound, 1001, 100, ACK, 0);
     assert_eq!(connection.see(Inbound, 100, 1001, RST, 0), Progress::Ended);
 }
 

@@ -344,6 +344,21 @@ fn rfc_5961_3_2_a_socket_that_survives_a_reset_keeps_its_5_tuple() {
 }
 
 #[test]
+fn rfc_5961_3_2_the_challenge_to_a_reset_behind_a_loss_reaches_the_peer() {
+    let mut bed = Bed::established(A);
+    bed.tcp_in(9501, 1001, FIN | ACK, A).unwrap();
+    assert_eq!(bed.tcp_in(9502, 1001, RST, A), Ok(()));
+    assert_eq!(bed.latch().unwrap().state, LatchState::Established);
+    assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Ok(A), "the challenge");
+    assert_eq!(bed.tcp_in(5000, 0, SYN, B), Err(LatchMismatch), "the 5-tuple is not free");
+    let mut bed = Bed::established(A);
+    bed.tcp_in(9501, 1001, FIN | ACK, A).unwrap();
+    bed.tcp_in(9502, 1001, RST, A).unwrap();
+    assert_eq!(bed.tcp_in(9001, 0, RST, A), Ok(()));
+    assert_eq!(bed.latch().unwrap().state, LatchState::Closed, "R-16");
+}
+
+#[test]
 fn t37i_a_full_table_refuses_new_flows_and_keeps_the_old() {
     let limits = Limits { half_open: 100, ..Limits::for_flows(8) };
     let mut bed = Bed::with(limits);
