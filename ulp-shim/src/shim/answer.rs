@@ -22,7 +22,7 @@ impl Known<'_> {
     /// [`DropReason::MidStream`]: it is of a connection whose beginning was missed.
     #[inline]
     pub(super) fn admit(&self, packet: &IpPacket<'_>, direction: Direction) -> Result<(), DropReason> {
-        if self.entry.progress != Progress::RemoteOnly || self.is_answered(packet) {
+        if self.is_answered() || packet.flow().protocol() != protocol::TCP {
             return Ok(());
         }
         let begins = match (packet.upper(), direction) {
@@ -40,10 +40,11 @@ impl Known<'_> {
         if same { Side::unpack(self.found.slot.sent.load(Ordering::Relaxed)) } else { Side::default() }
     }
 
-    /// Where there is no handshake there is nothing to wait for.
-    fn is_answered(&self, packet: &IpPacket<'_>) -> bool {
-        let sent = Side::unpack(self.found.slot.sent.load(Ordering::Relaxed));
-        packet.flow().protocol() != protocol::TCP || sent != Side::default()
+    /// Whether the local side sent anything. Where there is no handshake, its own packets need not wait for that.
+    #[inline]
+    pub(super) fn is_answered(&self) -> bool {
+        self.entry.progress != Progress::RemoteOnly
+            || Side::unpack(self.found.slot.sent.load(Ordering::Relaxed)) != Side::default()
     }
 
     /// SYN-ACK, or the RST of a host that has no such socket. Either acknowledges the SYN, with or without its data.

@@ -10,6 +10,7 @@ use crate::entry::{Entry, Kind};
 use crate::latch::LatchState;
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
+use crate::shim::icmp::is_icmp;
 use crate::shim::opening::{Opening, is_syn, opening};
 use crate::sync::Ordering;
 
@@ -23,6 +24,9 @@ impl Shim {
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
+        if is_icmp(packet) {
+            self.judge_icmp_inbound(packet, tag, context)?;
+        }
         let Some(known) = self.database.probe(packet.flow()) else {
             return self.begin_inbound(packet, tag, Side::default(), context);
         };
@@ -39,6 +43,9 @@ impl Shim {
     /// L-26: nothing unprotected reaches a latched flow, whatever policy says of it, and the latch is none the worse
     /// for it (C-19). For other flows, policy decides.
     pub(super) fn judge_unprotected(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+        if is_icmp(packet) {
+            self.judge_icmp_unprotected(packet)?;
+        }
         match self.database.probe(packet.flow()).map(|known| known.entry.kind) {
             None | Some(Kind::Unlatched) => Ok(()),
             Some(Kind::Latched(_)) => Err(DropReason::LatchUnprotected),

@@ -33,19 +33,21 @@ pub(super) fn opening(
             None => return Err(DropReason::NoPolicy),
         }
     }
-    let action = context.snapshot.spd.action(packet.flow(), Direction::Outbound);
-    let Some(Action::Protect(Protection { latching: Latching::On, .. })) = action else {
-        return Ok(Opening::Unlatched);
-    };
-    if is_group(packet.flow()) {
+    if !is_latched_by_policy(packet.flow(), context) {
         return Ok(Opening::Unlatched);
     }
     match (packet.flow().protocol(), *packet.upper()) {
         (protocol::TCP, Upper::Tcp(segment)) if is_syn(&segment) => Ok(Opening::Latched(Some(segment))),
         (protocol::UDP, Upper::Udp | Upper::FirstFragment(_)) => Ok(Opening::Latched(None)),
-        (protocol::TCP | protocol::UDP, _) => Err(DropReason::MidStream),
-        _ => Ok(Opening::Unlatched),
+        _ => Err(DropReason::MidStream),
     }
+}
+
+/// Whether the flow must not be without a latch: policy wants one, and its protocol has connections.
+pub(super) fn is_latched_by_policy(flow: &FlowKey, context: &Context<'_>) -> bool {
+    let action = context.snapshot.spd.action(flow, Direction::Outbound);
+    let wanted = matches!(action, Some(Action::Protect(Protection { latching: Latching::On, .. })));
+    wanted && matches!(flow.protocol(), protocol::TCP | protocol::UDP) && !is_group(flow)
 }
 
 /// The initiating packet of a connection: SYN, and none of ACK, RST and FIN.

@@ -11,6 +11,7 @@ use crate::entry::{Entry, Kind};
 use crate::latch::{BreakReason, LatchState};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
+use crate::shim::icmp::is_icmp;
 use crate::shim::opening::{Opening, is_syn, opening};
 
 /// What is to be done with the feedback.
@@ -29,6 +30,11 @@ type Judgement = Result<(OutboundTag, Option<Pending>), DropReason>;
 impl Shim {
     #[inline]
     pub(super) fn judge_outbound(&self, packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
+        if is_icmp(packet)
+            && let Some(class) = self.judge_icmp_outbound(packet, context)?
+        {
+            return Ok((OutboundTag { required: Some(class), ..OutboundTag::default() }, None));
+        }
         let Some(known) = self.database.probe(packet.flow()) else {
             return begin(packet, context);
         };

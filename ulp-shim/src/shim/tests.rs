@@ -422,6 +422,39 @@ fn c_20_rfc_9293_tombstones_stay_for_twice_the_segment_lifetime() {
     assert_eq!(bed.latch(), None);
 }
 
+/// RFC 4301 6.2: an error is judged by what it quotes.
+#[test]
+fn t37f_an_icmp_error_counts_only_under_the_latch_of_what_it_quotes() {
+    let mut bed = Bed::established(A);
+    bed.udp_out(A).unwrap();
+    for protocol in [6, 17] {
+        assert_eq!(bed.error_in(protocol, B), Err(LatchMismatch));
+        assert_eq!(bed.error_in(protocol, A_OTHER_QOP), Err(LatchMismatch));
+        assert_eq!(bed.error_in(protocol, A), Ok(()));
+    }
+    assert!(bed.error_in_pieces(B).is_err() && bed.error_in_pieces(A).is_err(), "nobody sends such");
+    assert_eq!(bed.error_unprotected(), Err(LatchUnprotected));
+    assert_eq!(bed.latch().unwrap().state, LatchState::Established, "C-19: it harms no latch");
+    assert_eq!(bed.events(), []);
+    assert_eq!(bed.to(2).error_in(6, A), Err(MidStream), "of a connection that the gateway does not know");
+    bed.to(2).tcp_in(5000, 0, SYN, B).unwrap();
+    assert_eq!(bed.to(2).error_in(6, B), Err(MidStream), "nor by way of a SYN that nobody answered");
+    bed.policy(Some(Protection::UNLATCHED));
+    assert_eq!(bed.to(3).error_in(6, B), Ok(()));
+}
+
+/// What an error quotes was under a latch, and leaves under no other.
+#[test]
+fn t37f_l_25_an_icmp_error_leaves_under_the_latch_of_what_it_quotes() {
+    let mut bed = Bed::established(A);
+    assert_eq!(bed.error_out(), Ok(Some(A)));
+    bed.tcp_in(9001, 1001, ACK, B).unwrap_err();
+    assert_eq!(bed.error_out(), Err(LatchBroken));
+    assert_eq!(bed.to(2).error_out(), Err(MidStream));
+    bed.policy(Some(Protection::UNLATCHED));
+    assert_eq!(bed.to(3).error_out(), Ok(None));
+}
+
 #[test]
 fn r_4_an_unlatched_flow_asks_policy_once_per_snapshot() {
     let mut bed = Bed::new();

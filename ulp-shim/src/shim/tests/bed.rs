@@ -239,6 +239,46 @@ impl Bed {
         self.shim.judge_unprotected(&packet)
     }
 
+    /// Destination Unreachable about the flow of `protocol`, cut after eight octets of what it quotes.
+    fn error(&self, direction: Direction, protocol: u8) -> Vec<u8> {
+        let quoted_direction = match direction {
+            Direction::Inbound => Direction::Outbound,
+            Direction::Outbound => Direction::Inbound,
+        };
+        let quoted = match protocol {
+            protocol::TCP => self.segment(quoted_direction, (1001, 9001, flags::ACK)),
+            _ => self.datagram(quoted_direction),
+        };
+        let (source, destination, _) = self.ends(direction);
+        let mut octets = Vec::new();
+        PacketBuilder::ipv4(source, destination, 64)
+            .icmpv4_raw(3, 1, [0; 4])
+            .write(&mut octets, &quoted[..28])
+            .unwrap();
+        octets
+    }
+
+    pub(super) fn error_in(&self, protocol: u8, class: ClassId) -> Result<(), DropReason> {
+        self.judge_octets_in(&self.error(Direction::Inbound, protocol), class, self.version())
+    }
+
+    pub(super) fn error_in_pieces(&self, class: ClassId) -> Result<(), DropReason> {
+        let mut octets = self.error(Direction::Inbound, protocol::TCP);
+        octets[6] |= 0x20;
+        self.judge_octets_in(&octets, class, self.version())
+    }
+
+    pub(super) fn error_unprotected(&self) -> Result<(), DropReason> {
+        let octets = self.error(Direction::Inbound, protocol::TCP);
+        self.shim.judge_unprotected(&IpPacket::parse(&octets, Direction::Inbound).unwrap())
+    }
+
+    /// The class that an error about the TCP flow must leave under.
+    pub(super) fn error_out(&mut self) -> Result<Option<ClassId>, DropReason> {
+        let octets = self.error(Direction::Outbound, protocol::TCP);
+        self.judge_octets_out(&octets).map(|tag| tag.required)
+    }
+
     fn judge_octets_in(
         &self,
         octets: &[u8],
