@@ -202,7 +202,7 @@ pub struct PathSpec {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HardSpec {
-    /// Octets of inner packets.
+    /// Octets that the cipher was applied to: inner packets with padding and trailer (RFC 4301 4.4.2.1).
     #[serde(default)]
     pub octets: Option<u64>,
     /// Inner packets.

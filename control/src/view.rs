@@ -140,7 +140,7 @@ pub struct SaRow {
     pub expired: bool,
     /// Inner packets carried.
     pub packets: u64,
-    /// Their octets.
+    /// Octets that the cipher was applied to.
     pub octets: u64,
     /// The congruence class.
     pub class: u32,

@@ -1,6 +1,6 @@
 //! Inbound, from the wire to the TUN: RFC 4301 section 5.2, RFC 4303 section 3.4.
 //!
-//! [`Datapath::inbound`] reads as the list in the design: unwrap, find the SA, check the number, open, commit, charge,
+//! The street reads as the list in the design: unwrap, find the SA, check the number, open, commit, charge,
 //! decapsulate, check the selectors, ask the upper layer. Receiving comes before it; coalescing and one write per
 //! super-packet after it. Nothing changes before the integrity check has passed.
 
@@ -12,10 +12,8 @@ use latchway_tagging::InboundTag;
 use crate::coalesce::Coalescer;
 use crate::drop::{Direction, DropReason};
 use crate::gateway::{Datapath, context};
-use crate::packet::{Authenticated, IpPacket, Unprotected};
-use crate::spd::Action;
+use crate::packet::{Authenticated, IpPacket};
 use crate::ulp::Ulp;
-use crate::virtio::VNET_HDR_LEN;
 
 impl<U: Ulp> Datapath<U> {
     /// Takes one received unit, a train of datagrams of `segment_size` octets of which the last may be shorter, and
@@ -41,63 +39,28 @@ impl<U: Ulp> Datapath<U> {
         }
     }
 
-    /// One datagram, to where its inner packet lies in it.
+    /// The street, for one datagram: to where its inner packet lies in it.
     fn accept(&mut self, datagram: &mut [u8]) -> Result<Range<usize>, DropReason> {
         let header = unwrap(datagram)?;
         let owned = self.sas.inbound(self.snapshot.sad.find(header.spi))?;
         let number = owned.sa.check(header.seq).map_err(late_or_replayed)?;
         let (opened, verified) = owned.sa.open(number, datagram).map_err(forged)?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
-        let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
-        if let Err(expired) = owned.charge(inner.payload.len() as u64, self.now) {
+        if let Err(expired) = owned.charge(opened.encrypted_len() as u64, self.now) {
             self.mourn(expired, Direction::Inbound);
             return Err(DropReason::HardExpired);
         }
+        let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
         let tag = InboundTag { class: owned.entry.class, sa: owned.entry.sa, version: self.version };
-        let start = inner.offset;
-        let packet = parse_inner(&inner)?;
-        let packet = self.inbound_fragments.resolve(packet, Some(tag.class), self.now)?;
-        if !owned.entry.admits(packet.flow()) {
-            return Err(DropReason::SelectorMismatch);
-        }
-        let authenticated = Authenticated::new(packet, tag);
-        self.ulp.inbound(&authenticated, &context(&self.snapshot, self.version, self.now))?;
+        let packet = self.inbound_fragments.resolve(parse_inner(&inner)?, Some(tag.class), self.now)?;
+        owned.admit(packet.flow())?;
+        let context = context(&self.snapshot, self.version, self.now);
+        self.ulp.inbound(&Authenticated::new(packet, tag), &context)?;
         let len = packet.octets().len();
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);
         street.octets.add(len as u64);
-        Ok(start..start + len)
-    }
-
-    /// Takes one super-packet from the bypass port, virtio header first. Returns whether it may be written, as it is,
-    /// to the TUN: policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26).
-    pub fn unprotected(&mut self, octets: &[u8]) -> bool {
-        let verdict = self.admit_unprotected(octets.get(VNET_HDR_LEN..).unwrap_or_default());
-        let street = self.counters.street(Direction::Inbound);
-        match verdict {
-            Ok(len) => {
-                street.packets.add(1);
-                street.octets.add(len);
-            }
-            Err(reason) => street.drop(reason, 1),
-        }
-        verdict.is_ok()
-    }
-
-    fn admit_unprotected(&mut self, octets: &[u8]) -> Result<u64, DropReason> {
-        let packet = IpPacket::parse(octets, Direction::Inbound)?;
-        if packet.flow().is_link_local() {
-            return Err(DropReason::LinkLocal);
-        }
-        let packet = self.inbound_fragments.resolve(packet, None, self.now)?;
-        let unprotected = Unprotected::new(packet);
-        self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))?;
-        match self.snapshot.spd.action(packet.flow(), Direction::Inbound) {
-            Some(Action::Bypass) => Ok(packet.octets().len() as u64),
-            Some(Action::Protect(_)) => Err(DropReason::Unprotected),
-            Some(Action::Discard) => Err(DropReason::PolicyDiscard),
-            None => Err(DropReason::NoPolicy),
-        }
+        Ok(inner.offset..inner.offset + len)
     }
 }
 

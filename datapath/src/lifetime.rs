@@ -7,7 +7,7 @@ use crate::time::Time;
 /// When an SA ends. `None` is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// After this many octets of inner packets.
+    /// After this many octets that the cipher was applied to.
     pub octets: Option<u64>,
     /// After this many packets.
     pub packets: Option<u64>,

@@ -1,9 +1,9 @@
 //! Outbound, from the TUN to the wire: RFC 4301 section 5.1, RFC 4303 section 3.3.
 //!
-//! [`Datapath::outbound`] reads as the list in the design: parse, ask the upper layer, choose the SA, fit, charge and
-//! take numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
+//! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, charge, take
+//! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
-use latchway_esp::NextHeader;
+use latchway_esp::{FreshSeqs, NextHeader};
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
 
 use crate::drop::{Direction, DropReason};
@@ -49,38 +49,22 @@ impl<U: Ulp> Datapath<U> {
         }
     }
 
+    /// The street: one call per step.
     fn protect(
         &mut self,
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
         let packet = self.parse_outbound(super_packet.packet())?;
-        let (flow, version, now) = (*packet.flow(), self.version, self.now);
-        let tag = self.ulp.outbound(&packet, &context(&self.snapshot, version, now))?;
+        let flow = *packet.flow();
+        let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
         let route = self.choose(&flow, tag)?;
-        if tag.feedback {
-            let feedback = self.feedback(&route)?;
-            self.ulp.feedback(&flow, feedback, &context(&self.snapshot, version, now))?;
-        }
+        self.fit(&route, &super_packet, batch)?;
+        self.answer(&flow, tag, &route)?;
         let Route::Protect(sa) = route else { return Ok(Outbound::Bypass) };
-        let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
-        fit(owned, &super_packet)?;
-        let segments = super_packet.segment_count() as u64;
-        let charged = owned.charge(segments, octets_after_segmentation(&super_packet), now);
-        if let Err(expired) = charged {
-            self.mourn(expired, Direction::Outbound);
-            return Err(DropReason::HardExpired);
-        }
-        let sealed = seal(owned, super_packet, batch);
-        if sealed == Err(DropReason::SeqExhausted) {
-            // RFC 4303 3.3.3: the SA sends no more, so another is needed.
-            self.acquire(&flow, tag.required);
-        }
-        let (packets, octets) = sealed?;
-        let street = self.counters.street(Direction::Outbound);
-        street.packets.add(packets);
-        street.octets.add(octets);
-        Ok(Outbound::Sealed)
+        self.charge(sa, &super_packet)?;
+        let numbers = self.take(sa, &super_packet, &flow, tag)?;
+        self.seal(sa, numbers, super_packet, batch)
     }
 
     /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).
@@ -130,55 +114,99 @@ impl<U: Ulp> Datapath<U> {
         Err(reason)
     }
 
-    fn feedback(&mut self, route: &Route) -> Result<Feedback, DropReason> {
-        let Route::Protect(sa) = *route else { return Ok(Feedback::NotProtected) };
+    /// Every segment must fit the path after encapsulation (RFC 4301 8.2), and all of them the batch.
+    fn fit(
+        &mut self,
+        route: &Route,
+        super_packet: &SuperPacket<'_>,
+        batch: &SendBatch,
+    ) -> Result<(), DropReason> {
+        let Route::Protect(sa) = *route else { return Ok(()) };
+        let owned = self.owned(sa)?;
+        if super_packet.max_segment_len() > owned.max_payload {
+            return Err(DropReason::TooBig);
+        }
+        let room = owned.sa.sealed_len(super_packet.max_segment_len());
+        if !batch.has_room_for(super_packet.segment_count(), room) {
+            return Err(DropReason::NoBuffer);
+        }
+        Ok(())
+    }
+
+    /// Feedback, if the tag asked for it (L-94). It comes before anything leaves: a flow that cannot record the SA it
+    /// is to be latched to must not begin (L-22).
+    fn answer(&mut self, flow: &FlowKey, tag: OutboundTag, route: &Route) -> Result<(), DropReason> {
+        if !tag.feedback {
+            return Ok(());
+        }
+        let feedback = match *route {
+            Route::Bypass => Feedback::NotProtected,
+            Route::Protect(sa) => {
+                Feedback::Protected { class: self.owned(sa)?.entry.class, sa, version: self.version }
+            }
+        };
+        self.ulp.feedback(flow, feedback, &context(&self.snapshot, self.version, self.now))
+    }
+
+    /// Spends the SA's lifetime, for all segments or for none (RFC 4301 4.4.2.1).
+    fn charge(&mut self, sa: SaRef, super_packet: &SuperPacket<'_>) -> Result<(), DropReason> {
+        let now = self.now;
+        let charged = self.owned(sa)?.charge_super_packet(super_packet, now);
+        charged.map_err(|expired| {
+            self.mourn(expired, Direction::Outbound);
+            DropReason::HardExpired
+        })
+    }
+
+    /// Takes a number for each segment in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3).
+    fn take(
+        &mut self,
+        sa: SaRef,
+        super_packet: &SuperPacket<'_>,
+        flow: &FlowKey,
+        tag: OutboundTag,
+    ) -> Result<FreshSeqs, DropReason> {
+        let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
+        self.owned(sa)?.sa.take(count).map_err(|_| {
+            self.acquire(flow, tag.required);
+            DropReason::SeqExhausted
+        })
+    }
+
+    /// Writes each segment straight into the send buffer and seals it there, each under a number of its own.
+    #[inline]
+    fn seal(
+        &mut self,
+        sa: SaRef,
+        mut numbers: FreshSeqs,
+        super_packet: SuperPacket<'_>,
+        batch: &mut SendBatch,
+    ) -> Result<Outbound, DropReason> {
         let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
-        Ok(Feedback::Protected { class: owned.entry.class, sa, version: self.version })
+        let is_v4 = super_packet.packet().first().is_some_and(|octet| octet >> 4 == 4);
+        let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
+        let room = owned.sa.sealed_len(super_packet.max_segment_len());
+        let street = self.counters.street(Direction::Outbound);
+        let mut segments = super_packet.segments();
+        while let Some(number) = numbers.next_seq() {
+            let datagram = batch.reserve(owned.path.to, owned.path.wire, room).ok_or(DropReason::NoBuffer)?;
+            let payload = datagram.get_mut(owned.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
+            let len = segments.write_next(payload).ok_or(DropReason::BadOffload)?;
+            let sealed =
+                owned.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
+            batch.commit(sealed);
+            street.packets.add(1);
+            street.octets.add(len as u64);
+        }
+        Ok(Outbound::Sealed)
+    }
+
+    fn owned(&mut self, sa: SaRef) -> Result<&mut OwnedOutbound, DropReason> {
+        self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)
     }
 
     fn drop_outbound(&self, reason: DropReason, packets: u64) -> Outbound {
         self.counters.street(Direction::Outbound).drop(reason, packets);
         Outbound::Dropped
     }
-}
-
-/// Every segment must fit the path after encapsulation (RFC 4301 8.2).
-fn fit(owned: &OwnedOutbound, super_packet: &SuperPacket<'_>) -> Result<(), DropReason> {
-    if super_packet.max_segment_len() > owned.max_payload { Err(DropReason::TooBig) } else { Ok(()) }
-}
-
-/// Octets of inner packets that a super-packet becomes: its payload once, its headers once per segment.
-fn octets_after_segmentation(super_packet: &SuperPacket<'_>) -> u64 {
-    let payload = super_packet.total_payload();
-    let headers = super_packet.packet().len() - payload;
-    (payload + headers * super_packet.segment_count()) as u64
-}
-
-/// Writes each segment straight into the send buffer and seals it there, each under a number of its own. Returns how
-/// many packets of how many octets.
-#[inline]
-fn seal(
-    owned: &mut OwnedOutbound,
-    super_packet: SuperPacket<'_>,
-    batch: &mut SendBatch,
-) -> Result<(u64, u64), DropReason> {
-    let is_v4 = super_packet.packet().first().is_some_and(|octet| octet >> 4 == 4);
-    let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
-    let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
-    let room = owned.sa.sealed_len(super_packet.max_segment_len());
-    if !batch.has_room_for(super_packet.segment_count(), room) {
-        return Err(DropReason::NoBuffer);
-    }
-    let mut numbers = owned.sa.take(count).map_err(|_| DropReason::SeqExhausted)?;
-    let mut segmenter = super_packet.segments();
-    let mut octets = 0;
-    while let Some(number) = numbers.next_seq() {
-        let datagram = batch.reserve(owned.path.to, owned.path.wire, room).ok_or(DropReason::NoBuffer)?;
-        let payload = datagram.get_mut(owned.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
-        let len = segmenter.write_next(payload).ok_or(DropReason::BadOffload)?;
-        let sealed = owned.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
-        batch.commit(sealed);
-        octets += len as u64;
-    }
-    Ok((u64::from(count), octets))
 }

@@ -9,8 +9,10 @@ use latchway_esp::{InboundSa, OutboundSa};
 use latchway_tagging::{SaIndex, SaRef, WorkerId};
 
 use crate::drop::DropReason;
+use crate::flow::FlowKey;
 use crate::lifetime::Lifetime;
 use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
+use crate::segment::SuperPacket;
 use crate::time::Time;
 
 /// One worker's SAs, by slot.
@@ -191,6 +193,15 @@ impl Owned {
 }
 
 impl OwnedInbound {
+    /// The SA's own selectors must admit what it carried (RFC 4301 5.2).
+    ///
+    /// # Errors
+    /// [`DropReason::SelectorMismatch`]
+    #[inline]
+    pub fn admit(&self, flow: &FlowKey) -> Result<(), DropReason> {
+        if self.entry.admits(flow) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
+    }
+
     /// Charges one authenticated packet.
     ///
     /// # Errors
@@ -202,13 +213,20 @@ impl OwnedInbound {
 }
 
 impl OwnedOutbound {
-    /// Charges `packets` that are about to be sealed.
+    /// Charges every segment of a super-packet that is about to be sealed.
     ///
     /// # Errors
     /// [`Expired`] where the SA's lifetime is over.
     #[inline]
-    pub fn charge(&mut self, packets: u64, octets: u64, now: Time) -> Result<(), Expired> {
-        charge(&mut self.lifetime, &self.entry, packets, octets, now)
+    pub fn charge_super_packet(&mut self, super_packet: &SuperPacket<'_>, now: Time) -> Result<(), Expired> {
+        let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
+        // Its headers once per segment, its payload once: the last segment may be shorter than the others.
+        let headers = super_packet.packet().len() - super_packet.total_payload();
+        let total = super_packet.total_payload() + headers * count;
+        let last = total - longest * (count - 1);
+        let suite = self.sa.suite();
+        let octets = suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last);
+        charge(&mut self.lifetime, &self.entry, count as u64, octets as u64, now)
     }
 }
 

@@ -81,7 +81,7 @@ impl Path {
 pub struct SaUse {
     /// Inner packets.
     pub packets: Counter,
-    /// Their octets.
+    /// Octets that the cipher was applied to.
     pub octets: Counter,
     expired: AtomicBool,
 }

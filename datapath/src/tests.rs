@@ -202,7 +202,13 @@ fn rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_t
     let expires_at = Some(NOW + Duration::from_secs(1));
     for (limits, until) in [
         (Limits { packets: Some(3), ..Limits::default() }, 3),
-        (Limits { octets: Some(3 * v4().len() as u64), ..Limits::default() }, 3),
+        (
+            Limits {
+                octets: Some(3 * Suite::Aes128Gcm.encrypted_len(v4().len()) as u64),
+                ..Limits::default()
+            },
+            3,
+        ),
         (Limits { expires_at, ..Limits::default() }, 0),
     ] {
         let mut one = Host::new(1, 2, Open);

@@ -302,6 +302,13 @@ pub struct Opened<'p> {
 }
 
 impl<'p> Opened<'p> {
+    /// How many bytes were authenticated and decrypted, trailer included: what byte lifetimes count (RFC 4301
+    /// section 4.4.2.1).
+    #[inline]
+    pub const fn encrypted_len(&self) -> usize {
+        self.plaintext.len()
+    }
+
     /// Takes the trailer off. Comes after [`InboundSa::commit`]: a bad trailer does not save the number.
     // RFC 4303 section 3.4.4.2: padding is looked at once the ICV is known to be right.
     #[inline]

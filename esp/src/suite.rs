@@ -100,6 +100,13 @@ impl Suite {
         padded.saturating_add(self.payload_offset() + self.icv_len())
     }
 
+    /// How many bytes the cipher is applied to for a payload of `payload_len`: payload, padding, pad length and next
+    /// header. Byte lifetimes count these (RFC 4301 section 4.4.2.1).
+    #[inline]
+    pub const fn encrypted_len(self, payload_len: usize) -> usize {
+        self.sealed_len(payload_len) - self.payload_offset() - self.icv_len()
+    }
+
     /// The most that sealing adds to a payload of any length.
     #[inline]
     pub const fn overhead(self) -> usize {

@@ -1,0 +1,41 @@
+//! What comes in the clear, through the bypass port: RFC 4301 section 5.2, for packets that IPsec did not protect.
+
+use crate::drop::{Direction, DropReason};
+use crate::gateway::{Datapath, context};
+use crate::packet::{IpPacket, Unprotected};
+use crate::spd::Action;
+use crate::ulp::Ulp;
+use crate::virtio::VNET_HDR_LEN;
+
+impl<U: Ulp> Datapath<U> {
+    /// Takes one super-packet from the bypass port, virtio header first. Returns whether it may be written, as it is,
+    /// to the TUN: policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26).
+    pub fn unprotected(&mut self, octets: &[u8]) -> bool {
+        let verdict = self.admit_unprotected(octets.get(VNET_HDR_LEN..).unwrap_or_default());
+        let street = self.counters.street(Direction::Inbound);
+        match verdict {
+            Ok(len) => {
+                street.packets.add(1);
+                street.octets.add(len);
+            }
+            Err(reason) => street.drop(reason, 1),
+        }
+        verdict.is_ok()
+    }
+
+    fn admit_unprotected(&mut self, octets: &[u8]) -> Result<u64, DropReason> {
+        let packet = IpPacket::parse(octets, Direction::Inbound)?;
+        if packet.flow().is_link_local() {
+            return Err(DropReason::LinkLocal);
+        }
+        let packet = self.inbound_fragments.resolve(packet, None, self.now)?;
+        let unprotected = Unprotected::new(packet);
+        self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))?;
+        match self.snapshot.spd.action(packet.flow(), Direction::Inbound) {
+            Some(Action::Bypass) => Ok(packet.octets().len() as u64),
+            Some(Action::Protect(_)) => Err(DropReason::Unprotected),
+            Some(Action::Discard) => Err(DropReason::PolicyDiscard),
+            None => Err(DropReason::NoPolicy),
+        }
+    }
+}
