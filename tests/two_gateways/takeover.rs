@@ -15,10 +15,16 @@ use crate::{drops, no_drops, only, tcp};
 fn connected(protection: Protection) -> (Net, Tunnel, Tunnel) {
     let mut net = Net::new(protection);
     let bob = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
-    let syn = tcp().reversed().syn();
-    assert_eq!(net.send(BOB, &syn), only("alice", syn));
+    accept(&mut net);
     let mallory = join(&mut net.alice, &mut net.mallory, &Terms::default(), net.now);
     (net, bob, mallory)
+}
+
+/// Bob's host begins a connection, and alice's accepts it.
+fn accept(net: &mut Net) {
+    let (syn, answer) = (tcp().reversed().syn(), tcp().syn_ack());
+    assert_eq!(net.send(BOB, &syn), only("alice", syn));
+    assert_eq!(net.send(ALICE, &answer), only("bob", answer));
 }
 
 /// L-106: mallory's SYN does not match bob's latch. L-100, L-109: nothing of it is delivered, bob is taken to be gone,
@@ -62,8 +68,8 @@ fn l_107_another_connection_of_the_other_peer_is_none_of_the_latchs_business() {
     let classes = [tcp(), hers.reversed()].map(|flow| net.alice.latch(flow).unwrap().class);
     assert_eq!(classes, [net.alice.pair(bob.0).class, net.alice.pair(mallory.0).class]);
     // L-99: each answer goes to the peer that its connection began with.
-    for (flow, peer) in [(tcp(), "bob"), (hers.reversed(), "mallory")] {
-        assert_eq!(net.send(ALICE, &flow.syn_ack()), only(peer, flow.syn_ack()));
+    for (packet, peer) in [(tcp().data(1, b"hello"), "bob"), (hers.reversed().syn_ack(), "mallory")] {
+        assert_eq!(net.send(ALICE, &packet), only(peer, packet));
     }
     no_drops(&net);
 }
@@ -85,8 +91,7 @@ fn c_19_other_protection_of_the_same_peer_is_dropped_and_the_latch_unchanged() {
     // A peer that does not keep its side of the connection to the protection that it began with.
     net.bob = Gateway::new(BOB, &[ALICE], Protection::UNLATCHED);
     join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
-    let syn = tcp().reversed().syn();
-    assert_eq!(net.send(BOB, &syn), only("alice", syn));
+    accept(&mut net);
     let before = net.alice.latch(tcp()).unwrap();
     let other = Terms { suite: Suite::Aes256Gcm, ..Terms::default() };
     let second = join(&mut net.alice, &mut net.bob, &other, net.now);
