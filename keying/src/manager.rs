@@ -10,7 +10,7 @@ use std::io;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded, never, unbounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, never, unbounded};
 use crossbeam::select;
 use latchway_datapath::event::Event;
 use latchway_datapath::time::Time;
@@ -44,7 +44,8 @@ pub struct Inputs {
     /// What the datapath tells.
     pub events: Receiver<Event>,
     /// Where events go once they were noted: ACQUIREs to whoever makes SAs (L-60), broken latches to whoever ends
-    /// connections. Never waited for: a full queue loses the event.
+    /// connections. Never waited for: a full queue loses an ACQUIRE or an expiry, and holds up other events where it
+    /// would lose a broken latch.
     pub forward: Sender<Event>,
     /// The workers' clock.
     pub clock: Box<dyn Fn() -> Time + Send>,
@@ -78,6 +79,9 @@ struct Server {
     waiting: Vec<(PairId, Waiter)>,
     /// Pairs in force from a publication on that some worker may not have adopted yet.
     arriving: Vec<(u64, PairId, Waiter)>,
+    /// A broken latch that nobody took yet. Until then no event is read, so that the next ones wait in the datapath's
+    /// queue, and when that is full, in the latches (L-100).
+    held: Option<Event>,
 }
 
 /// Who waits for a grace to end.
@@ -94,8 +98,8 @@ impl KeyManager {
     pub fn spawn(keying: Keying, inputs: Inputs) -> io::Result<Self> {
         let (sender, requests) = unbounded();
         let (alive, owner) = bounded(0);
-        let server =
-            Server { keying, inputs, requests, alive: owner, waiting: Vec::new(), arriving: Vec::new() };
+        let (waiting, arriving) = (Vec::new(), Vec::new());
+        let server = Server { keying, inputs, requests, alive: owner, waiting, arriving, held: None };
         let thread = Builder::new().name("keying".into()).spawn(move || server.run())?;
         let client = KeyManagerClient { requests: sender };
         Ok(Self { client, alive: Some(alive), thread: Some(thread) })
@@ -194,14 +198,15 @@ impl Server {
     fn run(mut self) {
         loop {
             let idle = self.waiting.is_empty() && self.arriving.is_empty();
-            let step = if idle { HOUSEKEEPING } else { GRACE_STEP };
+            let step = if idle && self.held.is_none() { HOUSEKEEPING } else { GRACE_STEP };
+            let events = if self.held.is_none() { self.inputs.events.clone() } else { never() };
             select! {
                 recv(self.requests) -> request => match request {
                     Ok(request) => self.answer(request),
                     Err(_) => return,
                 },
                 recv(self.alive) -> _ => return,
-                recv(self.inputs.events) -> event => match event {
+                recv(events) -> event => match event {
                     Ok(event) => self.note(event),
                     // Every worker is gone; there may still be requests.
                     Err(_) => self.inputs.events = never(),
@@ -250,11 +255,22 @@ impl Server {
 
     fn note(&mut self, event: Event) {
         self.keying.note(&event);
-        // Never waited for: an ACQUIRE that is lost is asked again by a later packet (L-61).
-        let _ = self.inputs.forward.try_send(event);
+        self.forward(event);
+    }
+
+    /// An ACQUIRE that is lost is asked again by a later packet (L-61). A broken latch is told once.
+    fn forward(&mut self, event: Event) {
+        let refused = match self.inputs.forward.try_send(event) {
+            Err(TrySendError::Full(event)) => Some(event),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+        };
+        self.held = refused.filter(|event| matches!(event, Event::LatchBroken { .. }));
     }
 
     fn poll(&mut self) {
+        if let Some(event) = self.held.take() {
+            self.forward(event);
+        }
         let progress = self.keying.poll((self.inputs.clock)());
         let publisher = self.keying.publisher();
         let in_force = self.waiting.extract_if(.., |(id, _)| progress.settled.contains(id));

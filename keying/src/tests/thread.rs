@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
 use latchway_datapath::drop::Direction;
@@ -13,7 +14,7 @@ use latchway_datapath::sad::Usage;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
-use latchway_tagging::{Class, ClassId, StateClock};
+use latchway_tagging::{Class, ClassId, InboundTag, SaIndex, SaRef, StateClock, StateVersion};
 
 use crate::testing::{entry, keying, keys, proposal};
 use crate::{
@@ -136,6 +137,32 @@ fn r_2_an_installation_is_answered_once_every_worker_receives_under_it() {
         assert_eq!(usage(worker.adopt().0), Some(Usage::Active));
         install.join().unwrap().unwrap().unwrap();
     });
+}
+
+/// L-60: the datapath asks, a provider hears.
+/// Whoever ends connections is slow, and more latches break than its queue holds.
+#[test]
+fn l_100_l_109_no_broken_latch_is_lost_on_its_way_to_who_ends_its_connection() {
+    let world = world(keying());
+    let broken = |port: u16| {
+        let flow = FlowKey::new(protocol::TCP, ([10, 0, 0, 1], port).into(), ([10, 1, 0, 1], 80).into());
+        let sa = SaRef { index: SaIndex::new(1), generation: 1 };
+        let offender = InboundTag { class: ClassId::from_raw(2), sa, version: StateVersion::default() };
+        Event::LatchBroken { flow, latched: ClassId::from_raw(1), offender }
+    };
+    for port in 0..100 {
+        assert!(world.events.send(broken(port)));
+    }
+    while !world.forwarded.is_full() {
+        world.manager.client().counts().unwrap();
+    }
+    // Requests are answered meanwhile, and each gives the thread a chance to lose an event.
+    for _ in 0..1000 {
+        world.manager.client().counts().unwrap();
+    }
+    for port in 0..100 {
+        assert_eq!(world.forwarded.recv_timeout(Duration::from_secs(30)), Ok(broken(port)));
+    }
 }
 
 /// L-60: the datapath asks, a provider hears.
