@@ -35,6 +35,9 @@ pub struct Options {
     /// One packet per system call, by the plain TUN backend.
     #[arg(long)]
     plain: bool,
+    /// Accept that TUN and wire are in one namespace, where nothing guards the inner addresses (see docs/gateway.md).
+    #[arg(long)]
+    unguarded: bool,
     /// Protect, but do not latch connections.
     #[arg(long)]
     unlatched: bool,
@@ -103,6 +106,7 @@ fn gateway(end: &End<'_>, peer: &End<'_>, pair: PairSpec) -> GatewaySpec {
         name: end.name.into(),
         inner: None,
         outer: None,
+        unguarded: end.options.unguarded,
         tun: TunSpec { name: end.options.tun.clone(), backend, mtu: None, addresses: vec![], routes: vec![] },
         listen: vec![end.outer],
         identity: identity(end),

@@ -1,6 +1,6 @@
 //! The gateway as a process: two of them from descriptions, on either TUN backend, and every way to start one wrongly.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -67,6 +67,7 @@ fn every_wrong_start_says_what_to_do() {
             complains(&output, says);
         };
         fails(json!("no description"), &["wrong.json", "expected struct GatewaySpec"]);
+        fails(patched(&folder, |spec| spec["unguarded"] = json!(false)), &["namespace are one", "unguarded"]);
         fails(patched(&folder, |spec| spec["unheard_of"] = json!(1)), &["unheard_of"]);
         fails(patched(&folder, |spec| spec["sas"][0]["suite"] = json!("rot13")), &["rot13", "aes-128-gcm"]);
         fails(patched(&folder, |spec| spec["sas"][0]["inbound"]["spi"] = json!(255)), &["reserved"]);
@@ -162,7 +163,7 @@ fn describe(folder: &Folder, options: &[&str]) {
     let mut command = Command::new(PROGRAM);
     command.args(["describe", "--outer", "192.0.2.1:4500", "192.0.2.2:4500"]);
     command
-        .args(["--inner", "10.1.0.0/24", "10.2.0.0/24", "--tun", "lw0", "--out"])
+        .args(["--inner", "10.1.0.0/24", "10.2.0.0/24", "--tun", "lw0", "--unguarded", "--out"])
         .arg(folder.path())
         .args(options);
     assert!(command.status().unwrap().success());

@@ -21,6 +21,10 @@ pub struct GatewaySpec {
     /// The outer network namespace, where the wire sockets are; `None` is the namespace of the process.
     #[serde(default)]
     pub outer: Option<PathBuf>,
+    /// Take it that nothing guards the inner addresses where inner and outer namespace are one: clear packets reach
+    /// them on other interfaces, and when the gateway goes, their traffic takes other routes. For benchmarks.
+    #[serde(default)]
+    pub unguarded: bool,
     /// The TUN towards the inner hosts.
     pub tun: TunSpec,
     /// Addresses and UDP ports of the wire sockets, by number.

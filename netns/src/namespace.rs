@@ -85,6 +85,12 @@ impl Namespace {
             .map_err(|errno| Error::refused(format!("entering the network namespace {}", self.label), errno))
     }
 
+    /// Whether both are the same namespace, by whatever descriptors.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let identity = |namespace: &Self| fstat(namespace).map(|stat| (stat.st_dev, stat.st_ino));
+        identity(self).is_ok() && identity(self) == identity(other)
+    }
+
     /// Whether the calling thread is in this namespace.
     fn is_entered(&self) -> bool {
         let there = fstat(self).map(|stat| (stat.st_dev, stat.st_ino));

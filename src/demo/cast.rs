@@ -199,6 +199,7 @@ fn spec(host: &Host, beyond: &Plan, folder: &Path) -> GatewaySpec {
         name: host.plan.name.to_owned(),
         inner: Some(host.inner.proc_path()),
         outer: Some(host.outer.proc_path()),
+        unguarded: false,
         tun: TunSpec {
             name: TUN.to_owned(),
             backend: latchway_control::TunBackendSpec::Auto,

@@ -44,6 +44,9 @@ pub fn assemble(spec: &GatewaySpec) -> Result<Assembled, GatewayError> {
     let pad = convert::pad(&spec.peers, &spec.identity)?;
     let policy = convert::spd(&spec.policy)?;
     let (inner, outer) = (namespace(spec.inner.as_deref())?, namespace(spec.outer.as_deref())?);
+    if inner.is_same(&outer) && !spec.unguarded {
+        return Err(GatewayError::OneNamespace);
+    }
     let wires = bind(spec, &outer)?;
     let tun = open_tun(spec, &inner)?;
     let sockets = inner.run(SocketDestroyer::open)??;

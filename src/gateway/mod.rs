@@ -17,6 +17,7 @@ use latchway_datapath::low::tun::TunError;
 use latchway_datapath::low::wire::WireError;
 use latchway_keying::Stopped;
 use latchway_ulp_shim::LimitsError;
+use nix::sys::resource::{Resource, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -64,6 +65,12 @@ pub enum GatewayError {
     /// A namespace or an interface could not be used.
     #[error(transparent)]
     Network(#[from] latchway_netns::Error),
+    /// Inner and outer namespace are one.
+    #[error(
+        "inner and outer network namespace are one, where nothing keeps clear packets from the inner addresses, nor \
+         the inner hosts' packets from other routes; name two namespaces, or write \"unguarded\": true to accept that"
+    )]
+    OneNamespace,
     /// The TUN could not be opened.
     #[error(transparent)]
     Tun(#[from] TunError),
@@ -110,6 +117,8 @@ enum Ending {
 /// # Errors
 /// [`GatewayError`]
 pub fn run(path: &Path) -> Result<(), GatewayError> {
+    // Keys are in memory from here on, and no core dump shall hold them (T33).
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from)?;
     let spec = source::read(path)?;
     if spec.end_with_stdin {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)?;
