@@ -1,9 +1,10 @@
 //! What comes in the clear, through the bypass port: RFC 4301 section 5.2, for packets that IPsec did not protect.
 
 use crate::drop::{Direction, DropReason};
+use crate::flow::FlowKey;
 use crate::gateway::{Datapath, context};
 use crate::packet::{IpPacket, Unprotected};
-use crate::spd::Action;
+use crate::spd::{Action, Spd};
 use crate::ulp::Ulp;
 use crate::virtio::VNET_HDR_LEN;
 
@@ -28,14 +29,20 @@ impl<U: Ulp> Datapath<U> {
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
         }
-        let packet = self.inbound_fragments.resolve(packet, None, self.now)?;
+        let spd = &self.snapshot.spd;
+        let packet = self.inbound_fragments.resolve(packet, None, self.now, |flow| admit(spd, flow))?;
         let unprotected = Unprotected::new(packet);
         self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))?;
-        match self.snapshot.spd.action(packet.flow(), Direction::Inbound) {
-            Some(Action::Bypass) => Ok(packet.octets().len() as u64),
-            Some(Action::Protect(_)) => Err(DropReason::Unprotected),
-            Some(Action::Discard) => Err(DropReason::PolicyDiscard),
-            None => Err(DropReason::NoPolicy),
-        }
+        Ok(packet.octets().len() as u64)
+    }
+}
+
+/// What is not protected passes only where policy says BYPASS (RFC 4301 5.2).
+fn admit(spd: &Spd, flow: &FlowKey) -> Result<(), DropReason> {
+    match spd.action(flow, Direction::Inbound) {
+        Some(Action::Bypass) => Ok(()),
+        Some(Action::Protect(_)) => Err(DropReason::Unprotected),
+        Some(Action::Discard) => Err(DropReason::PolicyDiscard),
+        None => Err(DropReason::NoPolicy),
     }
 }

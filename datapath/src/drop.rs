@@ -79,6 +79,7 @@ drop_reasons! {
     BadOffload "bad_offload" "-" Error "-" "A super-packet from the TUN whose virtio header contradicts the packet.";
     LinkLocal "link_local" "RFC 4291 2.5.6" Info "-" "Link-local traffic of the inner hosts, which no gateway forwards.";
     FragmentUnresolved "fragment_unresolved" "RFC 4301 7" Audit "-" "A later fragment whose first fragment was not seen.";
+    FragmentConflict "fragment_conflict" "RFC 4301 7" Audit "-" "A first fragment whose identification is in use under another SA.";
     Keepalive "keepalive" "RFC 3948 2.3" Info "-" "A NAT keepalive, which has done its work on the way.";
     NonEsp "non_esp" "RFC 3948 2.2" Warn "-" "A key exchange message (non-ESP marker), and no key exchange runs here.";
     ReservedSpi "reserved_spi" "RFC 4303 2.1" Audit "XfrmInNoStates" "An SPI from 1 to 255, which no SA may have.";

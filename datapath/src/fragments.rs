@@ -1,8 +1,9 @@
 //! Which flow a later fragment belongs to: remembered from its first fragment, for a while, in fixed memory.
 //!
 //! Selectors and latches speak of ports, and only the first fragment has them (RFC 4301 section 7). A later fragment
-//! whose first was not seen is dropped. The class that protected the first is part of the key, so fragments under
-//! another SA, or under none, never join a datagram that they are not of.
+//! whose first was not seen is dropped. The inner host reassembles by addresses, protocol and identification alone, so
+//! an identification belongs to the class that used it first for as long as the host may be reassembling: fragments
+//! under another SA, or under none, never join a datagram that they are not of (T20).
 
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -25,23 +26,24 @@ pub struct FragmentFlows {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     datagram: Datagram,
+    class: Option<ClassId>,
     flow: FlowKey,
     at: Time,
 }
 
-/// Addresses and protocol (as a flow without ports), identification and class.
+/// What a host reassembles by: addresses and protocol (as a flow without ports), and identification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Datagram {
     portless: FlowKey,
     id: FragmentId,
-    class: Option<ClassId>,
 }
 
-/// Datagrams remembered at a time. When two fall on one place, the older one's fragments are dropped.
-const PLACES: usize = 1024;
+/// Datagrams remembered at a time. When two fall on one place, the later takes it if it is of the same class, and is
+/// refused if it is not.
+const PLACES: usize = 8192;
 
-/// How long fragments may trail their first (RFC 8200 4.5 gives a receiver 60 seconds; a gateway needs less).
-const TRAIL: Duration = Duration::from_secs(15);
+/// How long fragments may trail their first: as long as a host may be reassembling (RFC 8200 4.5).
+const TRAIL: Duration = Duration::from_secs(60);
 
 impl FragmentFlows {
     /// Remembers nothing yet.
@@ -50,39 +52,49 @@ impl FragmentFlows {
         Self { seen: vec![None; PLACES].into_boxed_slice(), hasher: RandomState::default() }
     }
 
-    /// The packet with its flow known: at once for a whole one, from memory for a later fragment.
+    /// The packet with its flow known, if `admit` lets the flow pass: for a later fragment the flow comes from memory,
+    /// and a first one is remembered only once it is admitted.
     ///
     /// # Errors
-    /// [`DropReason::FragmentUnresolved`] where the first fragment was not seen.
+    /// What `admit` says; [`DropReason::FragmentUnresolved`] where the first fragment was not seen;
+    /// [`DropReason::FragmentConflict`] where another class holds the identification.
     #[inline]
     pub fn resolve<'p>(
         &mut self,
         packet: IpPacket<'p>,
         class: Option<ClassId>,
         now: Time,
+        admit: impl Fn(&FlowKey) -> Result<(), DropReason>,
     ) -> Result<IpPacket<'p>, DropReason> {
-        match *packet.upper() {
-            Upper::FirstFragment(id) => {
-                self.remember(Datagram::of(packet.flow(), id, class), *packet.flow(), now);
-                Ok(packet)
-            }
+        let resolved = match *packet.upper() {
             Upper::LaterFragment(id) => {
-                let flow = self.recall(Datagram::of(packet.flow(), id, class), now);
-                flow.map(|flow| packet.resolved_to(flow)).ok_or(DropReason::FragmentUnresolved)
+                let flow = self.recall(Datagram::of(packet.flow(), id), class, now);
+                packet.resolved_to(flow.ok_or(DropReason::FragmentUnresolved)?)
             }
-            _ => Ok(packet),
+            _ => packet,
+        };
+        admit(resolved.flow())?;
+        if let Upper::FirstFragment(id) = *packet.upper() {
+            let (datagram, flow) = (Datagram::of(packet.flow(), id), *packet.flow());
+            self.remember(Seen { datagram, class, flow, at: now })?;
         }
+        Ok(resolved)
     }
 
-    fn remember(&mut self, datagram: Datagram, flow: FlowKey, now: Time) {
-        if let Some(place) = self.place(&datagram) {
-            *place = Some(Seen { datagram, flow, at: now });
+    fn remember(&mut self, first: Seen) -> Result<(), DropReason> {
+        let place = self.place(&first.datagram).ok_or(DropReason::FragmentConflict)?;
+        let held = |seen: &Seen| seen.class != first.class && first.at.since(seen.at) <= TRAIL;
+        if place.as_ref().is_some_and(held) {
+            return Err(DropReason::FragmentConflict);
         }
+        *place = Some(first);
+        Ok(())
     }
 
-    fn recall(&mut self, datagram: Datagram, now: Time) -> Option<FlowKey> {
+    fn recall(&mut self, datagram: Datagram, class: Option<ClassId>, now: Time) -> Option<FlowKey> {
         let seen = (*self.place(&datagram)?)?;
-        (seen.datagram == datagram && now.since(seen.at) <= TRAIL).then_some(seen.flow)
+        let is_of = seen.datagram == datagram && seen.class == class && now.since(seen.at) <= TRAIL;
+        is_of.then_some(seen.flow)
     }
 
     fn place(&mut self, datagram: &Datagram) -> Option<&mut Option<Seen>> {
@@ -98,9 +110,9 @@ impl Default for FragmentFlows {
 }
 
 impl Datagram {
-    fn of(flow: &FlowKey, id: FragmentId, class: Option<ClassId>) -> Self {
+    fn of(flow: &FlowKey, id: FragmentId) -> Self {
         let [a, b, c, d, last] = flow.words();
-        Self { portless: FlowKey::from_words([a, b, c, d, last & !0xffff_ffff]), id, class }
+        Self { portless: FlowKey::from_words([a, b, c, d, last & !0xffff_ffff]), id }
     }
 }
 
@@ -126,7 +138,8 @@ mod tests {
     ) -> Result<FlowKey, DropReason> {
         let packet = IpPacket::parse(octets, Direction::Outbound).unwrap();
         let now = Time::from_nanos(at * 1_000_000_000);
-        flows.resolve(packet, class.map(ClassId::from_raw), now).map(|packet| *packet.flow())
+        let resolved = flows.resolve(packet, class.map(ClassId::from_raw), now, |_| Ok(()));
+        resolved.map(|packet| *packet.flow())
     }
 
     #[test]
@@ -141,6 +154,33 @@ mod tests {
         assert_eq!(resolve(&mut flows, &later, Some(2), 1), unresolved, "under another class");
         assert_eq!(resolve(&mut flows, &later, None, 1), unresolved, "in the clear");
         assert_eq!(resolve(&mut flows, &fragment(8, false, 10), Some(1), 1), unresolved, "another datagram");
-        assert_eq!(resolve(&mut flows, &later, Some(1), 60), unresolved, "too late");
+        assert_eq!(resolve(&mut flows, &later, Some(1), 61), unresolved, "too late");
+    }
+
+    /// A peer must not take identifications in the name of addresses that are not its own.
+    #[test]
+    fn t20_a_first_fragment_that_is_not_admitted_takes_no_place() {
+        let mut flows = FragmentFlows::new();
+        let first = fragment(0, true, 9);
+        let packet = IpPacket::parse(&first, Direction::Inbound).unwrap();
+        let refuse = |_: &FlowKey| Err(DropReason::SelectorMismatch);
+        let refused = flows.resolve(packet, Some(ClassId::from_raw(2)), Time::default(), refuse);
+        assert_eq!(refused.unwrap_err(), DropReason::SelectorMismatch);
+        assert!(resolve(&mut flows, &first, Some(1), 0).is_ok());
+    }
+
+    /// The inner host would put fragments of two classes together, since it knows of none.
+    #[test]
+    fn t20_an_identification_belongs_to_the_class_that_used_it_until_the_host_has_given_up() {
+        let mut flows = FragmentFlows::new();
+        let (first, later) = (fragment(0, true, 9), fragment(8, false, 9));
+        let flow = resolve(&mut flows, &first, Some(1), 0).unwrap();
+        for other in [Some(2), None] {
+            assert_eq!(resolve(&mut flows, &first, other, 60), Err(DropReason::FragmentConflict));
+            assert_eq!(resolve(&mut flows, &later, other, 60), Err(DropReason::FragmentUnresolved));
+        }
+        assert_eq!(resolve(&mut flows, &later, Some(1), 60), Ok(flow), "its own are none the worse for it");
+        assert_eq!(resolve(&mut flows, &first, Some(2), 61), Ok(flow));
+        assert_eq!(resolve(&mut flows, &later, Some(1), 61), Err(DropReason::FragmentUnresolved));
     }
 }

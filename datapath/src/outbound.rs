@@ -73,7 +73,7 @@ impl<U: Ulp> Datapath<U> {
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
         }
-        self.outbound_fragments.resolve(packet, None, self.now)
+        self.outbound_fragments.resolve(packet, None, self.now, |_| Ok(()))
     }
 
     /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A
