@@ -29,8 +29,8 @@ pub enum Event {
         flow: FlowKey,
         /// The class it was latched to.
         latched: ClassId,
-        /// The tag of the packet that broke it.
-        offender: InboundTag,
+        /// The tag of the packet that broke it; `None` where no packet did, but a decision.
+        offender: Option<InboundTag>,
     },
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use latchway_control::{
     Commit, DropRow, Drops, GatewaySpec, LatchRow, Latches, PairSpec, SaRow, Sas, StatusView, StreetView,
@@ -16,7 +17,7 @@ use latchway_datapath::sad::Usage;
 use latchway_esp::Suite;
 use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Transaction};
 use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
-use latchway_ulp_shim::{Disposed, LatchDatabase, LatchView, SocketDestroyer, terminate};
+use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
 use crate::gateway::assemble::since;
 use crate::gateway::convert;
@@ -31,8 +32,13 @@ pub struct State {
     keying: KeyManagerClient,
     database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
-    dispositions: Mutex<Vec<(FlowKey, String)>>,
+    dispositions: Mutex<Vec<(LatchId, String)>>,
 }
+
+/// How often it is tried to end a connection whose latch broke, and the pause between: the kernel may be short of
+/// memory for a moment.
+const ATTEMPTS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Dispositions remembered, to show what became of a broken connection.
 const REMEMBERED: usize = 1024;
@@ -141,7 +147,16 @@ impl State {
 
     /// Ends a connection whose latch broke, and remembers what became of it.
     pub fn terminate(&self, flow: &FlowKey, sockets: &mut SocketDestroyer) {
-        let disposition = match terminate(&self.database, sockets, flow, since(self.started)) {
+        let Some(latch) = self.database.find(flow) else { return };
+        let mut outcome = terminate(&self.database, sockets, flow, since(self.started));
+        for _ in 1..ATTEMPTS {
+            if outcome.is_ok() {
+                break;
+            }
+            thread::sleep(PAUSE);
+            outcome = terminate(&self.database, sockets, flow, since(self.started));
+        }
+        let disposition = match outcome {
             Ok(Disposed::Destroyed) => "the connection was reset".into(),
             Ok(Disposed::NoSuchSocket) => "no socket was connected any more".into(),
             Ok(Disposed::NotBroken) => return,
@@ -151,7 +166,7 @@ impl State {
         if noted.len() >= REMEMBERED {
             noted.remove(0);
         }
-        noted.push((*flow, disposition));
+        noted.push((latch, disposition));
     }
 
     fn latch_row(&self, latch: &LatchView) -> Result<LatchRow, Stopped> {
@@ -184,7 +199,7 @@ impl State {
             text.push_str(&format!(" ({peer}, SA {})", offender.sa));
         }
         let noted = self.dispositions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, disposition)) = noted.iter().rev().find(|(flow, _)| *flow == latch.flow) {
+        if let Some((_, disposition)) = noted.iter().rev().find(|(id, _)| *id == latch.id) {
             text.push_str(&format!("; {disposition}"));
         }
         Ok(Some(text))

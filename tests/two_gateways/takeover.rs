@@ -43,7 +43,7 @@ fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delive
     let offender = latch.offender.unwrap();
     let pair = net.alice.pair(mallory.0);
     assert_eq!((offender.class, offender.sa), (pair.class, pair.inbound.sa));
-    let told = Event::LatchBroken { flow: tcp().key(), latched: before.class, offender };
+    let told = Event::LatchBroken { flow: tcp().key(), latched: before.class, offender: Some(offender) };
     assert_eq!(net.alice.events(), [told]);
     // nothing passes a broken latch, either way, from whomever; and nobody is told again.
     assert_eq!(net.send(MALLORY, &tcp().reversed().data(1, b"psst")), []);

@@ -67,7 +67,11 @@ impl Shim {
         if self.database.change(known.found, claimed).is_none() {
             return;
         }
-        if !self.events.send(Event::LatchBroken { flow: *flow, latched: known.class, offender }) {
+        if !self.events.send(Event::LatchBroken {
+            flow: *flow,
+            latched: known.class,
+            offender: Some(offender),
+        }) {
             let unclaimed = |entry: Entry| Some(Entry { announced: false, ..entry });
             self.database.change(known.found, unclaimed);
         }

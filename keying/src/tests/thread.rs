@@ -148,7 +148,7 @@ fn l_100_l_109_no_broken_latch_is_lost_on_its_way_to_who_ends_its_connection() {
         let flow = FlowKey::new(protocol::TCP, ([10, 0, 0, 1], port).into(), ([10, 1, 0, 1], 80).into());
         let sa = SaRef { index: SaIndex::new(1), generation: 1 };
         let offender = InboundTag { class: ClassId::from_raw(2), sa, version: StateVersion::default() };
-        Event::LatchBroken { flow, latched: ClassId::from_raw(1), offender }
+        Event::LatchBroken { flow, latched: ClassId::from_raw(1), offender: Some(offender) }
     };
     for port in 0..100 {
         assert!(world.events.send(broken(port)));

@@ -137,7 +137,7 @@ fn l_100_l_109_t37d_another_peer_breaks_the_latch_and_it_is_told_once() {
     assert_eq!(bed.tcp_out(1001, 9001, RST, A), Err(LatchBroken), "the reset of the destroyed socket");
     let events = bed.events();
     assert!(
-        matches!(events[..], [Event::LatchBroken { latched: A, offender, .. }] if offender.class == B),
+        matches!(events[..], [Event::LatchBroken { latched: A, offender: Some(offender), .. }] if offender.class == B),
         "{events:?}"
     );
     bed.pass(bed.limits().msl.as_secs() * 2);
