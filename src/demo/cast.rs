@@ -90,9 +90,6 @@ impl Cast {
     /// Lets a prepared pair send at both ends, in place of the one in use, which receives only from then on.
     pub fn activate(&self, new: Association) -> Result<(), Failure> {
         let old = self.association.replace(Some(new));
-        if old.is_some() {
-            self.take_up()?;
-        }
         let change = |new: u64, old: Option<u64>| Commit {
             activate: vec![new],
             retire: old.into_iter().collect(),
@@ -150,14 +147,6 @@ impl Cast {
     pub fn sa(gateway: &Gateway, spi: u32) -> Result<SaRow, Failure> {
         let missing = || Failure::unmet(format!("an SA with SPI 0x{spi:08x} at {}", gateway.host()), "none");
         gateway.sas()?.into_iter().find(|row| row.spi == spi).ok_or_else(missing)
-    }
-
-    /// Waits until both workers have taken up the SAs that were installed. Those are published when their installation
-    /// is answered, but a worker goes on with the batch it has begun, and would drop what comes under them as
-    /// `sa_pending`. The request of a second echo is met by another batch than that of the first, at either end.
-    fn take_up(&self) -> Result<(), Failure> {
-        self.settle()?;
-        self.settle()
     }
 
     /// An echo through both gateways and back: whatever was under way before it has been dealt with after it, since
