@@ -11,7 +11,6 @@ use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::low::tun::{BackendChoice, TunConfig, TunQueue};
 use latchway_datapath::low::wire::WireSocket;
-use latchway_datapath::time::Time;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
 use latchway_esp::Suite;
 use latchway_keying::{ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
@@ -19,6 +18,7 @@ use latchway_netns::{Namespace, links::Links};
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
+use crate::gateway::clock::since;
 use crate::gateway::state::State;
 use crate::gateway::{GatewayError, convert};
 
@@ -71,11 +71,6 @@ pub fn assemble(spec: &GatewaySpec) -> Result<Assembled, GatewayError> {
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let worker = Worker::new(datapath, devices, started, stop.clone());
     Ok(Assembled { worker, stop, state: Arc::new(state), keying, events: forwarded, sockets })
-}
-
-/// The gateway's time.
-pub fn since(started: Instant) -> Time {
-    Time::from_nanos(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Tells the workers which class belongs to which peer, before there is an SA of it (C-19).

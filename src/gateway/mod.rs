@@ -1,6 +1,7 @@
 //! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke.
 
 mod assemble;
+mod clock;
 mod convert;
 mod disposition;
 mod serve;

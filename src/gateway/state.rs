@@ -19,7 +19,7 @@ use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, T
 use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
 use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
-use crate::gateway::assemble::since;
+use crate::gateway::clock::since;
 use crate::gateway::convert;
 
 /// One gateway, as its operator sees it.
