@@ -1,5 +1,5 @@
 //! Neither street makes a system call: so none takes a lock that anyone holds, waits, asks the kernel for memory or for
-//! anything else (style 1.8, 2.6). What a worker calls around them is one call per batch, and none of theirs.
+//! anything else. What a worker calls around them is one call per batch, and none of theirs.
 //!
 //! Shown by the kernel: the streets run in a thread that it lets make no system call at all, on pain of the process.
 

@@ -1,5 +1,5 @@
 //! Neither street allocates or frees: not for any suite, size or protocol, not for the first packet of a latched flow,
-//! not for a packet that is dropped, and not after a rekey in the middle (style 1.13, 2.6).
+//! not for a packet that is dropped, and not after a rekey in the middle.
 //!
 //! Counted is all that a worker does for a batch between two system calls. Adopting a snapshot is not a packet's work: it
 //! may allocate, and is done apart.

@@ -1,5 +1,5 @@
 //! Both TUN backends between two network namespaces: what the kernel hands out is segmented, merged again and taken by
-//! the other kernel, whose own checksums and TCP judge it (T28, architecture section 6).
+//! the other kernel, whose own checksums and TCP judge it (T28).
 
 #![expect(
     clippy::unwrap_used,

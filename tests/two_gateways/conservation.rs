@@ -37,7 +37,7 @@ struct Traffic {
 /// Where a packet is to arrive, and what no other packet there has: TCP sequence number and data.
 type Name = (&'static str, u32, Vec<u8>);
 
-/// T08, T14, style 1.9: sent and doubled is delivered, lost and dropped; nothing arrives twice, or elsewhere, or
+/// T08, T14: sent and doubled is delivered, lost and dropped; nothing arrives twice, or elsewhere, or
 /// altered; and nothing is dropped for a reason that the wire does not account for.
 #[test]
 fn t08_every_packet_is_delivered_once_or_counted_as_lost_or_dropped() {

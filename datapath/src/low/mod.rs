@@ -1,4 +1,4 @@
-//! The folder where system calls, atomics and unsafe code live (architecture, sections 4 to 6).
+//! The folder where system calls, atomics and unsafe code live.
 
 pub mod publish;
 pub mod tun;

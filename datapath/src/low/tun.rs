@@ -26,7 +26,7 @@ pub struct TunConfig {
     pub name: String,
     /// Which backend.
     pub backend: BackendChoice,
-    /// Whether the interface stays when its last queue is closed (architecture section 2).
+    /// Whether the interface stays when its last queue is closed.
     pub persist: bool,
     /// The user who may attach to it later without CAP_NET_ADMIN.
     pub owner: Option<u32>,

@@ -29,7 +29,7 @@ pub(crate) struct Birth {
     pub(crate) entry: Entry,
     /// Of a latch.
     pub(crate) class: Option<ClassId>,
-    /// The version of the tag or feedback it is made from (D.3.3: never newer).
+    /// The version of the tag or feedback it is made from: never newer.
     pub(crate) changed_at: StateVersion,
     pub(crate) hint: Option<SaRef>,
     pub(crate) snapshot: SnapshotId,

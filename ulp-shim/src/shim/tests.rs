@@ -47,7 +47,7 @@ fn l_5_l_97_an_inbound_syn_is_latched_to_its_own_tag() {
     assert_eq!(
         latch.changed_at,
         latch.last_inbound.unwrap().version,
-        "D.3.3: the tag's version, not a newer one"
+        "L-88: the tag's version, not a newer one"
     );
 }
 
