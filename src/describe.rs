@@ -83,7 +83,7 @@ pub fn run(options: &Options) -> Result<(), DescribeError> {
     let a = End { name: "a", outer: outer_a, inner: inner_a, options };
     let b = End { name: "b", outer: outer_b, inner: inner_b, options };
     let (to_b, to_a) = (fresh_sa(suite)?, fresh_sa(suite)?);
-    write(&a, &gateway(&a, &b, pair(&a, &b, suite, (clone(&to_a), clone(&to_b)))))?;
+    write(&a, &gateway(&a, &b, pair(&a, &b, suite, (to_a.clone(), to_b.clone()))))?;
     write(&b, &gateway(&b, &a, pair(&b, &a, suite, (to_b, to_a))))
 }
 
@@ -94,10 +94,6 @@ pub fn run(options: &Options) -> Result<(), DescribeError> {
 pub fn fresh_sa(suite: Suite) -> Result<SaSpec, ephemeral::EphemeralError> {
     let (spi, key) = ephemeral::direction_octets(suite, |_| true)?;
     Ok(SaSpec { spi: spi.get(), key: Secret::new(hex::encode(key.as_slice())) })
-}
-
-fn clone(sa: &SaSpec) -> SaSpec {
-    SaSpec { spi: sa.spi, key: sa.key.clone() }
 }
 
 fn gateway(end: &End<'_>, peer: &End<'_>, pair: PairSpec) -> GatewaySpec {

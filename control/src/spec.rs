@@ -179,7 +179,7 @@ pub struct PairSpec {
 }
 
 /// One SA of a pair.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaSpec {
     /// Its SPI.

@@ -1,8 +1,9 @@
 //! Fresh keys: every pair of SAs gets its own, random ones, for this run alone and never on disk (RFC 8221 section 3).
 
-use latchway_control::{HardSpec, PairSpec, PathSpec, SaSpec, Secret, SelectorSpec, UsageSpec};
+use latchway_control::{HardSpec, PairSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
 use latchway_esp::Suite;
-use zeroize::Zeroizing;
+
+use crate::describe::fresh_sa;
 
 use super::failure::Failure;
 use super::network::{ESP_PORT, Family, Plan, Wire};
@@ -40,7 +41,7 @@ pub struct Ends {
 impl Wanted<'_> {
     /// Makes keys and SPIs, and the description of both ends.
     pub fn make(self) -> Result<Ends, Failure> {
-        let (to_alice, from_alice) = (Sa::fresh(self.suite)?, Sa::fresh(self.suite)?);
+        let (to_alice, from_alice) = (fresh(self.suite)?, fresh(self.suite)?);
         let (at_alice, at_peer) = (*self.family.of(&self.wire.alice), *self.family.of(&self.wire.peer));
         let path = |from: ipnet::IpNet, to: ipnet::IpNet| PathSpec {
             from: from.addr(),
@@ -50,11 +51,11 @@ impl Wanted<'_> {
         let [alice_usage, peer_usage] = self.usage;
         let selectors = self.selectors();
         let swapped = selectors.iter().map(|selector| between(selector.remote, selector.local)).collect();
-        let pair = |peer: &Plan, inbound: &Sa, outbound: &Sa| PairSpec {
+        let pair = |peer: &Plan, inbound: &SaSpec, outbound: &SaSpec| PairSpec {
             peer: peer.identity.to_owned(),
             suite: self.suite.name().to_owned(),
-            inbound: inbound.spec(),
-            outbound: outbound.spec(),
+            inbound: inbound.clone(),
+            outbound: outbound.clone(),
             esn: true,
             replay_window: REPLAY_WINDOW,
             path: path(at_alice, at_peer),
@@ -90,26 +91,9 @@ pub const fn between(local: ipnet::IpNet, remote: ipnet::IpNet) -> SelectorSpec 
     SelectorSpec { local, remote, protocol: None, local_ports: None, remote_ports: None }
 }
 
-/// SPI and key of one SA, for both its ends.
-struct Sa {
-    spi: u32,
-    key: Secret,
-}
-
-impl Sa {
-    fn fresh(suite: Suite) -> Result<Self, Failure> {
-        let mut key = Zeroizing::new(vec![0; suite.key_len() + suite.salt_len()]);
-        random(&mut key)?;
-        let mut spi = [0; 4];
-        random(&mut spi)?;
-        // RFC 4303 section 2.1: 0 to 255 are reserved.
-        let spi = u32::from_be_bytes(spi).max(256);
-        Ok(Self { spi, key: Secret::new(hex::encode(&*key)) })
-    }
-
-    fn spec(&self) -> SaSpec {
-        SaSpec { spi: self.spi, key: self.key.clone() }
-    }
+/// SPI and key of one SA, for both its ends, from the provider of ephemeral keys.
+fn fresh(suite: Suite) -> Result<SaSpec, Failure> {
+    fresh_sa(suite).map_err(|error| Failure::Own(error.to_string()))
 }
 
 /// Fills with random octets from the system.

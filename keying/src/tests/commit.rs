@@ -1,4 +1,4 @@
-//! Transactions: one snapshot, all or nothing: SAD and SPD are swapped together.
+//! Transactions: one snapshot, all or nothing; SAD and SPD are swapped together.
 
 use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{AddressRange, Selector};
