@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
-use latchway_control::{GatewaySpec, TunBackendSpec};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
-use latchway_datapath::low::tun::{BackendChoice, TunConfig, TunQueue};
+use latchway_datapath::low::tun::{TunConfig, TunQueue};
 use latchway_datapath::low::wire::WireSocket;
+use latchway_datapath::spd::Spd;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
-use latchway_esp::Suite;
 use latchway_keying::{ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
-use latchway_netns::{Namespace, links::Links};
+use latchway_netns::links::Links;
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
+use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
+use crate::gateway::plan::Plan;
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, convert};
 
 /// A gateway whose parts stand and do not run yet.
 pub struct Assembled {
@@ -38,36 +38,34 @@ pub struct Assembled {
     pub sockets: SocketDestroyer,
 }
 
-/// Makes everything that the description names.
-pub fn assemble(spec: &GatewaySpec) -> Result<Assembled, GatewayError> {
+/// Makes everything that the plan names.
+pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
-    let pad = convert::pad(&spec.peers, &spec.identity)?;
-    let policy = convert::spd(&spec.policy)?;
-    let (inner, outer) = (namespace(spec.inner.as_deref())?, namespace(spec.outer.as_deref())?);
-    if inner.is_same(&outer) && !spec.unguarded {
-        return Err(GatewayError::OneNamespace);
-    }
-    let wires = bind(spec, &outer)?;
-    let tun = open_tun(spec, &inner)?;
-    let sockets = inner.run(SocketDestroyer::open)??;
+    let wires = bind(plan)?;
+    let tun = open_tun(plan)?;
+    let bypass = plan.bypass.as_deref().map(|name| open_bypass(plan, name)).transpose()?;
+    let sockets = plan.inner.run(SocketDestroyer::open)??;
 
     let database = LatchDatabase::new(Limits::default(), Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
     let observer = Arc::new(Peers(Arc::clone(&database)));
-    let keying = Keying::new(pad, Settings::default(), Arc::clone(&clock), observer);
+    let keying = Keying::new(plan.pad.clone(), Settings::default(), Arc::clone(&clock), observer);
     let snapshots = keying.publisher().reader();
     let (events, from_datapath) = event_queue();
     let (forward, forwarded) = bounded(EVENT_QUEUE);
     let inputs = Inputs { events: from_datapath, forward, clock: Box::new(move || since(started)) };
     let keying = KeyManager::spawn(keying, inputs)?;
-    keying.client().commit(Transaction::new(vec![Op::SetSpd(policy)]))?.map_err(io::Error::other)?;
+    keying
+        .client()
+        .commit(Transaction::new(vec![Op::SetSpd(Spd::new(plan.rules.clone()))]))?
+        .map_err(io::Error::other)?;
 
     let counters = Arc::new(Counters::new());
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
     let shared = Shared { snapshots, clock, counters: Arc::clone(&counters), events };
-    let state = State::new(spec, &tun, &wires, started, keying.client(), database, counters);
+    let state = State::new(plan, &tun, &wires, started, keying.client(), database, counters);
     let stop = Stop::new()?;
-    let devices = Devices { tun, bypass: None, wires };
+    let devices = Devices { tun, bypass, wires };
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let worker = Worker::new(datapath, devices, started, stop.clone());
     Ok(Assembled { worker, stop, state: Arc::new(state), keying, events: forwarded, sockets })
@@ -92,51 +90,44 @@ impl ClassObserver for Peers {
     }
 }
 
-fn namespace(path: Option<&std::path::Path>) -> Result<Namespace, latchway_netns::Error> {
-    path.map_or_else(Namespace::current, Namespace::from_path)
-}
-
-fn bind(spec: &GatewaySpec, outer: &Namespace) -> Result<Vec<WireSocket>, GatewayError> {
-    if spec.listen.len() > MAX_WIRES {
-        return Err(GatewayError::TooManyWires(spec.listen.len()));
+fn bind(plan: &Plan) -> Result<Vec<WireSocket>, GatewayError> {
+    if plan.listen.len() > MAX_WIRES {
+        return Err(GatewayError::TooManyWires(plan.listen.len()));
     }
-    let bind = || spec.listen.iter().map(|&address| WireSocket::bind(address)).collect::<Result<Vec<_>, _>>();
-    Ok(outer.run(bind)??)
+    let bind = || plan.listen.iter().map(|&address| WireSocket::bind(address)).collect::<Result<Vec<_>, _>>();
+    Ok(plan.outer.run(bind)??)
 }
 
 /// Opens the TUN, and where addresses are given makes it ready for the inner hosts.
-fn open_tun(spec: &GatewaySpec, inner: &Namespace) -> Result<TunQueue, GatewayError> {
-    let backend = match spec.tun.backend {
-        TunBackendSpec::Auto => BackendChoice::Auto,
-        TunBackendSpec::Offload => BackendChoice::Offload,
-        TunBackendSpec::Plain => BackendChoice::Plain,
+fn open_tun(plan: &Plan) -> Result<TunQueue, GatewayError> {
+    let wanted = &plan.tun;
+    let config = TunConfig {
+        backend: wanted.backend,
+        persist: wanted.persistent,
+        ..TunConfig::new(wanted.name.clone())
     };
-    let config = TunConfig { backend, ..TunConfig::new(spec.tun.name.clone()) };
-    let tun = inner.run(|| TunQueue::open(&config))??;
-    let (links, name) = (Links::of(inner)?, tun.name());
+    let tun = plan.inner.run(|| TunQueue::open(&config))??;
+    let (links, name) = (Links::of(&plan.inner)?, tun.name());
     links.set_gso_max_size(name, GSO_MAX_SIZE)?;
-    if spec.tun.addresses.is_empty() {
+    if wanted.addresses.is_empty() {
         return Ok(tun);
     }
     links.quiet_ipv6(name)?;
-    links.set_mtu(name, u32::from(spec.tun.mtu.unwrap_or_else(|| inner_mtu(spec))))?;
+    links.set_mtu(name, u32::from(wanted.mtu))?;
     links.set_up(name)?;
-    for &address in &spec.tun.addresses {
+    for &address in &wanted.addresses {
         links.add_address(name, address)?;
     }
-    for &route in &spec.tun.routes {
+    for &route in &wanted.routes {
         links.add_route(route, None, name, 0)?;
     }
     Ok(tun)
 }
 
-/// The largest inner packet that every path takes, of any suite: outer IPv6, UDP, ESP.
-fn inner_mtu(spec: &GatewaySpec) -> u16 {
-    const OUTER_HEADERS: usize = 40 + 8;
-    let outer = spec.sas.iter().map(|pair| pair.path.mtu).min().unwrap_or(1500);
-    let room = usize::from(outer).saturating_sub(OUTER_HEADERS);
-    let largest = Suite::ALL.iter().filter_map(|suite| suite.max_payload(room)).min().unwrap_or(0);
-    u16::try_from(largest).unwrap_or(u16::MAX)
+/// Opens the port by which BYPASS traffic leaves and enters.
+fn open_bypass(plan: &Plan, name: &str) -> Result<TunQueue, GatewayError> {
+    let config = TunConfig { backend: plan.tun.backend, ..TunConfig::new(name) };
+    Ok(plan.outer.run(|| TunQueue::open(&config))??)
 }
 
 /// A super-packet of this size, sealed, still leaves in one send of at most 65507 octets: at an inner MTU of 1420 these

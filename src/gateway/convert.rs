@@ -12,7 +12,7 @@ use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
-use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Spd};
+use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
@@ -86,14 +86,14 @@ pub fn pad(peers: &[PeerSpec], identity: &str) -> Result<Pad, SpecError> {
 }
 
 /// The policy, in its order.
-pub fn spd(rules: &[RuleSpec]) -> Result<Spd, SpecError> {
-    Ok(Spd::new(rules.iter().map(rule).collect::<Result<_, _>>()?))
+pub fn rules(specs: &[RuleSpec]) -> Result<Vec<Rule>, SpecError> {
+    specs.iter().map(rule).collect()
 }
 
 /// A pair as a proposal, and as the keys that make it real.
 pub fn pair(
     spec: &PairSpec,
-    identity: &str,
+    identity: &Identity,
     listen: &[SocketAddr],
     now: Time,
 ) -> Result<(Proposal, Keys), SpecError> {
@@ -103,7 +103,7 @@ pub fn pair(
     let proposal = Proposal {
         peer: Identity::Fqdn(spec.peer.clone()),
         method: AuthMethod::Manual,
-        local: Identity::Fqdn(identity.into()),
+        local: identity.clone(),
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn convert(spec: &PairSpec) -> Result<(Proposal, Keys), SpecError> {
-        pair(spec, "a.example", &["192.0.2.1:4500".parse().unwrap()], Time::default())
+        pair(spec, &Identity::Fqdn("a.example".into()), &["192.0.2.1:4500".parse().unwrap()], Time::default())
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod assemble;
 mod clock;
 mod convert;
 mod disposition;
+mod plan;
 mod serve;
 mod source;
 mod state;
@@ -24,6 +25,7 @@ use signal_hook::iterator::Signals;
 
 use crate::gateway::assemble::Assembled;
 use crate::gateway::convert::SpecError;
+use crate::gateway::plan::Plan;
 
 /// Why a gateway did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +139,8 @@ fn serve_until(
     end: Sender<Ending>,
     ending: &Receiver<Ending>,
 ) -> Result<(), GatewayError> {
-    let Assembled { worker, stop, state, keying, events, sockets } = assemble::assemble(spec)?;
+    let Assembled { worker, stop, state, keying, events, sockets } =
+        assemble::assemble(&Plan::of_description(spec)?)?;
     let control = serve::Server::bind(&spec.control)?;
     let on_stop = end.clone();
     let server = control.start(state.clone(), move || {

@@ -6,26 +6,27 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use latchway_control::{
-    Commit, DropRow, Drops, GatewaySpec, LatchRow, Latches, PairSpec, SaRow, Sas, StatusView, StreetView,
-    TagView, TunView,
+    Commit, DropRow, Drops, LatchRow, Latches, PairSpec, SaRow, Sas, StatusView, StreetView, TagView, TunView,
 };
 use latchway_datapath::drop::{Counters, Direction, DropReason, Severity};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::low::tun::TunQueue;
 use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::sad::Usage;
+use latchway_datapath::spd::Spd;
 use latchway_esp::Suite;
 use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Transaction};
-use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
+use latchway_tagging::{Class, ClassId, Identity, InboundTag, Transforms};
 use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
 use crate::gateway::clock::since;
 use crate::gateway::convert;
+use crate::gateway::plan::Plan;
 
 /// One gateway, as its operator sees it.
 pub struct State {
     name: String,
-    identity: String,
+    identity: Identity,
     tun: TunView,
     listen: Vec<SocketAddr>,
     started: Instant,
@@ -47,7 +48,7 @@ impl State {
     /// The state of a gateway whose parts these are.
     #[expect(clippy::too_many_arguments, reason = "called once, by the one place that makes the parts")]
     pub fn new(
-        spec: &GatewaySpec,
+        plan: &Plan,
         tun: &TunQueue,
         wires: &[WireSocket],
         started: Instant,
@@ -56,8 +57,8 @@ impl State {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            name: spec.name.clone(),
-            identity: spec.identity.clone(),
+            name: plan.name.clone(),
+            identity: plan.identity.clone(),
             tun: TunView { name: tun.name().into(), backend: tun.backend().to_string() },
             listen: wires.iter().map(WireSocket::local_addr).collect(),
             started,
@@ -139,7 +140,7 @@ impl State {
         ops.extend(each(&commit.retire, Op::Retire));
         ops.extend(each(&commit.remove, Op::Remove));
         if let Some(policy) = &commit.policy {
-            ops.push(Op::SetSpd(convert::spd(policy).map_err(text)?));
+            ops.push(Op::SetSpd(Spd::new(convert::rules(policy).map_err(text)?)));
         }
         self.keying.commit(Transaction::new(ops)).map_err(text)?.map_err(text)?;
         Ok(())
