@@ -1,0 +1,285 @@
+//! What a gateway is told. A [`Config`] that was read from a file holds no contradiction: what a reader need not
+//! check again is said with each field.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use latchway_esp::{AntiReplay, Spi, Suite};
+use latchway_tagging::Identity;
+
+use crate::range::{AddressRange, Selector};
+
+/// A gateway's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the gateway is called: fit to be a part of a path.
+    pub name: String,
+    /// Who we are to our peers.
+    pub identity: Identity,
+    /// The namespaces it stands in.
+    pub place: Place,
+    /// The device towards the inner hosts.
+    pub tun: Tun,
+    /// The TUN in the outer namespace through which BYPASS traffic leaves and enters; there where a policy says
+    /// BYPASS.
+    pub bypass_port: Option<String>,
+    /// Addresses and UDP ports of the wire sockets: one to 16, none twice.
+    pub listen: Vec<SocketAddr>,
+    /// The peers (RFC 4301 section 4.4.3, the PAD), no identity twice, no inner address in two.
+    pub peers: Vec<Peer>,
+    /// The policy (RFC 4301 section 4.4.1, the SPD), first match first.
+    pub policies: Vec<Policy>,
+    /// Whether PROTECT policies latch where they say nothing of it. Policies have it applied already.
+    pub latch: bool,
+    /// Where sequence numbers outlive the gateway; there where an SA has a counter-mode suite.
+    pub state: Option<StateDirectory>,
+    /// The operator's socket; `None` is the place that its clients look at.
+    pub control: Option<PathBuf>,
+    /// Where metrics are offered; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// The user to go on as once everything stands.
+    pub user: Option<String>,
+    /// Where the addresses of programs come from that are started behind the gateway. Part of our own networks.
+    pub exec: Option<IpNet>,
+}
+
+impl Config {
+    /// Our own inner networks: those of the TUN's addresses and of [`Config::exec`], without what lies in another.
+    #[must_use]
+    pub fn networks(&self) -> Vec<IpNet> {
+        let networks = self.tun.addresses.iter().chain(&self.exec).map(IpNet::trunc).collect();
+        IpNet::aggregate(&networks)
+    }
+
+    /// Every prefix that must not be met in the clear: what any peer may claim.
+    #[must_use]
+    pub fn protected(&self) -> Vec<IpNet> {
+        IpNet::aggregate(&self.peers.iter().flat_map(|peer| peer.inner.iter().copied()).collect())
+    }
+
+    /// The peer of this identity.
+    #[must_use]
+    pub fn peer(&self, identity: &Identity) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.identity == *identity)
+    }
+}
+
+/// The namespaces of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The TUN in one namespace, the wire sockets in another.
+    Split {
+        /// Where the inner hosts are.
+        inner: NamespaceRef,
+        /// Where the wire is. Not the inner one.
+        outer: NamespaceRef,
+    },
+    /// Both in the namespace of the process.
+    Host {
+        /// What keeps clear packets from the inner addresses.
+        guard: Guard,
+    },
+}
+
+/// What keeps clear packets from the inner addresses where inner and outer namespace are one (T16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Rules and routes that the gateway installs.
+    #[default]
+    Install,
+    /// Rules and routes that are there already, installed by someone with the privilege to; the gateway looks.
+    Preset,
+}
+
+/// Which network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NamespaceRef {
+    /// That of the process.
+    Own,
+    /// `/run/netns/NAME`, made if it is not there.
+    Named(String),
+    /// The one that this file stands for.
+    Path(PathBuf),
+    /// The one that this process is in.
+    Pid(u32),
+}
+
+/// The device towards the inner hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tun {
+    /// Its name: fit for an interface.
+    pub name: String,
+    /// How it is driven.
+    pub backend: Backend,
+    /// Its MTU; `None` is what the paths leave.
+    pub mtu: Option<u16>,
+    /// Its addresses, with the prefix of their network.
+    pub addresses: Vec<IpNet>,
+    /// Someone else made it: it is not made, and its addresses and routes are left as they are.
+    pub premade: bool,
+    /// It stays when the gateway goes, so that traffic has nowhere else to go (T13).
+    pub persistent: bool,
+}
+
+/// How the TUN is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Super-packets where the kernel can.
+    #[default]
+    Auto,
+    /// Super-packets, or fail.
+    Offload,
+    /// One packet per system call.
+    Plain,
+}
+
+/// An entry of the PAD (RFC 4301 section 4.4.3), with the SAs that were agreed upon by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it is reached; there where it has SAs, and we listen on an address of its family.
+    pub endpoint: Option<SocketAddr>,
+    /// The inner addresses that it may claim (T15).
+    pub inner: Vec<IpNet>,
+    /// The SAs with it, in pairs.
+    pub sas: Vec<Sa>,
+}
+
+/// A pair of SAs (RFC 4301 section 4.4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sa {
+    /// How packets are protected.
+    pub suite: Suite,
+    /// The SA for what we receive.
+    pub inbound: SaDirection,
+    /// The SA for what we send.
+    pub outbound: SaDirection,
+    /// Whether sequence numbers are extended to 64 bits (RFC 4303 section 2.2.1).
+    pub esn: bool,
+    /// Whether replays are refused (RFC 4303 section 3.4.3).
+    pub anti_replay: AntiReplay,
+    /// The largest outer packet on the path.
+    pub mtu: u16,
+    /// The listen address to send from; `None` is the first of the endpoint's family. It is one of
+    /// [`Config::listen`], and of the endpoint's family.
+    pub from: Option<IpAddr>,
+    /// The inner flows that it may carry.
+    pub selectors: Vec<Selector>,
+    /// When someone is told that its life ends. Below `hard` where both say something.
+    pub soft: Lifetime,
+    /// When its life ends.
+    pub hard: Lifetime,
+}
+
+/// One direction of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaDirection {
+    /// Its SPI: not reserved, and in this direction no other SA's.
+    pub spi: Spi,
+    /// Where its key is; no other SA's.
+    pub key_file: KeyFile,
+}
+
+/// A reference to a key. The key itself is nowhere in a configuration (T40).
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    /// The file, relative to the folder of the configuration.
+    pub path: PathBuf,
+    /// Where the configuration names it. Two references to one file are equal wherever they stand.
+    pub at: Position,
+}
+
+impl PartialEq for KeyFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for KeyFile {}
+
+/// A place in the text of a configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The line; the first is 1.
+    pub line: usize,
+    /// The column, in characters; the first is 1.
+    pub column: usize,
+}
+
+/// Bounds of an SA's life (RFC 4301 section 4.4.2.1); `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Octets that the cipher was applied to.
+    pub octets: Option<u64>,
+    /// Inner packets.
+    pub packets: Option<u64>,
+    /// Seconds since it was installed.
+    pub seconds: Option<u64>,
+}
+
+/// A rule of the SPD (RFC 4301 section 4.4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The flows it speaks of.
+    pub selector: Selector,
+    /// The direction it speaks of; `None` is both.
+    pub direction: Option<Direction>,
+    /// What it wants.
+    pub action: Action,
+    /// Whether a PROTECT rule latches connections; false where the action is another.
+    pub latch: bool,
+    /// The peer that a PROTECT rule is about; its ranges were the selector's where it named none.
+    pub peer: Option<Identity>,
+}
+
+/// A direction, seen from the inner hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the wire.
+    Inbound,
+    /// To the wire.
+    Outbound,
+}
+
+/// PROTECT, BYPASS or DISCARD (RFC 4301 section 4.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// ESP, and nothing less.
+    Protect,
+    /// In the clear.
+    Bypass,
+    /// Not at all.
+    Discard,
+}
+
+/// Where sequence numbers outlive the gateway (T12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDirectory {
+    /// The folder, relative to that of the configuration.
+    pub path: PathBuf,
+    /// The operator takes it upon them to use counter-mode suites with keys from files, against RFC 8221 section 3.
+    pub counter_mode_static: bool,
+}
+
+impl NamespaceRef {
+    /// The file that stands for the namespace; `None` is our own.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Own => None,
+            Self::Named(name) => Some(Path::new("/run/netns").join(name)),
+            Self::Path(path) => Some(path.clone()),
+            Self::Pid(pid) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        }
+    }
+}
+
+impl Peer {
+    /// What it may claim, as ranges.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<AddressRange> {
+        self.inner.iter().map(|&prefix| prefix.into()).collect()
+    }
+}

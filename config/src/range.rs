@@ -1,0 +1,225 @@
+//! Traffic selectors as people write them: lists of ranges (RFC 4301 section 4.4.1.1).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+
+/// Which flows a policy or an SA speaks of. Each list holds at least one range.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// Addresses behind this gateway.
+    pub local: Vec<AddressRange>,
+    /// Addresses behind the peer.
+    pub remote: Vec<AddressRange>,
+    /// The upper-layer protocol; `None` is ANY.
+    pub protocol: Option<u8>,
+    /// Ports of the local side.
+    pub local_ports: Vec<PortRange>,
+    /// Ports of the remote side.
+    pub remote_ports: Vec<PortRange>,
+}
+
+impl Selector {
+    /// Everything between these addresses.
+    #[must_use]
+    pub fn between(local: Vec<AddressRange>, remote: Vec<AddressRange>) -> Self {
+        let any = || vec![PortRange::ANY];
+        Self { local, remote, protocol: None, local_ports: any(), remote_ports: any() }
+    }
+
+    /// The selectors of one range on each side that are the same together, in the order in which they were written.
+    /// Ranges of different families have no packet in common and make none.
+    pub fn simple(&self) -> impl Iterator<Item = SimpleSelector> {
+        self.local.iter().flat_map(move |&local| {
+            let same_family = move |remote: &&AddressRange| remote.is_ipv4() == local.is_ipv4();
+            self.remote.iter().filter(same_family).flat_map(move |&remote| {
+                self.local_ports.iter().flat_map(move |&local_ports| {
+                    self.remote_ports.iter().map(move |&remote_ports| SimpleSelector {
+                        local,
+                        remote,
+                        protocol: self.protocol,
+                        local_ports,
+                        remote_ports,
+                    })
+                })
+            })
+        })
+    }
+}
+
+/// One range on each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SimpleSelector {
+    /// Addresses behind this gateway.
+    pub local: AddressRange,
+    /// Addresses behind the peer.
+    pub remote: AddressRange,
+    /// The upper-layer protocol; `None` is ANY.
+    pub protocol: Option<u8>,
+    /// Ports of the local side.
+    pub local_ports: PortRange,
+    /// Ports of the remote side.
+    pub remote_ports: PortRange,
+}
+
+/// An inclusive range of addresses of one family, the lower end first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressRange(Ends);
+
+/// One field per family, so that no range has two.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Ends {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+impl AddressRange {
+    /// Every IPv4 address.
+    pub const ANY_V4: Self = Self(Ends::V4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST));
+    /// Every IPv6 address.
+    pub const ANY_V6: Self = Self(Ends::V6(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from_bits(u128::MAX)));
+
+    /// The range from `first` to `last`; `None` where the families differ or the order is wrong.
+    #[must_use]
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (first <= last).then_some(Self(Ends::V4(first, last))),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (first <= last).then_some(Self(Ends::V6(first, last))),
+            _ => None,
+        }
+    }
+
+    /// The lowest address.
+    #[must_use]
+    pub const fn first(&self) -> IpAddr {
+        match self.0 {
+            Ends::V4(first, _) => IpAddr::V4(first),
+            Ends::V6(first, _) => IpAddr::V6(first),
+        }
+    }
+
+    /// The highest address.
+    #[must_use]
+    pub const fn last(&self) -> IpAddr {
+        match self.0 {
+            Ends::V4(_, last) => IpAddr::V4(last),
+            Ends::V6(_, last) => IpAddr::V6(last),
+        }
+    }
+
+    /// Whether the addresses are IPv4 ones.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        matches!(self.0, Ends::V4(..))
+    }
+
+    /// Whether every address of `other` lies in this range.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.is_ipv4() == other.is_ipv4() && self.first() <= other.first() && other.last() <= self.last()
+    }
+
+    /// Whether any address lies in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.is_ipv4() == other.is_ipv4() && self.first() <= other.last() && other.first() <= self.last()
+    }
+
+    /// The fewest prefixes that hold the same addresses: what is routed.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        match self.0 {
+            Ends::V4(first, last) => Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect(),
+            Ends::V6(first, last) => Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect(),
+        }
+    }
+}
+
+impl From<IpNet> for AddressRange {
+    fn from(prefix: IpNet) -> Self {
+        match prefix {
+            IpNet::V4(prefix) => Self(Ends::V4(prefix.network(), prefix.broadcast())),
+            IpNet::V6(prefix) => Self(Ends::V6(prefix.network(), prefix.broadcast())),
+        }
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut prefixes = match self.0 {
+            Ends::V4(first, last) => {
+                Ipv4Subnets::new(first, last, 0).map(IpNet::V4).take(2).collect::<Vec<_>>()
+            }
+            Ends::V6(first, last) => Ipv6Subnets::new(first, last, 0).map(IpNet::V6).take(2).collect(),
+        };
+        match (prefixes.pop(), prefixes.pop()) {
+            (Some(prefix), None) => write!(f, "{prefix}"),
+            _ => write!(f, "{}-{}", self.first(), self.last()),
+        }
+    }
+}
+
+impl fmt::Debug for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An inclusive range of ports, the lower end first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// Every port, and what has none (RFC 4301 section 4.4.1.1: OPAQUE is matched by ANY alone).
+    pub const ANY: Self = Self { first: 0, last: u16::MAX };
+
+    /// The range from `first` to `last`; `None` where the order is wrong.
+    #[must_use]
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first <= last { Some(Self { first, last }) } else { None }
+    }
+
+    /// The lowest port.
+    #[must_use]
+    pub const fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    #[must_use]
+    pub const fn last(&self) -> u16 {
+        self.last
+    }
+
+    /// Whether every port of `other` lies in this range.
+    #[must_use]
+    pub const fn covers(&self, other: &Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// Whether any port lies in both.
+    #[must_use]
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (*self == Self::ANY, self.first == self.last) {
+            (true, _) => f.write_str("any"),
+            (false, true) => write!(f, "{}", self.first),
+            (false, false) => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl fmt::Debug for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
