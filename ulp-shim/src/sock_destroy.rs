@@ -4,12 +4,12 @@
 //! socket of the same ports is never hit. Synchronous, and off the packet path.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use latchway_datapath::flow::{FlowKey, number, protocol};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
@@ -70,6 +70,67 @@ impl SocketDestroyer {
         .map_err(DestroyError::named)
     }
 
+    /// Destroys every TCP connection between one of `addresses` and somewhere else, and says how many there were: those
+    /// that a gateway finds when it starts have no latch, and none is made up for them.
+    ///
+    /// # Errors
+    /// [`DestroyError`] of the first that could not be destroyed.
+    pub fn destroy_all(&mut self, addresses: &[IpAddr]) -> Result<usize, DestroyError> {
+        let mut destroyed = 0;
+        for family in [AF_INET, AF_INET6] {
+            for flow in self.connections(family, addresses)? {
+                match self.destroy(&flow) {
+                    Ok(()) => destroyed += 1,
+                    // It ended by itself meanwhile.
+                    Err(DestroyError::NoSuchSocket) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(destroyed)
+    }
+
+    /// The TCP connections of a family that cross the boundary.
+    fn connections(&mut self, family: u8, addresses: &[IpAddr]) -> Result<Vec<FlowKey>, DestroyError> {
+        let nowhere: IpAddr =
+            if family == AF_INET { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket_id = SocketId {
+            source_port: 0,
+            destination_port: 0,
+            source_address: nowhere,
+            destination_address: nowhere,
+            interface_id: 0,
+            cookie: ANY_COOKIE,
+        };
+        let states = StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT;
+        let extensions = ExtensionFlags::empty();
+        let request = InetRequest { family, protocol: protocol::TCP, extensions, states, socket_id };
+        self.send::<SockDiagMessage>(
+            SockDiagMessage::InetRequest(request).into(),
+            NLM_F_REQUEST | NLM_F_DUMP,
+        )?;
+        let crosses = |flow: &FlowKey| {
+            let is_ours = |end: SocketAddr| addresses.contains(&end.ip().to_canonical());
+            is_ours(flow.local()) && !is_ours(flow.remote())
+        };
+        let mut found = Vec::new();
+        loop {
+            for answer in self.receive()? {
+                match answer {
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                        let id = response.header.socket_id;
+                        let local = SocketAddr::new(id.source_address, id.source_port);
+                        let remote = SocketAddr::new(id.destination_address, id.destination_port);
+                        found.extend(Some(FlowKey::new(protocol::TCP, local, remote)).filter(crosses));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(answer) => return Err(DestroyError::named(answer.to_io().into())),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// The cookie of the socket. What the kernel answers may be a listener, which is not the one.
     fn look_up(&mut self, flow: &FlowKey) -> Result<[u8; 8], DestroyError> {
         // The kernel looks a UDP socket up with both ends in the order of a packet that it receives.
@@ -99,6 +160,18 @@ impl SocketDestroyer {
     where
         M: NetlinkSerializable + NetlinkDeserializable,
     {
+        self.send(payload, flags)?;
+        loop {
+            if let Some(answer) = self.receive()?.into_iter().next() {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn send<M>(&mut self, payload: NetlinkPayload<M>, flags: u16) -> Result<(), DestroyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         (header.flags, header.sequence_number) = (flags, self.sequence);
@@ -107,14 +180,24 @@ impl SocketDestroyer {
         let mut octets = vec![0; message.buffer_len()];
         message.serialize(&mut octets);
         self.socket.send(&octets, 0)?;
-        loop {
-            let (answer, _) = self.socket.recv_from_full()?;
-            let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&answer)
+        Ok(())
+    }
+
+    /// One datagram's worth of answers to the request sent last.
+    fn receive(&mut self) -> Result<Vec<NetlinkPayload<SockDiagMessage>>, DestroyError> {
+        let (datagram, _) = self.socket.recv_from_full()?;
+        let (mut left, mut answers) = (datagram.as_slice(), Vec::new());
+        while !left.is_empty() {
+            let answer = NetlinkMessage::<SockDiagMessage>::deserialize(left)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            // Messages stand at multiples of four octets; one of no length would never end.
+            let len = (answer.header.length as usize).next_multiple_of(4).max(4);
+            left = left.get(len..).unwrap_or_default();
             if answer.header.sequence_number == self.sequence {
-                return Ok(answer.payload);
+                answers.push(answer.payload);
             }
         }
+        Ok(answers)
     }
 }
 

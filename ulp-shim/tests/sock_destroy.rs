@@ -82,6 +82,34 @@ fn destroys_udp(address: &str) {
     peer.send_to(b"x", peer.local_addr().unwrap()).unwrap();
 }
 
+/// What a gateway finds when it starts: connections that cross the boundary end, those within it and listeners stay.
+#[test]
+fn connections_found_at_the_start_are_destroyed_unless_they_stay_within() {
+    namespaced("connections_found_at_the_start_are_destroyed_unless_they_stay_within", || {
+        let space = Namespace::create("leftovers").unwrap();
+        space.run(destroys_leftovers).unwrap();
+    });
+}
+
+fn destroys_leftovers() {
+    let listener = TcpListener::bind(("127.0.0.2", 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut crossing: Vec<_> =
+        (0..300).map(|_| (TcpStream::connect(at).unwrap(), listener.accept().unwrap().0)).collect();
+    let (mut within, mut other_end, _listener) = connection("127.0.0.1");
+    let mut sockets = SocketDestroyer::open().unwrap();
+    let ours = ["127.0.0.2".parse().unwrap()];
+    assert_eq!(sockets.destroy_all(&ours).unwrap(), 300, "each end that is ours, once");
+    for (_, ours) in &mut crossing {
+        assert!(ours.read(&mut [0; 8]).is_err());
+    }
+    within.write_all(b"alive").unwrap();
+    other_end.read_exact(&mut [0; 5]).unwrap();
+    let both = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    assert_eq!(sockets.destroy_all(&both).unwrap(), 0, "both ends are ours: it never crossed the boundary");
+    TcpStream::connect(at).unwrap();
+}
+
 fn socket_address(address: &str) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 9)
 }
