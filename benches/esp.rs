@@ -167,7 +167,8 @@ fn seal_next(sa: &mut OutboundSa, packet: &mut [u8], size: usize) -> usize {
 }
 
 fn outbound(suite: Suite, sequence: SequenceKind) -> OutboundSa {
-    OutboundSa::new(OutboundConfig { spi: spi(), suite, keys: &keys(suite), sequence }).unwrap()
+    OutboundSa::new(OutboundConfig { spi: spi(), suite, keys: &keys(suite), sequence, reservation: None })
+        .unwrap()
 }
 
 fn inbound(suite: Suite, sequence: SequenceKind) -> InboundSa {
@@ -175,7 +176,8 @@ fn inbound(suite: Suite, sequence: SequenceKind) -> InboundSa {
 }
 
 fn inbound_with(suite: Suite, sequence: SequenceKind, anti_replay: AntiReplay) -> InboundSa {
-    InboundSa::new(InboundConfig { spi: spi(), suite, keys: &keys(suite), sequence, anti_replay }).unwrap()
+    InboundSa::new(InboundConfig { spi: spi(), suite, keys: &keys(suite), sequence, anti_replay, top: None })
+        .unwrap()
 }
 
 fn window(packets: u32) -> AntiReplay {

@@ -98,6 +98,7 @@ drop_reasons! {
     NoBypassPort "no_bypass_port" "RFC 4301 5.1" Warn "-" "Policy says BYPASS, but this gateway has no bypass port.";
     NoOutboundSa "no_outbound_sa" "RFC 4301 5.1" Warn "XfrmOutNoStates" "Policy demands protection and no SA offers it; one was asked for.";
     SeqExhausted "seq_exhausted" "RFC 4303 3.3.3" Audit "XfrmOutStateSeqError" "Every sequence number of the SA was used.";
+    NumbersUnreserved "numbers_unreserved" "RFC 8221 3" Error "-" "The SA's next sequence numbers are not on record yet: a static key waits for its state directory.";
     HardExpired "hard_expired" "RFC 4301 4.4.2.1" Warn "XfrmOutStateExpired" "The SA's hard lifetime is over and nothing replaced it.";
     TooBig "too_big" "RFC 4301 8.2" Info "-" "Larger than the path allows after encapsulation.";
     LatchMismatch "latch_mismatch" "RFC 5660 2.4" Audit "-" "Protected by an SA that does not match the connection's latch.";

@@ -51,8 +51,14 @@ fn seal(next_header: u8, payload: &[u8]) -> Option<Vec<u8>> {
     let octets: Vec<u8> = (0..20u32).map(|place| place.wrapping_add(SPI) as u8).collect();
     let keys = KeyMaterial::new(suite, &octets).ok()?;
     let spi = Spi::new(SPI)?;
-    let mut sa =
-        OutboundSa::new(OutboundConfig { spi, suite, keys: &keys, sequence: SequenceKind::Extended }).ok()?;
+    let mut sa = OutboundSa::new(OutboundConfig {
+        spi,
+        suite,
+        keys: &keys,
+        sequence: SequenceKind::Extended,
+        reservation: None,
+    })
+    .ok()?;
     let mut packet = vec![0; sa.sealed_len(payload.len())];
     packet.get_mut(sa.payload_offset()..)?.get_mut(..payload.len())?.copy_from_slice(payload);
     let number = sa.take(1).ok()?.next_seq()?;

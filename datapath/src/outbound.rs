@@ -3,7 +3,7 @@
 //! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, charge, take
 //! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
-use latchway_esp::{FreshSeqs, NextHeader};
+use latchway_esp::{FreshSeqs, NextHeader, TakeError};
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
 
 use crate::drop::{Direction, DropReason};
@@ -158,7 +158,8 @@ impl<U: Ulp> Datapath<U> {
         })
     }
 
-    /// Takes a number for each segment in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3).
+    /// Takes a number for each segment in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3); where
+    /// they are not reserved yet, the SA goes on as soon as they are.
     fn take(
         &mut self,
         sa: SaRef,
@@ -167,9 +168,12 @@ impl<U: Ulp> Datapath<U> {
         tag: OutboundTag,
     ) -> Result<FreshSeqs, DropReason> {
         let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
-        self.owned(sa)?.sa.take(count).map_err(|_| {
-            self.acquire(flow, tag.required);
-            DropReason::SeqExhausted
+        self.owned(sa)?.sa.take(count).map_err(|refused| match refused {
+            TakeError::Exhausted { .. } => {
+                self.acquire(flow, tag.required);
+                DropReason::SeqExhausted
+            }
+            TakeError::Unreserved { .. } => DropReason::NumbersUnreserved,
         })
     }
 

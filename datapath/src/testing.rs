@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use latchway_esp::{
-    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, SeqNum, SequenceKind, Spi,
-    Suite, WindowSize,
+    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, Reservation, SeqNum,
+    SequenceKind, Spi, Suite, WindowSize,
 };
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId};
 
@@ -103,6 +103,8 @@ pub struct SaOptions {
     pub limits: Limits,
     /// Whether numbers are 64 bits wide.
     pub sequence: SequenceKind,
+    /// How far an outbound one may count.
+    pub reservation: Option<Reservation>,
 }
 
 impl SaOptions {
@@ -116,6 +118,7 @@ impl SaOptions {
             class: 1,
             limits: Limits::default(),
             sequence: SequenceKind::Extended,
+            reservation: None,
         }
     }
 }
@@ -136,6 +139,7 @@ pub fn inbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEnt
         keys: &keys(options)?,
         sequence: options.sequence,
         anti_replay: AntiReplay::Window(WindowSize::default()),
+        top: None,
     };
     let role = Role::Inbound(Handover::new(InboundSa::new(config).ok()?));
     entry(selectors(us, them), options, role)
@@ -155,6 +159,7 @@ pub fn outbound_entry_at(us: u8, them: u8, options: &SaOptions, next: u64) -> Op
         suite: options.suite,
         keys: &keys(options)?,
         sequence: options.sequence,
+        reservation: options.reservation.clone(),
     };
     let sa = Handover::new(OutboundSa::resume_at(config, SeqNum(next)).ok()?);
     let role = Role::Outbound { sa, path: Path { wire: 0, to: outer(them), mtu: 1500 } };

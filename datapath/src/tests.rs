@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use latchway_esp::{SequenceKind, Suite};
+use latchway_esp::{Reservation, SeqNum, SequenceKind, Suite};
 
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
@@ -238,6 +238,23 @@ fn rfc_4303_3_3_3_a_32_bit_sa_never_wraps() {
     assert_eq!(one.dropped(Direction::Outbound, DropReason::SeqExhausted), 3);
     let events: Vec<_> = one.events.try_iter().collect();
     assert!(matches!(events[..], [Event::Acquire { .. }]), "L-60, another SA is asked for once: {events:?}");
+}
+
+#[test]
+fn t12_a_sender_stops_at_its_reservation_and_goes_on_when_it_is_raised() {
+    let mut one = Host::new(1, 2, Open);
+    let reservation = Reservation::new(SeqNum(2));
+    let options = SaOptions { reservation: Some(reservation.clone()), ..SaOptions::new(0x1001, 0) };
+    one.insert(outbound_entry(1, 2, &options));
+    one.publish();
+    let left =
+        |one: &mut Host<Open>, tries| (0..tries).filter(|_| !one.send(&v4(), NOW).0.is_empty()).count();
+    assert_eq!(left(&mut one, 5), 2);
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NumbersUnreserved), 3);
+    reservation.raise(SeqNum(4));
+    assert_eq!(left(&mut one, 5), 2);
+    assert_eq!(one.drops(), [(Direction::Outbound, DropReason::NumbersUnreserved, 6)]);
+    assert_eq!(one.events.try_iter().count(), 0, "another SA would not help");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What can go wrong, in three families that never mix: an operator's configuration ([`ConfigError`]), the bytes of a
 //! packet ([`ParseError`], [`OpenError`], [`BadPadding`]), and the state of an SA ([`ReplayError`], [`SealError`],
-//! [`SeqExhausted`]).
+//! [`TakeError`]).
 
 use thiserror::Error;
 
@@ -42,6 +42,9 @@ pub enum ConfigError {
     /// Sequence numbers begin at 1 (RFC 4303 section 2.2), and without extended numbers end at 2^32 - 1.
     #[error("sequence number {0} is outside the SA's range: resume between 1 and the SA's last number")]
     ResumeOutOfRange(u64),
+    /// A reservation serves one SA, for two would take its numbers twice (T11).
+    #[error("the reservation of numbers belongs to another SA already: reserve numbers for each SA")]
+    ReservationInUse,
 }
 
 /// Bytes that are no ESP packet (RFC 4303 section 2).
@@ -125,10 +128,19 @@ pub enum BadPadding {
     Contents,
 }
 
-/// The counter cannot give that many numbers: the SA must be replaced (RFC 4303 section 3.3.3).
+/// The counter cannot give that many numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the SA has {remaining} sequence numbers left: replace it")]
-pub struct SeqExhausted {
-    /// How many numbers are left to [`crate::SeqCounter::take`].
-    pub remaining: u64,
+pub enum TakeError {
+    /// The SA must be replaced (RFC 4303 section 3.3.3).
+    #[error("the SA has {remaining} sequence numbers left: replace it")]
+    Exhausted {
+        /// How many numbers are left to [`crate::SeqCounter::take`].
+        remaining: u64,
+    },
+    /// The SA goes on once its [`crate::Reservation`] is raised (T12).
+    #[error("{reserved} of the SA's sequence numbers are reserved: raise the reservation")]
+    Unreserved {
+        /// How many numbers may be taken as it is.
+        reserved: u64,
+    },
 }

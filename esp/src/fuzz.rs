@@ -225,7 +225,8 @@ impl Scene {
 
     fn receiver(&self, top: SeqNum) -> InboundSa {
         let Self { suite, sequence, anti_replay } = *self;
-        let config = InboundConfig { spi: spi(), suite, keys: &self.keys(), sequence, anti_replay };
+        let config =
+            InboundConfig { spi: spi(), suite, keys: &self.keys(), sequence, anti_replay, top: None };
         match InboundSa::resume_after(config, top) {
             Ok(sa) => sa,
             Err(error) => unreachable!("{error}"),

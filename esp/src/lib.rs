@@ -14,8 +14,8 @@
 //! let keys = &KeyMaterial::new(suite, &octets)?;
 //! let spi = Spi::new(0xc0de_cafe).ok_or("SPI 0")?;
 //! let anti_replay = AntiReplay::Window(WindowSize::default());
-//! let mut sender = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence })?;
-//! let mut receiver = InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay })?;
+//! let mut sender = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence, reservation: None })?;
+//! let mut receiver = InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay, top: None })?;
 //!
 //! let payload = b"an IPv4 packet";
 //! let mut packet = vec![0; sender.sealed_len(payload.len())];
@@ -41,6 +41,7 @@ mod header;
 mod key;
 mod number;
 mod replay;
+mod reservation;
 mod sa;
 mod sequence;
 mod suite;
@@ -54,12 +55,13 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use error::{BadPadding, ConfigError, OpenError, ParseError, ReplayError, SealError, SeqExhausted};
+pub use error::{BadPadding, ConfigError, OpenError, ParseError, ReplayError, SealError, TakeError};
 pub use esn::infer;
 pub use header::EspHeader;
 pub use key::KeyMaterial;
 pub use number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
 pub use replay::{AntiReplay, ReplayWindow, WindowSize};
+pub use reservation::{ReceivedTop, Reservation};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
 pub use suite::{HEADER_LEN, Suite};

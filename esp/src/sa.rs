@@ -8,12 +8,13 @@
 use std::fmt;
 
 use crate::crypto::{OpeningKey, SealingKey};
-use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError, SeqExhausted};
+use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError, TakeError};
 use crate::esn;
 use crate::header::{EspHeader, iv_of};
 use crate::key::KeyMaterial;
 use crate::number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
 use crate::replay::{AntiReplay, ReplayWindow, WindowSize};
+use crate::reservation::{ReceivedTop, Reservation};
 use crate::sequence::{SeqCounter, SequenceKind};
 use crate::suite::{Suite, TRAILER_LEN};
 use crate::trailer::{self, Decapsulated, NextHeader};
@@ -29,6 +30,8 @@ pub struct OutboundConfig<'k> {
     pub keys: &'k KeyMaterial,
     /// How wide its numbers are.
     pub sequence: SequenceKind,
+    /// How far it may count, where that is on record (T12).
+    pub reservation: Option<Reservation>,
 }
 
 /// The sender's side of an SA.
@@ -48,15 +51,21 @@ impl OutboundSa {
 
     /// An SA whose next packet has the number `next`: it sent before, under the same key.
     pub fn resume_at(config: OutboundConfig<'_>, next: SeqNum) -> Result<Self, ConfigError> {
-        let OutboundConfig { spi, suite, keys, sequence } = config;
+        let OutboundConfig { spi, suite, keys, sequence, reservation } = config;
         agree(spi, suite, keys)?;
+        let key = SealingKey::new(keys)?;
         let counter = SeqCounter::resume_at(sequence, next)?;
-        Ok(Self { spi, suite, sequence, counter, key: SealingKey::new(keys)? })
+        // Comes last: an SA that cannot be made leaves the reservation to another.
+        let counter = match reservation {
+            Some(reservation) => counter.within(reservation)?,
+            None => counter,
+        };
+        Ok(Self { spi, suite, sequence, counter, key })
     }
 
     /// Takes the numbers of the next `count` packets, all or none (RFC 4303 section 3.3.3).
     #[inline]
-    pub fn take(&mut self, count: u32) -> Result<FreshSeqs, SeqExhausted> {
+    pub fn take(&mut self, count: u32) -> Result<FreshSeqs, TakeError> {
         self.counter.take(count)
     }
 
@@ -158,6 +167,8 @@ pub struct InboundConfig<'k> {
     pub sequence: SequenceKind,
     /// Whether replays are refused.
     pub anti_replay: AntiReplay,
+    /// Where to tell the highest number verified, for the record (T12).
+    pub top: Option<ReceivedTop>,
 }
 
 /// The receiver's side of an SA.
@@ -166,6 +177,7 @@ pub struct InboundSa {
     suite: Suite,
     sequence: SequenceKind,
     received: Received,
+    published: Option<ReceivedTop>,
     key: OpeningKey,
 }
 
@@ -199,6 +211,9 @@ impl InboundSa {
         match &mut self.received {
             Received::Window(window) => window.commit(seq)?,
             Received::Top(top) => *top = (*top).max(*seq.get()),
+        }
+        if let Some(published) = &self.published {
+            published.publish(self.top());
         }
         Ok(())
     }
@@ -276,9 +291,13 @@ impl InboundSa {
     }
 
     fn with_received(config: InboundConfig<'_>, received: Received) -> Result<Self, ConfigError> {
-        let InboundConfig { spi, suite, keys, sequence, anti_replay: _ } = config;
+        let InboundConfig { spi, suite, keys, sequence, anti_replay: _, top: published } = config;
         agree(spi, suite, keys)?;
-        Ok(Self { spi, suite, sequence, received, key: OpeningKey::new(keys)? })
+        let sa = Self { spi, suite, sequence, received, published, key: OpeningKey::new(keys)? };
+        if let Some(published) = &sa.published {
+            published.publish(sa.top());
+        }
+        Ok(sa)
     }
 }
 

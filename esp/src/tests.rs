@@ -32,14 +32,26 @@ pub(crate) fn keys(suite: Suite) -> KeyMaterial {
 
 /// An SA that sends `next` next.
 pub(crate) fn outbound(suite: Suite, sequence: SequenceKind, next: u64) -> OutboundSa {
-    let config = OutboundConfig { spi: Spi::new(SPI).unwrap(), suite, keys: &keys(suite), sequence };
+    let config = OutboundConfig {
+        spi: Spi::new(SPI).unwrap(),
+        suite,
+        keys: &keys(suite),
+        sequence,
+        reservation: None,
+    };
     OutboundSa::resume_at(config, SeqNum(next)).unwrap()
 }
 
 /// The other end, which may have received everything up to `top`.
 pub(crate) fn inbound(suite: Suite, sequence: SequenceKind, anti_replay: AntiReplay, top: u64) -> InboundSa {
-    let config =
-        InboundConfig { spi: Spi::new(SPI).unwrap(), suite, keys: &keys(suite), sequence, anti_replay };
+    let config = InboundConfig {
+        spi: Spi::new(SPI).unwrap(),
+        suite,
+        keys: &keys(suite),
+        sequence,
+        anti_replay,
+        top: None,
+    };
     InboundSa::resume_after(config, SeqNum(top)).unwrap()
 }
 

@@ -161,10 +161,12 @@ impl Keys {
         let SaKeys { spi, ref material, sequence, .. } = self.inbound;
         let anti_replay = self.anti_replay;
         let suite = material.suite();
-        let inbound = InboundSa::new(InboundConfig { spi, suite, keys: material, sequence, anti_replay })?;
+        let inbound =
+            InboundSa::new(InboundConfig { spi, suite, keys: material, sequence, anti_replay, top: None })?;
         let SaKeys { spi, ref material, sequence, .. } = self.outbound;
         let suite = material.suite();
-        let outbound = OutboundSa::new(OutboundConfig { spi, suite, keys: material, sequence })?;
+        let outbound =
+            OutboundSa::new(OutboundConfig { spi, suite, keys: material, sequence, reservation: None })?;
         Ok((inbound, outbound))
     }
 }

@@ -53,12 +53,12 @@ fn advance(net: &mut Net, tunnel: Tunnel, next: u64) {
     let keys = keys(&terms, net.alice.pair(tunnel.0).inbound.spi, sender.spi, BOB).outbound;
     let (spi, suite, sequence) = (keys.spi, terms.suite, terms.sequence);
     let keys = &keys.material;
-    let config = OutboundConfig { spi, suite, keys, sequence };
+    let config = OutboundConfig { spi, suite, keys, sequence, reservation: None };
     let sa = OutboundSa::resume_at(config, SeqNum(next)).unwrap();
     let path = Path { wire: 0, to: BOB.address(), mtu: 1500 };
     replace(&net.alice, sender.sa, Role::Outbound { sa: Handover::new(sa), path });
     let anti_replay = AntiReplay::Window(WindowSize::default());
-    let config = InboundConfig { spi, suite, keys, sequence, anti_replay };
+    let config = InboundConfig { spi, suite, keys, sequence, anti_replay, top: None };
     let sa = InboundSa::resume_after(config, SeqNum(next - 1)).unwrap();
     replace(&net.bob, receiver.sa, Role::Inbound(Handover::new(sa)));
 }

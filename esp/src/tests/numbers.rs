@@ -40,6 +40,33 @@ fn receiver(anti_replay: AntiReplay, top: u64) -> InboundSa {
     inbound(SUITE, SequenceKind::Extended, anti_replay, top)
 }
 
+/// T12: what is told for the record follows the window, and nothing but the window.
+#[test]
+fn the_top_on_record_is_that_of_the_window() {
+    for anti_replay in [window(64), AntiReplay::Off] {
+        let top = crate::ReceivedTop::new();
+        let config = crate::InboundConfig {
+            spi: crate::Spi::new(crate::tests::SPI).unwrap(),
+            suite: SUITE,
+            keys: &crate::tests::keys(SUITE),
+            sequence: SequenceKind::Extended,
+            anti_replay,
+            top: Some(top.clone()),
+        };
+        let mut sa = InboundSa::resume_after(config, SeqNum(100)).unwrap();
+        assert_eq!(top.seq(), SeqNum(100));
+        for (number, fate, after) in [
+            (103, Fate::Accepted, 103),
+            (101, Fate::Accepted, 103),
+            (1 << 33, Fate::Forged, 103),
+            (5000, Fate::Accepted, 5000),
+        ] {
+            assert_eq!(deliver(&mut sa, number), fate);
+            assert_eq!((top.seq(), sa.top()), (SeqNum(after), SeqNum(after)));
+        }
+    }
+}
+
 /// T10: every number around the first and the second line of subspaces, in order and again as a replay.
 #[test]
 fn packets_pass_the_subspace_lines() {
@@ -179,6 +206,7 @@ fn a_resumed_receiver_refuses_everything_up_to_its_top() {
         keys: &super::keys(SUITE),
         sequence: SequenceKind::Seq32,
         anti_replay: AntiReplay::Off,
+        top: None,
     };
     let refused = InboundSa::resume_after(beyond, SeqNum(1 << 32)).map(drop);
     assert_eq!(refused, Err(crate::ConfigError::ResumeOutOfRange(1 << 32)));

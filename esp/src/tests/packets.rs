@@ -1,7 +1,7 @@
 //! Whole packets through a pair of SAs: lengths, room, trailers (RFC 4303 sections 2 and 3.3.2).
 
 use crate::crypto::{Backend, SealingKey};
-use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError};
+use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError, TakeError};
 use crate::header::iv_of;
 use crate::number::SeqNum;
 use crate::suite::Suite;
@@ -162,9 +162,10 @@ fn an_sa_that_cannot_be_is_refused() {
     let (suite, sequence) = (Suite::Aes256Gcm, SequenceKind::Extended);
     let make = |spi: u32, suite, keys: &crate::KeyMaterial| {
         let spi = Spi::new(spi).unwrap();
-        let out = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence }).map(drop);
+        let out = OutboundSa::new(OutboundConfig { spi, suite, keys, sequence, reservation: None }).map(drop);
         let anti_replay = AntiReplay::Off;
-        let inb = InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay }).map(drop);
+        let inb =
+            InboundSa::new(InboundConfig { spi, suite, keys, sequence, anti_replay, top: None }).map(drop);
         assert_eq!(out, inb);
         out
     };
@@ -180,8 +181,8 @@ fn debug_output_of_an_sa_shows_no_key_octet() {
     let suite = Suite::Aes256Gcm;
     let keys = crate::KeyMaterial::new(suite, &[0xd7; 36]).unwrap();
     let (spi, sequence, anti_replay) = (Spi::new(256).unwrap(), SequenceKind::Extended, window(64));
-    let out_config = OutboundConfig { spi, suite, keys: &keys, sequence };
-    let in_config = InboundConfig { spi, suite, keys: &keys, sequence, anti_replay };
+    let out_config = OutboundConfig { spi, suite, keys: &keys, sequence, reservation: None };
+    let in_config = InboundConfig { spi, suite, keys: &keys, sequence, anti_replay, top: None };
     let mut shown = format!("{out_config:?} {out_config:#?} {in_config:?} {in_config:#?}");
     shown += &format!("{:?}", OutboundSa::new(out_config).unwrap());
     shown += &format!("{:?}", InboundSa::new(in_config).unwrap());
@@ -201,7 +202,8 @@ fn no_nonce_comes_twice() {
         loop {
             let mut run = match sa.take(sizes.next().unwrap()) {
                 Ok(run) => run,
-                Err(exhausted) => match u32::try_from(exhausted.remaining).unwrap() {
+                Err(TakeError::Unreserved { reserved }) => panic!("{reserved}"),
+                Err(TakeError::Exhausted { remaining }) => match u32::try_from(remaining).unwrap() {
                     0 => break,
                     rest => sa.take(rest).unwrap(),
                 },

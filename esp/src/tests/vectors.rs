@@ -94,7 +94,14 @@ fn an_inbound_sa_opens_the_published_packets() {
             continue;
         };
         let (suite, sequence) = (vector.keys.suite(), vector.sequence);
-        let config = InboundConfig { spi, suite, keys: &vector.keys, sequence, anti_replay: AntiReplay::Off };
+        let config = InboundConfig {
+            spi,
+            suite,
+            keys: &vector.keys,
+            sequence,
+            anti_replay: AntiReplay::Off,
+            top: None,
+        };
         let sa = InboundSa::resume_after(config, SeqNum(vector.seq.0 - 1)).unwrap();
         let mut packet = vector.esp.clone();
         let seq = sa.check(EspHeader::parse(&packet).unwrap().seq).unwrap();
