@@ -1,0 +1,53 @@
+//! Why a verb did not do what it was told, and what to do about it.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::cli::table::printable;
+use crate::client::CallError;
+
+/// One line about what happened, and mostly one about what to do.
+#[derive(Debug)]
+pub struct Failure {
+    what: String,
+    remedy: Option<String>,
+    /// The reader of standard output went away, having seen enough.
+    unread: bool,
+}
+
+impl Failure {
+    /// What happened, and what to do.
+    pub fn new(what: impl Display, remedy: impl Display) -> Self {
+        Self { what: what.to_string(), remedy: Some(remedy.to_string()), unread: false }
+    }
+
+    /// Tells the user on standard error, and gives the exit code: 1, or 0 where nobody reads on.
+    pub fn tell(&self) -> ExitCode {
+        if self.unread {
+            return ExitCode::SUCCESS;
+        }
+        let (bad, strong) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
+        anstream::eprintln!("{bad}latchway:{bad:#} {}", printable(&self.what));
+        if let Some(remedy) = &self.remedy {
+            anstream::eprintln!("{strong}help:{strong:#} {}", printable(remedy));
+        }
+        ExitCode::FAILURE
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let what = format!("cannot write to standard output: {error}");
+        let unread = error.kind() == io::ErrorKind::BrokenPipe;
+        Self { what, remedy: Some("see where the output goes; a disk may be full".into()), unread }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self { what: error.to_string(), remedy: None, unread: false }
+    }
+}

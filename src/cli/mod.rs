@@ -1,0 +1,183 @@
+//! The command line: one definition, from which help, completions and man pages come.
+
+mod failure;
+mod manual;
+mod screen;
+mod show;
+mod table;
+mod units;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+use crate::cli::failure::Failure;
+use crate::{demo, describe, gateway};
+
+/// An IPsec gateway in userspace whose connections keep the peer and the protection they began with, or break.
+#[derive(Debug, Parser)]
+#[command(name = "latchway", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+struct Cli {
+    /// When to use colours.
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    color: ColorChoice,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make three hosts out of namespaces, join them by ESP, and show what latching does.
+    Demo(demo::Options),
+    /// Run one gateway from a description with fresh keys, as the demo and the benchmarks do.
+    ///
+    /// The description is JSON, and it holds keys for one run: a file is deleted as soon as it is read. `-` reads
+    /// standard input up to its end or a NUL octet.
+    Gateway {
+        /// The description.
+        #[arg(value_hint = ValueHint::FilePath)]
+        spec: PathBuf,
+    },
+    /// Write the descriptions of two gateways with fresh keys, for one run of a trial or a benchmark.
+    Describe(describe::Options),
+    /// Show how a gateway is and what it moved.
+    Status(Where),
+    /// Show what a gateway dropped, and why.
+    Drops(Where),
+    /// Latches of a gateway.
+    #[command(subcommand)]
+    Latch(Listing),
+    /// Security associations of a gateway.
+    #[command(subcommand)]
+    Sa(Listing),
+    /// Write the completions of a shell to standard output.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages.
+    Man(manual::ManOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum Listing {
+    /// List them.
+    List(Where),
+}
+
+/// Which gateway, and how to show it.
+#[derive(Debug, Args)]
+struct Where {
+    /// The control socket of the gateway.
+    #[arg(long, value_name = "PATH", env = "LATCHWAY_CONTROL", value_hint = ValueHint::FilePath)]
+    control: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    screen::choose_colours(cli.color);
+    match cli.verb {
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Gateway { spec } => finish(gateway::run(&spec)),
+        Verb::Describe(options) => finish(describe::run(&options)),
+        Verb::Status(place) => end(show::status(&place.control, place.json)),
+        Verb::Drops(place) => end(show::drops(&place.control, place.json)),
+        Verb::Latch(Listing::List(place)) => end(show::latches(&place.control, place.json)),
+        Verb::Sa(Listing::List(place)) => end(show::sas(&place.control, place.json)),
+        Verb::Completions { shell } => end(manual::completions(Cli::command(), shell)),
+        Verb::Man(options) => end(manual::man(Cli::command(), &options)),
+    }
+}
+
+/// Errors go to standard error, with everything that led to them.
+fn finish<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    anstream::eprintln!("latchway: {error}");
+    ExitCode::FAILURE
+}
+
+fn end(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| failure.tell())
+}
+
+/// What the exit codes mean.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line is not right.";
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every verb, as the words that call it.
+    fn verbs(command: &Command, words: &[String], found: &mut Vec<(Vec<String>, Command)>) {
+        for verb in command.get_subcommands() {
+            let mut words = words.to_vec();
+            words.push(verb.get_name().to_owned());
+            found.push((words.clone(), verb.clone()));
+            verbs(verb, &words, found);
+        }
+    }
+
+    fn all_verbs() -> Vec<(Vec<String>, Command)> {
+        let mut found = Vec::new();
+        verbs(&Cli::command(), &[], &mut found);
+        assert!(found.len() > 10, "the tree has verbs");
+        found
+    }
+
+    #[test]
+    fn every_verb_and_every_argument_has_help() {
+        for (words, verb) in all_verbs() {
+            assert!(verb.get_about().is_some(), "{words:?} has no help");
+            for argument in verb.get_arguments().filter(|argument| argument.get_id() != "help") {
+                assert!(argument.get_help().is_some(), "{words:?} {} has no help", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_has_a_man_page() {
+        let folder = std::env::temp_dir().join(format!("latchway-man-{}", std::process::id()));
+        let options = ["latchway", "man", "--out", folder.to_str().unwrap()];
+        let Verb::Man(options) = Cli::parse_from(options).verb else { panic!("man is a verb") };
+        assert!(manual::man(Cli::command(), &options).is_ok());
+        for (words, verb) in all_verbs() {
+            let page =
+                std::fs::read_to_string(folder.join(format!("latchway-{}.1", words.join("-")))).unwrap();
+            let about = verb.get_about().unwrap().to_string();
+            let first = about.split([' ', '-']).next().unwrap();
+            assert!(page.contains(first), "{words:?}: {page}");
+        }
+        let page = std::fs::read_to_string(folder.join("latchway.1")).unwrap();
+        assert!(page.contains("Exit codes"), "{page}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn every_verb_and_every_flag_is_completed_in_bash_zsh_and_fish() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "latchway", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for (words, verb) in all_verbs() {
+                let last = words.last().unwrap();
+                assert!(script.contains(last.as_str()), "{shell}: {words:?}");
+                for flag in verb.get_arguments().filter_map(clap::Arg::get_long) {
+                    assert!(script.contains(flag), "{shell}: {words:?} --{flag}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Standard output: colours where someone sees them, the width of the terminal, and readers that leave early.
+
+use std::io::{self, IsTerminal, StdoutLock, Write};
+
+use anstream::AutoStream;
+use clap::ColorChoice;
+use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
+
+use crate::cli::table::Table;
+
+/// Where verbs write what they found.
+#[derive(Debug)]
+pub struct Screen {
+    out: AutoStream<StdoutLock<'static>>,
+    width: Option<usize>,
+}
+
+/// Decides for the whole process whether there are colours: `Auto` looks at the terminal, NO_COLOR and CLICOLOR_FORCE.
+pub fn choose_colours(choice: ColorChoice) {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+impl Screen {
+    /// Standard output, held until the end of the verb.
+    pub fn take() -> Self {
+        let stdout = io::stdout();
+        let width = stdout.is_terminal().then(|| terminal_size_of(&stdout)).flatten();
+        let width = width.map(|(Width(width), _)| usize::from(width));
+        Self { out: AutoStream::auto(stdout.lock()), width }
+    }
+
+    /// Writes a table, fitted to the terminal.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn table(&mut self, table: &Table) -> io::Result<()> {
+        table.write(&mut self.out, self.width)
+    }
+
+    /// Writes a view as a program wants it.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn json(&mut self, view: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(view).map_err(io::Error::from)?;
+        self.line(&text)
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.out.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
