@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod describe;
 mod gateway;
+mod keygen;
 
 use std::process::ExitCode;
 

@@ -14,7 +14,7 @@ use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::failure::Failure;
-use crate::{demo, describe, gateway};
+use crate::{demo, describe, gateway, keygen};
 
 /// An IPsec gateway in userspace whose connections keep the peer and the protection they began with, or break.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ enum Verb {
     },
     /// Write the descriptions of two gateways with fresh keys, for one run of a trial or a benchmark.
     Describe(describe::Options),
+    /// Make fresh keys, in files that a configuration can name.
+    Keygen(keygen::Options),
     /// Show how a gateway is and what it moved.
     Status(Where),
     /// Show what a gateway dropped, and why.
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Gateway { spec } => finish(gateway::run(&spec)),
         Verb::Describe(options) => finish(describe::run(&options)),
+        Verb::Keygen(options) => finish(keygen::run(&options)),
         Verb::Status(place) => end(show::status(&place.control, place.json)),
         Verb::Drops(place) => end(show::drops(&place.control, place.json)),
         Verb::Latch(Listing::List(place)) => end(show::latches(&place.control, place.json)),
