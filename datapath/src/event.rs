@@ -16,6 +16,14 @@ pub enum Event {
         /// The class its latch demands.
         required: Option<ClassId>,
     },
+    /// An SA reached its soft limit: it carries on, and a successor is wanted (RFC 4301 4.4.2.1). Sent once per SA, and
+    /// not at all where the hard limit came first.
+    SoftExpired {
+        /// The SA.
+        sa: SaRef,
+        /// Its direction.
+        direction: Direction,
+    },
     /// An SA reached its hard limit. Sent once per SA.
     HardExpired {
         /// The SA.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use latchway_tagging::{ClassId, StateClock, StateVersion, WorkerId};
 
-use crate::drop::{Counters, Direction};
+use crate::drop::Counters;
 use crate::event::{Event, Events};
 use crate::flow::FlowKey;
 use crate::fragments::FragmentFlows;
 use crate::low::publish::Reader;
-use crate::owned::{Expired, OwnedSas};
+use crate::owned::OwnedSas;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::ulp::{Context, Ulp};
@@ -25,6 +25,8 @@ pub struct Datapath<U> {
     pub(crate) outbound_fragments: FragmentFlows,
     pub(crate) inbound_fragments: FragmentFlows,
     pub(crate) counters: Arc<Counters>,
+    /// Whether an SA reached its soft limit in this batch, to be told of with the next.
+    pub(crate) soft_reached: bool,
     events: Events,
     acquires: Acquires,
     snapshots: Reader<Snapshot>,
@@ -57,6 +59,7 @@ impl<U: Ulp> Datapath<U> {
             outbound_fragments: FragmentFlows::new(),
             inbound_fragments: FragmentFlows::new(),
             counters,
+            soft_reached: false,
             events,
             acquires: Acquires::default(),
             snapshots,
@@ -65,7 +68,7 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// Starts a batch: reads the state version, then adopts the newest snapshot (L-88: in this order), then ends SAs
-    /// whose time is over.
+    /// whose time is over, and tells of those that reached a limit (T36).
     #[inline]
     pub fn begin(&mut self, now: Time) {
         self.now = now;
@@ -75,11 +78,11 @@ impl<U: Ulp> Datapath<U> {
             self.sas.adopt(&self.snapshot.sad, &newest.sad);
             self.snapshot = Arc::clone(newest);
         }
+        if std::mem::take(&mut self.soft_reached) {
+            self.sas.look_soon();
+        }
         let events = &self.events;
-        self.sas.expire(now, |entry| {
-            let direction = if entry.is_inbound() { Direction::Inbound } else { Direction::Outbound };
-            events.send(Event::HardExpired { sa: entry.sa, direction });
-        });
+        self.sas.look(now, |event| events.send(event));
     }
 
     /// Announces that no packet is in hand and none will be taken before the next [`begin`](Self::begin), so that a
@@ -104,14 +107,6 @@ impl<U: Ulp> Datapath<U> {
     /// The upper layer.
     pub const fn ulp(&mut self) -> &mut U {
         &mut self.ulp
-    }
-
-    /// Tells of an expired SA once, and lets go of its keys.
-    pub(crate) fn mourn(&mut self, expired: Expired, direction: Direction) {
-        if expired.first {
-            self.events.send(Event::HardExpired { sa: expired.sa, direction });
-        }
-        self.sas.bury(expired.sa);
     }
 
     /// Asks for an SA for the flow, unless one was asked for a moment ago.

@@ -12,6 +12,7 @@ use latchway_tagging::InboundTag;
 use crate::coalesce::Coalescer;
 use crate::drop::{Direction, DropReason};
 use crate::gateway::{Datapath, context};
+use crate::lifetime::HardExpired;
 use crate::packet::{Authenticated, IpPacket};
 use crate::ulp::Ulp;
 
@@ -46,12 +47,16 @@ impl<U: Ulp> Datapath<U> {
         let number = owned.sa.check(header.seq).map_err(late_or_replayed)?;
         let (opened, verified) = owned.sa.open(number, datagram).map_err(forged)?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
-        if let Err(expired) = owned.charge(opened.encrypted_len() as u64, self.now) {
-            self.mourn(expired, Direction::Inbound);
-            return Err(DropReason::HardExpired);
+        let sa = owned.entry.sa;
+        match owned.charge(opened.encrypted_len() as u64, self.now) {
+            Ok(soft) => self.soft_reached |= soft,
+            Err(HardExpired) => {
+                self.sas.bury(sa);
+                return Err(DropReason::HardExpired);
+            }
         }
         let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
-        let tag = InboundTag { class: owned.entry.class, sa: owned.entry.sa, version: self.version };
+        let tag = InboundTag { class: owned.entry.class, sa, version: self.version };
         let packet = parse_inner(&inner)?;
         let packet =
             self.inbound_fragments.resolve(packet, Some(tag.class), self.now, |flow| owned.admit(flow))?;

@@ -1,26 +1,52 @@
-//! Hard lifetimes of SAs (RFC 4301 section 4.4.2.1): by octets, by packets, by time.
+//! Lifetimes of SAs (RFC 4301 section 4.4.2.1): soft and hard, by octets, by packets, by time since the SA was added.
 //!
-//! Inbound, only what was authenticated is charged: a forged packet can spend nothing.
+//! The soft limit says that a successor is wanted and stops nothing; the hard one ends the SA. Inbound, only what was
+//! authenticated is charged: a forged packet can spend nothing. Time is [`Time`], which is monotonic, so setting the
+//! wall clock neither ends an SA early nor lets it live longer (T36).
+
+use std::time::Duration;
 
 use crate::time::Time;
 
-/// When an SA ends. `None` is never.
+/// How much of each kind an SA may use. `None` is without bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Octets that the cipher is applied to.
+    pub octets: Option<u64>,
+    /// Packets.
+    pub packets: Option<u64>,
+    /// Time since the SA was added.
+    pub time: Option<Duration>,
+}
+
+/// When a successor of an SA is wanted, and when the SA ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// After this many octets that the cipher was applied to.
-    pub octets: Option<u64>,
-    /// After this many packets.
-    pub packets: Option<u64>,
-    /// At this moment.
-    pub expires_at: Option<Time>,
+    soft: Bounds,
+    hard: Bounds,
+}
+
+/// Why bounds are no limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// The successor would be wanted when it is too late to make one.
+    #[error(
+        "the soft limit by {0} does not lie below the hard one; lower it, so that a successor can be made in time"
+    )]
+    SoftNotBelowHard(&'static str),
+    /// An SA of which nothing may be used.
+    #[error("a limit of no {0} leaves nothing to use; raise it, or leave it out")]
+    Zero(&'static str),
 }
 
 /// What an SA has used of its limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
-    limits: Limits,
+    soft: Mark,
+    hard: Mark,
     octets: u64,
     packets: u64,
+    soft_reached: bool,
     over: bool,
 }
 
@@ -28,73 +54,193 @@ pub struct Lifetime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HardExpired;
 
-impl Lifetime {
-    /// A lifetime of which nothing is used.
-    #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self { limits, octets: 0, packets: 0, over: false }
+/// Bounds of an SA that was added at a certain moment; those that there are not lie at the end of their space.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    octets: u64,
+    packets: u64,
+    moment: Time,
+}
+
+impl Limits {
+    /// Both limits.
+    ///
+    /// # Errors
+    /// [`LimitsError`] where a soft bound does not lie below its hard one, or a bound is zero.
+    pub fn new(soft: Bounds, hard: Bounds) -> Result<Self, LimitsError> {
+        let nanos =
+            |time: Option<Duration>| time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let kinds = [
+            ("octets", soft.octets, hard.octets),
+            ("packets", soft.packets, hard.packets),
+            ("time", nanos(soft.time), nanos(hard.time)),
+        ];
+        for (kind, soft, hard) in kinds {
+            if soft == Some(0) || hard == Some(0) {
+                return Err(LimitsError::Zero(kind));
+            }
+            if soft.zip(hard).is_some_and(|(soft, hard)| soft >= hard) {
+                return Err(LimitsError::SoftNotBelowHard(kind));
+            }
+        }
+        Ok(Self { soft, hard })
     }
 
-    /// Charges `packets` of `octets` in all, or nothing: what would pass the limit ends the SA instead.
+    /// From where on a successor is wanted.
+    #[must_use]
+    pub const fn soft(&self) -> &Bounds {
+        &self.soft
+    }
+
+    /// Where the SA ends.
+    #[must_use]
+    pub const fn hard(&self) -> &Bounds {
+        &self.hard
+    }
+}
+
+impl Lifetime {
+    /// The lifetime of an SA that was added at `added`, of which nothing is used.
+    #[must_use]
+    pub fn new(limits: &Limits, added: Time) -> Self {
+        let (soft, hard) = (Mark::new(&limits.soft, added), Mark::new(&limits.hard, added));
+        Self { soft, hard, octets: 0, packets: 0, soft_reached: false, over: false }
+    }
+
+    /// Charges `packets` of `octets` in all, or nothing: what would pass the hard limit ends the SA instead. Returns
+    /// whether this reached the soft limit, which is so once.
     ///
     /// # Errors
     /// [`HardExpired`], from the first time on, for good.
     #[inline]
-    pub fn charge(&mut self, packets: u64, octets: u64, now: Time) -> Result<(), HardExpired> {
+    pub fn charge(&mut self, packets: u64, octets: u64, now: Time) -> Result<bool, HardExpired> {
         let (packets, octets) = (self.packets.saturating_add(packets), self.octets.saturating_add(octets));
-        let over = self.over
-            || self.limits.packets.is_some_and(|limit| packets > limit)
-            || self.limits.octets.is_some_and(|limit| octets > limit)
-            || self.is_past(now);
-        if over {
+        if self.over || packets > self.hard.packets || octets > self.hard.octets || self.is_past(now) {
             self.over = true;
             return Err(HardExpired);
         }
         self.packets = packets;
         self.octets = octets;
-        Ok(())
+        let before = self.soft_reached;
+        Ok(self.reach_soft(now) && !before)
+    }
+
+    /// Whether the soft limit is reached: once it is, it stays so.
+    #[inline]
+    pub fn reach_soft(&mut self, now: Time) -> bool {
+        self.soft_reached |=
+            self.packets >= self.soft.packets || self.octets >= self.soft.octets || now >= self.soft.moment;
+        self.soft_reached
     }
 
     /// Whether the SA's time is over, packets or not.
     #[inline]
     #[must_use]
     pub fn is_past(&self, now: Time) -> bool {
-        self.limits.expires_at.is_some_and(|moment| now >= moment)
+        now >= self.hard.moment
     }
 
-    /// The moment at which the SA's time is over, if it has one.
+    /// The next moment at which time alone reaches a limit, if it ever does.
     #[must_use]
-    pub const fn expires_at(&self) -> Option<Time> {
-        self.limits.expires_at
+    pub fn next_moment(&self) -> Option<Time> {
+        let next = if self.soft_reached { self.hard.moment } else { self.soft.moment.min(self.hard.moment) };
+        (next < NEVER).then_some(next)
     }
 }
+
+impl Mark {
+    fn new(bounds: &Bounds, added: Time) -> Self {
+        Self {
+            octets: bounds.octets.unwrap_or(u64::MAX),
+            packets: bounds.packets.unwrap_or(u64::MAX),
+            moment: bounds.time.map_or(NEVER, |time| added + time),
+        }
+    }
+}
+
+/// Five centuries after the start.
+const NEVER: Time = Time::from_nanos(u64::MAX);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const START: Time = Time::from_nanos(1000);
+
+    fn bounds(octets: Option<u64>, packets: Option<u64>, nanos: Option<u64>) -> Bounds {
+        Bounds { octets, packets, time: nanos.map(Duration::from_nanos) }
+    }
+
+    fn lifetime(soft: Bounds, hard: Bounds) -> Lifetime {
+        Lifetime::new(&Limits::new(soft, hard).unwrap(), START)
+    }
+
+    fn at(nanos: u64) -> Time {
+        START + Duration::from_nanos(nanos)
+    }
+
     #[test]
-    fn rfc_4301_4_4_2_1_each_limit_ends_the_sa_for_good_and_not_one_packet_late() {
-        let now = Time::from_nanos(100);
-        let limits = Limits { packets: Some(2), ..Limits::default() };
-        let mut by_packets = Lifetime::new(limits);
-        assert_eq!(by_packets.charge(2, 10, now), Ok(()));
-        assert_eq!(by_packets.charge(1, 1, now), Err(HardExpired));
-        assert_eq!(by_packets.charge(0, 0, now), Err(HardExpired));
+    fn rfc_4301_4_4_2_1_each_hard_limit_ends_the_sa_for_good_and_not_one_packet_late() {
+        let mut by_packets = lifetime(Bounds::default(), bounds(None, Some(2), None));
+        assert_eq!(by_packets.charge(2, 10, START), Ok(false));
+        assert_eq!(by_packets.charge(1, 1, START), Err(HardExpired));
+        assert_eq!(by_packets.charge(0, 0, START), Err(HardExpired));
 
-        let mut by_octets = Lifetime::new(Limits { octets: Some(100), ..Limits::default() });
-        assert_eq!(by_octets.charge(1, 100, now), Ok(()));
-        assert_eq!(by_octets.charge(1, 1, now), Err(HardExpired));
+        let mut by_octets = lifetime(Bounds::default(), bounds(Some(100), None, None));
+        assert_eq!(by_octets.charge(1, 100, START), Ok(false));
+        assert_eq!(by_octets.charge(1, 1, START), Err(HardExpired));
 
-        let mut by_time = Lifetime::new(Limits { expires_at: Some(now), ..Limits::default() });
-        assert_eq!(by_time.charge(1, 1, Time::from_nanos(99)), Ok(()));
-        assert_eq!(by_time.charge(1, 1, now), Err(HardExpired));
+        let mut by_time = lifetime(Bounds::default(), bounds(None, None, Some(100)));
+        assert_eq!(by_time.next_moment(), Some(at(100)));
+        assert_eq!(by_time.charge(1, 1, at(99)), Ok(false));
+        assert_eq!(by_time.charge(1, 1, at(100)), Err(HardExpired));
+    }
+
+    #[test]
+    fn t36_each_soft_limit_is_reached_once_and_stops_nothing() {
+        let mut by_packets = lifetime(bounds(None, Some(2), None), bounds(None, Some(4), None));
+        assert_eq!(by_packets.charge(1, 1, START), Ok(false));
+        assert_eq!(by_packets.charge(1, 1, START), Ok(true));
+        assert_eq!(by_packets.charge(2, 1, START), Ok(false), "told once");
+        assert_eq!(by_packets.charge(1, 1, START), Err(HardExpired));
+
+        let mut by_octets = lifetime(bounds(Some(10), None, None), Bounds::default());
+        assert_eq!(by_octets.charge(1, 9, START), Ok(false));
+        assert_eq!(by_octets.charge(1, 100, START), Ok(true));
+        assert_eq!(by_octets.charge(1, 1_000_000, START), Ok(false));
+
+        let mut by_time = lifetime(bounds(None, None, Some(10)), bounds(None, None, Some(20)));
+        assert_eq!(by_time.next_moment(), Some(at(10)));
+        assert!(!by_time.reach_soft(at(9)));
+        assert!(by_time.reach_soft(at(10)));
+        assert_eq!(by_time.charge(1, 1, at(11)), Ok(false), "told once");
+        assert_eq!(by_time.next_moment(), Some(at(20)));
     }
 
     #[test]
     fn t36_counts_do_not_wrap_into_a_new_life() {
-        let mut lifetime = Lifetime::new(Limits { octets: Some(u64::MAX - 1), ..Limits::default() });
-        assert_eq!(lifetime.charge(1, u64::MAX - 1, Time::default()), Ok(()));
+        let mut lifetime = lifetime(Bounds::default(), bounds(Some(u64::MAX - 1), None, None));
+        assert_eq!(lifetime.charge(1, u64::MAX - 1, Time::default()), Ok(false));
         assert_eq!(lifetime.charge(1, u64::MAX, Time::default()), Err(HardExpired));
+    }
+
+    #[test]
+    fn t36_a_soft_limit_lies_below_its_hard_one_and_none_is_zero() {
+        let kinds =
+            |n: u64| [bounds(Some(n), None, None), bounds(None, Some(n), None), bounds(None, None, Some(n))];
+        for ((less, more), kind) in kinds(5).into_iter().zip(kinds(6)).zip(["octets", "packets", "time"]) {
+            assert!(Limits::new(less, more).is_ok());
+            assert_eq!(Limits::new(more, more), Err(LimitsError::SoftNotBelowHard(kind)));
+            assert_eq!(Limits::new(more, less), Err(LimitsError::SoftNotBelowHard(kind)));
+            assert!(Limits::new(more, Bounds::default()).is_ok(), "soft alone");
+        }
+        for (zero, kind) in kinds(0).into_iter().zip(["octets", "packets", "time"]) {
+            assert_eq!(Limits::new(zero, Bounds::default()), Err(LimitsError::Zero(kind)));
+            assert_eq!(Limits::new(Bounds::default(), zero), Err(LimitsError::Zero(kind)));
+        }
+        assert!(
+            Limits::new(bounds(Some(9), None, None), bounds(None, Some(5), None)).is_ok(),
+            "unlike kinds"
+        );
     }
 }

@@ -9,6 +9,7 @@ use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::{Datapath, context};
+use crate::lifetime::HardExpired;
 use crate::owned::OwnedOutbound;
 use crate::packet::IpPacket;
 use crate::segment::SuperPacket;
@@ -151,11 +152,14 @@ impl<U: Ulp> Datapath<U> {
     /// Spends the SA's lifetime, for all segments or for none (RFC 4301 4.4.2.1).
     fn charge(&mut self, sa: SaRef, super_packet: &SuperPacket<'_>) -> Result<(), DropReason> {
         let now = self.now;
-        let charged = self.owned(sa)?.charge_super_packet(super_packet, now);
-        charged.map_err(|expired| {
-            self.mourn(expired, Direction::Outbound);
-            DropReason::HardExpired
-        })
+        match self.owned(sa)?.charge_super_packet(super_packet, now) {
+            Ok(soft) => self.soft_reached |= soft,
+            Err(HardExpired) => {
+                self.sas.bury(sa);
+                return Err(DropReason::HardExpired);
+            }
+        }
+        Ok(())
     }
 
     /// Takes a number for each segment in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3); where

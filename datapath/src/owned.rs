@@ -4,13 +4,15 @@
 //! once; its entry stays until the key manager removes it, so that drops can say why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use latchway_esp::{InboundSa, OutboundSa};
 use latchway_tagging::{SaIndex, SaRef, WorkerId};
 
-use crate::drop::DropReason;
+use crate::drop::{Direction, DropReason};
+use crate::event::Event;
 use crate::flow::FlowKey;
-use crate::lifetime::Lifetime;
+use crate::lifetime::{HardExpired, Lifetime};
 use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
 use crate::segment::SuperPacket;
 use crate::time::Time;
@@ -19,7 +21,8 @@ use crate::time::Time;
 pub struct OwnedSas {
     worker: WorkerId,
     slots: Vec<Option<Owned>>,
-    next_expiry: Option<Time>,
+    /// When a limit by time is next reached, or something is still to be told.
+    next_look: Option<Time>,
 }
 
 /// An SA in this worker's hands.
@@ -27,7 +30,10 @@ enum Owned {
     Inbound(OwnedInbound),
     Outbound(OwnedOutbound),
     /// Its lifetime is over and its keys are gone.
-    Expired(Arc<SadEntry>),
+    Expired {
+        entry: Arc<SadEntry>,
+        told: bool,
+    },
 }
 
 /// An inbound SA in its worker's hands.
@@ -37,6 +43,7 @@ pub struct OwnedInbound {
     /// Key and window.
     pub sa: InboundSa,
     lifetime: Lifetime,
+    soft_told: bool,
     usage: Usage,
 }
 
@@ -51,29 +58,24 @@ pub struct OwnedOutbound {
     /// The largest inner packet that fits the path after encapsulation.
     pub max_payload: usize,
     lifetime: Lifetime,
+    soft_told: bool,
     usage: Usage,
 }
 
-/// The SA's lifetime is over, for the first time if `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expired {
-    /// The SA.
-    pub sa: SaRef,
-    /// Whether this is the first sign of it, so that it is told once.
-    pub first: bool,
-}
+/// How soon what nobody heard is told again.
+const RETRY: Duration = Duration::from_millis(100);
 
 impl OwnedSas {
     /// A worker that owns nothing yet.
     #[must_use]
     pub const fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Vec::new(), next_expiry: None }
+        Self { worker, slots: Vec::new(), next_look: None }
     }
 
     /// Takes what `new` gives this worker and lets go of what it no longer holds.
     pub fn adopt(&mut self, old: &Sad, new: &Sad) {
         new.for_each_change(old, |index, slot| self.adopt_slot(index, slot));
-        self.next_expiry = self.slots.iter().flatten().filter_map(Owned::expires_at).min();
+        self.next_look = self.next_look.into_iter().chain(self.next_moment()).min();
     }
 
     /// The inbound SA of a slot.
@@ -84,7 +86,7 @@ impl OwnedSas {
     pub fn inbound(&mut self, index: Option<SaIndex>) -> Result<&mut OwnedInbound, DropReason> {
         let slot = index.and_then(|index| self.slots.get_mut(index.get()));
         match slot {
-            Some(Some(Owned::Expired(_))) => Err(DropReason::HardExpired),
+            Some(Some(Owned::Expired { .. })) => Err(DropReason::HardExpired),
             Some(Some(Owned::Inbound(owned))) if owned.usage == Usage::Pending => Err(DropReason::SaPending),
             Some(Some(Owned::Inbound(owned))) => Ok(owned),
             _ => Err(DropReason::NoSa),
@@ -102,21 +104,23 @@ impl OwnedSas {
         }
     }
 
-    /// Ends every SA whose time is over, packets or not, and calls `expired` for each once.
-    pub fn expire(&mut self, now: Time, mut expired: impl FnMut(&SadEntry)) {
-        if self.next_expiry.is_none_or(|moment| now < moment) {
+    /// Ends every SA whose time is over, packets or not, and tells of each SA that reached a limit, once. `tell` returns
+    /// whether it was heard; what was not is told again in a while.
+    pub fn look(&mut self, now: Time, mut tell: impl FnMut(Event) -> bool) {
+        if self.next_look.is_none_or(|moment| now < moment) {
             return;
         }
+        let mut all_heard = true;
         for owned in self.slots.iter_mut().flatten() {
-            if owned.lifetime().is_some_and(|lifetime| lifetime.is_past(now)) {
-                if owned.entry().use_.expire() {
-                    expired(owned.entry());
-                }
-                owned.bury();
-            }
+            all_heard &= owned.look(now, &mut tell);
         }
-        let pending = |owned: &Owned| owned.expires_at().filter(|&moment| moment > now);
-        self.next_expiry = self.slots.iter().flatten().filter_map(pending).min();
+        let again = (!all_heard).then(|| now + RETRY);
+        self.next_look = self.next_moment().into_iter().chain(again).min();
+    }
+
+    /// Makes the next [`look`](Self::look) see to every SA, since one reached a limit by what it carried.
+    pub const fn look_soon(&mut self) {
+        self.next_look = Some(Time::from_nanos(0));
     }
 
     /// Lets go of the keys of an SA whose lifetime is over.
@@ -125,7 +129,13 @@ impl OwnedSas {
             && owned.entry().sa == sa
         {
             owned.bury();
+            self.look_soon();
         }
+    }
+
+    fn next_moment(&self) -> Option<Time> {
+        let moment = |owned: &Owned| owned.lifetime().and_then(Lifetime::next_moment);
+        self.slots.iter().flatten().filter_map(moment).min()
     }
 
     fn adopt_slot(&mut self, index: SaIndex, slot: Option<&Slot>) {
@@ -144,16 +154,25 @@ impl OwnedSas {
 impl Owned {
     fn take(slot: &Slot) -> Option<Self> {
         let entry = Arc::clone(&slot.entry);
-        let (lifetime, usage) = (Lifetime::new(entry.limits), slot.usage);
+        let (lifetime, usage) = (Lifetime::new(&entry.limits, entry.added), slot.usage);
         match &slot.entry.role {
             Role::Inbound(sa) => {
                 let sa = sa.take()?;
-                Some(Self::Inbound(OwnedInbound { entry, sa, lifetime, usage }))
+                Some(Self::Inbound(OwnedInbound { entry, sa, lifetime, soft_told: false, usage }))
             }
             Role::Outbound { sa, path } => {
                 let (sa, path) = (sa.take()?, *path);
                 let max_payload = sa.suite().max_payload(path.room()).unwrap_or(0);
-                Some(Self::Outbound(OwnedOutbound { entry, sa, path, max_payload, lifetime, usage }))
+                let soft_told = false;
+                Some(Self::Outbound(OwnedOutbound {
+                    entry,
+                    sa,
+                    path,
+                    max_payload,
+                    lifetime,
+                    soft_told,
+                    usage,
+                }))
             }
         }
     }
@@ -162,7 +181,7 @@ impl Owned {
         match self {
             Self::Inbound(owned) => &owned.entry,
             Self::Outbound(owned) => &owned.entry,
-            Self::Expired(entry) => entry,
+            Self::Expired { entry, .. } => entry,
         }
     }
 
@@ -170,25 +189,46 @@ impl Owned {
         match self {
             Self::Inbound(owned) => Some(&owned.lifetime),
             Self::Outbound(owned) => Some(&owned.lifetime),
-            Self::Expired(_) => None,
+            Self::Expired { .. } => None,
         }
     }
 
-    fn expires_at(&self) -> Option<Time> {
-        self.lifetime().and_then(Lifetime::expires_at)
+    /// Tells of limits that are reached and were not told of. Returns whether nothing is left to tell.
+    fn look(&mut self, now: Time, tell: &mut impl FnMut(Event) -> bool) -> bool {
+        if self.lifetime().is_some_and(|lifetime| lifetime.is_past(now)) {
+            self.bury();
+        }
+        let direction = if self.entry().is_inbound() { Direction::Inbound } else { Direction::Outbound };
+        let (entry, lifetime, told) = match self {
+            Self::Inbound(owned) => (&owned.entry, &mut owned.lifetime, &mut owned.soft_told),
+            Self::Outbound(owned) => (&owned.entry, &mut owned.lifetime, &mut owned.soft_told),
+            Self::Expired { entry, told } => {
+                *told = *told || tell(Event::HardExpired { sa: entry.sa, direction });
+                return *told;
+            }
+        };
+        if !lifetime.reach_soft(now) || *told {
+            return true;
+        }
+        entry.use_.expire_soft();
+        *told = tell(Event::SoftExpired { sa: entry.sa, direction });
+        *told
     }
 
     const fn set_usage(&mut self, usage: Usage) {
         match self {
             Self::Inbound(owned) => owned.usage = usage,
             Self::Outbound(owned) => owned.usage = usage,
-            Self::Expired(_) => {}
+            Self::Expired { .. } => {}
         }
     }
 
     fn bury(&mut self) {
-        let entry = Arc::clone(self.entry());
-        *self = Self::Expired(entry);
+        if let Self::Inbound(OwnedInbound { entry, .. }) | Self::Outbound(OwnedOutbound { entry, .. }) = self
+        {
+            entry.use_.expire();
+            *self = Self::Expired { entry: Arc::clone(entry), told: false };
+        }
     }
 }
 
@@ -202,46 +242,111 @@ impl OwnedInbound {
         if self.entry.admits(flow) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
     }
 
-    /// Charges one authenticated packet.
+    /// Charges one authenticated packet. Returns whether this reached the soft limit.
     ///
     /// # Errors
-    /// [`Expired`] where the SA's lifetime is over.
+    /// [`HardExpired`]
     #[inline]
-    pub fn charge(&mut self, octets: u64, now: Time) -> Result<(), Expired> {
-        charge(&mut self.lifetime, &self.entry, 1, octets, now)
+    pub fn charge(&mut self, octets: u64, now: Time) -> Result<bool, HardExpired> {
+        let soft = self.lifetime.charge(1, octets, now)?;
+        self.entry.use_.charge(1, octets, now);
+        Ok(soft)
     }
 }
 
 impl OwnedOutbound {
-    /// Charges every segment of a super-packet that is about to be sealed.
+    /// Charges every segment of a super-packet that is about to be sealed. Returns whether this reached the soft limit.
     ///
     /// # Errors
-    /// [`Expired`] where the SA's lifetime is over.
+    /// [`HardExpired`]
     #[inline]
-    pub fn charge_super_packet(&mut self, super_packet: &SuperPacket<'_>, now: Time) -> Result<(), Expired> {
+    pub fn charge_super_packet(
+        &mut self,
+        super_packet: &SuperPacket<'_>,
+        now: Time,
+    ) -> Result<bool, HardExpired> {
         let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
         // Its headers once per segment, its payload once: the last segment may be shorter than the others.
         let headers = super_packet.packet().len() - super_packet.total_payload();
         let total = super_packet.total_payload() + headers * count;
         let last = total - longest * (count - 1);
         let suite = self.sa.suite();
-        let octets = suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last);
-        charge(&mut self.lifetime, &self.entry, count as u64, octets as u64, now)
+        let octets = (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64;
+        let soft = self.lifetime.charge(count as u64, octets, now)?;
+        self.entry.use_.charge(count as u64, octets, now);
+        Ok(soft)
     }
 }
 
-#[inline]
-fn charge(
-    lifetime: &mut Lifetime,
-    entry: &SadEntry,
-    packets: u64,
-    octets: u64,
-    now: Time,
-) -> Result<(), Expired> {
-    if lifetime.charge(packets, octets, now).is_err() {
-        return Err(Expired { sa: entry.sa, first: entry.use_.expire() });
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifetime::{Bounds, Limits};
+    use crate::testing::{SaOptions, inbound_entry, outbound_entry};
+
+    /// A worker's SAs of one second's soft and two seconds' hard lifetime, one of each direction.
+    fn adopted() -> (OwnedSas, Sad) {
+        let time = |seconds| Bounds { time: Some(Duration::from_secs(seconds)), ..Bounds::default() };
+        let limits = Limits::new(time(1), time(2)).unwrap();
+        let mut sad = Sad::default();
+        let options = |index| SaOptions { limits, ..SaOptions::new(0x1001 + index, index) };
+        sad.insert(outbound_entry(1, 2, &options(0)).unwrap(), Usage::Active).unwrap();
+        sad.insert(inbound_entry(1, 2, &options(1)).unwrap(), Usage::Active).unwrap();
+        let mut sas = OwnedSas::new(WorkerId(0));
+        sas.adopt(&Sad::default(), &sad);
+        (sas, sad)
     }
-    entry.use_.packets.add(packets);
-    entry.use_.octets.add(octets);
-    Ok(())
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn told(sas: &mut OwnedSas, now: Time, heard: bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        sas.look(now, |event| {
+            events.push(event);
+            heard
+        });
+        events
+    }
+
+    /// T36: each fires once, also where nothing is sent, and shows in the entry.
+    #[test]
+    fn t36_an_idle_sa_reaches_both_limits_by_time_once_each() {
+        let (mut sas, sad) = adopted();
+        assert_eq!(told(&mut sas, at(999), true), []);
+        let soft = told(&mut sas, at(1000), true);
+        assert!(matches!(soft[..], [Event::SoftExpired { .. }, Event::SoftExpired { .. }]), "{soft:?}");
+        assert!(sad.iter().all(|slot| slot.entry.use_.is_soft_expired() && !slot.entry.use_.is_expired()));
+        assert_eq!(told(&mut sas, at(1999), true), []);
+        let hard = told(&mut sas, at(2000), true);
+        assert!(matches!(hard[..], [Event::HardExpired { .. }, Event::HardExpired { .. }]), "{hard:?}");
+        assert!(sad.iter().all(|slot| slot.entry.use_.is_expired()));
+        assert_eq!(told(&mut sas, at(9000), true), []);
+    }
+
+    /// T36: what a full queue lost is told again in a while, and not once it was heard.
+    #[test]
+    fn t36_what_nobody_heard_is_told_again() {
+        let (mut sas, _sad) = adopted();
+        assert_eq!(told(&mut sas, at(1000), false).len(), 2);
+        assert_eq!(told(&mut sas, at(1099), false), [], "not with every batch");
+        assert_eq!(told(&mut sas, at(1100), false).len(), 2);
+        assert_eq!(told(&mut sas, at(1200), true).len(), 2);
+        assert_eq!(told(&mut sas, at(1900), true), []);
+        assert_eq!(told(&mut sas, at(2000), false).len(), 2);
+        assert_eq!(told(&mut sas, at(2100), true).len(), 2);
+        assert_eq!(told(&mut sas, at(2200), true), []);
+    }
+
+    /// A change of other SAs forgets nothing that is still to be told.
+    #[test]
+    fn t36_what_nobody_heard_survives_the_next_snapshot() {
+        let (mut sas, sad) = adopted();
+        assert_eq!(told(&mut sas, at(2000), false).len(), 2);
+        let mut next = sad.clone();
+        next.insert(outbound_entry(1, 2, &SaOptions::new(0x2000, 2)).unwrap(), Usage::Active).unwrap();
+        sas.adopt(&sad, &next);
+        assert_eq!(told(&mut sas, at(2100), true).len(), 2);
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -18,6 +18,7 @@ use crate::flow::FlowKey;
 use crate::lifetime::Limits;
 use crate::selector::Selector;
 use crate::spd::Reqid;
+use crate::time::Time;
 
 /// One SA, one direction.
 #[derive(Debug)]
@@ -34,8 +35,10 @@ pub struct SadEntry {
     pub reqid: Reqid,
     /// The one worker that owns it.
     pub worker: WorkerId,
-    /// Its hard lifetime.
+    /// Its soft and hard lifetime.
     pub limits: Limits,
+    /// When it was added, from which its lifetime by time counts.
+    pub added: Time,
     /// Its direction, and what only that direction has.
     pub role: Role,
     /// What it carried so far.
@@ -83,6 +86,8 @@ pub struct SaUse {
     pub packets: Counter,
     /// Octets that the cipher was applied to.
     pub octets: Counter,
+    last_used: AtomicU64,
+    soft_expired: AtomicBool,
     expired: AtomicBool,
 }
 
@@ -154,6 +159,18 @@ impl SadEntry {
 }
 
 impl SaUse {
+    /// When it carried a packet last: the time of that packet's batch. `None` where it never did.
+    #[must_use]
+    pub fn last_used(&self) -> Option<Time> {
+        (self.packets.get() > 0).then(|| Time::from_nanos(self.last_used.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the soft limit is reached, so that a successor is wanted.
+    #[must_use]
+    pub fn is_soft_expired(&self) -> bool {
+        self.soft_expired.load(Ordering::Relaxed)
+    }
+
     /// Whether the hard lifetime is over.
     #[inline]
     #[must_use]
@@ -161,9 +178,22 @@ impl SaUse {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// Marks the hard lifetime as over. Returns whether it was not so before.
-    pub(crate) fn expire(&self) -> bool {
-        !self.expired.swap(true, Ordering::Relaxed)
+    /// Counts what was charged. Only the owning worker calls this, as it does the two below.
+    #[inline]
+    pub(crate) fn charge(&self, packets: u64, octets: u64, now: Time) {
+        self.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        self.packets.add(packets);
+        self.octets.add(octets);
+    }
+
+    /// Marks the soft limit as reached.
+    pub(crate) fn expire_soft(&self) {
+        self.soft_expired.store(true, Ordering::Relaxed);
+    }
+
+    /// Marks the hard lifetime as over.
+    pub(crate) fn expire(&self) {
+        self.expired.store(true, Ordering::Relaxed);
     }
 }
 

@@ -99,7 +99,7 @@ pub struct SaOptions {
     pub suite: Suite,
     /// Its class.
     pub class: u32,
-    /// Its hard lifetime.
+    /// Its soft and hard lifetime.
     pub limits: Limits,
     /// Whether numbers are 64 bits wide.
     pub sequence: SequenceKind,
@@ -175,6 +175,7 @@ fn entry(selectors: Vec<Selector>, options: &SaOptions, role: Role) -> Option<Ar
         reqid: Reqid(0),
         worker: WorkerId(0),
         limits: options.limits,
+        added: Time::default(),
         role,
         use_: SaUse::default(),
     }))

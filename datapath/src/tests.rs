@@ -8,7 +8,7 @@ use latchway_esp::{Reservation, SeqNum, SequenceKind, Suite};
 
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
-use crate::lifetime::Limits;
+use crate::lifetime::{Bounds, Limits};
 use crate::sad::Usage;
 use crate::segment::SuperPacket;
 use crate::selector::{AddressRange, Selector};
@@ -199,19 +199,20 @@ fn without_an_sa_one_acquire_is_sent_and_every_packet_is_counted() {
 
 #[test]
 fn rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_told_once() {
-    let expires_at = Some(NOW + Duration::from_secs(1));
+    let time = Some(Duration::from_secs(1));
     for (limits, until) in [
-        (Limits { packets: Some(3), ..Limits::default() }, 3),
+        (Bounds { packets: Some(3), ..Bounds::default() }, 3),
         (
-            Limits {
+            Bounds {
                 octets: Some(3 * Suite::Aes128Gcm.encrypted_len(v4().len()) as u64),
-                ..Limits::default()
+                ..Bounds::default()
             },
             3,
         ),
-        (Limits { expires_at, ..Limits::default() }, 0),
+        (Bounds { time, ..Bounds::default() }, 0),
     ] {
         let mut one = Host::new(1, 2, Open);
+        let limits = Limits::new(Bounds::default(), limits).unwrap();
         one.insert(outbound_entry(1, 2, &SaOptions { limits, ..SaOptions::new(0x1001, 0) }));
         one.publish();
         let later = if until == 0 { NOW + Duration::from_secs(2) } else { NOW };
@@ -334,4 +335,44 @@ fn rfc_4301_8_2_what_does_not_fit_the_path_is_too_big() {
     assert!(fits.count() > 0);
     assert!(one.send(&udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; 1473]), NOW).0.is_empty());
     assert!(one.dropped(Direction::Outbound, DropReason::TooBig) >= 1);
+}
+
+/// Status output tells idle SAs from busy ones, and forged packets make none busy.
+#[test]
+fn an_sa_shows_when_it_was_last_used() {
+    let (mut one, mut two) = joined(Open, Open);
+    let used = |host: &Host<Open>, inbound: bool| {
+        let slot = host.snapshot.sad.iter().find(|slot| slot.entry.is_inbound() == inbound);
+        slot.unwrap().entry.use_.last_used()
+    };
+    assert_eq!(used(&one, false), None);
+    let datagram = one.send(&v4(), NOW).0.remove(0);
+    assert_eq!(used(&one, false), Some(NOW));
+    let mut forged = datagram.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    two.receive(&forged, NOW);
+    assert_eq!(used(&two, true), None);
+    let later = NOW + Duration::from_secs(1);
+    two.receive(&datagram, later);
+    assert_eq!((used(&two, true), used(&two, false)), (Some(later), None));
+}
+
+/// T36: no source of this crate reads the wall clock, so setting it can move no lifetime. The clock it has is
+/// `Instant`, read once per batch by the worker.
+#[test]
+fn t36_no_lifetime_depends_on_the_wall_clock() {
+    let wall = ["System", "Time"].concat();
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for found in std::fs::read_dir(folder).unwrap().map(|found| found.unwrap().path()) {
+            if found.is_dir() {
+                folders.push(found);
+            } else {
+                read += 1;
+                assert!(!std::fs::read_to_string(&found).unwrap().contains(&wall), "{found:?}");
+            }
+        }
+    }
+    assert!(read > 30, "the sources were not found");
 }

@@ -19,7 +19,7 @@ pub struct Tunnel {
     pub sequence: SequenceKind,
     /// Whether both ends refuse replays.
     pub anti_replay: AntiReplay,
-    /// The hard lifetime.
+    /// The soft and hard lifetime.
     pub limits: Limits,
     /// How both ends begin.
     pub start: Start,

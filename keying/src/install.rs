@@ -40,7 +40,7 @@ pub struct SaKeys {
     pub material: KeyMaterial,
     /// How wide the numbers are.
     pub sequence: SequenceKind,
-    /// The hard lifetime.
+    /// The soft and hard lifetime.
     pub limits: Limits,
 }
 

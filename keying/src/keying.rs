@@ -296,6 +296,7 @@ impl Keying {
                 reqid: terms.reqid,
                 worker: keys.worker,
                 limits: direction.limits,
+                added: now,
                 role,
                 use_: SaUse::default(),
             };

@@ -9,11 +9,10 @@ use latchway_control::{
     UsageSpec,
 };
 use latchway_datapath::drop::Direction;
-use latchway_datapath::lifetime::Limits;
+use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
-use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
     InstallError, KeyOrigin, Keys, Narrowing, Pad, PadEntry, PadError, PeerPattern, Proposal, SaKeys, Start,
@@ -62,6 +61,9 @@ pub enum SpecError {
     /// The replay window cannot be used.
     #[error("a replay window of {0} packets cannot be had; use 32 to 65536, or 0 to turn the check off")]
     ReplayWindow(u32),
+    /// The lifetime cannot be kept.
+    #[error("the lifetime cannot be had: {0}")]
+    Limits(#[from] LimitsError),
     /// No wire socket has this address.
     #[error("the path starts at {0}, where this gateway does not listen; use one of its `listen` addresses")]
     NotListening(std::net::IpAddr),
@@ -95,7 +97,6 @@ pub fn pair(
     spec: &PairSpec,
     identity: &Identity,
     listen: &[SocketAddr],
-    now: Time,
 ) -> Result<(Proposal, Keys), SpecError> {
     let suite: Suite = spec.suite.parse().map_err(|_| SpecError::Suite(spec.suite.clone()))?;
     let sequence = if spec.esn { SequenceKind::Extended } else { SequenceKind::Seq32 };
@@ -111,7 +112,7 @@ pub fn pair(
         replay_checked: anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
     };
-    let limits = limits(&spec.hard, now);
+    let limits = limits(&spec.hard)?;
     let keys = |sa| sa_keys(sa, suite, sequence, limits);
     let keys = Keys {
         inbound: keys(&spec.inbound)?,
@@ -202,12 +203,9 @@ fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
     Ok(Path { wire, to: spec.to, mtu: spec.mtu })
 }
 
-fn limits(spec: &HardSpec, now: Time) -> Limits {
-    Limits {
-        octets: spec.octets,
-        packets: spec.packets,
-        expires_at: spec.milliseconds.map(|milliseconds| now + Duration::from_millis(milliseconds)),
-    }
+fn limits(spec: &HardSpec) -> Result<Limits, LimitsError> {
+    let time = spec.milliseconds.map(Duration::from_millis);
+    Limits::new(Bounds::default(), Bounds { octets: spec.octets, packets: spec.packets, time })
 }
 
 #[cfg(test)]
@@ -228,7 +226,7 @@ mod tests {
     }
 
     fn convert(spec: &PairSpec) -> Result<(Proposal, Keys), SpecError> {
-        pair(spec, &Identity::Fqdn("a.example".into()), &["192.0.2.1:4500".parse().unwrap()], Time::default())
+        pair(spec, &Identity::Fqdn("a.example".into()), &["192.0.2.1:4500".parse().unwrap()])
     }
 
     #[test]
@@ -243,12 +241,13 @@ mod tests {
     #[test]
     fn each_bad_description_says_what_is_wrong_and_never_shows_a_key() {
         type Change = fn(&mut PairSpec);
-        let bad: [(&str, Change); 10] = [
+        let bad: [(&str, Change); 11] = [
             ("is no suite", |spec| spec.suite = "rot13".into()),
             ("hexadecimal", |spec| spec.inbound.key = Secret::new("zz".into())),
             ("0x00001001", |spec| spec.inbound.key = Secret::new("00".into())),
             ("reserved", |spec| spec.outbound.spi = 255),
             ("replay window", |spec| spec.replay_window = 31),
+            ("a limit of no packets", |spec| spec.hard.packets = Some(0)),
             ("does not listen", |spec| spec.path.from = "192.0.2.9".parse().unwrap()),
             ("path from 192.0.2.1 to [2001:db8::1]:4500 mixes", |spec| {
                 spec.path.to = "[2001:db8::1]:4500".parse().unwrap();

@@ -124,8 +124,7 @@ impl State {
 
     /// Proposes and installs a pair of SAs. Returns its number, or why not and what to do.
     pub fn add_pair(&self, spec: &PairSpec) -> Result<u64, String> {
-        let now = since(self.started);
-        let (proposal, keys) = convert::pair(spec, &self.identity, &self.listen, now).map_err(text)?;
+        let (proposal, keys) = convert::pair(spec, &self.identity, &self.listen).map_err(text)?;
         let offer = self.keying.propose(proposal).map_err(text)?.map_err(text)?;
         let pair = self.keying.install(offer.ticket, keys).map_err(text)?.map_err(text)?;
         Ok(pair.raw())

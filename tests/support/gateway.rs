@@ -43,7 +43,7 @@ pub struct Host {
 pub struct Terms {
     /// The suite of both directions.
     pub suite: Suite,
-    /// The hard lifetime of both SAs.
+    /// The lifetime of both SAs.
     pub limits: lifetime::Limits,
     /// How wide the numbers are.
     pub sequence: SequenceKind,

@@ -75,6 +75,7 @@ fn replace(gateway: &Gateway, sa: SaRef, role: Role) {
         reqid: old.reqid,
         worker: old.worker,
         limits: old.limits,
+        added: old.added,
         role,
         use_: SaUse::default(),
     };

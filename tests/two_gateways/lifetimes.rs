@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::event::Event;
-use latchway_datapath::lifetime::Limits;
+use latchway_datapath::lifetime::{Bounds, Limits};
 use latchway_datapath::spd::Protection;
 use latchway_keying::Op;
 use latchway_ulp_shim::LatchState;
@@ -13,6 +13,16 @@ use crate::support::at;
 use crate::support::gateway::Terms;
 use crate::support::net::{ALICE, BOB, Net, Tunnel, join};
 use crate::{drops, only, open, tcp, udp};
+
+/// A hard limit alone.
+fn hard(bounds: Bounds) -> Limits {
+    Limits::new(Bounds::default(), bounds).unwrap()
+}
+
+/// Of so many milliseconds.
+fn time(millis: u64) -> Bounds {
+    Bounds { time: Some(Duration::from_millis(millis)), ..Bounds::default() }
+}
 
 /// An open connection under SAs with these limits.
 fn connected(limits: Limits) -> (Net, Tunnel) {
@@ -27,7 +37,7 @@ fn connected(limits: Limits) -> (Net, Tunnel) {
 /// latch by that; L-60: one SA is asked for, of the latch's class. When one comes, traffic goes on.
 #[test]
 fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
-    let (mut net, tunnel) = connected(Limits { expires_at: Some(at(1000)), ..Limits::default() });
+    let (mut net, tunnel) = connected(hard(time(1000)));
     let before = net.alice.latch(tcp()).unwrap();
     let pair = net.alice.pair(tunnel.0);
     let under_way = net.bob.send(&tcp().reversed().data(1, b"late"), net.now);
@@ -41,8 +51,8 @@ fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
     let mut expected: Vec<_> = expired.map(|(sa, direction)| Event::HardExpired { sa, direction }).into();
     expected.push(Event::Acquire { flow: tcp().key(), required: Some(before.class) });
     assert_eq!(net.alice.events(), expected);
-    let hard = |direction, count| (direction, DropReason::HardExpired, count);
-    assert_eq!(net.alice.drops(), [hard(Direction::Inbound, 1), hard(Direction::Outbound, 3)]);
+    let dropped = |direction, count| (direction, DropReason::HardExpired, count);
+    assert_eq!(net.alice.drops(), [dropped(Direction::Inbound, 1), dropped(Direction::Outbound, 3)]);
 
     // Without the expired pair there is as little to send by.
     net.alice.commit(vec![Op::Remove(tunnel.0)], net.now);
@@ -69,10 +79,10 @@ fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
 fn rfc_4301_4_4_2_1_limits_by_packets_and_octets_end_an_sa_at_the_packet() {
     // Two segments that open the connection, and three of 44 octets; of octets, one too few for the third.
     for (limits, passing) in [
-        (Limits { packets: Some(5), ..Limits::default() }, 3),
-        (Limits { octets: Some(2 * 40 + 3 * 44 - 1), ..Limits::default() }, 2),
+        (Bounds { packets: Some(5), ..Bounds::default() }, 3),
+        (Bounds { octets: Some(2 * 40 + 3 * 44 - 1), ..Bounds::default() }, 2),
     ] {
-        let (mut net, tunnel) = connected(limits);
+        let (mut net, tunnel) = connected(hard(limits));
         let sa = net.alice.pair(tunnel.0).outbound.sa;
         let arrived = (0..5).filter(|&n| !net.send(ALICE, &tcp().data(1 + 4 * n, b"four")).is_empty());
         assert_eq!(arrived.collect::<Vec<_>>(), Vec::from_iter(0..passing));
@@ -83,10 +93,47 @@ fn rfc_4301_4_4_2_1_limits_by_packets_and_octets_end_an_sa_at_the_packet() {
     }
 }
 
+/// T36, RFC 4301 4.4.2.1: the soft limit is told of once for each SA and stops nothing; then the hard one, once.
+#[test]
+fn t36_soft_limits_are_told_of_once_for_each_sa_and_stop_nothing() {
+    let packets = |count| Bounds { packets: Some(count), ..Bounds::default() };
+    // Of packets, bob sends alice as many as either of them may use, and not one that would end her SA.
+    for (soft, hard, ended) in [(packets(4), packets(40), [0, 1]), (time(100), time(1000), [1, 1])] {
+        let (mut net, tunnel) = connected(Limits::new(soft, hard).unwrap());
+        let pair = net.alice.pair(tunnel.0);
+        let sas = [(pair.inbound.sa, Direction::Inbound), (pair.outbound.sa, Direction::Outbound)];
+        let mut told = Vec::new();
+        for n in 0..60 {
+            net.now = at(10 * (n + 1));
+            let answer = tcp().reversed().data(1 + 4 * n as u32, b"four");
+            let data = tcp().data(1 + 4 * n as u32, b"four");
+            let passed = [net.send(BOB, &answer), net.send(ALICE, &data)].concat().len();
+            net.alice.settle(net.now);
+            let events = net.alice.events();
+            let is_hard = |event: &&Event| matches!(event, Event::HardExpired { .. });
+            assert_eq!(
+                passed == 2,
+                told.iter().chain(&events).filter(is_hard).count() == 0,
+                "{n}: {events:?}"
+            );
+            told.extend(events);
+        }
+        net.now = at(1000);
+        net.alice.settle(net.now);
+        told.extend(net.alice.events());
+        for ((sa, direction), ended) in sas.into_iter().zip(ended) {
+            let of = |event: &&Event| **event == Event::SoftExpired { sa, direction };
+            assert_eq!(told.iter().filter(of).count(), 1, "{told:?}");
+            let of = |event: &&Event| **event == Event::HardExpired { sa, direction };
+            assert_eq!(told.iter().filter(of).count(), ended, "{told:?}");
+        }
+    }
+}
+
 /// An SA that expires by time is mourned though nothing is sent by it, once.
 #[test]
 fn rfc_4301_4_4_2_1_an_idle_sa_expires_too() {
-    let (mut net, tunnel) = connected(Limits { expires_at: Some(at(1000)), ..Limits::default() });
+    let (mut net, tunnel) = connected(hard(time(1000)));
     net.alice.settle(at(999));
     assert_eq!(net.alice.events(), []);
     for _ in 0..2 {
