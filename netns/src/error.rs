@@ -14,6 +14,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel refused a request, and the operator can do something about it.
+    #[error("{attempt}: {source}. {advice}")]
+    Advised {
+        /// What was attempted.
+        attempt: String,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What to do.
+        advice: String,
+    },
     /// No user namespace could be entered; the text says what an operator can do.
     #[error("cannot enter a user namespace: {source}. {advice}")]
     UserNamespace {
@@ -45,12 +55,23 @@ impl Error {
     /// The kernel's error number, where the kernel gave one.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
-            Self::Refused { source, .. } | Self::UserNamespace { source, .. } => source.raw_os_error(),
+            Self::Refused { source, .. }
+            | Self::Advised { source, .. }
+            | Self::UserNamespace { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }
 
-    pub(crate) fn refused(attempt: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    /// A refusal.
+    pub fn refused(attempt: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Refused { attempt: attempt.into(), source: source.into() }
+    }
+    /// A refusal, and what to do about it.
+    pub fn advised(
+        attempt: impl Into<String>,
+        source: impl Into<io::Error>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self::Advised { attempt: attempt.into(), source: source.into(), advice: advice.into() }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The gateway uses it for its TUN's addresses and routes, the demonstration and the end-to-end tests for whole
 //! networks of namespaces. Nothing here starts another program ([`testing`] apart, which re-executes a test under
-//! `unshare`), and nothing outlives the process: a namespace is held by a descriptor and has no name in the file system.
+//! `unshare`), and a namespace outlives the process only where it is given a name ([`NamespaceRef::open_or_make`]): else
+//! it is held by a descriptor.
 //!
 //! It works as root, and without any privilege after [`user::enter_user_namespace_if_needed`]. Every wait has a
 //! deadline, and every error says what was attempted.
@@ -27,7 +28,7 @@ mod packet_socket;
 pub use error::Error;
 pub use ipnet::IpNet;
 pub use links::Links;
-pub use namespace::Namespace;
+pub use namespace::{Namespace, NamespaceRef};
 
 /// What every fallible call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -17,6 +17,7 @@ use netlink_packet_route::{
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 
+pub use self::route::{MAIN, Route, Way};
 use crate::{Error, Namespace, Result, netlink::Netlink, packet::Mac};
 
 /// A handle on the links of one namespace. It may be shared between threads; requests go one after the other.

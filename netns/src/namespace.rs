@@ -1,5 +1,8 @@
 //! A network namespace, held by a descriptor: it vanishes with the last holder, also after SIGKILL.
 
+mod named;
+mod reference;
+
 use std::{
     any::Any,
     fs::File,
@@ -14,6 +17,7 @@ use nix::{
     sys::stat::{fstat, stat},
 };
 
+pub use self::reference::{NamespaceRef, Opened};
 use crate::{Error, Links, Result};
 
 /// A network namespace. Clones hold the same one.
@@ -87,8 +91,14 @@ impl Namespace {
 
     /// Whether both are the same namespace, by whatever descriptors.
     pub fn is_same(&self, other: &Self) -> bool {
-        let identity = |namespace: &Self| fstat(namespace).map(|stat| (stat.st_dev, stat.st_ino));
-        identity(self).is_ok() && identity(self) == identity(other)
+        self.identity().is_ok_and(|own| other.identity().is_ok_and(|others| own == others))
+    }
+
+    /// What tells it from every other namespace that exists: device and inode of its file (namespaces(7)).
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        fstat(self).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| {
+            Error::refused(format!("looking at the network namespace {}", self.label), errno)
+        })
     }
 
     /// Whether the calling thread is in this namespace.

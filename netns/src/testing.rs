@@ -7,7 +7,14 @@
 use std::{
     env,
     io::{self, Write},
+    panic::resume_unwind,
     process::{Command, Output, Stdio},
+    thread,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
 };
 
 use crate::{
@@ -31,6 +38,29 @@ pub fn namespaced(test: &str, scenario: impl FnOnce()) {
             Ok(probe) => skip::report(test, &refusal(&probe)),
             Err(error) => skip::report(test, &format!("unshare: {error}")),
         }
+    }
+}
+
+/// Runs a scenario in a mount namespace of its own, where `/run` is empty: whatever it puts there concerns nobody else.
+///
+/// It runs on a thread of its own, and so do the threads and programs that it starts. Panics if that cannot be had.
+pub fn in_private_run(scenario: impl FnOnce() + Send) {
+    let private = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let flags = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
+        mount(Some("none"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
+    };
+    let ended = thread::scope(|scope| {
+        let run = || {
+            let made = private();
+            assert!(made.is_ok(), "no mount namespace of its own: {made:?}");
+            scenario();
+        };
+        scope.spawn(run).join()
+    });
+    if let Err(payload) = ended {
+        resume_unwind(payload);
     }
 }
 

@@ -1,19 +1,49 @@
-//! Routes of the main table.
+//! Routes. What is added goes to the main table.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 
 use super::{Links, address::family};
-use crate::Result;
+use crate::{Error, Result};
+
+/// A route that the kernel has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// The lowest metric is preferred. IPv6 routes that were given none have 1024.
+    pub metric: u32,
+    /// The routing table it is in.
+    pub table: u32,
+    /// What becomes of the packets.
+    pub way: Way,
+}
+
+/// What a route does with packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Sends them through the interface of this index, by way of a next hop or directly.
+    Through {
+        /// Interface index.
+        device: u32,
+        /// The next hop, where there is one.
+        via: Option<IpAddr>,
+    },
+    /// Discards them silently.
+    Blackhole,
+    /// Anything else, such as local delivery, several next hops, or an answer that there is no way.
+    Other,
+}
 
 impl Links {
-    /// Adds a route through an interface, by way of a next hop or directly. A lower metric is preferred.
+    /// Adds a route through an interface, by way of a next hop or directly. A lower metric is preferred. The very same route
+    /// may be there already; another to the same destination with the same metric is an error.
     pub fn add_route(
         &self,
         destination: IpNet,
@@ -23,7 +53,9 @@ impl Links {
     ) -> Result<()> {
         let route = self.route(destination, via, device, metric)?;
         let attempt = || format!("adding the route {}", description(destination, via, device, metric));
-        self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL, attempt)
+        let added = self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL, attempt);
+        let way = Way::Through { device: self.index(device)?, via };
+        self.or_there_already(added, &Route { destination: destination.trunc(), metric, table: MAIN, way })
     }
 
     /// Deletes a route that [`add_route`](Self::add_route) made.
@@ -39,17 +71,54 @@ impl Links {
         self.change(RouteNetlinkMessage::DelRoute(route), 0, attempt)
     }
 
-    /// Adds a route that discards silently: with a worse metric it takes over when the real one goes away.
+    /// Adds a route that discards silently: with a worse metric it takes over when the real one goes away. It stays until it
+    /// is deleted, whatever becomes of this process, and may be there already.
     pub fn add_blackhole(&self, destination: IpNet, metric: u32) -> Result<()> {
         let attempt = || format!("adding the blackhole {destination} metric {metric}");
         let route = RouteNetlinkMessage::NewRoute(blackhole(destination, metric));
-        self.change(route, NLM_F_CREATE | NLM_F_EXCL, attempt)
+        let added = self.change(route, NLM_F_CREATE | NLM_F_EXCL, attempt);
+        let route = Route { destination: destination.trunc(), metric, table: MAIN, way: Way::Blackhole };
+        self.or_there_already(added, &route)
     }
 
     /// Deletes a route that [`add_blackhole`](Self::add_blackhole) made.
     pub fn delete_blackhole(&self, destination: IpNet, metric: u32) -> Result<()> {
         let attempt = || format!("deleting the blackhole {destination} metric {metric}");
         self.change(RouteNetlinkMessage::DelRoute(blackhole(destination, metric)), 0, attempt)
+    }
+
+    /// All routes of the namespace, of every table.
+    pub fn routes(&self) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let answers = self
+                .query(|netlink| netlink.dump(RouteNetlinkMessage::GetRoute(request)))
+                .map_err(|source| self.refused("listing the routes".to_owned(), source))?;
+            routes.extend(answers.into_iter().filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) => Route::of(&message),
+                _ => None,
+            }));
+        }
+        Ok(routes)
+    }
+
+    /// Lets EEXIST pass if what is there is what was wanted: the kernel compares destination and metric only.
+    fn or_there_already(&self, added: Result<()>, wanted: &Route) -> Result<()> {
+        let Err(Error::Refused { attempt, source }) = added else { return added };
+        if source.raw_os_error() != Some(libc::EEXIST) {
+            return Err(Error::Refused { attempt, source });
+        }
+        // IPv6 has no metric 0.
+        let metric =
+            if wanted.metric == 0 && wanted.destination.addr().is_ipv6() { 1024 } else { wanted.metric };
+        let wanted = Route { metric, ..wanted.clone() };
+        if self.routes()?.contains(&wanted) {
+            return Ok(());
+        }
+        let advice = "Another route has this destination and metric: delete it, or choose another metric.";
+        Err(Error::advised(attempt, source, advice))
     }
 
     fn route(
@@ -67,6 +136,39 @@ impl Links {
         message.attributes.push(RouteAttribute::Oif(self.index(device)?));
         message.attributes.extend(via.map(|next_hop| RouteAttribute::Gateway(next_hop.into())));
         Ok(message)
+    }
+}
+
+impl Route {
+    fn of(message: &RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        let any: IpAddr = match header.address_family {
+            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let (mut address, mut metric, mut table) = (any, 0, u32::from(header.table));
+        let (mut device, mut via, mut several) = (None, None, false);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(found)) => address = (*found).into(),
+                RouteAttribute::Destination(RouteAddress::Inet6(found)) => address = (*found).into(),
+                RouteAttribute::Priority(found) => metric = *found,
+                RouteAttribute::Table(found) => table = *found,
+                RouteAttribute::Oif(found) => device = Some(*found),
+                RouteAttribute::Gateway(RouteAddress::Inet(found)) => via = Some((*found).into()),
+                RouteAttribute::Gateway(RouteAddress::Inet6(found)) => via = Some((*found).into()),
+                RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => several = true,
+                _ => {}
+            }
+        }
+        let way = match (header.kind, device) {
+            (RouteType::BlackHole, _) => Way::Blackhole,
+            (RouteType::Unicast, Some(device)) if !several => Way::Through { device, via },
+            _ => Way::Other,
+        };
+        let destination = IpNet::new(address, header.destination_prefix_length).ok()?;
+        Some(Self { destination, metric, table, way })
     }
 }
 
@@ -92,3 +194,6 @@ fn description(destination: IpNet, via: Option<IpAddr>, device: &str, metric: u3
     let next_hop = via.map(|address| format!(" via {address}")).unwrap_or_default();
     format!("{destination}{next_hop} dev {device} metric {metric}")
 }
+
+/// The main table's number.
+pub const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
