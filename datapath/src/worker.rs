@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -65,6 +65,9 @@ const WORST_SUPER_PACKET: (usize, usize) = (128, 1024);
 /// How long a worker sleeps at most: SAs that expire by time are noticed this often when nothing moves.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
+/// How long a worker that was told to stop goes on while packets keep coming.
+const DRAIN: Duration = Duration::from_millis(200);
+
 impl Stop {
     /// A fresh one.
     ///
@@ -108,23 +111,31 @@ impl<U: Ulp> Worker<U> {
         }
     }
 
-    /// Moves packets until told to stop.
+    /// Moves packets until told to stop, and then what had arrived by then.
     ///
     /// # Errors
     /// Where a device is gone for good, such as a TUN that was deleted.
     pub fn run(mut self) -> io::Result<()> {
         while !self.stop.is_stopped() {
-            self.datapath.begin(self.now());
-            let inbound = self.inbound()?;
-            let outbound = self.outbound()?;
-            let bypass = self.bypass()?;
-            self.datapath.end();
-            if !(inbound || outbound || bypass) {
+            if !self.turn()? {
                 self.datapath.quiesce();
                 self.wait()?;
             }
         }
+        // New packets keep coming for as long as others send: the end must not wait for them.
+        let last = self.now() + DRAIN;
+        while self.turn()? && self.now() < last {}
         Ok(())
+    }
+
+    /// Gives each device its turn. Returns whether anything came.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.datapath.begin(self.now());
+        let inbound = self.inbound()?;
+        let outbound = self.outbound()?;
+        let bypass = self.bypass()?;
+        self.datapath.end();
+        Ok(inbound || outbound || bypass)
     }
 
     fn now(&self) -> Time {
