@@ -4,6 +4,8 @@ mod assemble;
 mod clock;
 mod convert;
 mod disposition;
+#[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
+mod metrics;
 mod plan;
 mod serve;
 mod source;
