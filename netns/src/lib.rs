@@ -13,6 +13,7 @@
 pub mod inject;
 pub mod links;
 pub mod namespace;
+pub mod netlink;
 pub mod packet;
 pub mod ping;
 pub mod skip;
@@ -22,7 +23,6 @@ pub mod user;
 pub mod watch;
 
 mod error;
-mod netlink;
 mod packet_socket;
 
 pub use error::Error;

@@ -24,7 +24,7 @@ use crate::{Error, Namespace, Result, netlink::Netlink, packet::Mac};
 #[derive(Debug)]
 pub struct Links {
     namespace: Namespace,
-    netlink: Mutex<Netlink>,
+    netlink: Mutex<Netlink<RouteNetlinkMessage>>,
 }
 
 /// What the kernel says of one interface.
@@ -40,10 +40,14 @@ pub struct Link {
     pub carrier: bool,
     /// Up, with carrier, and able to send (IFF_RUNNING).
     pub running: bool,
+    /// Carries multicast (IFF_MULTICAST).
+    pub multicast: bool,
     /// Resolves neighbours (neither IFF_NOARP nor a loopback).
     pub resolves: bool,
     /// Maximum transmission unit.
     pub mtu: u32,
+    /// How many packets may wait for the device.
+    pub queue: u32,
     /// Largest super-packet handed to the device, IPv6.
     pub gso_max_size: Option<u32>,
     /// Largest super-packet handed to the device, IPv4.
@@ -100,6 +104,12 @@ impl Links {
     /// Sets the maximum transmission unit.
     pub fn set_mtu(&self, name: &str, mtu: u32) -> Result<()> {
         self.set(name, vec![LinkAttribute::Mtu(mtu)], || format!("its MTU to {mtu}"))
+    }
+
+    /// Sets how many packets may wait for the device (txqueuelen); one that is full discards. For a TUN it is all the patience
+    /// there is while its reader is busy.
+    pub fn set_queue(&self, name: &str, packets: u32) -> Result<()> {
+        self.set(name, vec![LinkAttribute::TxQueueLen(packets)], || format!("its queue to {packets}"))
     }
 
     /// Bounds the super-packets that the stack hands to an interface, both families.
@@ -171,7 +181,7 @@ impl Links {
             .map_err(|source| self.refused(attempt(), source))
     }
 
-    fn query<T>(&self, work: impl FnOnce(&mut Netlink) -> T) -> T {
+    fn query<T>(&self, work: impl FnOnce(&mut Netlink<RouteNetlinkMessage>) -> T) -> T {
         work(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -189,8 +199,10 @@ impl From<LinkMessage> for Link {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             running: flags.contains(LinkFlags::Running),
+            multicast: flags.contains(LinkFlags::Multicast),
             resolves: !flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
             mtu: 0,
+            queue: 0,
             gso_max_size: None,
             gso_ipv4_max_size: None,
             mac: None,
@@ -199,6 +211,7 @@ impl From<LinkMessage> for Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::TxQueueLen(packets) => link.queue = packets,
                 LinkAttribute::GsoMaxSize(bytes) => link.gso_max_size = Some(bytes),
                 LinkAttribute::GsoIpv4MaxSize(bytes) => link.gso_ipv4_max_size = Some(bytes),
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),

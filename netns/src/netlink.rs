@@ -1,13 +1,15 @@
-//! One route netlink socket: a request, and the kernel's answer to it, within a deadline (RFC 3549).
+//! One netlink socket: a request, and the kernel's answer to it, within a deadline (RFC 3549).
 
 use std::{
     io,
+    marker::PhantomData,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -22,68 +24,64 @@ use nix::sys::{
 
 use crate::{Error, Result};
 
-/// A netlink socket of the namespace it was opened in.
+/// A netlink socket of the namespace it was opened in, for one family of messages.
 #[derive(Debug)]
-pub(crate) struct Netlink {
+pub struct Netlink<M> {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    messages: PhantomData<fn(M) -> M>,
 }
 
-impl Netlink {
-    /// Opens a socket in the calling thread's namespace.
+impl Netlink<RouteNetlinkMessage> {
+    /// Opens a socket for links, addresses and routes in the calling thread's namespace.
     pub(crate) fn open() -> Result<Self> {
-        let failed = |errno| Error::refused("opening a route netlink socket", errno);
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
-            .map_err(failed)?;
+        Self::open_for(SockProtocol::NetlinkRoute)
+            .map_err(|source| Error::refused("opening a route netlink socket", source))
+    }
+}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
+    /// Opens a socket in the calling thread's namespace; the messages are those of the protocol.
+    pub fn open_for(protocol: SockProtocol) -> io::Result<Self> {
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         let patience = TimeVal::new(ANSWER_WITHIN.as_secs().try_into().unwrap_or(i64::MAX), 0);
-        setsockopt(&socket, ReceiveTimeout, &patience).map_err(failed)?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; LARGEST_ANSWER] })
-    }
-
-    /// Opens a socket that the kernel tells of every change of a link in the calling thread's namespace.
-    pub(crate) fn of_link_changes() -> Result<Self> {
-        let netlink = Self::open()?;
-        bind(netlink.socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_CHANGES))
-            .map_err(|errno| Error::refused("subscribing to link changes", errno))?;
-        Ok(netlink)
-    }
-
-    /// Waits until something arrives or time is up, and takes it.
-    pub(crate) fn wait(&self, within: Duration) -> io::Result<()> {
-        // Rounded up: a wait that ends early would become a busy loop.
-        let patience = PollTimeout::try_from(within + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
-        let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waiting, patience) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(()),
-            Ok(_) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        match recv(self.socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
-            // Lost notices are as good as one: the caller looks again anyway.
-            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        setsockopt(&socket, ReceiveTimeout, &patience)?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; LARGEST_ANSWER], messages: PhantomData })
     }
 
     /// Asks the kernel to change something (`flags` beyond request and acknowledgement), or for one object.
-    pub(crate) fn ask(
-        &mut self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.send(request, NLM_F_REQUEST | NLM_F_ACK | flags)?;
-        self.answers()
+    pub fn ask(&mut self, request: M, flags: u16) -> io::Result<Vec<M>> {
+        let message = self.numbered(request, NLM_F_REQUEST | NLM_F_ACK | flags);
+        self.send(&message)?;
+        self.answers(self.sequence)
     }
 
     /// Asks for all objects of a kind.
-    pub(crate) fn dump(&mut self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.send(request, NLM_F_REQUEST | NLM_F_DUMP)?;
-        self.answers()
+    pub fn dump(&mut self, request: M) -> io::Result<Vec<M>> {
+        let message = self.numbered(request, NLM_F_REQUEST | NLM_F_DUMP);
+        self.send(&message)?;
+        self.answers(self.sequence)
     }
 
-    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    /// Sends several requests at once, each with its flags, which the kernel takes all or none of: the first and last are what
+    /// the protocol begins and ends a batch with. The last but one is acknowledged; what the kernel refuses, it says in any case.
+    pub fn transact(&mut self, batch: Vec<(M, u16)>) -> io::Result<()> {
+        let first = self.sequence.wrapping_add(1);
+        let (mut bytes, last) = (Vec::new(), batch.len().saturating_sub(2));
+        let mut acknowledged = first;
+        for (position, (request, flags)) in batch.into_iter().enumerate() {
+            let ack = if position == last { NLM_F_ACK } else { 0 };
+            bytes.extend(self.numbered(request, NLM_F_REQUEST | ack | flags));
+            if position == last {
+                acknowledged = self.sequence;
+            }
+        }
+        self.send(&bytes)?;
+        self.gather(|sequence| sequence.wrapping_sub(first) <= acknowledged.wrapping_sub(first)).map(drop)
+    }
+
+    fn numbered(&mut self, request: M, flags: u16) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
@@ -92,12 +90,20 @@ impl Netlink {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        bytes
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        send(self.socket.as_raw_fd(), bytes, MsgFlags::empty())?;
         Ok(())
     }
 
-    /// Collects answers to the last request until its acknowledgement or the end of the dump.
-    fn answers(&mut self) -> io::Result<Vec<RouteNetlinkMessage>> {
+    /// Collects answers to a request until its acknowledgement or the end of the dump.
+    fn answers(&mut self, sequence: u32) -> io::Result<Vec<M>> {
+        self.gather(|found| found == sequence)
+    }
+
+    fn gather(&mut self, ours: impl Fn(u32) -> bool) -> io::Result<Vec<M>> {
         let mut answers = Vec::new();
         loop {
             let (length, sender) = recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.buffer)?;
@@ -106,22 +112,26 @@ impl Netlink {
                 continue;
             }
             let datagram = self.buffer.get(..length).unwrap_or_default();
-            if digest(datagram, self.sequence, &mut answers)? {
+            if digest(datagram, &ours, &mut answers)? {
                 return Ok(answers);
             }
         }
     }
 }
 
-/// Takes one datagram's messages; true when they end the answer to `sequence`.
-fn digest(mut datagram: &[u8], sequence: u32, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+/// Takes one datagram's messages; true when they end the answer to what is ours.
+fn digest<M: NetlinkDeserializable>(
+    mut datagram: &[u8],
+    ours: impl Fn(u32) -> bool,
+    answers: &mut Vec<M>,
+) -> io::Result<bool> {
     while !datagram.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)
+        let message = NetlinkMessage::<M>::deserialize(datagram)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         let (header, payload) = message.into_parts();
         let aligned = usize::try_from(header.length).map_or(usize::MAX, |length| length.next_multiple_of(4));
         datagram = datagram.get(aligned..).unwrap_or_default();
-        if header.sequence_number != sequence {
+        if !ours(header.sequence_number) {
             continue;
         }
         match payload {
@@ -133,6 +143,54 @@ fn digest(mut datagram: &[u8], sequence: u32, answers: &mut Vec<RouteNetlinkMess
         }
     }
     Ok(false)
+}
+
+/// A socket that the kernel tells of changes in the namespace it was opened in.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    /// Subscribes to multicast groups of a protocol, given as the bits of rtnetlink(7)'s RTMGRP constants.
+    pub fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(Self(socket))
+    }
+
+    /// Subscribes to changes of links.
+    pub(crate) fn of_links() -> Result<Self> {
+        Self::subscribe(SockProtocol::NetlinkRoute, LINK_CHANGES)
+            .map_err(|source| Error::refused("subscribing to link changes", source))
+    }
+
+    /// Waits until there is a change or time is up, and takes all notices there are; whether there was any.
+    pub fn wait(changes: &[&Self], within: Duration) -> io::Result<bool> {
+        // Rounded up: a wait that ends early would become a busy loop.
+        let patience = PollTimeout::try_from(within + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let mut waiting: Vec<PollFd<'_>> =
+            changes.iter().map(|socket| PollFd::new(socket.0.as_fd(), PollFlags::POLLIN)).collect();
+        match poll(&mut waiting, patience) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        for socket in changes {
+            socket.discard()?;
+        }
+        Ok(true)
+    }
+
+    fn discard(&self) -> io::Result<()> {
+        loop {
+            match recv(self.0.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
+                // Lost notices are as good as one: the caller looks again anyway.
+                Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
 }
 
 /// The kernel answers at once; this only keeps a lost answer from hanging the caller.

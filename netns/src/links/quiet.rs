@@ -43,6 +43,16 @@ impl Links {
         }
         link.mac.map_or(Ok(()), |mac| self.add_address(name, link_local(mac)))
     }
+
+    /// Whether [`quiet_ipv6`](Self::quiet_ipv6) is in effect, as far as it can be read back.
+    pub fn is_quiet_ipv6(&self, name: &str) -> Result<bool> {
+        let settings = QUIET.into_iter().map(|(setting, value)| {
+            sysctl::read(self.namespace(), &format!("net/ipv6/conf/{name}/{setting}"))
+                .map(|found| found == value)
+        });
+        let all = settings.collect::<Result<Vec<_>>>()?.into_iter().all(|quiet| quiet);
+        Ok(all && !self.link(name)?.multicast)
+    }
 }
 
 /// The address that RFC 4291 §2.5.1 makes of an Ethernet address.

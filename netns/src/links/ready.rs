@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 
 use super::Links;
-use crate::{Error, Result, netlink::Netlink};
+use crate::{Error, Result, netlink::Changes};
 
 impl Links {
     /// Waits until an interface that was set up can send, and can be found under each of its IPv6 addresses.
@@ -23,7 +23,7 @@ impl Links {
     pub fn wait_ready(&self, name: &str, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         // Subscribed before the first look, so that no change is missed between looking and waiting.
-        let changes = self.namespace().run(Netlink::of_link_changes)??;
+        let changes = self.namespace().run(Changes::of_links)??;
         loop {
             let missing = self.missing(name)?;
             let Some(missing) = missing else { return Ok(()) };
@@ -32,8 +32,7 @@ impl Links {
                 let label = self.namespace().label();
                 return Err(Error::Deadline(format!("{name} in {label} is not {missing} after {within:?}")));
             }
-            changes
-                .wait(left.min(LOOK_AGAIN))
+            Changes::wait(&[&changes], left.min(LOOK_AGAIN))
                 .map_err(|source| self.refused(format!("waiting for {name}"), source))?;
         }
     }

@@ -30,6 +30,9 @@ fn sizes_and_flags_take_effect() {
         let links = &joined.links_a;
         links.set_mtu("va", 1400).unwrap();
         links.set_gso_max_size("va", 32768).unwrap();
+        links.set_queue("va", 4000).unwrap();
+        assert_eq!(links.link("va").unwrap().queue, 4000);
+        assert!(links.is_quiet_ipv6("va").unwrap());
         let link = links.link("va").unwrap();
         assert_eq!((link.mtu, link.gso_max_size, link.gso_ipv4_max_size), (1400, Some(32768), Some(32768)));
         assert!(links.set_mtu("va", 1).unwrap_err().to_string().contains("setting va: its MTU to 1 in a"));
@@ -43,6 +46,7 @@ fn sizes_and_flags_take_effect() {
         links.set_arp("va", false).unwrap();
         links.set_multicast("va", true).unwrap();
         assert_eq!((flags() & IFF_NOARP, flags() & IFF_MULTICAST), (IFF_NOARP, IFF_MULTICAST));
+        assert!(!links.is_quiet_ipv6("va").unwrap());
     });
 }
 
