@@ -9,6 +9,7 @@ mod metrics;
 #[cfg_attr(not(test), expect(dead_code, reason = "told by the daemon alone, which is not assembled here"))]
 mod notify;
 mod plan;
+mod rows;
 mod serve;
 mod source;
 mod state;
