@@ -16,6 +16,7 @@ use allocation_counter::measure;
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::spd::Protection;
+use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::Suite;
 use latchway_keying::Op;
 
@@ -110,6 +111,26 @@ fn dropped_packets_neither_allocate_nor_free() {
     );
     let forged_and_replayed = [(inbound, DropReason::Replayed, all), (inbound, DropReason::IcvMismatch, all)];
     assert_eq!(bed.net.bob.drops(), forged_and_replayed);
+}
+
+/// What does not fit its SA is fragmented, or answered: neither costs memory (RFC 4301 8.2.1).
+#[test]
+fn packets_that_do_not_fit_neither_allocate_nor_free() {
+    let answered = with_header(&Flow::udp("10.0.1.10:1000", "10.0.2.20:53").datagram(&[7; 2000]));
+    let answered_v6 = with_header(&Flow::udp("[fd00:1::10]:1000", "[fd00:2::20]:53").datagram(&[7; 2000]));
+    let mut fragmented = answered.clone();
+    fragmented[VNET_HDR_LEN + 6] = 0;
+    let mut bed = Bed::new(Suite::Aes128Gcm, Protection::UNLATCHED, vec![fragmented]);
+    let turns = PACKETS / 2;
+    for turn in 0..turns {
+        bed.step();
+        bed.octets.clone_from(if turn % 2 == 0 { &answered } else { &answered_v6 });
+        bed.outbound(Outbound::Answered);
+    }
+    bed.check(2 * turns);
+    let counters = bed.net.alice.datapath.counters();
+    let (told, fragmented) = (counters.told_too_big.get(), counters.fragmented.get());
+    assert_eq!((told, fragmented), (turns as u64, turns as u64));
 }
 
 /// A worker that pauses between batches lets go of its snapshot and takes it up again. That may free what was replaced

@@ -152,6 +152,11 @@ impl Counter {
 pub struct Counters {
     inbound: Street,
     outbound: Street,
+    /// Messages to inner senders whose packet did not fit its SA (RFC 4301 8.2.1 cases 1 and 3). The packets are drops,
+    /// `too_big`, besides.
+    pub told_too_big: Counter,
+    /// Inner IPv4 packets that were sealed in fragments (RFC 4301 8.2.1 case 2). Each fragment counts as a packet.
+    pub fragmented: Counter,
 }
 
 /// The counts of one direction.
@@ -169,7 +174,12 @@ impl Counters {
     /// All zero.
     #[must_use]
     pub fn new() -> Self {
-        Self { inbound: Street::new(), outbound: Street::new() }
+        Self {
+            inbound: Street::new(),
+            outbound: Street::new(),
+            told_too_big: Counter::default(),
+            fragmented: Counter::default(),
+        }
     }
 
     /// The counts of one direction.

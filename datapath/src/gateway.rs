@@ -10,7 +10,9 @@ use crate::event::{Event, Events};
 use crate::flow::FlowKey;
 use crate::fragments::FragmentFlows;
 use crate::low::publish::Reader;
+use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
+use crate::packet_too_big::PacketTooBig;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::ulp::{Context, Ulp};
@@ -25,6 +27,9 @@ pub struct Datapath<U> {
     pub(crate) outbound_fragments: FragmentFlows,
     pub(crate) inbound_fragments: FragmentFlows,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) too_big: PacketTooBig,
+    /// Room for one packet that is looked at more closely.
+    pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
     pub(crate) soft_reached: bool,
     events: Events,
@@ -43,13 +48,15 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Where its events go.
     pub events: Events,
+    /// How packets that do not fit their SA are treated.
+    pub oversize: Oversize,
 }
 
 impl<U: Ulp> Datapath<U> {
     /// The datapath of `worker`, with the upper layer `ulp`.
     #[must_use]
     pub fn new(worker: WorkerId, ulp: U, shared: Shared) -> Self {
-        let Shared { snapshots, clock, counters, events } = shared;
+        let Shared { snapshots, clock, counters, events, oversize } = shared;
         Self {
             ulp,
             sas: OwnedSas::new(worker),
@@ -59,6 +66,8 @@ impl<U: Ulp> Datapath<U> {
             outbound_fragments: FragmentFlows::new(),
             inbound_fragments: FragmentFlows::new(),
             counters,
+            too_big: PacketTooBig::new(oversize),
+            scratch: vec![0; LONGEST_PACKET].into_boxed_slice(),
             soft_reached: false,
             events,
             acquires: Acquires::default(),
@@ -131,6 +140,9 @@ struct Acquires {
 }
 
 const RECENT: usize = 16;
+
+/// The longest IP packet: IPv6 counts its header extra.
+const LONGEST_PACKET: usize = 40 + 65_535;
 
 /// How long one ACQUIRE stands before the next for the same flow.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(1);

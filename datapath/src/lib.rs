@@ -17,6 +17,7 @@ pub mod inbound;
 pub mod lifetime;
 pub mod low;
 pub mod outbound;
+pub mod oversize;
 pub mod owned;
 pub mod packet;
 pub mod sad;
@@ -35,6 +36,8 @@ pub mod fuzz_offload;
 pub mod worker;
 
 mod checksum;
+mod packet_too_big;
+mod refragment;
 
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

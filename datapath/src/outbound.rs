@@ -3,7 +3,7 @@
 //! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, charge, take
 //! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
-use latchway_esp::{FreshSeqs, NextHeader, TakeError};
+use latchway_esp::{FreshSeqs, TakeError};
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
 
 use crate::drop::{Direction, DropReason};
@@ -27,6 +27,19 @@ pub enum Outbound {
     Bypass,
     /// Dropped and counted.
     Dropped,
+    /// Dropped and counted, and the sender is to be told: [`Datapath::answer`] is to be written to the TUN.
+    Answered,
+}
+
+/// Whether a super-packet fits its path after encapsulation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Whole,
+    InFragments,
+    /// Not with more than so many octets in each packet.
+    Not {
+        most: usize,
+    },
 }
 
 /// The SA for a packet, or the way around IPsec.
@@ -60,11 +73,18 @@ impl<U: Ulp> Datapath<U> {
         let flow = *packet.flow();
         let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
         let route = self.choose(&flow, tag)?;
-        self.fit(&route, &super_packet, batch)?;
-        self.answer(&flow, tag, &route)?;
+        let fit = self.fit(&route, &super_packet, batch)?;
+        if let Fit::Not { most } = fit {
+            return Ok(self.refuse(super_packet, most));
+        }
+        self.feed_back(&flow, tag, &route)?;
         let Route::Protect(sa) = route else { return Ok(Outbound::Bypass) };
-        self.charge(sa, &super_packet)?;
-        let numbers = self.take(sa, &super_packet, &flow, tag)?;
+        if fit == Fit::InFragments {
+            return self.seal_in_fragments(sa, (&flow, tag), super_packet, batch);
+        }
+        let octets = self.owned(sa)?.encrypted_len(&super_packet);
+        self.charge(sa, super_packet.segment_count(), octets)?;
+        let numbers = self.take(sa, super_packet.segment_count(), (&flow, tag))?;
         self.seal(sa, numbers, super_packet, batch)
     }
 
@@ -115,28 +135,31 @@ impl<U: Ulp> Datapath<U> {
         Err(reason)
     }
 
-    /// Every segment must fit the path after encapsulation (RFC 4301 8.2), and all of them the batch.
+    /// Every segment must fit the path after encapsulation (RFC 4301 8.2), and all of them the batch. Room for fragments
+    /// is sought for each packet by itself.
     fn fit(
         &mut self,
         route: &Route,
         super_packet: &SuperPacket<'_>,
         batch: &SendBatch,
-    ) -> Result<(), DropReason> {
-        let Route::Protect(sa) = *route else { return Ok(()) };
+    ) -> Result<Fit, DropReason> {
+        let Route::Protect(sa) = *route else { return Ok(Fit::Whole) };
         let owned = self.owned(sa)?;
         if super_packet.max_segment_len() > owned.max_payload {
-            return Err(DropReason::TooBig);
+            let most = owned.max_payload;
+            let fragments = self.may_fragment(super_packet, most);
+            return Ok(if fragments { Fit::InFragments } else { Fit::Not { most } });
         }
         let room = owned.sa.sealed_len(super_packet.max_segment_len());
         if !batch.has_room_for(super_packet.segment_count(), room) {
             return Err(DropReason::NoBuffer);
         }
-        Ok(())
+        Ok(Fit::Whole)
     }
 
     /// Feedback, if the tag asked for it (L-94). It comes before anything leaves: a flow that cannot record the SA it
     /// is to be latched to must not begin (L-22).
-    fn answer(&mut self, flow: &FlowKey, tag: OutboundTag, route: &Route) -> Result<(), DropReason> {
+    fn feed_back(&mut self, flow: &FlowKey, tag: OutboundTag, route: &Route) -> Result<(), DropReason> {
         if !tag.feedback {
             return Ok(());
         }
@@ -149,10 +172,10 @@ impl<U: Ulp> Datapath<U> {
         self.ulp.feedback(flow, feedback, &context(&self.snapshot, self.version, self.now))
     }
 
-    /// Spends the SA's lifetime, for all segments or for none (RFC 4301 4.4.2.1).
-    fn charge(&mut self, sa: SaRef, super_packet: &SuperPacket<'_>) -> Result<(), DropReason> {
+    /// Spends the SA's lifetime, for all packets or for none (RFC 4301 4.4.2.1).
+    pub(crate) fn charge(&mut self, sa: SaRef, packets: usize, octets: u64) -> Result<(), DropReason> {
         let now = self.now;
-        match self.owned(sa)?.charge_super_packet(super_packet, now) {
+        match self.owned(sa)?.charge(packets as u64, octets, now) {
             Ok(soft) => self.soft_reached |= soft,
             Err(HardExpired) => {
                 self.sas.bury(sa);
@@ -162,16 +185,15 @@ impl<U: Ulp> Datapath<U> {
         Ok(())
     }
 
-    /// Takes a number for each segment in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3); where
+    /// Takes a number for each packet in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3); where
     /// they are not reserved yet, the SA goes on as soon as they are.
-    fn take(
+    pub(crate) fn take(
         &mut self,
         sa: SaRef,
-        super_packet: &SuperPacket<'_>,
-        flow: &FlowKey,
-        tag: OutboundTag,
+        packets: usize,
+        (flow, tag): (&FlowKey, OutboundTag),
     ) -> Result<FreshSeqs, DropReason> {
-        let count = u32::try_from(super_packet.segment_count()).map_err(|_| DropReason::BadOffload)?;
+        let count = u32::try_from(packets).map_err(|_| DropReason::BadOffload)?;
         self.owned(sa)?.sa.take(count).map_err(|refused| match refused {
             TakeError::Exhausted { .. } => {
                 self.acquire(flow, tag.required);
@@ -191,25 +213,18 @@ impl<U: Ulp> Datapath<U> {
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
         let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
-        let is_v4 = super_packet.packet().first().is_some_and(|octet| octet >> 4 == 4);
-        let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
         let room = owned.sa.sealed_len(super_packet.max_segment_len());
         let street = self.counters.street(Direction::Outbound);
         let mut segments = super_packet.segments();
         while let Some(number) = numbers.next_seq() {
-            let datagram = batch.reserve(owned.path.to, owned.path.wire, room).ok_or(DropReason::NoBuffer)?;
-            let payload = datagram.get_mut(owned.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
-            let len = segments.write_next(payload).ok_or(DropReason::BadOffload)?;
-            let sealed =
-                owned.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
-            batch.commit(sealed);
+            let len = owned.seal_into(batch, number, room, |payload| segments.write_next(payload))?;
             street.packets.add(1);
             street.octets.add(len as u64);
         }
         Ok(Outbound::Sealed)
     }
 
-    fn owned(&mut self, sa: SaRef) -> Result<&mut OwnedOutbound, DropReason> {
+    pub(crate) fn owned(&mut self, sa: SaRef) -> Result<&mut OwnedOutbound, DropReason> {
         self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)
     }
 

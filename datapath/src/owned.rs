@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use latchway_esp::{InboundSa, OutboundSa};
+use latchway_esp::{FreshSeq, InboundSa, NextHeader, OutboundSa};
 use latchway_tagging::{SaIndex, SaRef, WorkerId};
 
 use crate::drop::{Direction, DropReason};
@@ -15,6 +15,7 @@ use crate::flow::FlowKey;
 use crate::lifetime::{HardExpired, Lifetime};
 use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
 use crate::segment::SuperPacket;
+use crate::send_batch::SendBatch;
 use crate::time::Time;
 
 /// One worker's SAs, by slot.
@@ -255,26 +256,50 @@ impl OwnedInbound {
 }
 
 impl OwnedOutbound {
-    /// Charges every segment of a super-packet that is about to be sealed. Returns whether this reached the soft limit.
-    ///
-    /// # Errors
-    /// [`HardExpired`]
+    /// Octets that the cipher is applied to when every segment of a super-packet is sealed.
     #[inline]
-    pub fn charge_super_packet(
-        &mut self,
-        super_packet: &SuperPacket<'_>,
-        now: Time,
-    ) -> Result<bool, HardExpired> {
+    pub fn encrypted_len(&self, super_packet: &SuperPacket<'_>) -> u64 {
         let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
         // Its headers once per segment, its payload once: the last segment may be shorter than the others.
         let headers = super_packet.packet().len() - super_packet.total_payload();
         let total = super_packet.total_payload() + headers * count;
         let last = total - longest * (count - 1);
         let suite = self.sa.suite();
-        let octets = (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64;
-        let soft = self.lifetime.charge(count as u64, octets, now)?;
-        self.entry.use_.charge(count as u64, octets, now);
+        (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64
+    }
+
+    /// Charges packets that are about to be sealed. Returns whether this reached the soft limit.
+    ///
+    /// # Errors
+    /// [`HardExpired`]
+    #[inline]
+    pub fn charge(&mut self, packets: u64, octets: u64, now: Time) -> Result<bool, HardExpired> {
+        let soft = self.lifetime.charge(packets, octets, now)?;
+        self.entry.use_.charge(packets, octets, now);
         Ok(soft)
+    }
+
+    /// Has `write` write an IP packet straight into the send buffer, where it may take up to `room` octets once sealed,
+    /// and seals it there. Returns the packet's length.
+    ///
+    /// # Errors
+    /// [`DropReason::NoBuffer`] or [`DropReason::BadOffload`]
+    #[inline]
+    pub fn seal_into(
+        &mut self,
+        batch: &mut SendBatch,
+        number: FreshSeq,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<usize, DropReason> {
+        let datagram = batch.reserve(self.path.to, self.path.wire, room).ok_or(DropReason::NoBuffer)?;
+        let payload = datagram.get_mut(self.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
+        let len = write(payload).ok_or(DropReason::BadOffload)?;
+        let is_v4 = payload.first().is_some_and(|octet| octet >> 4 == 4);
+        let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
+        let sealed = self.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
+        batch.commit(sealed);
+        Ok(len)
     }
 }
 

@@ -151,6 +151,34 @@ impl<'p> IpPacket<'p> {
         &self.upper
     }
 
+    /// Whether it is a fragment other than the first of its datagram.
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        matches!(self.upper, Upper::LaterFragment(_))
+    }
+
+    /// The type of the ICMP or ICMPv6 message that it is, or whose first fragment it is.
+    #[must_use]
+    pub fn icmp_kind(&self) -> Option<u8> {
+        match self.upper {
+            Upper::Icmp { kind, .. } => Some(kind),
+            Upper::FirstFragment(_) => {
+                let (protocol, payload) = match *self.octets {
+                    [first, ref rest @ ..] if first >> 4 == 4 => {
+                        (*rest.get(8)?, self.octets.get(usize::from(first & 15) * 4..)?)
+                    }
+                    _ => {
+                        let (next, rest) = (*self.octets.get(6)?, self.octets.get(40..)?);
+                        let (protocol, payload, _) = skip_extensions(next, rest).ok()?;
+                        (protocol, payload)
+                    }
+                };
+                matches!(protocol, protocol::ICMP | protocol::ICMPV6).then(|| payload.first().copied())?
+            }
+            _ => None,
+        }
+    }
+
     /// The same packet as part of `flow`: how a later fragment gets its ports.
     #[must_use]
     pub const fn resolved_to(self, flow: FlowKey) -> Self {

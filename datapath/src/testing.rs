@@ -18,7 +18,9 @@ use crate::gateway::{Datapath, Shared};
 use crate::lifetime::Limits;
 use crate::low::publish::Publisher;
 use crate::outbound::Outbound;
+use crate::oversize::Oversize;
 use crate::packet::{Authenticated, IpPacket, Unprotected};
+use crate::packet_too_big::PacketTooBig;
 use crate::sad::{Handover, Path, Role, SaUse, SadEntry, Usage};
 use crate::selector::{AddressRange, Selector};
 use crate::send_batch::SendBatch;
@@ -210,6 +212,7 @@ impl<U: Ulp> Host<U> {
             clock: Arc::new(StateClock::new()),
             counters: Arc::new(Counters::new()),
             events: sender,
+            oversize: Oversize::default(),
         };
         let datapath = Datapath::new(WorkerId(0), ulp, shared);
         let (batch, units) = (SendBatch::new(), Coalescer::new(Offloads::NONE));
@@ -256,6 +259,18 @@ impl<U: Ulp> Host<U> {
                 .collect::<Vec<_>>()
         });
         packets.collect()
+    }
+
+    /// The same host with other treatment of packets that do not fit.
+    #[must_use]
+    pub fn with_oversize(mut self, oversize: Oversize) -> Self {
+        self.datapath.too_big = PacketTooBig::new(oversize);
+        self
+    }
+
+    /// How many senders were told that a packet did not fit.
+    pub fn told(&self) -> u64 {
+        self.datapath.counters().told_too_big.get()
     }
 
     /// How many packets were dropped for a reason.

@@ -9,13 +9,16 @@ use latchway_esp::{Reservation, SeqNum, SequenceKind, Suite};
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
 use crate::lifetime::{Bounds, Limits};
+use crate::outbound::Outbound;
+use crate::oversize::Oversize;
 use crate::sad::Usage;
 use crate::segment::SuperPacket;
 use crate::selector::{AddressRange, Selector};
+use crate::send_batch::SendBatch;
 use crate::spd::{Action, Rule, Spd};
 use crate::testing::{Host, Open, SaOptions, inbound_entry, inner, joined, outbound_entry, selectors};
 use crate::time::Time;
-use crate::virtio::{NEEDS_CSUM, VNET_HDR_LEN};
+use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
 
 mod corpus;
 
@@ -320,21 +323,87 @@ fn t28_a_checksum_left_to_the_gateway_is_completed_once_however_often_it_is_pars
     }
 }
 
+/// The longest inner packet that leaves in an outer IPv4 packet of 1500 octets.
+const MOST: usize = 1500 - 20 - 8 - 8 - 8 - 16 - 2;
+
 #[test]
-fn rfc_4301_8_2_what_does_not_fit_the_path_is_too_big() {
+fn rfc_4301_8_2_1_what_fits_the_path_passes_and_of_what_does_not_the_sender_is_told() {
     let (mut one, mut two) = joined(Open, Open);
-    let overhead = 20 + 8 + Suite::Aes128Gcm.sealed_len(0) - 2;
-    let largest = 1500 - overhead;
-    let fits = (0..4).rev().map(|less| largest - less).filter(|&len| {
-        let packet = udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; len - 28]);
-        let (datagrams, _) = one.send(&packet, NOW);
-        assert!(datagrams.iter().all(|datagram| 28 + datagram.len() <= 1500), "{len}");
-        datagrams.iter().all(|datagram| two.receive(datagram, NOW) == [packet.clone()])
-            && !datagrams.is_empty()
-    });
-    assert!(fits.count() > 0);
-    assert!(one.send(&udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; 1473]), NOW).0.is_empty());
-    assert!(one.dropped(Direction::Outbound, DropReason::TooBig) >= 1);
+    for (from, to, headers) in [("10.0.1.1:1", "10.0.2.2:2", 28), ("[fd00:1::1]:1", "[fd00:2::2]:2", 48)] {
+        let (drops, told) = (one.dropped(Direction::Outbound, DropReason::TooBig), one.told());
+        let fits = udp(from, to, &vec![7; MOST - headers]);
+        let (datagrams, _) = one.send(&fits, NOW);
+        assert_eq!(28 + datagrams[0].len(), 1500);
+        assert_eq!(two.receive(&datagrams[0], NOW), [fits]);
+        assert_eq!((one.dropped(Direction::Outbound, DropReason::TooBig), one.told()), (drops, told));
+        let longer = udp(from, to, &vec![7; MOST - headers + 1]);
+        assert!(one.send(&longer, NOW).0.is_empty());
+        assert_eq!((one.dropped(Direction::Outbound, DropReason::TooBig), one.told()), (drops + 1, told + 1));
+        let answer = one.datapath.answer();
+        let place = if headers == 28 { 26..28 } else { 46..48 };
+        assert_eq!(answer[place], u16::try_from(MOST).unwrap().to_be_bytes(), "{from}");
+        assert!(answer.windows(headers).any(|window| window == &longer[..headers]), "it quotes the packet");
+    }
+    assert_eq!(one.drops(), [(Direction::Outbound, DropReason::TooBig, 2)]);
+}
+
+/// RFC 4301 8.2.1 case 2: where DF is clear, the packet is fragmented, and its sender is told nothing.
+#[test]
+fn rfc_4301_8_2_1_an_ipv4_packet_that_may_be_fragmented_is_and_each_fragment_is_sealed() {
+    let (mut one, mut two) = joined(Open, Open);
+    let mut packet = udp("10.0.1.1:1", "10.0.2.2:2", &(0..4000).map(|n| n as u8).collect::<Vec<_>>());
+    (packet[5], packet[6]) = (9, 0);
+    let (datagrams, _) = one.send(&packet, NOW);
+    assert_eq!(datagrams.len(), 3);
+    let mut data = Vec::new();
+    for datagram in &datagrams {
+        assert!(28 + datagram.len() <= 1500);
+        let fragments = two.receive(datagram, NOW);
+        data.extend_from_slice(&fragments[0][20..]);
+    }
+    assert_eq!(data, packet[20..]);
+    assert!(one.drops().is_empty() && two.drops().is_empty());
+    let counters = one.datapath.counters();
+    assert_eq!((counters.fragmented.get(), one.told()), (1, 0));
+    assert_eq!(counters.street(Direction::Outbound).packets.get(), 3);
+    let slot = one.snapshot.sad.iter().find(|slot| !slot.entry.is_inbound()).unwrap();
+    assert_eq!(slot.entry.use_.packets.get(), 3, "each was charged");
+}
+
+/// RFC 4301 5.1: fragmenting can be disabled. Then the packet is dropped, and still its sender is told nothing.
+#[test]
+fn rfc_4301_5_1_fragmenting_before_sealing_can_be_disabled() {
+    let (one, _) = joined(Open, Open);
+    let mut one = one.with_oversize(Oversize { fragments: false, ..Oversize::default() });
+    let mut packet = udp("10.0.1.1:1", "10.0.2.2:2", &[7; 4000]);
+    packet[6] = 0;
+    assert!(one.send(&packet, NOW).0.is_empty());
+    assert_eq!(one.drops(), [(Direction::Outbound, DropReason::TooBig, 1)]);
+    assert_eq!(one.told(), 0);
+}
+
+/// Of a super-packet every packet is dropped, and the sender hears of the first.
+#[test]
+fn rfc_4301_8_2_1_a_super_packet_that_does_not_fit_is_answered_once() {
+    let (mut one, _) = joined(Open, Open);
+    let mut octets = vec![0; VNET_HDR_LEN];
+    (octets[0], octets[1]) = (NEEDS_CSUM, GSO_UDP_L4);
+    octets[4..6].copy_from_slice(&2000u16.to_ne_bytes());
+    octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
+    octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
+    octets.extend_from_slice(&udp("10.0.1.1:1", "10.0.2.2:2", &[7; 5000]));
+    one.datapath.begin(NOW);
+    let outcome = one.datapath.outbound(&mut octets, &mut SendBatch::new());
+    assert_eq!(outcome, Outbound::Answered);
+    assert_eq!(one.drops(), [(Direction::Outbound, DropReason::TooBig, 3)]);
+    let quoted = &one.datapath.answer()[28..];
+    assert_eq!(quoted[2..4], 2028u16.to_be_bytes(), "a packet, not the super-packet");
+    // With DF clear, each packet is fragmented: two of 2028 octets and one of 1028.
+    octets[VNET_HDR_LEN + 6] = 0;
+    let mut batch = SendBatch::new();
+    assert_eq!(one.datapath.outbound(&mut octets, &mut batch), Outbound::Sealed);
+    assert_eq!(batch.runs().map(|run| run.len()).sum::<usize>(), 5);
+    assert_eq!(one.datapath.counters().fragmented.get(), 2);
 }
 
 /// Status output tells idle SAs from busy ones, and forged packets make none busy.

@@ -168,10 +168,19 @@ impl<U: Ulp> Worker<U> {
             };
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
-            if let Outbound::Bypass = self.datapath.outbound(octets, &mut self.batch) {
-                let street = self.datapath.counters().street(Direction::Outbound);
-                if let Err(lost) = forward(octets, self.devices.bypass.as_mut(), &mut self.one) {
-                    street.drop(lost.reason, lost.packets);
+            match self.datapath.outbound(octets, &mut self.batch) {
+                Outbound::Sealed | Outbound::Dropped => {}
+                Outbound::Bypass => {
+                    let street = self.datapath.counters().street(Direction::Outbound);
+                    if let Err(lost) = forward(octets, self.devices.bypass.as_mut(), &mut self.one) {
+                        street.drop(lost.reason, lost.packets);
+                    }
+                }
+                Outbound::Answered => {
+                    if let Err(error) = self.devices.tun.write_packet(self.datapath.answer()) {
+                        let street = self.datapath.counters().street(Direction::Inbound);
+                        street.drop(refusal(&error)?, 1);
+                    }
                 }
             }
             let (datagrams, len) = WORST_SUPER_PACKET;

@@ -10,6 +10,7 @@ use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::low::tun::{TunConfig, TunQueue};
 use latchway_datapath::low::wire::WireSocket;
+use latchway_datapath::oversize::Oversize;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
 use latchway_keying::{ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
@@ -62,7 +63,8 @@ pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
 
     let counters = Arc::new(Counters::new());
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
-    let shared = Shared { snapshots, clock, counters: Arc::clone(&counters), events };
+    let shared =
+        Shared { snapshots, clock, counters: Arc::clone(&counters), events, oversize: Oversize::default() };
     let state = State::new(plan, &tun, &wires, started, keying.client(), database, counters);
     let stop = Stop::new()?;
     let devices = Devices { tun, bypass, wires };

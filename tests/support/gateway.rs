@@ -10,6 +10,7 @@ use latchway_datapath::event::{Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::lifetime;
 use latchway_datapath::outbound::Outbound;
+use latchway_datapath::oversize::Oversize;
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::send_batch::SendBatch;
@@ -123,6 +124,7 @@ impl Gateway {
             clock,
             counters: Arc::new(Counters::new()),
             events: sender,
+            oversize: Oversize::default(),
         };
         let datapath = Datapath::new(WorkerId(0), shim, shared);
         let (batch, units) = (SendBatch::new(), Coalescer::new(Offloads { tcp: true, udp: true }));

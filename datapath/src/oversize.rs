@@ -1,0 +1,111 @@
+//! What becomes of outbound packets that do not fit the path after encapsulation (RFC 4301 section 8.2.1): IPv4 packets
+//! that may be fragmented are, and then sealed; of the others, the sender is told.
+
+use latchway_tagging::{OutboundTag, SaRef};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::drop::{Direction, DropReason};
+use crate::flow::FlowKey;
+use crate::gateway::Datapath;
+use crate::outbound::Outbound;
+use crate::refragment::Fragments;
+use crate::segment::SuperPacket;
+use crate::send_batch::SendBatch;
+use crate::ulp::Ulp;
+
+/// How packets that do not fit their SA are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oversize {
+    /// In whose name IPv4 senders are told. Where there is no address, that of the packet's destination stands in. It
+    /// must not be an address of the inner host itself, such as one on the TUN: no kernel takes from outside what claims
+    /// to come from itself.
+    pub source_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub source_v6: Option<Ipv6Addr>,
+    /// Whether IPv4 packets that may be fragmented are, before they are sealed (RFC 4301 5.1, 8.2.1 case 2), rather than
+    /// dropped.
+    pub fragments: bool,
+}
+
+impl Default for Oversize {
+    fn default() -> Self {
+        Self { source_v4: None, source_v6: None, fragments: true }
+    }
+}
+
+impl<U: Ulp> Datapath<U> {
+    /// What is to be written to the TUN after [`Outbound::Answered`]: a packet to the sender of what was dropped.
+    #[must_use]
+    pub fn answer(&self) -> &[u8] {
+        self.too_big.message()
+    }
+
+    /// Whether fragments of at most `most` octets may be made of a packet.
+    pub(crate) fn may_fragment(&self, super_packet: &SuperPacket<'_>, most: usize) -> bool {
+        self.too_big.settings().fragments && Fragments::of(super_packet.packet(), most).is_some()
+    }
+
+    /// Drops a super-packet of which no segment longer than `most` octets fits, and tells its sender if that is allowed.
+    #[cold]
+    pub(crate) fn refuse(&mut self, super_packet: SuperPacket<'_>, most: usize) -> Outbound {
+        let segments = super_packet.segment_count() as u64;
+        self.counters.street(Direction::Outbound).drop(DropReason::TooBig, segments);
+        // The sender knows packets, and of a super-packet what the first of them would have been.
+        let first = super_packet.segments().write_next(&mut self.scratch).unwrap_or(0);
+        let packet = self.scratch.get(..first).unwrap_or_default();
+        if self.too_big.write(packet, most, self.now) {
+            self.counters.told_too_big.add(1);
+            return Outbound::Answered;
+        }
+        Outbound::Dropped
+    }
+
+    /// Seals a super-packet in fragments of at most `most` octets. Each is charged and takes a number by itself: where the
+    /// SA ends between two of them, those before it have left, and the packet is dropped all the same.
+    #[cold]
+    pub(crate) fn seal_in_fragments(
+        &mut self,
+        sa: SaRef,
+        asked_by: (&FlowKey, OutboundTag),
+        super_packet: SuperPacket<'_>,
+        batch: &mut SendBatch,
+    ) -> Result<Outbound, DropReason> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut segments = super_packet.segments();
+        let mut outcome = Ok(Outbound::Sealed);
+        while let (Ok(_), Some(len)) = (&outcome, segments.write_next(&mut scratch)) {
+            let packet = scratch.get(..len).unwrap_or_default();
+            outcome = self.seal_fragments(sa, asked_by, packet, batch);
+        }
+        self.scratch = scratch;
+        outcome
+    }
+
+    fn seal_fragments(
+        &mut self,
+        sa: SaRef,
+        asked_by: (&FlowKey, OutboundTag),
+        packet: &[u8],
+        batch: &mut SendBatch,
+    ) -> Result<Outbound, DropReason> {
+        let most = self.owned(sa)?.max_payload;
+        let mut fragments = Fragments::of(packet, most).ok_or(DropReason::TooBig)?;
+        let is_cut = fragments.count() > 1;
+        let room = self.owned(sa)?.sa.sealed_len(most);
+        if !batch.has_room_for(fragments.count(), room) {
+            return Err(DropReason::NoBuffer);
+        }
+        while let Some(len) = fragments.next_len() {
+            let octets = self.owned(sa)?.sa.suite().encrypted_len(len);
+            self.charge(sa, 1, octets as u64)?;
+            let number = self.take(sa, 1, asked_by)?.next_seq().ok_or(DropReason::SeqExhausted)?;
+            let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
+            owned.seal_into(batch, number, room, |payload| fragments.write_next(payload))?;
+            let street = self.counters.street(Direction::Outbound);
+            street.packets.add(1);
+            street.octets.add(len as u64);
+        }
+        self.counters.fragmented.add(is_cut.into());
+        Ok(Outbound::Sealed)
+    }
+}
