@@ -63,7 +63,7 @@ pub struct Class {
 }
 
 /// Interns [`Class`]es. Ids count up and are never reused; live ones are capped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClassTable {
     classes: HashMap<ClassId, Interned>,
     ids: HashMap<Class, ClassId>,
@@ -108,7 +108,7 @@ struct Group {
     local: IdentityId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Interned {
     class: Class,
     group: GroupId,

@@ -84,10 +84,12 @@ pub struct IdentityRecord {
 
 /// Interns [`IdentityRecord`]s. Ids count up and are never reused; live ones are capped per PAD entry, so that one
 /// peer cannot fill the table by asserting ever new names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct IdentityTable {
     records: HashMap<IdentityId, Interned>,
     ids: HashMap<IdentityRecord, IdentityId>,
+    /// How many are live for each entry.
+    live: HashMap<PadEntryId, usize>,
     next: u32,
     limit: IdentityLimit,
 }
@@ -124,7 +126,7 @@ impl fmt::Display for IdentityError {
 
 impl std::error::Error for IdentityError {}
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Interned {
     record: IdentityRecord,
     holders: usize,
@@ -134,7 +136,7 @@ impl IdentityTable {
     /// An empty table with a cap per PAD entry.
     #[must_use]
     pub fn new(limit: IdentityLimit) -> Self {
-        Self { records: HashMap::new(), ids: HashMap::new(), next: 0, limit }
+        Self { records: HashMap::new(), ids: HashMap::new(), live: HashMap::new(), next: 0, limit }
     }
 
     /// The id of `record`, new or known, with one more holder.
@@ -148,12 +150,15 @@ impl IdentityTable {
             }
             return Ok(id);
         }
-        let live = self.records.values().filter(|i| i.record.authorised == record.authorised).count();
+        let live = record.authorised.map_or(0, |entry| self.live.get(&entry).copied().unwrap_or(0));
         if record.authorised.is_some() && live >= self.limit.0 {
             return Err(IdentityError::TooManyForEntry);
         }
         let id = IdentityId(self.next);
         self.next = self.next.checked_add(1).ok_or(IdentityError::IdsSpent)?;
+        if let Some(entry) = record.authorised {
+            self.live.insert(entry, live + 1);
+        }
         self.ids.insert(record.clone(), id);
         self.records.insert(id, Interned { record: record.clone(), holders: 1 });
         Ok(id)
@@ -167,6 +172,17 @@ impl IdentityTable {
             && let Some(interned) = self.records.remove(&id)
         {
             self.ids.remove(&interned.record);
+            self.forget_one(interned.record.authorised);
+        }
+    }
+
+    fn forget_one(&mut self, entry: Option<PadEntryId>) {
+        let Some(entry) = entry else { return };
+        let left = self.live.get(&entry).copied().unwrap_or(0).saturating_sub(1);
+        if left == 0 {
+            self.live.remove(&entry);
+        } else {
+            self.live.insert(entry, left);
         }
     }
 
