@@ -65,9 +65,16 @@ impl Spd {
     /// What policy wants of the flow in this direction; `None` is discard (RFC 4301 5.1, 5.2).
     #[must_use]
     pub fn action(&self, flow: &FlowKey, direction: Direction) -> Option<Action> {
-        let speaks =
-            |rule: &&Rule| rule.direction.is_none_or(|only| only == direction) && rule.selector.admits(flow);
-        self.rules.iter().find(speaks).map(|rule| rule.action)
+        self.find(flow, direction).map(|(_, rule)| rule.action)
+    }
+
+    /// The rule that decides about the flow in this direction, with its place.
+    #[must_use]
+    pub fn find(&self, flow: &FlowKey, direction: Direction) -> Option<(usize, &Rule)> {
+        let speaks = |(_, rule): &(usize, &Rule)| {
+            rule.direction.is_none_or(|only| only == direction) && rule.selector.admits(flow)
+        };
+        self.rules.iter().enumerate().find(speaks)
     }
 
     /// The rules in their order.

@@ -52,6 +52,13 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner).current.id
     }
 
+    /// What was published last, with its id.
+    pub fn current(&self) -> (u64, Arc<T>) {
+        let Snapshot { id, value } =
+            self.control.lock().unwrap_or_else(PoisonError::into_inner).current.clone();
+        (id, value)
+    }
+
     /// A new reader, quiescent until its first [`Reader::adopt`]. It may go to another thread.
     pub fn reader(&self) -> Reader<T> {
         let seat = Arc::new(AtomicU64::new(QUIESCENT));
