@@ -1,17 +1,18 @@
 //! The calling side of the control socket.
 
-use std::io;
+use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use latchway_control::{Asking, Failure, FrameError, Frames, MAX_REPLY, Method, Reply, write_message};
+use latchway_control::{Call, FrameError, Reply, read_reply, write_message};
+use serde::de::DeserializeOwned;
 
 /// A connection to one gateway.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
-    frames: Frames<UnixStream>,
+    stream: BufReader<UnixStream>,
 }
 
 /// Why a call got no answer, or a refusal.
@@ -39,9 +40,14 @@ pub enum CallError {
         /// The control socket.
         path: PathBuf,
     },
-    /// The gateway did not do what was asked.
-    #[error(transparent)]
-    Failed(#[from] Failure),
+    /// The gateway refused.
+    #[error("{message} ({name})")]
+    Refused {
+        /// The error's name.
+        name: String,
+        /// What happened and what to do.
+        message: String,
+    },
 }
 
 /// How long an answer may take.
@@ -60,20 +66,22 @@ impl Client {
             Ok(stream)
         };
         let stream = connect().map_err(|source| CallError::NoGateway { path: path.into(), source })?;
-        Ok(Self { path: path.into(), frames: Frames::new(stream, MAX_REPLY) })
+        Ok(Self { path: path.into(), stream: BufReader::new(stream) })
     }
 
     /// Makes one call and waits for its answer.
     ///
     /// # Errors
     /// [`CallError`]
-    pub fn call<M: Method>(&mut self, call: &M) -> Result<M::Reply, CallError> {
+    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, CallError> {
         let broken = |source| CallError::Broken { path: self.path.clone(), source };
-        write_message(self.frames.connection(), &Asking::one(call)).map_err(broken)?;
-        let Some(message) = self.frames.next_message().map_err(broken)? else {
-            return Err(CallError::Closed { path: self.path.clone() });
-        };
-        let answer = Reply::read(message).and_then(|reply| reply.answer());
-        Ok(answer.map_err(|error| broken(error.into()))??)
+        write_message(self.stream.get_mut(), call).map_err(broken)?;
+        match read_reply(&mut self.stream).map_err(broken)? {
+            Some(Reply::Done { parameters }) => Ok(parameters),
+            Some(Reply::Failed { error, parameters }) => {
+                Err(CallError::Refused { name: error, message: parameters.message })
+            }
+            None => Err(CallError::Closed { path: self.path.clone() }),
+        }
     }
 }

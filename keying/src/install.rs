@@ -89,6 +89,12 @@ pub enum InstallError {
     /// An inbound SA has this SPI (T31).
     #[error("an inbound SA has SPI {0} already; choose another")]
     DuplicateSpi(Spi),
+    /// An SPI that is about to be free, but not yet.
+    #[error(
+        "SPI {0} stays with the SA that is being replaced until what is under way has arrived; a new key needs a new SPI, \
+         at both ends"
+    )]
+    DrainingSpi(Spi),
     /// Packets of a deleted SA with this SPI may be under way.
     #[error("SPI {0} was deleted a moment ago and rests; choose another")]
     RestingSpi(Spi),
@@ -154,6 +160,11 @@ impl Keys {
             return Err(InstallError::OtherReplay);
         }
         Ok(())
+    }
+
+    /// Whether cryptographic state can be made of them.
+    pub(crate) fn check_config(&self) -> Result<(), ConfigError> {
+        self.build().map(|_| ())
     }
 
     /// The cryptographic state of both directions.

@@ -19,9 +19,12 @@ use crate::resting::Resting;
 /// Whoever must know of classes: told of one before any SA of it is published. Called by the key manager's thread, and
 /// must not wait for it.
 pub trait ClassObserver: Send + Sync {
-    /// A class came to be. The observer has room for as many as [`Settings::classes`](crate::Settings::classes) lets
-    /// live at a time, since it cannot refuse one.
-    fn class_interned(&self, id: ClassId, class: &Class);
+    /// A class came to be.
+    ///
+    /// # Errors
+    /// [`ClassRefused`] where there is no room to remember it: the proposal that would need it is refused then, and the
+    /// class is released without having been in use.
+    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused>;
 
     /// Whether a latch has this class, so that it must be kept though no SA has it. Asked when no SA had it for as long
     /// as deleted SAs rest, so that no packet of it is under way and no new latch can get it.
@@ -36,12 +39,21 @@ pub trait ClassObserver: Send + Sync {
     }
 }
 
+/// An observer has no room for another class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no room to remember the peer of another class; remove pairs of peers that are no longer needed"
+)]
+pub struct ClassRefused;
+
 /// Nobody to be told of classes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unobserved;
 
 impl ClassObserver for Unobserved {
-    fn class_interned(&self, _: ClassId, _: &Class) {}
+    fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+        Ok(())
+    }
 }
 
 /// The tables, and who holds what.
@@ -52,6 +64,12 @@ pub(crate) struct Interned {
     unheld: Resting<ClassId>,
     linger: Duration,
     observer: Arc<dyn ClassObserver>,
+}
+
+/// The tables in a state that nobody else sees.
+pub(crate) struct Rehearsal {
+    identities: IdentityTable,
+    classes: ClassTable,
 }
 
 /// A class that is known, with one hold of the tables on it and on either identity.
@@ -88,31 +106,14 @@ impl Interned {
     /// # Errors
     /// [`Refusal`] where a cap is reached; nothing changes then.
     pub(crate) fn acquire(&mut self, proposal: &Proposal, entry: PadEntryId) -> Result<ClassId, Refusal> {
-        let peer = self.identities.acquire(&record(&proposal.peer, Some(entry), proposal.method))?;
-        let local = match self.identities.acquire(&record(&proposal.local, None, proposal.method)) {
-            Ok(local) => local,
-            Err(error) => {
-                self.identities.release(peer);
-                return Err(error.into());
-            }
-        };
-        let class = Class {
-            mode: proposal.mode,
-            algorithms: proposal.suites.algorithms(),
-            replay_checked: proposal.replay_checked,
-            peer,
-            local,
-        };
-        let id = match self.classes.acquire(&class) {
-            Ok(id) => id,
-            Err(error) => {
-                self.identities.release(peer);
-                self.identities.release(local);
-                return Err(error.into());
-            }
-        };
-        self.hold(id, &class);
+        let (id, class) = intern(&mut self.identities, &mut self.classes, proposal, entry)?;
+        self.hold(id, &class)?;
         Ok(id)
+    }
+
+    /// The tables as they are, to try proposals on.
+    pub(crate) fn rehearsal(&self) -> Rehearsal {
+        Rehearsal { identities: self.identities.clone(), classes: self.classes.clone() }
     }
 
     /// Gives back one hold.
@@ -160,17 +161,34 @@ impl Interned {
         self.live.len()
     }
 
+    /// Counts the holders anew, as `holders` says, after a panic left them uncertain.
+    pub(crate) fn recount(&mut self, holders: &HashMap<ClassId, usize>, now: Time) {
+        self.unheld = Resting::new();
+        for (id, held) in &mut self.live {
+            held.holders = holders.get(id).copied().unwrap_or(0);
+            held.queued = held.holders == 0;
+            if held.queued {
+                held.unheld_since = now;
+                self.unheld.push(now + self.linger, *id);
+            }
+        }
+    }
+
     /// Counts a holder of a class on which the tables just gave one hold each.
-    fn hold(&mut self, id: ClassId, class: &Class) {
+    fn hold(&mut self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
         if let Some(held) = self.live.get_mut(&id) {
             held.holders += 1;
             self.drop_holds(id, class.peer, class.local);
-            return;
+            return Ok(());
         }
         let Class { peer, local, .. } = *class;
+        if let Err(refused) = self.observer.class_interned(id, class) {
+            self.drop_holds(id, peer, local);
+            return Err(refused);
+        }
         let held = Held { holders: 1, unheld_since: Time::default(), queued: false, peer, local };
         self.live.insert(id, held);
-        self.observer.class_interned(id, class);
+        Ok(())
     }
 
     fn drop_holds(&mut self, id: ClassId, peer: IdentityId, local: IdentityId) {
@@ -183,6 +201,43 @@ impl Interned {
 impl std::fmt::Debug for Interned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Interned").field("classes", &self.live.len()).finish_non_exhaustive()
+    }
+}
+
+impl Rehearsal {
+    /// Interns what a proposal needs, as the real tables would.
+    ///
+    /// # Errors
+    /// [`Refusal`] where a cap is reached.
+    pub(crate) fn acquire(&mut self, proposal: &Proposal, entry: PadEntryId) -> Result<(), Refusal> {
+        intern(&mut self.identities, &mut self.classes, proposal, entry).map(|_| ())
+    }
+}
+
+/// The class that a proposal leads to, with one more hold on it and on either identity.
+fn intern(
+    identities: &mut IdentityTable,
+    classes: &mut ClassTable,
+    proposal: &Proposal,
+    entry: PadEntryId,
+) -> Result<(ClassId, Class), Refusal> {
+    let peer = identities.acquire(&record(&proposal.peer, Some(entry), proposal.method))?;
+    let local = match identities.acquire(&record(&proposal.local, None, proposal.method)) {
+        Ok(local) => local,
+        Err(error) => {
+            identities.release(peer);
+            return Err(error.into());
+        }
+    };
+    let (mode, algorithms) = (proposal.mode, proposal.suites.algorithms());
+    let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
+    match classes.acquire(&class) {
+        Ok(id) => Ok((id, class)),
+        Err(error) => {
+            identities.release(peer);
+            identities.release(local);
+            Err(error.into())
+        }
     }
 }
 

@@ -4,41 +4,52 @@
 //! (L-74): published as pending, grace, then in force. Each publication is counted by the [`StateClock`] before it
 //! becomes visible (L-89).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod changing;
+mod entering;
+mod explaining;
+mod recovery;
+mod settling;
+mod showing;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
 use latchway_datapath::low::publish::Publisher;
-use latchway_datapath::sad::{Handover, Role, SaUse, Sad, SadEntry, Usage};
+use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::snapshot::Snapshot;
-use latchway_datapath::spd::Spd;
+use latchway_datapath::spd::{Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::Spi;
-use latchway_tagging::{
-    Class, ClassId, IdentityId, IdentityRecord, Mode, SaRef, SnapshotId, StateClock, StateVersion,
-};
+use latchway_tagging::{SaRef, SnapshotId, StateClock, StateVersion};
 
+use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
-use crate::narrow::narrow;
+use crate::judge::judge;
+use crate::notice::{Notice, Notices};
+use crate::origin::Origin;
 use crate::pad::Pad;
 use crate::pair::{Pair, PairId};
+use crate::policy::{Policy, RuleError, RuleNumber};
 use crate::proposal::{Narrowing, Offer, Proposal, Refusal};
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::spent_keys::SpentKeys;
 use crate::spis::RestingSpis;
 use crate::ticket::{Promise, Ticket, Tickets};
-use crate::transaction::{CommitError, Committed, Transaction};
-use crate::view::{Counts, PairView};
+use crate::transaction::{CommitError, Committed, SpdChange, Transaction};
+
+use self::settling::Staged;
 
 /// The key manager without its thread.
 #[derive(Debug)]
 pub struct Keying {
     settings: Settings,
     pad: Pad,
+    policy: Policy,
     clock: Arc<StateClock>,
     publisher: Arc<Publisher<Snapshot>>,
     current: Arc<Snapshot>,
@@ -52,20 +63,30 @@ pub struct Keying {
     by_sa: HashMap<SaRef, PairId>,
     /// What peers know our outbound SAs by.
     outbound_names: HashSet<(Spi, SocketAddr)>,
+    /// Pairs whose grace is not over, each for itself.
     settling: Vec<PairId>,
+    /// The change whose grace is not over.
+    staged: Option<Staged>,
+    /// Pairs on their way out, by when they are gone.
+    draining: BTreeSet<(Time, PairId)>,
     slots: Slots,
     spis: RestingSpis,
     spent_keys: SpentKeys,
+    notices: Notices,
     last_pair: u64,
 }
 
 /// What a [`Keying::poll`] brought about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Pairs whose grace ended, now in force as their keys asked.
+    /// Pairs whose grace ended, now in force as their keys asked. Those of a change are in `changed`.
     pub settled: Vec<PairId>,
-    /// Whether other pairs still wait for theirs: poll again soon.
+    /// Whether other pairs, or a change, still wait for theirs: poll again soon.
     pub settling: bool,
+    /// The change that is in force now.
+    pub changed: Option<Changed>,
+    /// Pairs that are gone, what was under way having had its time.
+    pub drained: Vec<PairId>,
 }
 
 /// Why a pair cannot be rekeyed.
@@ -98,6 +119,7 @@ impl Keying {
         Self {
             settings,
             pad,
+            policy: Policy::default(),
             clock,
             publisher: Arc::new(Publisher::new(Arc::clone(&current))),
             current,
@@ -109,9 +131,12 @@ impl Keying {
             by_sa: HashMap::new(),
             outbound_names: HashSet::new(),
             settling: Vec::new(),
+            staged: None,
+            draining: BTreeSet::new(),
             slots: Slots::new(pairs.saturating_mul(2)),
             spis: RestingSpis::new(),
             spent_keys: SpentKeys::default(),
+            notices: Notices::default(),
             last_pair: 0,
         }
     }
@@ -121,27 +146,7 @@ impl Keying {
     /// # Errors
     /// [`Refusal`], which says what to do; nothing changes then.
     pub fn propose(&mut self, proposal: Proposal, now: Time) -> Result<Offer, Refusal> {
-        self.expire_tickets(now);
-        // RFC 4301 section 4.4.3: authorisation comes before anything else is looked at.
-        let entry = self.pad.authorise(&proposal.peer, proposal.method)?;
-        if entry.local != proposal.local {
-            let (entry, expected) = (entry.name.clone(), entry.local.clone());
-            return Err(Refusal::WrongLocalIdentity { entry, expected, proposed: proposal.local });
-        }
-        let selectors = narrow(&proposal, entry)?;
-        if proposal.mode == Mode::Transport {
-            return Err(Refusal::TransportMode);
-        }
-        if self.tickets.len() >= self.settings.offers {
-            return Err(Refusal::TooManyOffers(self.settings.offers));
-        }
-        let entry = entry.id;
-        let class = self.interned.acquire(&proposal, entry)?;
-        let terms = Proposal { selectors, ..proposal };
-        let accepted = terms.selectors.clone().into_boxed_slice();
-        let expires = now + self.settings.offer_lifetime;
-        let ticket = self.tickets.issue(Promise { terms, entry, class, expires });
-        Ok(Offer { ticket, selectors: accepted, class, latches_that_would_break: Vec::new() })
+        self.offer(proposal, Origin::Hand, now)
     }
 
     /// Makes an offer real: publishes the pair as pending (L-74). [`poll`](Self::poll) brings it into force. The ticket
@@ -160,6 +165,16 @@ impl Keying {
         installed
     }
 
+    /// Gives an offer back that will not be used. Returns whether it still stood.
+    pub fn withdraw(&mut self, ticket: &Ticket, now: Time) -> bool {
+        self.expire_tickets(now);
+        let promise = self.tickets.redeem(ticket);
+        if let Some(promise) = &promise {
+            self.interned.release(promise.class, now);
+        }
+        promise.is_some()
+    }
+
     /// Makes a successor of a pair, on the same terms and so of the same class, with the same worker, which
     /// receives but does not send yet. [`Transaction::replace`] puts it in the place of the old one once the peer has it.
     ///
@@ -170,7 +185,8 @@ impl Keying {
         // C-25: never narrowed on rekey.
         let terms = Proposal { narrowing: Narrowing::Forbidden, ..pair.terms.clone() };
         let keys = Keys { start: Start::Standby, worker: pair.worker, ..keys };
-        let offer = self.propose(terms, now)?;
+        let origin = pair.origin;
+        let offer = self.offer(terms, origin, now)?;
         Ok(self.install(offer.ticket, keys, now)?)
     }
 
@@ -179,31 +195,56 @@ impl Keying {
     /// # Errors
     /// [`CommitError`]; nothing changed then.
     pub fn commit(&mut self, transaction: Transaction, now: Time) -> Result<Committed, CommitError> {
-        let mut draft = transaction
+        let draft = transaction
             .draft(&self.current.sad, |id| self.pairs.get(&id).map(|pair| pair.state(&self.current.sad)))?;
-        let spd_change = draft.spd_change(&self.current.spd);
         let (activated, retired) = (draft.became(Some(Usage::Active)), draft.became(Some(Usage::Retired)));
         let removed = draft.became(None);
+        let policy = draft.spd.as_ref().map(|spd| self.policy.with_configured(spd.rules()));
+        let spd_change =
+            policy.as_ref().and_then(|policy| SpdChange::between(&self.current.spd, &policy.spd()));
         let changed =
             spd_change.is_some() || [&activated, &retired, &removed].iter().any(|ids| !ids.is_empty());
         if changed {
-            let spd = draft.spd.take().unwrap_or_else(|| self.current.spd.clone());
+            let spd = policy.as_ref().map_or_else(|| self.current.spd.clone(), Policy::spd);
             self.publish(draft.sad, spd);
         }
-        for (id, (_, usage)) in draft.pairs {
-            match usage {
-                Some(usage) => self.pairs.get_mut(&id).into_iter().for_each(|pair| pair.usage = usage),
-                None => self.bury(id, now),
-            }
+        if let Some(policy) = policy {
+            self.policy = policy;
+            // A change that waits for its grace was asked for earlier.
+            self.staged.iter_mut().for_each(|staged| staged.rules = None);
         }
+        for (id, (_, usage)) in draft.pairs {
+            let drained_at = draft.draining.contains(&id).then(|| now + self.settings.drain);
+            self.note_usage(id, usage, drained_at, now);
+        }
+        self.tell(&activated, &retired, spd_change);
         let (snapshot, version) = (self.current.id, self.version);
         Ok(Committed { snapshot, version, activated, retired, removed, spd: spd_change })
     }
 
-    /// Does what time brings: pairs whose grace is over come into force, in one snapshot; offers expire; what rested
-    /// long enough is free again; replaced snapshots are freed, with the keys they hold.
+    /// Adds a rule by hand, at a place among those made by hand (0 is the first of all rules), or after them and before
+    /// the configured ones.
+    pub fn add_rule(&mut self, rule: Rule, place: Option<usize>) -> RuleNumber {
+        let number = self.policy.add(rule, place);
+        self.publish_policy();
+        number
+    }
+
+    /// Deletes a rule that was made by hand.
+    ///
+    /// # Errors
+    /// [`RuleError`]; nothing changed then.
+    pub fn delete_rule(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
+        let rule = self.policy.delete(number)?;
+        self.publish_policy();
+        Ok(rule)
+    }
+
+    /// Does what time brings: pairs and changes whose grace is over come into force, and pairs whose time to drain is
+    /// over go, all in one snapshot; offers expire; what rested long enough is free again; replaced snapshots are freed,
+    /// with the keys they hold.
     pub fn poll(&mut self, now: Time) -> Progress {
-        let progress = self.settle();
+        let progress = self.settle(now);
         self.expire_tickets(now);
         let publisher = &self.publisher;
         publisher.is_settled(self.publication);
@@ -242,168 +283,70 @@ impl Keying {
         !spi.is_reserved() && self.current.sad.find(spi).is_none() && !self.spis.contains(spi)
     }
 
-    /// Every pair, oldest first. Never keys.
+    /// Whether a change waits for its grace, so that another must wait for it.
     #[must_use]
-    pub fn pairs(&self) -> Vec<PairView> {
-        self.pairs.iter().filter_map(|(id, pair)| pair.view(*id, &self.current.sad)).collect()
+    pub const fn is_changing(&self) -> bool {
+        self.staged.is_some()
     }
 
-    /// The class of an id, while anything holds it.
-    #[must_use]
-    pub fn class(&self, id: ClassId) -> Option<Class> {
-        self.interned.classes().class(id).copied()
+    /// Takes what became different since last time, oldest first.
+    pub fn take_notices(&mut self) -> impl Iterator<Item = Notice> + use<> {
+        self.notices.take()
     }
 
-    /// The identity of an id, while anything holds it.
-    #[must_use]
-    pub fn identity(&self, id: IdentityId) -> Option<IdentityRecord> {
-        self.interned.identities().record(id).cloned()
-    }
-
-    /// How much is held.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        Counts {
-            pairs: self.pairs.len(),
-            settling: self.settling.len(),
-            offers: self.tickets.len(),
-            classes: self.interned.len(),
-            resting_slots: self.slots.resting(),
-            resting_spis: self.spis.len(),
-            slots_ever_used: self.slots.ever_used(),
+    /// Offers what the PAD allows of a proposal.
+    fn offer(&mut self, proposal: Proposal, origin: Origin, now: Time) -> Result<Offer, Refusal> {
+        self.expire_tickets(now);
+        // RFC 4301 section 4.4.3: authorisation comes before anything else is looked at.
+        let judged = judge(&self.pad, &proposal)?;
+        if self.tickets.len() >= self.settings.offers {
+            return Err(Refusal::TooManyOffers(self.settings.offers));
         }
-    }
-
-    /// Publishes the pair that was promised, as pending.
-    fn enter(&mut self, promise: Promise, keys: &Keys, now: Time) -> Result<PairId, InstallError> {
-        keys.check(&promise.terms)?;
-        self.check_names(keys)?;
-        self.spent_keys.check(keys)?;
-        let (inbound_sa, outbound_sa) = keys.build()?;
-        let Promise { terms, entry, class, .. } = promise;
-        let Some((inbound, outbound)) = self.take_slots(now) else { return Err(InstallError::Full) };
-        let roles = [
-            (inbound, &keys.inbound, Role::Inbound(Handover::new(inbound_sa))),
-            (outbound, &keys.outbound, Role::Outbound { sa: Handover::new(outbound_sa), path: keys.path }),
-        ];
-        let mut sad = self.current.sad.clone();
-        for (sa, direction, role) in roles {
-            let entry = SadEntry {
-                sa,
-                spi: direction.spi,
-                class,
-                selectors: terms.selectors.clone().into_boxed_slice(),
-                reqid: terms.reqid,
-                worker: keys.worker,
-                limits: direction.limits,
-                added: now,
-                role,
-                use_: SaUse::default(),
-            };
-            if let Err(error) = sad.insert(Arc::new(entry), Usage::Pending) {
-                self.rest_slots(inbound, outbound, now);
-                return Err(error.into());
+        let entry = judged.entry;
+        let class = self.interned.acquire(&proposal, entry)?;
+        let terms = Proposal { selectors: judged.selectors, ..proposal };
+        let selectors = terms.selectors.clone().into_boxed_slice();
+        let expires = now + self.settings.offer_lifetime;
+        match self.tickets.issue(Promise { terms, entry, class, origin, expires }) {
+            Ok(ticket) => {
+                Ok(Offer { ticket, selectors, class, expires, latches_that_would_break: Vec::new() })
+            }
+            Err(error) => {
+                self.interned.release(class, now);
+                Err(Refusal::NoRandomness(error))
             }
         }
-        self.spent_keys.spend(keys);
-        self.publish(sad, self.current.spd.clone());
-        let pair = Pair {
-            inbound,
-            inbound_spi: keys.inbound.spi,
-            outbound,
-            outbound_spi: keys.outbound.spi,
-            terms,
-            entry,
-            class,
-            origin: keys.origin,
-            worker: keys.worker,
-            path: keys.path,
-            usage: Usage::Pending,
-            settling: Some((self.publication, keys.start)),
-            inbound_expired: false,
-            outbound_expired: false,
-        };
-        Ok(self.remember(pair))
-    }
-
-    /// Whether the SPIs can name new SAs (T31).
-    fn check_names(&self, keys: &Keys) -> Result<(), InstallError> {
-        let (inbound, outbound) = (keys.inbound.spi, keys.outbound.spi);
-        if self.current.sad.find(inbound).is_some() {
-            return Err(InstallError::DuplicateSpi(inbound));
-        }
-        if self.spis.contains(inbound) {
-            return Err(InstallError::RestingSpi(inbound));
-        }
-        if self.outbound_names.contains(&(outbound, keys.path.to)) {
-            return Err(InstallError::DuplicateOutbound(outbound, keys.path.to));
-        }
-        Ok(())
-    }
-
-    fn take_slots(&mut self, now: Time) -> Option<(SaRef, SaRef)> {
-        let inbound = self.slots.take()?;
-        let outbound = self.slots.take();
-        if outbound.is_none() {
-            self.slots.rest(inbound, self.publication, now + self.settings.rest);
-        }
-        Some((inbound, outbound?))
-    }
-
-    fn rest_slots(&mut self, inbound: SaRef, outbound: SaRef, now: Time) {
-        for sa in [inbound, outbound] {
-            self.slots.rest(sa, self.publication, now + self.settings.rest);
-        }
-    }
-
-    fn remember(&mut self, pair: Pair) -> PairId {
-        self.last_pair += 1;
-        let id = PairId::from_raw(self.last_pair);
-        self.by_sa.insert(pair.inbound, id);
-        self.by_sa.insert(pair.outbound, id);
-        self.outbound_names.insert((pair.outbound_spi, pair.path.to));
-        self.settling.push(id);
-        self.pairs.insert(id, pair);
-        id
-    }
-
-    /// Forgets a pair that is no longer published. Its slots and its SPI rest.
-    fn bury(&mut self, id: PairId, now: Time) {
-        let Some(pair) = self.pairs.remove(&id) else { return };
-        self.by_sa.remove(&pair.inbound);
-        self.by_sa.remove(&pair.outbound);
-        self.outbound_names.remove(&(pair.outbound_spi, pair.path.to));
-        self.settling.retain(|other| *other != id);
-        self.rest_slots(pair.inbound, pair.outbound, now);
-        self.spis.rest(pair.inbound_spi, now + self.settings.rest);
-        self.interned.release(pair.class, now);
-    }
-
-    /// Brings the pairs into force whose grace is over, all in one snapshot.
-    fn settle(&mut self) -> Progress {
-        let publisher = &self.publisher;
-        let over =
-            |pair: &Pair| pair.settling.is_some_and(|(publication, _)| publisher.is_settled(publication));
-        let pairs = &self.pairs;
-        let settled: Vec<_> = self.settling.extract_if(.., |id| pairs.get(id).is_none_or(&over)).collect();
-        if !settled.is_empty() {
-            let mut sad = self.current.sad.clone();
-            for id in &settled {
-                let Some(pair) = self.pairs.get_mut(id) else { continue };
-                let Some((_, start)) = pair.settling.take() else { continue };
-                pair.usage = start.into();
-                sad.set_usage(pair.inbound, pair.usage);
-                sad.set_usage(pair.outbound, pair.usage);
-            }
-            self.publish(sad, self.current.spd.clone());
-        }
-        Progress { settled, settling: !self.settling.is_empty() }
     }
 
     fn expire_tickets(&mut self, now: Time) {
-        for promise in self.tickets.expire(now) {
+        let expired = self.tickets.expire(now);
+        self.give_back(expired, now);
+    }
+
+    fn give_back(&mut self, promises: Vec<(u64, Promise)>, now: Time) {
+        for (ticket, promise) in promises {
             self.interned.release(promise.class, now);
+            self.notices.tell(Notice::OfferExpired { ticket, peer: promise.terms.peer });
         }
+    }
+
+    /// Tells what became of pairs and policy.
+    fn tell(&mut self, activated: &[PairId], retired: &[PairId], spd: Option<SpdChange>) {
+        let peer = |id: &PairId| self.pairs.get(id).map(|pair| (*id, pair.terms.peer.clone()));
+        let activated: Vec<_> = activated.iter().filter_map(peer).collect();
+        let retired: Vec<_> = retired.iter().filter_map(peer).collect();
+        activated
+            .into_iter()
+            .for_each(|(pair, peer)| self.notices.tell(Notice::PairActivated { pair, peer }));
+        retired.into_iter().for_each(|(pair, peer)| self.notices.tell(Notice::PairRetired { pair, peer }));
+        spd.into_iter().for_each(|change| self.notices.tell(Notice::PolicyChanged(change)));
+    }
+
+    fn publish_policy(&mut self) {
+        let spd = self.policy.spd();
+        let change = SpdChange::between(&self.current.spd, &spd);
+        self.publish(self.current.sad.clone(), spd);
+        self.tell(&[], &[], change);
     }
 
     /// Makes these databases what workers adopt from now on.

@@ -10,13 +10,20 @@
 
 pub mod ephemeral;
 
+mod change;
+mod explain;
 mod install;
 mod interned;
+mod judge;
 mod keying;
 mod manager;
 mod narrow;
+mod notice;
+mod origin;
 mod pad;
+mod pad_ids;
 mod pair;
+mod policy;
 mod proposal;
 mod resting;
 mod settings;
@@ -32,14 +39,20 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem};
+pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
 pub use install::{InstallError, KeyOrigin, Keys, SaKeys, Start};
-pub use interned::{ClassObserver, Unobserved};
+pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Keying, Progress, RekeyError};
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};
+pub use notice::Notice;
+pub use origin::Origin;
 pub use pad::{Pad, PadEntry, PadError, PeerPattern};
+pub use pad_ids::PadEntryIds;
 pub use pair::PairId;
+pub use policy::{RuleError, RuleNumber, RuleView};
 pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
 pub use settings::Settings;
-pub use ticket::Ticket;
+pub use ticket::{NoTicket, Ticket, TicketText};
 pub use transaction::{CommitError, Committed, Op, SpdChange, Transaction};
-pub use view::{Counts, PairView, SaView};
+pub use view::{Counts, PairView, PeerView, SaView};

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use latchway_datapath::sad::{Path, Sad, Usage};
-use latchway_esp::Spi;
+use latchway_datapath::time::Time;
+use latchway_esp::{AntiReplay, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
 use crate::install::{KeyOrigin, Start};
+use crate::origin::Origin;
 use crate::proposal::Proposal;
 use crate::transaction::PairState;
 use crate::view::{PairView, SaView};
@@ -25,12 +27,20 @@ pub(crate) struct Pair {
     pub(crate) terms: Proposal,
     pub(crate) entry: PadEntryId,
     pub(crate) class: ClassId,
-    pub(crate) origin: KeyOrigin,
+    pub(crate) origin: Origin,
+    pub(crate) key_origin: KeyOrigin,
+    pub(crate) anti_replay: AntiReplay,
+    /// How wide the numbers are, inbound and outbound.
+    pub(crate) sequence: (SequenceKind, SequenceKind),
     pub(crate) worker: WorkerId,
     pub(crate) path: Path,
     pub(crate) usage: Usage,
-    /// The publication whose grace must end before the pair comes into force, and how it begins then.
-    pub(crate) settling: Option<(u64, Start)>,
+    /// How it begins once it is settled.
+    pub(crate) start: Start,
+    /// The publication whose grace must end before the pair comes into force by itself.
+    pub(crate) settling: Option<u64>,
+    /// When it is gone, if it is on its way out.
+    pub(crate) drained_at: Option<Time>,
     pub(crate) inbound_expired: bool,
     pub(crate) outbound_expired: bool,
 }
@@ -64,15 +74,42 @@ impl Pair {
         PairState { inbound: self.inbound, outbound: self.outbound, usage: self.usage, expired }
     }
 
+    /// Makes it so in a database: `None` is gone.
+    pub(crate) fn turn(&self, sad: &mut Sad, usage: Option<Usage>) {
+        for sa in [self.inbound, self.outbound] {
+            match usage {
+                Some(usage) => {
+                    sad.set_usage(sa, usage);
+                }
+                None => {
+                    sad.remove(sa);
+                }
+            }
+        }
+    }
+
     /// What status output may know of it; `None` where it is not in the SAD.
     pub(crate) fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
-        let view = |sa, suite, expired| {
+        let view = |sa, suite, sequence, expired| {
             let entry = &sad.get(sa)?.entry;
             let expired = expired || entry.use_.is_expired();
             let (packets, octets) = (entry.use_.packets.get(), entry.use_.octets.get());
-            Some(SaView { sa, spi: entry.spi, suite, packets, octets, expired })
+            let (limits, added, soft_expired) = (entry.limits, entry.added, entry.use_.is_soft_expired());
+            Some(SaView {
+                sa,
+                spi: entry.spi,
+                suite,
+                sequence,
+                limits,
+                added,
+                packets,
+                octets,
+                soft_expired,
+                expired,
+            })
         };
         let terms = self.terms.clone();
+        let (inbound, outbound) = self.sequence;
         Some(PairView {
             id,
             peer: terms.peer,
@@ -83,10 +120,13 @@ impl Pair {
             selectors: terms.selectors,
             reqid: terms.reqid,
             usage: self.usage,
+            drained_at: self.drained_at,
             origin: self.origin,
+            key_origin: self.key_origin,
+            anti_replay: self.anti_replay,
             worker: self.worker,
-            inbound: view(self.inbound, terms.suites.inbound, self.inbound_expired)?,
-            outbound: view(self.outbound, terms.suites.outbound, self.outbound_expired)?,
+            inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
+            outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             path: self.path,
         })
     }

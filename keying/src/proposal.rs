@@ -5,11 +5,13 @@ use std::fmt;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
+use latchway_datapath::time::Time;
 use latchway_esp::Suite;
 use latchway_tagging::{
     Algorithms, AuthMethod, ClassId, Identity, IdentityError, Mode, TooManyClasses, Transform, Transforms,
 };
 
+use crate::interned::ClassRefused;
 use crate::ticket::Ticket;
 
 /// A pair of SAs that a provider could make: with whom, for what, and how well protected.
@@ -62,6 +64,8 @@ pub struct Offer {
     pub selectors: Box<[Selector]>,
     /// The class that the pair will have.
     pub class: ClassId,
+    /// From when on the ticket is void.
+    pub expires: Time,
     /// The latches that installing would break (L-74). None by the tag model of latching-04 section 2.2, in which two
     /// peers may claim one address and the tag tells their packets apart.
     pub latches_that_would_break: Vec<LatchConflict>,
@@ -141,6 +145,12 @@ pub enum Refusal {
     /// The class cannot be interned.
     #[error(transparent)]
     Class(#[from] TooManyClasses),
+    /// Whoever must know of the class has no room for it.
+    #[error(transparent)]
+    ClassRefused(#[from] ClassRefused),
+    /// A ticket would not be unguessable.
+    #[error("the system gives no random numbers ({0}), so that no ticket can be made; try again later")]
+    NoRandomness(getrandom::Error),
     /// Too many proposals wait for their keys.
     #[error("{0} offers wait for their keys already; install or drop some, or wait until they expire")]
     TooManyOffers(usize),

@@ -12,6 +12,8 @@ pub struct Settings {
     /// How long slots and SPIs of deleted SAs rest, and how long a class outlives its last SA: as long as packets
     /// may be under way or wait for reassembly, and never less than [`LEAST_REST`](Self::LEAST_REST).
     pub rest: Duration,
+    /// How long a pair that a change removes goes on receiving what is under way.
+    pub drain: Duration,
     /// How many pairs may exist, those at rest included.
     pub pairs: u32,
     /// How many offers may wait for their keys.
@@ -32,6 +34,7 @@ impl Default for Settings {
         Self {
             offer_lifetime: Duration::from_secs(30),
             rest: Self::LEAST_REST,
+            drain: Duration::from_secs(10),
             pairs: 65_536,
             offers: 1024,
             identities: IdentityLimit::default(),

@@ -57,6 +57,11 @@ impl Slots {
         }
     }
 
+    /// How many can be taken now.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + self.limit.saturating_sub(self.next) as usize
+    }
+
     /// How many slots rest.
     pub(crate) fn resting(&self) -> usize {
         self.resting.len()

@@ -22,14 +22,22 @@ impl SpentKeys {
     /// # Errors
     /// [`InstallError::RepeatedKey`]
     pub(crate) fn check(&self, keys: &Keys) -> Result<(), InstallError> {
+        self.check_with(keys, &mut HashSet::new())
+    }
+
+    /// The same, where the keys of others in `together` are to be installed too. These come to be among them.
+    ///
+    /// # Errors
+    /// [`InstallError::RepeatedKey`]
+    pub(crate) fn check_with(&self, keys: &Keys, together: &mut HashSet<u64>) -> Result<(), InstallError> {
         let [inbound, outbound] = self.fingerprints(keys);
-        if self.spent.contains(&inbound) {
-            return Err(InstallError::RepeatedKey(keys.inbound.spi));
+        let [fresh_inbound, fresh_outbound] =
+            [inbound, outbound].map(|key| !self.spent.contains(&key) && together.insert(key));
+        match (fresh_inbound, fresh_outbound) {
+            (false, _) => Err(InstallError::RepeatedKey(keys.inbound.spi)),
+            (_, false) => Err(InstallError::RepeatedKey(keys.outbound.spi)),
+            (true, true) => Ok(()),
         }
-        if self.spent.contains(&outbound) || inbound == outbound {
-            return Err(InstallError::RepeatedKey(keys.outbound.spi));
-        }
-        Ok(())
     }
 
     /// Remembers both keys for good.

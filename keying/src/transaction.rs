@@ -1,6 +1,6 @@
 //! Transactions: changes of pairs and policy that become visible in one published snapshot, or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::spd::Spd;
@@ -21,9 +21,12 @@ pub enum Op {
     Activate(PairId),
     /// The pair sends no more, but receives what is under way.
     Retire(PairId),
+    /// The pair sends no more, receives what is under way for [`Settings::drain`](crate::Settings::drain), and is gone
+    /// then.
+    Drain(PairId),
     /// The pair is gone.
     Remove(PairId),
-    /// The policy is this.
+    /// The configured rules of the policy are these. Those made by hand stay, and stay before them.
     SetSpd(Spd),
 }
 
@@ -85,6 +88,8 @@ pub(crate) struct Draft {
     pub(crate) spd: Option<Spd>,
     /// What each touched pair was, and is now; `None` is gone.
     pub(crate) pairs: BTreeMap<PairId, (Usage, Option<Usage>)>,
+    /// Pairs on their way out.
+    pub(crate) draining: BTreeSet<PairId>,
 }
 
 impl Transaction {
@@ -109,18 +114,25 @@ impl Transaction {
         sad: &Sad,
         state: impl Fn(PairId) -> Option<PairState>,
     ) -> Result<Draft, CommitError> {
-        let mut draft = Draft { sad: sad.clone(), spd: None, pairs: BTreeMap::new() };
+        let mut draft =
+            Draft { sad: sad.clone(), spd: None, pairs: BTreeMap::new(), draining: BTreeSet::new() };
         for op in self.ops {
+            let drains = matches!(op, Op::Drain(_));
             let (id, wanted) = match op {
                 Op::SetSpd(spd) => {
                     draft.spd = Some(spd);
                     continue;
                 }
                 Op::Activate(id) => (id, Some(Usage::Active)),
-                Op::Retire(id) => (id, Some(Usage::Retired)),
+                Op::Retire(id) | Op::Drain(id) => (id, Some(Usage::Retired)),
                 Op::Remove(id) => (id, None),
             };
             draft.change(id, &state(id).ok_or(CommitError::UnknownPair(id))?, wanted)?;
+            if drains {
+                draft.draining.insert(id)
+            } else {
+                draft.draining.remove(&id)
+            };
         }
         Ok(draft)
     }
@@ -154,12 +166,16 @@ impl Draft {
             self.pairs.iter().filter(|(_, (before, after))| *after == usage && Some(*before) != usage);
         changed.map(|(id, _)| *id).collect()
     }
+}
 
-    /// How the policy differs from `old`, if it does.
-    pub(crate) fn spd_change(&self, old: &Spd) -> Option<SpdChange> {
-        let new = self.spd.as_ref().filter(|new| *new != old)?;
+impl SpdChange {
+    /// How `new` differs from `old`, if it does.
+    pub(crate) fn between(old: &Spd, new: &Spd) -> Option<Self> {
+        if old == new {
+            return None;
+        }
         let missing =
             |from: &Spd, of: &Spd| of.rules().iter().filter(|rule| !from.rules().contains(rule)).count();
-        Some(SpdChange { added: missing(old, new), removed: missing(new, old) })
+        Some(Self { added: missing(old, new), removed: missing(new, old) })
     }
 }

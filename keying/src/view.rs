@@ -1,12 +1,16 @@
 //! What status output may know of pairs: everything but keys.
 
+use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::{Path, Usage};
-use latchway_datapath::selector::Selector;
+use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
-use latchway_esp::{Spi, Suite};
+use latchway_datapath::time::Time;
+use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite};
 use latchway_tagging::{AuthMethod, ClassId, Identity, PadEntryId, SaRef, WorkerId};
 
 use crate::install::KeyOrigin;
+use crate::origin::Origin;
+use crate::pad::PeerPattern;
 use crate::pair::PairId;
 
 /// A pair of SAs.
@@ -30,8 +34,14 @@ pub struct PairView {
     pub reqid: Reqid,
     /// Whether it is in use.
     pub usage: Usage,
-    /// Where the keys came from.
-    pub origin: KeyOrigin,
+    /// When it is gone, if it is on its way out: until then it receives what is under way.
+    pub drained_at: Option<Time>,
+    /// Where the pair came from, which decides what a reload does with it.
+    pub origin: Origin,
+    /// Where its keys came from.
+    pub key_origin: KeyOrigin,
+    /// Whether it refuses replays, and how far back it looks.
+    pub anti_replay: AntiReplay,
     /// The worker that owns both SAs.
     pub worker: WorkerId,
     /// What we receive by.
@@ -51,12 +61,42 @@ pub struct SaView {
     pub spi: Spi,
     /// How packets are protected; it shows as its name.
     pub suite: Suite,
+    /// How wide its numbers are.
+    pub sequence: SequenceKind,
+    /// Its lifetime, soft and hard.
+    pub limits: Limits,
+    /// When it was added, from which its lifetime counts.
+    pub added: Time,
     /// Inner packets so far.
     pub packets: u64,
     /// Their octets.
     pub octets: u64,
+    /// Whether its soft lifetime is over, and a successor wanted (T36).
+    pub soft_expired: bool,
     /// Whether its hard lifetime is over, and its keys gone.
     pub expired: bool,
+}
+
+/// An entry of the PAD, with the pairs that it allowed (RFC 4301 section 4.4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// What the operator calls it.
+    pub name: String,
+    /// Its id.
+    pub entry: PadEntryId,
+    /// Which identities it speaks of.
+    pub peer: PeerPattern,
+    /// How such an identity may be proven, best first.
+    pub methods: Vec<AuthMethod>,
+    /// The best method by which a peer of it proved its identity so far and still has a pair: what a newcomer must at
+    /// least equal (L-70). `None` while it has no pair.
+    pub standing: Option<AuthMethod>,
+    /// The inner addresses it may claim.
+    pub ranges: Vec<AddressRange>,
+    /// Who we are towards it.
+    pub local: Identity,
+    /// Its pairs, oldest first.
+    pub pairs: Vec<PairId>,
 }
 
 /// How much the key manager holds.
@@ -66,6 +106,8 @@ pub struct Counts {
     pub pairs: usize,
     /// Pairs that are not settled yet.
     pub settling: usize,
+    /// Pairs on their way out.
+    pub draining: usize,
     /// Offers whose keys did not come yet.
     pub offers: usize,
     /// Interned classes.

@@ -13,7 +13,7 @@ use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::oversize::Oversize;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
-use latchway_keying::{ClassObserver, Inputs, KeyManager, Keying, Op, Settings, Transaction};
+use latchway_keying::{ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Op, Settings, Transaction};
 use latchway_netns::links::Links;
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
@@ -54,7 +54,10 @@ pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
     let snapshots = keying.publisher().reader();
     let (events, from_datapath) = event_queue();
     let (forward, forwarded) = bounded(EVENT_QUEUE);
-    let inputs = Inputs { events: from_datapath, forward, clock: Box::new(move || since(started)) };
+    // Nobody listens yet to what becomes of pairs and policy.
+    let (notices, _) = bounded(0);
+    let clock_of_workers = Box::new(move || since(started));
+    let inputs = Inputs { events: from_datapath, forward, notices, clock: clock_of_workers };
     let keying = KeyManager::spawn(keying, inputs)?;
     keying
         .client()
@@ -77,10 +80,8 @@ pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
 struct Peers(Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class) {
-        // There is room for as many classes as the key manager keeps. Were one refused, its peer would be unknown and
-        // count as another's: what does not fit is refused, not let through.
-        let _ = self.0.peers().publish(id, class.peer);
+    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
+        self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 
     fn is_latched(&self, id: ClassId) -> bool {

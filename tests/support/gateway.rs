@@ -19,8 +19,8 @@ use latchway_datapath::time::Time;
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
 use latchway_keying::{
-    ClassObserver, Committed, KeyOrigin, Keying, Keys, Narrowing, Offer, Op, Pad, PadEntry, PairId, PairView,
-    PeerPattern, Proposal, SaKeys, Settings, Start, Suites, Transaction,
+    ClassObserver, ClassRefused, Committed, KeyOrigin, Keying, Keys, Narrowing, Offer, Op, Pad, PadEntry,
+    PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites, Transaction,
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, LatchView, Limits, Seed, Shim};
@@ -294,8 +294,8 @@ fn packets(unit: &Unit<'_>, buffer: &[u8]) -> Vec<Vec<u8>> {
 struct Peers(Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class) {
-        self.0.peers().publish(id, class.peer).unwrap();
+    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
+        self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 
     fn is_latched(&self, id: ClassId) -> bool {

@@ -11,8 +11,8 @@ use latchway_tagging::{Class, ClassId, StateClock};
 
 use crate::testing::{at, entry, keying, keys, proposal};
 use crate::{
-    ClassObserver, CommitError, InstallError, KeyOrigin, Keying, Keys, Op, Pad, PairId, Proposal, SaKeys,
-    Settings, Start, Suites, Transaction,
+    ClassObserver, ClassRefused, CommitError, InstallError, KeyOrigin, Keying, Keys, Op, Pad, PairId,
+    Proposal, SaKeys, Settings, Start, Suites, Transaction,
 };
 
 fn try_install(keying: &mut Keying, proposal: Proposal, keys: Keys) -> Result<PairId, InstallError> {
@@ -41,7 +41,7 @@ fn l_74_a_pair_is_pending_until_every_reader_has_seen_it_and_only_then_in_force(
         assert!(clock.now() > version, "L-89");
         // The worker is in a batch under the old snapshot: nothing comes into force.
         for _ in 0..3 {
-            assert_eq!(keying.poll(at(0)), crate::Progress { settled: vec![], settling: true });
+            assert_eq!(keying.poll(at(0)), crate::Progress { settling: true, ..crate::Progress::default() });
         }
         let pending = Arc::clone(worker.adopt().0);
         assert!(pending.id > before);
@@ -52,7 +52,7 @@ fn l_74_a_pair_is_pending_until_every_reader_has_seen_it_and_only_then_in_force(
         };
         assert_eq!(seen(&pending.sad), [(spi, Usage::Pending), (spi | 0x8000_0000, Usage::Pending)]);
         let pending_version = clock.now();
-        assert_eq!(keying.poll(at(0)), crate::Progress { settled: vec![id], settling: false });
+        assert_eq!(keying.poll(at(0)), crate::Progress { settled: vec![id], ..crate::Progress::default() });
         assert!(clock.now() > pending_version, "L-89");
         let in_force = worker.adopt().0;
         assert!(in_force.id > pending.id);
@@ -224,8 +224,9 @@ fn a_hard_expired_sa_is_shown_and_stays_until_it_is_removed() {
 struct Listener(Mutex<(Vec<(char, ClassId)>, bool)>);
 
 impl ClassObserver for Listener {
-    fn class_interned(&self, id: ClassId, _: &Class) {
+    fn class_interned(&self, id: ClassId, _: &Class) -> Result<(), ClassRefused> {
         self.0.lock().unwrap().0.push(('+', id));
+        Ok(())
     }
 
     fn is_latched(&self, _: ClassId) -> bool {

@@ -18,8 +18,8 @@ use latchway_tagging::{Class, ClassId, InboundTag, SaIndex, SaRef, StateClock, S
 
 use crate::testing::{entry, keying, keys, proposal};
 use crate::{
-    ClassObserver, Inputs, InstallError, KeyManager, Keying, Op, Pad, RekeyError, Settings, Stopped,
-    Transaction,
+    ClassObserver, ClassRefused, Inputs, InstallError, KeyManager, Keying, Notice, Op, Pad, RekeyError,
+    Settings, Stopped, Transaction,
 };
 
 struct World {
@@ -27,6 +27,7 @@ struct World {
     publisher: Arc<Publisher<Snapshot>>,
     events: Events,
     forwarded: Receiver<Event>,
+    notices: Receiver<Notice>,
 }
 
 fn world(keying: Keying) -> World {
@@ -36,8 +37,10 @@ fn world(keying: Keying) -> World {
     // Every look at this clock is a microsecond later.
     let ticks = AtomicU64::new(0);
     let clock = move || Time::from_nanos(1000 * ticks.fetch_add(1, Ordering::Relaxed));
-    let inputs = Inputs { events: queue, forward, clock: Box::new(clock) };
-    World { manager: KeyManager::spawn(keying, inputs).unwrap(), publisher, events, forwarded }
+    let (notices, noticed) = bounded(64);
+    let inputs = Inputs { events: queue, forward, notices, clock: Box::new(clock) };
+    let manager = KeyManager::spawn(keying, inputs).unwrap();
+    World { manager, publisher, events, forwarded, notices: noticed }
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn l_60_an_acquire_arrives_at_the_provider_and_an_expiry_in_the_views() {
 
 #[test]
 fn a_full_or_forsaken_event_queue_stops_nothing() {
-    let World { manager, events, forwarded, .. } = world(keying());
+    let World { manager, events, forwarded, notices, .. } = world(keying());
     let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
     for _ in 0..100 {
         events.send(Event::Acquire { flow, required: None });
@@ -196,6 +199,7 @@ fn a_full_or_forsaken_event_queue_stops_nothing() {
     assert!(client.pairs().is_ok());
     drop(events);
     drop(forwarded);
+    drop(notices);
     assert!(client.propose(proposal("bob")).unwrap().is_ok());
 }
 
@@ -214,8 +218,9 @@ fn the_end_is_told_to_every_asker_and_workers_keep_what_was_published() {
 struct Fragile(AtomicU64);
 
 impl ClassObserver for Fragile {
-    fn class_interned(&self, _: ClassId, _: &Class) {
+    fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
         assert_eq!(self.0.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+        Ok(())
     }
 }
 

@@ -1,0 +1,218 @@
+//! Changes of everything at once: judged as a whole under the new PAD, then staged, and in force in one publication.
+
+use std::collections::HashSet;
+
+use latchway_datapath::sad::Usage;
+use latchway_datapath::time::Time;
+
+use crate::change::{Change, ChangeError, Element, Fault, NewPair, Outline, PadChange, Problem};
+use crate::install::InstallError;
+use crate::judge::{judge, judge_again};
+use crate::keying::Keying;
+use crate::keying::entering::Names;
+use crate::keying::settling::Staged;
+use crate::origin::Origin;
+use crate::pad::Pad;
+use crate::pair::{Pair, PairId};
+use crate::proposal::Proposal;
+use crate::ticket::Promise;
+use crate::transaction::{CommitError, SpdChange};
+
+impl Keying {
+    /// Whether a change can be, and what it would do. Nothing changes.
+    ///
+    /// # Errors
+    /// [`ChangeError`], with every fault there is.
+    pub fn check_change(&self, change: &Change) -> Result<Outline, ChangeError> {
+        if self.staged.is_some() {
+            return Err(ChangeError::of(Element::Whole, Problem::Busy));
+        }
+        let pad = change.pad.as_ref().unwrap_or(&self.pad);
+        let mut faults = Vec::new();
+        self.check_named(change, &mut faults);
+        self.check_staying(change, pad, &mut faults);
+        self.check_additions(change, pad, &mut faults);
+        if faults.is_empty() { Ok(self.outline(change)) } else { Err(ChangeError { faults }) }
+    }
+
+    /// Begins a change: its new pairs are published as pending, and its PAD judges from now on. The first
+    /// [`poll`](Self::poll) after their grace brings all of it into force in one publication (L-74).
+    ///
+    /// # Errors
+    /// [`ChangeError`], with every fault there is; nothing changed then.
+    pub fn begin_change(&mut self, change: Change, now: Time) -> Result<(), ChangeError> {
+        self.expire_tickets(now);
+        let outline = self.check_change(&change)?;
+        let Change { pad, rules, add, activate, retire, remove, cut } = change;
+        let mut sad = self.current.sad.clone();
+        let mut prepared = Vec::new();
+        for (index, new) in add.iter().enumerate() {
+            match self.prepare_new(new, pad.as_ref(), &mut sad, now) {
+                Ok(pair) => prepared.push(pair),
+                Err(problem) => {
+                    prepared.into_iter().for_each(|pair| self.unprepare(&pair, now));
+                    return Err(ChangeError::of(new.element(index), problem));
+                }
+            }
+        }
+        add.iter().for_each(|new| self.spent_keys.spend(&new.keys));
+        let added: Vec<_> = prepared.into_iter().map(|pair| self.remember(pair)).collect();
+        let (publication, pending) = (self.publication, !added.is_empty());
+        self.staged = Some(Staged { publication, outline, pad, rules, added, activate, retire, remove, cut });
+        if pending {
+            self.publish(sad, self.current.spd.clone());
+        }
+        self.enact_pad(now);
+        Ok(())
+    }
+
+    /// Makes the staged PAD the one that judges. Offers that it does not allow are void.
+    pub(super) fn enact_pad(&mut self, now: Time) {
+        let Some(staged) = &mut self.staged else { return };
+        staged.publication = self.publication;
+        let Some(pad) = staged.pad.take() else { return };
+        self.pad = pad;
+        let pad = &self.pad;
+        let allows = |promise: &Promise| {
+            judge_again(pad, &promise.terms).is_ok_and(|judged| judged.entry == promise.entry)
+        };
+        let void = self.tickets.void(|promise| !allows(promise));
+        self.give_back(void, now);
+    }
+
+    /// What the change says of pairs that are there.
+    fn check_named(&self, change: &Change, faults: &mut Vec<Fault>) {
+        let wishes = [
+            (&change.activate, Some(Usage::Active)),
+            (&change.retire, Some(Usage::Retired)),
+            (&change.remove, None),
+            (&change.cut, None),
+        ];
+        let mut named = HashSet::new();
+        for (ids, usage) in wishes {
+            for id in ids {
+                let problem = self.check_wish(*id, usage).err().map(Problem::from);
+                let twice = (!named.insert(*id)).then_some(Problem::NamedTwice);
+                let faulty = problem.into_iter().chain(twice);
+                faults.extend(faulty.map(|problem| Fault { element: self.element(*id), problem }));
+            }
+        }
+    }
+
+    fn check_wish(&self, id: PairId, usage: Option<Usage>) -> Result<(), CommitError> {
+        let pair = self.pairs.get(&id).ok_or(CommitError::UnknownPair(id))?;
+        match usage {
+            Some(_) if pair.usage == Usage::Pending => Err(CommitError::StillPending(id)),
+            Some(Usage::Active) if pair.state(&self.current.sad).expired => Err(CommitError::Expired(id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the new PAD allows every pair that stays, under the entry that it had (L-11).
+    fn check_staying(&self, change: &Change, pad: &Pad, faults: &mut Vec<Fault>) {
+        if change.pad.is_none() {
+            return;
+        }
+        let leaving: HashSet<_> = change.remove.iter().chain(&change.cut).collect();
+        let stays = |id: &PairId, pair: &Pair| !leaving.contains(id) && pair.drained_at.is_none();
+        for (id, pair) in self.pairs.iter().filter(|(id, pair)| stays(id, pair)) {
+            let problem = match judge_again(pad, &pair.terms) {
+                Err(refusal) => Problem::NoLongerAllowed(refusal),
+                Ok(judged) if judged.entry != pair.entry => Problem::OtherEntry { entry: judged.name },
+                Ok(_) => continue,
+            };
+            faults.push(Fault { element: self.element(*id), problem });
+        }
+    }
+
+    /// Whether all the new pairs can be, beside each other and beside those that are there.
+    fn check_additions(&self, change: &Change, pad: &Pad, faults: &mut Vec<Fault>) {
+        if change.add.is_empty() {
+            return;
+        }
+        let mut rehearsal = self.interned.rehearsal();
+        let (mut names, mut keys, mut room) = (Names::default(), HashSet::new(), self.slots.available());
+        let leaving: HashSet<_> = change.remove.iter().chain(&change.cut).copied().collect();
+        for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
+            let allowed = judge(pad, proposal).and_then(|judged| rehearsal.acquire(proposal, judged.entry));
+            let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));
+            let fits = if room >= 2 { Ok(()) } else { Err(InstallError::Full) };
+            room = room.saturating_sub(2);
+            let usable = of.check(proposal).and_then(|()| Ok(of.check_config()?));
+            let problems = [usable, named, self.spent_keys.check_with(of, &mut keys), fits];
+            let problems = problems.into_iter().filter_map(Result::err).map(Problem::from);
+            let element = || Element::Added { index, peer: proposal.peer.clone(), spi: of.inbound.spi };
+            let faulty = allowed.err().map(Problem::from).into_iter().chain(problems);
+            faults.extend(faulty.map(|problem| Fault { element: element(), problem }));
+        }
+    }
+
+    /// An SPI that is taken by a pair which this very change removes is not free yet.
+    fn hint(&self, error: InstallError, leaving: &HashSet<PairId>) -> InstallError {
+        let InstallError::DuplicateSpi(spi) = error else { return error };
+        let holder = self.holder(spi).and_then(|pair| self.by_sa.get(&pair.inbound));
+        if holder.is_some_and(|id| leaving.contains(id)) { InstallError::DrainingSpi(spi) } else { error }
+    }
+
+    /// What a change that was found good will do.
+    fn outline(&self, change: &Change) -> Outline {
+        let becomes = |ids: &[PairId], usage| {
+            let differs = |id: &&PairId| self.pairs.get(*id).is_some_and(|pair| pair.usage != usage);
+            ids.iter().filter(differs).copied().collect()
+        };
+        let policy = change.rules.as_ref().map(|rules| self.policy.with_configured(rules).spd());
+        Outline {
+            added: change.add.len(),
+            activated: becomes(&change.activate, Usage::Active),
+            retired: becomes(&change.retire, Usage::Retired),
+            removed: change.remove.iter().chain(&change.cut).copied().collect(),
+            spd: policy.and_then(|spd| SpdChange::between(&self.current.spd, &spd)),
+            pad: change.pad.as_ref().and_then(|pad| PadChange::between(&self.pad, pad)),
+        }
+    }
+
+    /// A pair as the change wants it, in `sad` and nowhere else yet.
+    fn prepare_new(
+        &mut self,
+        new: &NewPair,
+        pad: Option<&Pad>,
+        sad: &mut latchway_datapath::sad::Sad,
+        now: Time,
+    ) -> Result<Pair, Problem> {
+        let judged = judge(pad.unwrap_or(&self.pad), &new.proposal)?;
+        let class = self.interned.acquire(&new.proposal, judged.entry)?;
+        let terms = Proposal { selectors: judged.selectors, ..new.proposal.clone() };
+        let promise =
+            Promise { terms, entry: judged.entry, class, origin: Origin::Configuration, expires: now };
+        let prepared = self.prepare(promise, &new.keys, sad, now);
+        if prepared.is_err() {
+            self.interned.release(class, now);
+        }
+        Ok(prepared?)
+    }
+
+    fn unprepare(&mut self, pair: &Pair, now: Time) {
+        self.rest_slots(pair.inbound, pair.outbound, now);
+        self.interned.release(pair.class, now);
+    }
+
+    fn element(&self, id: PairId) -> Element {
+        self.pairs.get(&id).map_or(Element::Missing(id), |pair| Element::Pair {
+            pair: id,
+            peer: pair.terms.peer.clone(),
+            spi: pair.inbound_spi,
+        })
+    }
+}
+
+impl NewPair {
+    fn element(&self, index: usize) -> Element {
+        Element::Added { index, peer: self.proposal.peer.clone(), spi: self.keys.inbound.spi }
+    }
+}
+
+impl ChangeError {
+    fn of(element: Element, problem: Problem) -> Self {
+        Self { faults: vec![Fault { element, problem }] }
+    }
+}

@@ -1,0 +1,154 @@
+//! What comes into force when a grace is over, and what goes when its time to drain is: all in one snapshot (L-74).
+
+use latchway_datapath::sad::Usage;
+use latchway_datapath::spd::Rule;
+use latchway_datapath::time::Time;
+
+use crate::change::{Changed, Outline};
+use crate::judge::judge_again;
+use crate::keying::{Keying, Progress};
+use crate::notice::Notice;
+use crate::pad::Pad;
+use crate::pair::PairId;
+use crate::policy::Policy;
+
+/// A change that was found good, and whose pairs are published as pending.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// The publication whose grace must end.
+    pub(super) publication: u64,
+    /// What it will have done.
+    pub(super) outline: Outline,
+    /// The new PAD, until it is in force: from the moment on at which the pending pairs are published.
+    pub(super) pad: Option<Pad>,
+    /// The new configured rules.
+    pub(super) rules: Option<Vec<Rule>>,
+    /// The pairs that it adds.
+    pub(super) added: Vec<PairId>,
+    pub(super) activate: Vec<PairId>,
+    pub(super) retire: Vec<PairId>,
+    pub(super) remove: Vec<PairId>,
+    pub(super) cut: Vec<PairId>,
+}
+
+/// What one publication brings to pairs, in the order in which it does: how each is used then, and whether it is on its
+/// way out.
+type Turns = Vec<(PairId, Option<Usage>, Option<Time>)>;
+
+impl Keying {
+    /// Brings into force what waited long enough, and takes out what drained.
+    pub(super) fn settle(&mut self, now: Time) -> Progress {
+        let settled = self.settled();
+        let due = self.staged.as_ref().is_some_and(|staged| self.publisher.is_settled(staged.publication));
+        let drained: Vec<_> =
+            self.draining.iter().take_while(|(moment, _)| *moment <= now).map(|(_, id)| *id).collect();
+        let mut progress = Progress { settled, drained, ..Progress::default() };
+        if due || !progress.settled.is_empty() || !progress.drained.is_empty() {
+            progress.changed = self.turn_over(&progress, due, now);
+        }
+        progress.settling = !self.settling.is_empty() || self.staged.is_some();
+        progress
+    }
+
+    /// The pairs that settle by themselves and whose grace is over.
+    fn settled(&self) -> Vec<PairId> {
+        let over = |id: &&PairId| {
+            let pair = self.pairs.get(*id);
+            pair.is_none_or(|pair| {
+                pair.settling.is_some_and(|publication| self.publisher.is_settled(publication))
+            })
+        };
+        self.settling.iter().filter(over).copied().collect()
+    }
+
+    /// One publication of everything whose time has come. Nothing is written down before it is published, so that a
+    /// key manager that ends in between finds what workers see.
+    fn turn_over(&mut self, progress: &Progress, due: bool, now: Time) -> Option<Changed> {
+        let mut turns: Turns = progress.drained.iter().map(|id| (*id, None, None)).collect();
+        turns.extend(self.starts(&progress.settled));
+        let staged = self.staged.as_ref().filter(|_| due);
+        let policy = staged.and_then(|staged| staged.rules.as_ref());
+        let policy = policy.map(|rules| self.policy.with_configured(rules));
+        if let Some(staged) = staged {
+            turns.extend(self.changes(staged, now));
+        }
+        let mut sad = self.current.sad.clone();
+        for (id, usage, _) in &turns {
+            self.pairs.get(id).into_iter().for_each(|pair| pair.turn(&mut sad, *usage));
+        }
+        let spd = policy.as_ref().map_or_else(|| self.current.spd.clone(), Policy::spd);
+        if !turns.is_empty() || spd != self.current.spd {
+            self.publish(sad, spd);
+        }
+        policy.into_iter().for_each(|policy| self.policy = policy);
+        let begun: Vec<_> = turns
+            .iter()
+            .filter(|(id, usage, _)| usage.is_some() && self.begins(*id))
+            .map(|turn| turn.0)
+            .collect();
+        for (id, usage, drained_at) in turns {
+            self.note_usage(id, usage, drained_at, now);
+        }
+        self.settling.retain(|id| !progress.settled.contains(id));
+        self.tell_begun(&begun);
+        due.then(|| self.finish()).flatten()
+    }
+
+    /// How pairs begin.
+    fn starts(&self, ids: &[PairId]) -> Turns {
+        let start = |id: &PairId| self.pairs.get(id).map(|pair| (*id, Some(pair.start.into()), None));
+        ids.iter().filter_map(start).collect()
+    }
+
+    /// What a change does to pairs. Those that are gone meanwhile are passed over.
+    fn changes(&self, staged: &Staged, now: Time) -> Turns {
+        let mut turns = self.starts(&staged.added);
+        turns.extend(staged.activate.iter().map(|id| (*id, Some(Usage::Active), None)));
+        turns.extend(staged.retire.iter().map(|id| (*id, Some(Usage::Retired), None)));
+        turns.extend(staged.cut.iter().map(|id| (*id, None, None)));
+        let drained_at = now + self.settings.drain;
+        for id in &staged.remove {
+            let allowed = |id| self.pairs.get(id).filter(|pair| judge_again(&self.pad, &pair.terms).is_ok());
+            let drains = allowed(id).is_some_and(|pair| pair.usage != Usage::Pending);
+            turns.push(if drains {
+                (*id, Some(Usage::Retired), Some(drained_at))
+            } else {
+                (*id, None, None)
+            });
+        }
+        // Those on their way out whom the PAD does not allow any more leave at once.
+        let unwelcome = self.draining.iter().map(|(_, id)| *id);
+        let unwelcome = unwelcome
+            .filter(|id| self.pairs.get(id).is_some_and(|pair| judge_again(&self.pad, &pair.terms).is_err()));
+        turns.extend(unwelcome.map(|id| (id, None, None)));
+        // Setting it again would only make it the newest of its class.
+        turns.retain(|(id, usage, _)| {
+            self.pairs
+                .get(id)
+                .is_some_and(|pair| Some(pair.usage) != *usage || *usage == Some(Usage::Retired))
+        });
+        turns
+    }
+
+    fn begins(&self, id: PairId) -> bool {
+        self.pairs.get(&id).is_some_and(|pair| pair.usage == Usage::Pending)
+    }
+
+    fn tell_begun(&mut self, begun: &[PairId]) {
+        for id in begun {
+            let Some(pair) = self.pairs.get_mut(id) else { continue };
+            pair.settling = None;
+            let peer = pair.terms.peer.clone();
+            self.notices.tell(Notice::PairAdded { pair: *id, peer });
+        }
+    }
+
+    /// What the staged change did, now that it is in force.
+    fn finish(&mut self) -> Option<Changed> {
+        let Staged { outline, added, .. } = self.staged.take()?;
+        self.tell(&outline.activated, &outline.retired, outline.spd);
+        outline.pad.iter().for_each(|_| self.notices.tell(Notice::PadChanged));
+        let (snapshot, version) = (self.current.id, self.version);
+        Some(Changed { snapshot, version, added, outline })
+    }
+}

@@ -1,0 +1,214 @@
+//! Requests to the key manager's thread, and how they are asked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam::channel::{Sender, bounded, unbounded};
+use latchway_datapath::spd::Rule;
+use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
+
+use crate::change::{Change, ChangeError, Changed, Outline};
+use crate::explain::{Explanation, Question};
+use crate::install::{InstallError, Keys};
+use crate::keying::RekeyError;
+use crate::manager::Stopped;
+use crate::pad::Pad;
+use crate::pair::PairId;
+use crate::policy::{RuleError, RuleNumber, RuleView};
+use crate::proposal::{Offer, Proposal, Refusal};
+use crate::ticket::Ticket;
+use crate::transaction::{CommitError, Committed, Transaction};
+use crate::view::{Counts, PairView, PeerView};
+
+/// Asks the key manager, from any thread, and the same after a restart of it.
+#[derive(Clone, Debug)]
+pub struct KeyManagerClient {
+    requests: Arc<Mutex<Sender<Request>>>,
+}
+
+/// A question, and where its answer goes. Nobody waits for an asker that went away.
+#[derive(Debug)]
+pub(super) enum Request {
+    Propose(Box<Proposal>, Sender<Result<Offer, Refusal>>),
+    Withdraw(Ticket, Sender<bool>),
+    Install(Ticket, Box<Keys>, Sender<Result<PairId, InstallError>>),
+    Rekey(PairId, Box<Keys>, Sender<Result<PairId, RekeyError>>),
+    Commit(Transaction, Sender<Result<Committed, CommitError>>),
+    Change(Box<Change>, Sender<Result<Changed, ChangeError>>),
+    CheckChange(Box<Change>, Sender<Result<Outline, ChangeError>>),
+    AddRule(Box<Rule>, Option<usize>, Sender<RuleNumber>),
+    DeleteRule(RuleNumber, Sender<Result<Rule, RuleError>>),
+    Show(Show),
+}
+
+/// A question that changes nothing.
+#[derive(Debug)]
+pub(super) enum Show {
+    Pairs(Sender<Vec<PairView>>),
+    Peers(Sender<Vec<PeerView>>),
+    Policy(Sender<Vec<RuleView>>),
+    Pad(Sender<Pad>),
+    Explain(Question, Sender<Explanation>),
+    Class(ClassId, Sender<Option<Class>>),
+    Identity(IdentityId, Sender<Option<IdentityRecord>>),
+    Counts(Sender<Counts>),
+}
+
+impl KeyManagerClient {
+    /// [`Keying::propose`](crate::Keying::propose).
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`Refusal`] inside.
+    pub fn propose(&self, proposal: Proposal) -> Result<Result<Offer, Refusal>, Stopped> {
+        self.ask(|reply| Request::Propose(Box::new(proposal), reply))
+    }
+
+    /// [`Keying::withdraw`](crate::Keying::withdraw).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn withdraw(&self, ticket: Ticket) -> Result<bool, Stopped> {
+        self.ask(|reply| Request::Withdraw(ticket, reply))
+    }
+
+    /// [`Keying::install`](crate::Keying::install), answered when the pair is in force.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`InstallError`] inside.
+    pub fn install(&self, ticket: Ticket, keys: Keys) -> Result<Result<PairId, InstallError>, Stopped> {
+        self.ask(|reply| Request::Install(ticket, Box::new(keys), reply))
+    }
+
+    /// [`Keying::rekey`](crate::Keying::rekey), answered when the new pair receives.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`RekeyError`] inside.
+    pub fn rekey(&self, old: PairId, keys: Keys) -> Result<Result<PairId, RekeyError>, Stopped> {
+        self.ask(|reply| Request::Rekey(old, Box::new(keys), reply))
+    }
+
+    /// [`Keying::commit`](crate::Keying::commit).
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`CommitError`] inside.
+    pub fn commit(&self, transaction: Transaction) -> Result<Result<Committed, CommitError>, Stopped> {
+        self.ask(|reply| Request::Commit(transaction, reply))
+    }
+
+    /// [`Keying::begin_change`](crate::Keying::begin_change), answered when the change is in force on every worker. Where
+    /// another change is on its way, it waits for it.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`ChangeError`] inside.
+    pub fn change(&self, change: Change) -> Result<Result<Changed, ChangeError>, Stopped> {
+        self.ask(|reply| Request::Change(Box::new(change), reply))
+    }
+
+    /// [`Keying::check_change`](crate::Keying::check_change). Where a change is on its way, it waits for it.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`ChangeError`] inside.
+    pub fn check_change(&self, change: Change) -> Result<Result<Outline, ChangeError>, Stopped> {
+        self.ask(|reply| Request::CheckChange(Box::new(change), reply))
+    }
+
+    /// [`Keying::add_rule`](crate::Keying::add_rule), answered when the rule is in force on every worker.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn add_rule(&self, rule: Rule, place: Option<usize>) -> Result<RuleNumber, Stopped> {
+        self.ask(|reply| Request::AddRule(Box::new(rule), place, reply))
+    }
+
+    /// [`Keying::delete_rule`](crate::Keying::delete_rule), answered when no worker goes by the rule any more.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`RuleError`] inside.
+    pub fn delete_rule(&self, number: RuleNumber) -> Result<Result<Rule, RuleError>, Stopped> {
+        self.ask(|reply| Request::DeleteRule(number, reply))
+    }
+
+    /// [`Keying::pairs`](crate::Keying::pairs).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn pairs(&self) -> Result<Vec<PairView>, Stopped> {
+        self.see(Show::Pairs)
+    }
+
+    /// [`Keying::peers`](crate::Keying::peers).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn peers(&self) -> Result<Vec<PeerView>, Stopped> {
+        self.see(Show::Peers)
+    }
+
+    /// [`Keying::policy`](crate::Keying::policy).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn policy(&self) -> Result<Vec<RuleView>, Stopped> {
+        self.see(Show::Policy)
+    }
+
+    /// [`Keying::pad`](crate::Keying::pad).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn pad(&self) -> Result<Pad, Stopped> {
+        self.see(Show::Pad)
+    }
+
+    /// [`Keying::explain`](crate::Keying::explain).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn explain(&self, question: Question) -> Result<Explanation, Stopped> {
+        self.see(|reply| Show::Explain(question, reply))
+    }
+
+    /// [`Keying::class`](crate::Keying::class).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn class(&self, id: ClassId) -> Result<Option<Class>, Stopped> {
+        self.see(|reply| Show::Class(id, reply))
+    }
+
+    /// [`Keying::identity`](crate::Keying::identity).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn identity(&self, id: IdentityId) -> Result<Option<IdentityRecord>, Stopped> {
+        self.see(|reply| Show::Identity(id, reply))
+    }
+
+    /// [`Keying::counts`](crate::Keying::counts).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn counts(&self) -> Result<Counts, Stopped> {
+        self.see(Show::Counts)
+    }
+
+    /// A client whom nobody hears yet.
+    pub(super) fn unheard() -> Self {
+        Self { requests: Arc::new(Mutex::new(unbounded().0)) }
+    }
+
+    /// From now on, this and every clone of it is heard there.
+    pub(super) fn hear(&self, sender: Sender<Request>) {
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = sender;
+    }
+
+    fn see<R>(&self, show: impl FnOnce(Sender<R>) -> Show) -> Result<R, Stopped> {
+        self.ask(|reply| Request::Show(show(reply)))
+    }
+
+    fn ask<R>(&self, request: impl FnOnce(Sender<R>) -> Request) -> Result<R, Stopped> {
+        let (reply, answer) = bounded(1);
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        requests.send(request(reply)).map_err(|_| Stopped)?;
+        answer.recv().map_err(|_| Stopped)
+    }
+}

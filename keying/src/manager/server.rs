@@ -1,0 +1,279 @@
+//! The thread itself: what it owns, and its loop.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, never};
+use crossbeam::select;
+use latchway_datapath::event::Event;
+use latchway_datapath::time::Time;
+
+use crate::change::{Change, ChangeError, Changed};
+use crate::install::InstallError;
+use crate::keying::{Keying, Progress, RekeyError};
+use crate::manager::Inputs;
+use crate::manager::client::{Request, Show};
+use crate::pair::PairId;
+
+/// What outlives the thread.
+#[derive(Debug)]
+pub(super) struct Estate {
+    keying: Keying,
+    inputs: Inputs,
+    /// A broken latch that nobody took yet. Until then no event is read, so that the next ones wait in the datapath's
+    /// queue, and when that is full, in the latches (L-100).
+    held: Option<Event>,
+}
+
+/// The thread's own.
+pub(super) struct Server<'e> {
+    estate: &'e mut Estate,
+    requests: Receiver<Request>,
+    alive: Receiver<Infallible>,
+    /// Pairs in their grace, and who is to be told of its end.
+    waiting: Vec<(PairId, Waiter)>,
+    /// The change in its grace, and who is to be told of its end.
+    changing: Option<Sender<Result<Changed, ChangeError>>>,
+    /// Changes, and questions of changes, that wait for the one in its grace.
+    queued: VecDeque<Request>,
+    /// What is in force from a publication on that some worker may not have adopted yet.
+    arriving: Vec<(u64, Arrival)>,
+}
+
+/// Who waits for a grace to end.
+enum Waiter {
+    Install(Sender<Result<PairId, InstallError>>),
+    Rekey(Sender<Result<PairId, RekeyError>>),
+}
+
+/// An answer that is given when every worker goes by what it says.
+enum Arrival {
+    Pair(PairId, Waiter),
+    /// Tells whoever asked. A failed send is an asker that went away.
+    Other(Box<dyn FnOnce() + Send>),
+}
+
+impl Estate {
+    pub(super) const fn new(keying: Keying, inputs: Inputs) -> Self {
+        Self { keying, inputs, held: None }
+    }
+
+    /// Brings the key manager in step with what is published.
+    pub(super) fn recover(&mut self) {
+        let now = self.now();
+        self.keying.recover(now);
+    }
+
+    fn now(&self) -> Time {
+        (self.inputs.clock)()
+    }
+}
+
+impl<'e> Server<'e> {
+    pub(super) fn new(
+        estate: &'e mut Estate,
+        requests: Receiver<Request>,
+        alive: Receiver<Infallible>,
+    ) -> Self {
+        Self {
+            estate,
+            requests,
+            alive,
+            waiting: Vec::new(),
+            changing: None,
+            queued: VecDeque::new(),
+            arriving: Vec::new(),
+        }
+    }
+
+    /// Serves until nobody needs it any more.
+    pub(super) fn run(mut self) {
+        loop {
+            // A change may have begun under another thread, before a restart.
+            let settling = self.poll();
+            let idle = !settling && self.arriving.is_empty() && self.estate.held.is_none();
+            let step = if idle { HOUSEKEEPING } else { GRACE_STEP };
+            let events = if self.estate.held.is_none() { self.estate.inputs.events.clone() } else { never() };
+            select! {
+                recv(self.requests) -> request => match request {
+                    Ok(request) => self.answer(request),
+                    Err(_) => return,
+                },
+                recv(self.alive) -> _ => return,
+                recv(events) -> event => match event {
+                    Ok(event) => self.note(event),
+                    // Every worker is gone; there may still be requests.
+                    Err(_) => self.estate.inputs.events = never(),
+                },
+                default(step) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let (now, keying) = (self.estate.now(), &mut self.estate.keying);
+        // A failed send is an asker that went away.
+        let _ = match request {
+            Request::Propose(proposal, reply) => reply.send(keying.propose(*proposal, now)).is_ok(),
+            Request::Withdraw(ticket, reply) => reply.send(keying.withdraw(&ticket, now)).is_ok(),
+            Request::Install(ticket, keys, reply) => match keying.install(ticket, *keys, now) {
+                Ok(id) => self.wait(id, Waiter::Install(reply)),
+                Err(error) => reply.send(Err(error)).is_ok(),
+            },
+            Request::Rekey(old, keys, reply) => match keying.rekey(old, *keys, now) {
+                Ok(id) => self.wait(id, Waiter::Rekey(reply)),
+                Err(error) => reply.send(Err(error)).is_ok(),
+            },
+            Request::Commit(transaction, reply) => {
+                let committed = keying.commit(transaction, now);
+                let removed = committed.as_ref().map_or(&[][..], |committed| &committed.removed);
+                self.tell_removed(removed);
+                reply.send(committed).is_ok()
+            }
+            Request::Change(..) | Request::CheckChange(..) if keying.is_changing() => {
+                self.queued.push_back(request);
+                true
+            }
+            Request::Change(change, reply) => self.change(*change, reply, now),
+            Request::CheckChange(change, reply) => reply.send(keying.check_change(&change)).is_ok(),
+            Request::AddRule(rule, place, reply) => {
+                let number = keying.add_rule(*rule, place);
+                self.arrive(reply, number)
+            }
+            Request::DeleteRule(number, reply) => {
+                let deleted = keying.delete_rule(number);
+                self.arrive(reply, deleted)
+            }
+            Request::Show(show) => show.answer(keying),
+        };
+    }
+
+    fn change(&mut self, change: Change, reply: Sender<Result<Changed, ChangeError>>, now: Time) -> bool {
+        match self.estate.keying.begin_change(change, now) {
+            Ok(()) => {
+                self.changing = Some(reply);
+                true
+            }
+            Err(error) => reply.send(Err(error)).is_ok(),
+        }
+    }
+
+    fn wait(&mut self, id: PairId, waiter: Waiter) -> bool {
+        self.waiting.push((id, waiter));
+        true
+    }
+
+    /// Gives an answer once every worker has adopted what is published now.
+    fn arrive<R: Send + 'static>(&mut self, reply: Sender<R>, outcome: R) -> bool {
+        let newest = self.estate.keying.publisher().newest();
+        let tell = move || {
+            let _ = reply.send(outcome);
+        };
+        self.arriving.push((newest, Arrival::Other(Box::new(tell))));
+        true
+    }
+
+    /// Who waits for a pair that is gone waits in vain.
+    fn tell_removed(&mut self, removed: &[PairId]) {
+        let waiting = self.waiting.extract_if(.., |(id, _)| removed.contains(id)).map(|(_, waiter)| waiter);
+        let is_removed = |arrival: &Arrival| matches!(arrival, Arrival::Pair(id, _) if removed.contains(id));
+        let arriving = self.arriving.extract_if(.., |(_, arrival)| is_removed(arrival));
+        let arriving = arriving.filter_map(|(_, arrival)| match arrival {
+            Arrival::Pair(_, waiter) => Some(waiter),
+            Arrival::Other(_) => None,
+        });
+        waiting.chain(arriving).for_each(|waiter| waiter.tell(Err(InstallError::Removed)));
+    }
+
+    fn note(&mut self, event: Event) {
+        self.estate.keying.note(&event);
+        self.forward(event);
+    }
+
+    /// An ACQUIRE that is lost is asked again by a later packet (L-61). A broken latch is told once.
+    fn forward(&mut self, event: Event) {
+        let refused = match self.estate.inputs.forward.try_send(event) {
+            Err(TrySendError::Full(event)) => Some(event),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+        };
+        self.estate.held = refused.filter(|event| matches!(event, Event::LatchBroken { .. }));
+    }
+
+    /// Does what time brings. Returns whether something waits for a grace.
+    fn poll(&mut self) -> bool {
+        if let Some(event) = self.estate.held.take() {
+            self.forward(event);
+        }
+        let now = self.estate.now();
+        let progress = self.estate.keying.poll(now);
+        let settling = progress.settling;
+        self.settle(progress);
+        if !self.estate.keying.is_changing()
+            && let Some(request) = self.queued.pop_front()
+        {
+            self.answer(request);
+        }
+        for notice in self.estate.keying.take_notices() {
+            // Nothing depends on its being read.
+            let _ = self.estate.inputs.notices.try_send(notice);
+        }
+        settling || self.estate.keying.is_changing() || !self.queued.is_empty()
+    }
+
+    /// Tells of what came into force, but only once every worker goes by it: whoever is told may let the peer send at
+    /// once.
+    fn settle(&mut self, progress: Progress) {
+        let newest = self.estate.keying.publisher().newest();
+        let in_force = self.waiting.extract_if(.., |(id, _)| progress.settled.contains(id));
+        self.arriving.extend(in_force.map(|(id, waiter)| (newest, Arrival::Pair(id, waiter))));
+        if let Some(changed) = progress.changed {
+            self.tell_removed(&changed.outline.removed);
+            if let Some(reply) = self.changing.take() {
+                self.arrive(reply, Ok(changed));
+            }
+        }
+        self.tell_removed(&progress.drained);
+        let publisher = self.estate.keying.publisher();
+        for (_, arrival) in
+            self.arriving.extract_if(.., |(publication, _)| publisher.is_settled(*publication))
+        {
+            match arrival {
+                Arrival::Pair(id, waiter) => waiter.tell(Ok(id)),
+                Arrival::Other(tell) => tell(),
+            }
+        }
+    }
+}
+
+impl Show {
+    /// Answers. Returns whether the asker was still there.
+    fn answer(self, keying: &Keying) -> bool {
+        match self {
+            Self::Pairs(reply) => reply.send(keying.pairs()).is_ok(),
+            Self::Peers(reply) => reply.send(keying.peers()).is_ok(),
+            Self::Policy(reply) => reply.send(keying.policy()).is_ok(),
+            Self::Pad(reply) => reply.send(keying.pad().clone()).is_ok(),
+            Self::Explain(question, reply) => reply.send(keying.explain(&question)).is_ok(),
+            Self::Class(id, reply) => reply.send(keying.class(id)).is_ok(),
+            Self::Identity(id, reply) => reply.send(keying.identity(id)).is_ok(),
+            Self::Counts(reply) => reply.send(keying.counts()).is_ok(),
+        }
+    }
+}
+
+impl Waiter {
+    fn tell(self, outcome: Result<PairId, InstallError>) {
+        // A failed send is an asker that went away.
+        let _ = match self {
+            Self::Install(reply) => reply.send(outcome).is_ok(),
+            Self::Rekey(reply) => reply.send(outcome.map_err(RekeyError::from)).is_ok(),
+        };
+    }
+}
+
+/// How often a grace is asked after: some batches of packets take as long.
+const GRACE_STEP: Duration = Duration::from_micros(200);
+
+/// How often offers and rests are looked after when nothing else happens.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);

@@ -1,0 +1,139 @@
+//! The rules of the SPD by where they come from: those made by hand come first, and a reload leaves them alone
+//! (RFC 4301 section 4.4.1).
+
+use latchway_datapath::spd::{Rule, Spd};
+
+use crate::origin::Origin;
+
+/// The rules in their order, each with a number of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    by_hand: Vec<Numbered>,
+    configured: Vec<Numbered>,
+    last: u64,
+}
+
+/// Names a rule for as long as the process lives: numbers are not reused, and a reload that leaves a rule as it was
+/// leaves it its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleNumber(u64);
+
+/// A rule as status output shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleView {
+    /// By which it can be deleted.
+    pub number: RuleNumber,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it says.
+    pub rule: Rule,
+}
+
+/// Why a rule cannot be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// There is no rule with this number.
+    #[error("there is no rule {0}; list the policy to see the numbers")]
+    Unknown(RuleNumber),
+    /// A reload would bring it back.
+    #[error("rule {0} is of the configuration; take it out there and reload")]
+    Configured(RuleNumber),
+}
+
+#[derive(Clone, Debug)]
+struct Numbered {
+    number: RuleNumber,
+    rule: Rule,
+}
+
+impl RuleNumber {
+    /// The rule with this number, as status output showed it.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for RuleNumber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Policy {
+    /// The policy with these configured rules. A rule that was among them before keeps its number.
+    pub(crate) fn with_configured(&self, rules: &[Rule]) -> Self {
+        let mut policy = self.clone();
+        let mut before = std::mem::take(&mut policy.configured);
+        for rule in rules {
+            let known = before.iter().position(|numbered| numbered.rule == *rule);
+            let numbered = match known {
+                Some(place) => before.remove(place),
+                None => policy.number(rule.clone()),
+            };
+            policy.configured.push(numbered);
+        }
+        policy
+    }
+
+    /// Adds a rule by hand, at a place among those made by hand, or after them.
+    pub(crate) fn add(&mut self, rule: Rule, place: Option<usize>) -> RuleNumber {
+        let numbered = self.number(rule);
+        let number = numbered.number;
+        let last = self.by_hand.len();
+        self.by_hand.insert(place.unwrap_or(last).min(last), numbered);
+        number
+    }
+
+    /// Takes out a rule made by hand.
+    ///
+    /// # Errors
+    /// [`RuleError`]
+    pub(crate) fn delete(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
+        if let Some(place) = self.by_hand.iter().position(|numbered| numbered.number == number) {
+            return Ok(self.by_hand.remove(place).rule);
+        }
+        let configured = self.configured.iter().any(|numbered| numbered.number == number);
+        Err(if configured { RuleError::Configured(number) } else { RuleError::Unknown(number) })
+    }
+
+    /// The rules as workers read them.
+    pub(crate) fn spd(&self) -> Spd {
+        Spd::new(self.numbered().map(|(_, numbered)| numbered.rule.clone()).collect())
+    }
+
+    /// Every rule in its order, in step with [`spd`](Self::spd).
+    pub(crate) fn views(&self) -> Vec<RuleView> {
+        let view = |(origin, numbered): (Origin, &Numbered)| {
+            let Numbered { number, rule } = numbered.clone();
+            RuleView { number, origin, rule }
+        };
+        self.numbered().map(view).collect()
+    }
+
+    /// Counts every rule as configured.
+    pub(crate) fn forget_by_hand(&mut self) {
+        self.configured.splice(0..0, std::mem::take(&mut self.by_hand));
+    }
+
+    /// How many rules were made by hand.
+    pub(crate) fn by_hand(&self) -> usize {
+        self.by_hand.len()
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (Origin, &Numbered)> {
+        let by_hand = self.by_hand.iter().map(|numbered| (Origin::Hand, numbered));
+        by_hand.chain(self.configured.iter().map(|numbered| (Origin::Configuration, numbered)))
+    }
+
+    fn number(&mut self, rule: Rule) -> Numbered {
+        self.last += 1;
+        Numbered { number: RuleNumber(self.last), rule }
+    }
+}
