@@ -88,6 +88,7 @@ drop_reasons! {
     Replayed "replayed" "RFC 4303 3.4.3" Warn "XfrmInStateSeqError" "This sequence number was received before.";
     TooOld "too_old" "RFC 4303 3.4.3" Warn "XfrmInStateSeqError" "The sequence number lies below the replay window.";
     IcvMismatch "icv_mismatch" "RFC 4303 3.4.4" Audit "XfrmInStateProtoError" "The integrity check failed: forged or damaged.";
+    BadLength "bad_length" "RFC 4303 2.4" Error "XfrmInStateProtoError" "The protected part is not a whole number of the cipher's blocks.";
     BadPadding "bad_padding" "RFC 4303 2.4" Error "XfrmInStateProtoError" "Authentic, but the padding is not what ESP prescribes.";
     Dummy "dummy" "RFC 4303 2.6" Info "-" "A dummy packet sent for traffic-flow confidentiality.";
     BadNextHeader "bad_next_header" "RFC 4303 2.6" Error "XfrmInStateProtoError" "Authentic, but not an IP packet as tunnel mode prescribes.";

@@ -93,6 +93,7 @@ const fn late_or_replayed(error: ReplayError) -> DropReason {
 const fn forged(error: OpenError) -> DropReason {
     match error {
         OpenError::Runt { .. } => DropReason::Runt,
+        OpenError::Unaligned { .. } => DropReason::BadLength,
         OpenError::IcvMismatch => DropReason::IcvMismatch,
     }
 }

@@ -89,6 +89,21 @@ fn refuses(host: &mut Host<Open>, datagram: &[u8], reason: DropReason) {
     assert_eq!(all(host), total + 1, "{reason} and nothing else");
 }
 
+/// RFC 4303 2.4.
+#[test]
+fn a_packet_of_broken_blocks_is_a_drop_of_its_own_name() {
+    let options = SaOptions { suite: Suite::Aes128CbcHmacSha256, ..SaOptions::new(0x2000, 0) };
+    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+    one.insert(outbound_entry(1, 2, &options));
+    two.insert(inbound_entry(2, 1, &options));
+    one.publish();
+    two.publish();
+    let sealed = one.send(&v4(), NOW).0.remove(0);
+    refuses(&mut two, &sealed[..sealed.len() - 1], DropReason::BadLength);
+    refuses(&mut two, &sealed[..sealed.len() - 16], DropReason::IcvMismatch);
+    assert_eq!(two.receive(&sealed, NOW), [v4()]);
+}
+
 #[test]
 fn each_hostile_datagram_is_a_drop_of_its_own_name() {
     let (mut one, mut two) = joined(Open, Open);

@@ -11,12 +11,14 @@ use crate::suite::Suite;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The name is none of [`Suite::name`].
-    #[error("unknown suite: use aes-128-gcm, aes-256-gcm or chacha20-poly1305")]
-    UnknownSuite,
-    /// Key material is the key followed by the salt (RFC 4106 section 8.1, RFC 7634 section 2).
     #[error(
-        "{suite} takes {needed} bytes of key material (key, then salt), not {got}: give exactly {needed}"
+        "unknown suite: use aes-128-gcm, aes-256-gcm, chacha20-poly1305, aes-128-cbc-hmac-sha-256 or \
+         aes-256-cbc-hmac-sha-256"
     )]
+    UnknownSuite,
+    /// Key material is the key followed by the salt (RFC 4106 section 8.1, RFC 7634 section 2), or the encryption key
+    /// followed by the integrity key (RFC 7296 section 2.17).
+    #[error("{suite} takes {needed} bytes of key material ({}), not {got}: give exactly {needed}", suite.key_layout())]
     KeyLength {
         /// The suite asked for.
         suite: Suite,
@@ -45,6 +47,9 @@ pub enum ConfigError {
     /// A reservation serves one SA, for two would take its numbers twice (T11).
     #[error("the reservation of numbers belongs to another SA already: reserve numbers for each SA")]
     ReservationInUse,
+    /// IVs must be unpredictable (RFC 3602 section 3).
+    #[error("the system gives no random numbers, and the suite's IVs need some: try again when it does")]
+    NoRandomness,
 }
 
 /// Bytes that are no ESP packet (RFC 4303 section 2).
@@ -90,6 +95,14 @@ pub enum OpenError {
     Runt {
         /// Bytes of the smallest packet.
         needed: usize,
+        /// Bytes there are.
+        got: usize,
+    },
+    /// What is protected is not a whole number of the cipher's blocks (RFC 4303 section 2.4).
+    #[error("{got} protected bytes where the cipher has blocks of {block}")]
+    Unaligned {
+        /// Bytes of a block.
+        block: usize,
         /// Bytes there are.
         got: usize,
     },

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::crypto::SealingKey;
 use crate::error::{OpenError, ParseError, ReplayError};
-use crate::header::{EspHeader, iv_of};
+use crate::header::EspHeader;
 use crate::key::KeyMaterial;
 use crate::number::{EsnHigh, SeqLow, SeqNum, Spi, Verified};
 use crate::replay::{AntiReplay, ReplayWindow, WindowSize};
@@ -44,6 +44,7 @@ pub fn open_with_key(input: &[u8]) {
         return;
     };
     let scene = Scene::of(choices);
+    let plaintext = scene.sealable(plaintext);
     let number = scene.numbered(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
     let mut packet = scene.seal(number, plaintext);
     let at = usize::from(u16::from_be_bytes([at_high, at_low])) % packet.len();
@@ -58,9 +59,11 @@ pub fn open_with_key(input: &[u8]) {
             assert!(got == whole && got < needed);
             return;
         }
+        Err(OpenError::Unaligned { .. }) => unreachable!("what was sealed is whole blocks"),
         Err(OpenError::IcvMismatch) => {
             assert_ne!(change, 0, "an unchanged packet did not open");
-            assert!(packet.iter().skip(16).take(plaintext.len()).all(|&byte| byte == 0));
+            let offset = scene.suite.payload_offset();
+            assert!(packet.iter().skip(offset).take(plaintext.len()).all(|&byte| byte == 0));
             return;
         }
     };
@@ -92,8 +95,12 @@ pub fn open_raw(input: &[u8]) {
             }
         }
         Err(OpenError::Runt { needed, got }) => assert!(got < needed),
+        Err(OpenError::Unaligned { block, got }) => {
+            assert!(got % block != 0 && !scene.suite.is_counter_mode())
+        }
         Err(OpenError::IcvMismatch) => {
-            assert!(packet.iter().skip(16).rev().skip(16).all(|&byte| byte == 0));
+            let offset = scene.suite.payload_offset();
+            assert!(packet.iter().skip(offset).rev().skip(16).all(|&byte| byte == 0));
             assert_eq!(sa.top(), top);
         }
     }
@@ -197,10 +204,12 @@ struct Scene {
 
 impl Scene {
     fn of(choices: u8) -> Self {
-        let suite = match choices % 3 {
-            0 => Suite::Aes128Gcm,
-            1 => Suite::Aes256Gcm,
-            _ => Suite::ChaCha20Poly1305,
+        let suite = match (choices & 0x20 != 0, choices % 3) {
+            (false, 0) => Suite::Aes128Gcm,
+            (false, 1) => Suite::Aes256Gcm,
+            (false, _) => Suite::ChaCha20Poly1305,
+            (true, 0) => Suite::Aes128CbcHmacSha256,
+            (true, _) => Suite::Aes256CbcHmacSha256,
         };
         let sequence = if choices & 0x80 == 0 { SequenceKind::Seq32 } else { SequenceKind::Extended };
         let anti_replay =
@@ -213,12 +222,17 @@ impl Scene {
         SeqNum((number & self.sequence.last().0).max(1))
     }
 
+    /// What of `plaintext` a sender can seal: all of it, or as much as makes whole blocks.
+    fn sealable<'p>(&self, plaintext: &'p [u8]) -> &'p [u8] {
+        let block = if self.suite.is_counter_mode() { 1 } else { self.suite.pad_alignment() };
+        plaintext.get(..plaintext.len() - plaintext.len() % block).unwrap_or_default()
+    }
+
     fn seal(&self, seq: SeqNum, plaintext: &[u8]) -> Vec<u8> {
         let header = EspHeader { spi: spi(), seq: seq.low() }.to_bytes();
-        let mut packet = [&header[..], &[0; 8], plaintext, &[0; 16]].concat();
+        let mut packet = [&header[..], &vec![0; self.suite.iv_len()], plaintext, &[0; 16]].concat();
         let high = (self.sequence == SequenceKind::Extended).then(|| seq.high());
-        let sealed =
-            SealingKey::new(&self.keys()).map(|key: SealingKey| key.seal(high, iv_of(seq), &mut packet));
+        let sealed = SealingKey::new(&self.keys()).map(|key: SealingKey| key.seal(seq, high, &mut packet));
         assert_eq!(sealed, Ok(Ok(())));
         packet
     }

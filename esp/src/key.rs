@@ -1,5 +1,5 @@
 //! Key material: the octets a key exchange or an operator hands over, key first and salt after it (RFC 4106
-//! section 8.1, RFC 7634 section 2). They are wiped on drop and shown by nothing.
+//! section 8.1, RFC 7634 section 2), or encryption key first and integrity key after it (RFC 7296 section 2.17). They are wiped on drop and shown by nothing.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -17,7 +17,7 @@ pub struct KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Copies `octets`, which are the suite's key followed by its salt. Wiping the original is the caller's part.
+    /// Copies `octets`, which are the suite's key, or keys, followed by its salt. Wiping the original is the caller's part.
     pub fn new(suite: Suite, octets: &[u8]) -> Result<Self, ConfigError> {
         let needed = suite.key_len() + suite.salt_len();
         if octets.len() != needed {
@@ -35,6 +35,12 @@ impl KeyMaterial {
     /// computed under a random `secret` of that process, so it says nothing of them to anyone else.
     pub fn fingerprint(&self, secret: &RandomState) -> u64 {
         secret.hash_one(self.octets.as_slice())
+    }
+
+    /// What is to be said where no key of the suite can be made of this.
+    pub(crate) fn unfit(&self) -> ConfigError {
+        let needed = self.suite.key_len() + self.suite.salt_len();
+        ConfigError::KeyLength { suite: self.suite, needed, got: self.octets.len() }
     }
 
     /// The key, without the salt.
@@ -70,10 +76,10 @@ impl fmt::Debug for KeyMaterial {
 mod tests {
     use super::*;
 
-    /// RFC 4106 section 8.1: 20 and 36 octets. RFC 7634 section 2: 36.
+    /// RFC 4106 section 8.1: 20 and 36 octets. RFC 7634 section 2: 36. RFC 3602 and RFC 4868 section 2.1.1: 48 and 64.
     #[test]
     fn only_the_exact_length_is_taken() {
-        for (suite, needed) in Suite::ALL.into_iter().zip([20, 36, 36]) {
+        for (suite, needed) in Suite::ALL.into_iter().zip([20, 36, 36, 48, 64]) {
             for len in 0..80 {
                 let made = KeyMaterial::new(suite, &vec![7; len]);
                 match made {
@@ -94,6 +100,15 @@ mod tests {
         let keys = KeyMaterial::new(Suite::Aes256Gcm, &octets).unwrap();
         assert_eq!(keys.key(), &octets[..32]);
         assert_eq!(keys.salt(), &octets[32..]);
+    }
+
+    /// RFC 7296 section 2.17: the error says what comes first.
+    #[test]
+    fn a_wrong_length_is_told_with_the_order_of_keys() {
+        let said = |suite| KeyMaterial::new(suite, &[]).unwrap_err().to_string();
+        assert!(said(Suite::Aes128Gcm).contains("20 bytes of key material (key, then salt), not 0"));
+        let layout = "48 bytes of key material (encryption key, then integrity key), not 0";
+        assert!(said(Suite::Aes128CbcHmacSha256).contains(layout));
     }
 
     /// RFC 4106 section 2: key and salt together are what must not come twice.

@@ -10,13 +10,13 @@ use std::fmt;
 use crate::crypto::{OpeningKey, SealingKey};
 use crate::error::{BadPadding, ConfigError, OpenError, ReplayError, SealError, TakeError};
 use crate::esn;
-use crate::header::{EspHeader, iv_of};
+use crate::header::EspHeader;
 use crate::key::KeyMaterial;
 use crate::number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
 use crate::replay::{AntiReplay, ReplayWindow, WindowSize};
 use crate::reservation::{ReceivedTop, Reservation};
 use crate::sequence::{SeqCounter, SequenceKind};
-use crate::suite::{Suite, TRAILER_LEN};
+use crate::suite::Suite;
 use crate::trailer::{self, Decapsulated, NextHeader};
 
 /// What an outbound SA is made of.
@@ -71,7 +71,7 @@ impl OutboundSa {
 
     /// Seals the payload that the caller wrote at [`OutboundSa::payload_offset`] of `packet`, and gives the length of
     /// the ESP packet, from SPI to ICV. Bytes behind that length are not touched. `seq` is one of this SA's own.
-    // RFC 4303 section 3.3.2.2: padding, encryption and ICV in one pass; AAD as in RFC 4106 section 5.
+    // RFC 4303 section 3.3.2: padding, encryption and ICV; AAD as in RFC 4106 section 5.
     #[inline]
     pub fn seal(
         &self,
@@ -90,7 +90,7 @@ impl OutboundSa {
         if let Some(trailer) = packet.get_mut(trailer) {
             trailer::write(trailer, next_header);
         }
-        self.key.seal(high_half(self.sequence, seq), iv_of(seq), packet)?;
+        self.key.seal(seq, high_half(self.sequence, seq), packet)?;
         Ok(needed)
     }
 
@@ -247,7 +247,7 @@ impl InboundSa {
         packet: &'p mut [u8],
     ) -> Result<(Opened<'p>, Verified<SeqNum>), OpenError> {
         let offset = self.suite.payload_offset();
-        let (needed, got) = (offset + TRAILER_LEN + self.suite.icv_len(), packet.len());
+        let (needed, got) = (self.suite.smallest_len(), packet.len());
         if got < needed {
             return Err(OpenError::Runt { needed, got });
         }

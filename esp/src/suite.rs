@@ -1,4 +1,5 @@
-//! Suites: which algorithms protect an SA, and the one table of lengths they bring (RFC 4106, RFC 7634).
+//! Suites: which algorithms protect an SA, and the one table of lengths they bring (RFC 4106, RFC 7634,
+//! RFC 3602 with RFC 4868).
 //!
 //! A suite is a closed choice of cipher and integrity together, so no combination exists that should not. Everything
 //! that depends on a length asks [`Suite`], and [`Suite`] asks its table.
@@ -20,20 +21,35 @@ pub enum Suite {
     Aes256Gcm,
     /// ChaCha20-Poly1305 (RFC 7634).
     ChaCha20Poly1305,
+    /// AES-CBC with a 128-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
+    Aes128CbcHmacSha256,
+    /// AES-CBC with a 256-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
+    Aes256CbcHmacSha256,
 }
 
 /// One row of the table.
 struct Lengths {
+    /// Of the cipher.
     key: usize,
+    /// Of the integrity algorithm, where it is apart.
+    integrity_key: usize,
     salt: usize,
     iv: usize,
     icv: usize,
+    /// What the cipher takes at a time; 1 where it takes any number of bytes.
+    block: usize,
     alignment: usize,
 }
 
 impl Suite {
     /// Every suite there is.
-    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+    pub const ALL: [Self; 5] = [
+        Self::Aes128Gcm,
+        Self::Aes256Gcm,
+        Self::ChaCha20Poly1305,
+        Self::Aes128CbcHmacSha256,
+        Self::Aes256CbcHmacSha256,
+    ];
 
     /// The name in configuration and output.
     pub const fn name(self) -> &'static str {
@@ -41,22 +57,54 @@ impl Suite {
             Self::Aes128Gcm => "aes-128-gcm",
             Self::Aes256Gcm => "aes-256-gcm",
             Self::ChaCha20Poly1305 => "chacha20-poly1305",
+            Self::Aes128CbcHmacSha256 => "aes-128-cbc-hmac-sha-256",
+            Self::Aes256CbcHmacSha256 => "aes-256-cbc-hmac-sha-256",
         }
     }
 
-    /// IKEv2's transform type 1 identifier and key length attribute in bits (RFC 4106 section 8.4, RFC 7634
-    /// section 5). ChaCha20-Poly1305 carries no such attribute on the wire: its key has one length.
-    pub const fn transform(self) -> (u16, u16) {
+    /// IKEv2's transform type 1 identifier, of the encryption, and its key's length in bits (RFC 7296 section 3.3.2,
+    /// RFC 4106 section 8.4, RFC 7634 section 5). ChaCha20-Poly1305 carries no such attribute on the wire: its key has one
+    /// length.
+    pub const fn encryption_transform(self) -> (u16, u16) {
         match self {
             Self::Aes128Gcm => (20, 128),
             Self::Aes256Gcm => (20, 256),
             Self::ChaCha20Poly1305 => (28, 256),
+            Self::Aes128CbcHmacSha256 => (12, 128),
+            Self::Aes256CbcHmacSha256 => (12, 256),
         }
     }
 
-    /// Bytes of key, without the salt.
+    /// IKEv2's transform type 3 identifier, of the integrity algorithm where it is apart from encryption, and its key's
+    /// length in bits (RFC 4868 section 4).
+    pub const fn integrity_transform(self) -> Option<(u16, u16)> {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => None,
+            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => Some((12, 256)),
+        }
+    }
+
+    /// Whether a sequence number that comes twice under one key is a catastrophe: its cipher is a key stream, which gives
+    /// away plaintext, and with it the key of its authenticator (RFC 8221 section 3, T12).
+    pub const fn is_counter_mode(self) -> bool {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => true,
+            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => false,
+        }
+    }
+
+    /// Bytes of key, without the salt: the encryption key, followed by the integrity key where there is one
+    /// (RFC 7296 section 2.17).
     pub const fn key_len(self) -> usize {
-        self.lengths().key
+        self.lengths().key + self.lengths().integrity_key
+    }
+
+    /// What the key material is, in its order, for people.
+    pub const fn key_layout(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => "key, then salt",
+            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => "encryption key, then integrity key",
+        }
     }
 
     /// Bytes of salt, which follow the key in the key material (RFC 4106 section 8.1, RFC 7634 section 2).
@@ -64,19 +112,19 @@ impl Suite {
         self.lengths().salt
     }
 
-    /// Bytes of explicit IV in the packet (RFC 4106 section 3.1, RFC 7634 section 2).
+    /// Bytes of explicit IV in the packet (RFC 4106 section 3.1, RFC 7634 section 2, RFC 3602 section 3).
     #[inline]
     pub const fn iv_len(self) -> usize {
         self.lengths().iv
     }
 
-    /// Bytes of integrity check value (RFC 4106 section 6, RFC 7634 section 2).
+    /// Bytes of integrity check value (RFC 4106 section 6, RFC 7634 section 2, RFC 4868 section 2.3).
     #[inline]
     pub const fn icv_len(self) -> usize {
         self.lengths().icv
     }
 
-    /// What the protected part must be a multiple of (RFC 4303 section 2.4).
+    /// What the sender makes the protected part a multiple of (RFC 4303 section 2.4).
     #[inline]
     pub const fn pad_alignment(self) -> usize {
         self.lengths().alignment
@@ -98,6 +146,14 @@ impl Suite {
                 None => usize::MAX,
             };
         padded.saturating_add(self.payload_offset() + self.icv_len())
+    }
+
+    /// The length of the shortest packet that can be: one that is shorter is a runt.
+    #[inline]
+    pub const fn smallest_len(self) -> usize {
+        let block = self.lengths().block;
+        let protected = if block > TRAILER_LEN { block } else { TRAILER_LEN };
+        self.payload_offset() + protected + self.icv_len()
     }
 
     /// How many bytes the cipher is applied to for a payload of `payload_len`: payload, padding, pad length and next
@@ -125,10 +181,15 @@ impl Suite {
     /// The table.
     #[inline]
     const fn lengths(self) -> Lengths {
+        const AEAD: Lengths =
+            Lengths { key: 32, integrity_key: 0, salt: 4, iv: 8, icv: 16, block: 1, alignment: 4 };
+        const CBC_HMAC: Lengths =
+            Lengths { key: 32, integrity_key: 32, salt: 0, iv: 16, icv: 16, block: 16, alignment: 16 };
         match self {
-            Self::Aes128Gcm => Lengths { key: 16, salt: 4, iv: 8, icv: 16, alignment: 4 },
-            Self::Aes256Gcm => Lengths { key: 32, salt: 4, iv: 8, icv: 16, alignment: 4 },
-            Self::ChaCha20Poly1305 => Lengths { key: 32, salt: 4, iv: 8, icv: 16, alignment: 4 },
+            Self::Aes128Gcm => Lengths { key: 16, ..AEAD },
+            Self::Aes256Gcm | Self::ChaCha20Poly1305 => AEAD,
+            Self::Aes128CbcHmacSha256 => Lengths { key: 16, ..CBC_HMAC },
+            Self::Aes256CbcHmacSha256 => CBC_HMAC,
         }
     }
 }
@@ -165,10 +226,32 @@ mod tests {
         }
     }
 
-    /// RFC 4106 section 8.4, RFC 7634 section 5.
+    /// RFC 7296 section 3.3.2, RFC 4106 section 8.4, RFC 7634 section 5, RFC 4868 section 4.
     #[test]
     fn transforms_are_those_of_ikev2() {
-        assert_eq!(Suite::ALL.map(Suite::transform), [(20, 128), (20, 256), (28, 256)]);
+        let encryption = [(20, 128), (20, 256), (28, 256), (12, 128), (12, 256)];
+        assert_eq!(Suite::ALL.map(Suite::encryption_transform), encryption);
+        let integrity = [None, None, None, Some((12, 256)), Some((12, 256))];
+        assert_eq!(Suite::ALL.map(Suite::integrity_transform), integrity);
+    }
+
+    /// T26: no suite encrypts without integrity, and none has an ICV that is guessed.
+    #[test]
+    fn every_suite_has_integrity() {
+        for suite in Suite::ALL {
+            let combined = matches!(suite.encryption_transform().0, 20 | 28);
+            assert_ne!(combined, suite.integrity_transform().is_some(), "{suite}");
+            assert_eq!(suite.icv_len(), 16, "{suite}");
+        }
+        for name in ["aes-128-cbc", "aes-256-cbc", "null", "aes-128-ctr", "hmac-sha-256-128"] {
+            assert_eq!(name.parse::<Suite>(), Err(ConfigError::UnknownSuite));
+        }
+    }
+
+    /// RFC 8221 section 3, T12.
+    #[test]
+    fn counter_modes_are_told_from_cbc() {
+        assert_eq!(Suite::ALL.map(Suite::is_counter_mode), [true, true, true, false, false]);
     }
 
     /// T23: written out from RFC 4303 section 2.4, not computed by the code under test.
@@ -176,12 +259,14 @@ mod tests {
     fn payloads_of_1_to_1500_have_the_exact_wire_length() {
         for suite in Suite::ALL {
             for payload in 0..=1500_usize {
-                let padding = (4 - (payload + 2) % 4) % 4;
-                let sealed = 4 + 4 + 8 + payload + padding + 1 + 1 + 16;
+                let (iv, block) = if suite.is_counter_mode() { (8, 4) } else { (16, 16) };
+                let padding = (block - (payload + 2) % block) % block;
+                let sealed = 4 + 4 + iv + payload + padding + 1 + 1 + 16;
                 assert_eq!(suite.sealed_len(payload), sealed, "{suite} {payload}");
                 assert!(sealed <= payload + suite.overhead(), "{suite} {payload}");
             }
-            assert_eq!(suite.sealed_len(87), 87 + suite.overhead());
+            // 95 is 15 modulo 16 and 3 modulo 4: the trailer needs the most padding there is.
+            assert_eq!(suite.sealed_len(95), 95 + suite.overhead());
         }
     }
 

@@ -10,6 +10,7 @@ use crate::sequence::SequenceKind;
 use crate::suite::Suite;
 
 mod backends;
+mod cbc_hmac;
 mod corpus;
 mod forged;
 mod numbers;
@@ -23,6 +24,10 @@ pub(crate) fn seeded(cases: u32) -> Config {
 }
 
 pub(crate) const SPI: u32 = 0xc0de_cafe;
+/// The suites whose encryption and integrity are one.
+pub(crate) const AEADS: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+/// The suites of AES-CBC with HMAC-SHA-256-128.
+pub(crate) const CBCS: [Suite; 2] = [Suite::Aes128CbcHmacSha256, Suite::Aes256CbcHmacSha256];
 pub(crate) const KINDS: [SequenceKind; 2] = [SequenceKind::Seq32, SequenceKind::Extended];
 
 pub(crate) fn keys(suite: Suite) -> KeyMaterial {

@@ -152,7 +152,7 @@ impl Keys {
                 return Err(InstallError::OtherSuite { offered, given });
             }
             // RFC 8221 section 3: no counter modes with manual keys (T12).
-            if self.origin == KeyOrigin::Static && is_counter_mode(given) {
+            if self.origin == KeyOrigin::Static && given.is_counter_mode() {
                 return Err(InstallError::StaticCounterMode(given));
             }
         }
@@ -188,12 +188,5 @@ impl From<Start> for Usage {
             Start::Standby => Self::Standby,
             Start::Active => Self::Active,
         }
-    }
-}
-
-/// Whether a repeated sequence number under one key is a catastrophe.
-const fn is_counter_mode(suite: Suite) -> bool {
-    match suite {
-        Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => true,
     }
 }

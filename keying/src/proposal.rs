@@ -167,8 +167,12 @@ impl Suites {
     #[must_use]
     pub fn algorithms(self) -> Algorithms {
         let transforms = |suite: Suite| {
-            let (id, key_bits) = suite.transform();
-            Transforms { encryption: Some(Transform { id, key_bits }), ..Transforms::default() }
+            let (id, key_bits) = suite.encryption_transform();
+            Transforms {
+                encryption: Some(Transform { id, key_bits }),
+                integrity: suite.integrity_transform().map(|(id, key_bits)| Transform { id, key_bits }),
+                authentication_header: None,
+            }
         };
         Algorithms { inbound: transforms(self.inbound), outbound: transforms(self.outbound) }
     }

@@ -15,7 +15,7 @@ use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::spd::Spd;
 use latchway_esp::Suite;
-use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Transaction};
+use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Suites, Transaction};
 use latchway_tagging::{Class, ClassId, Identity, InboundTag, Transforms};
 use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
@@ -257,10 +257,7 @@ fn tag_view(tag: InboundTag) -> TagView {
 /// Mode and suites, as "esp tunnel aes-128-gcm".
 fn protection(class: &Class) -> String {
     let suite = |transforms: &Transforms| {
-        let is_of = |suite: &&Suite| {
-            let (id, key_bits) = suite.transform();
-            transforms.encryption.is_some_and(|found| (found.id, found.key_bits) == (id, key_bits))
-        };
+        let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
         Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
     };
     let mode = match class.mode {

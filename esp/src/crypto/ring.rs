@@ -7,7 +7,7 @@ use ring::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use super::{Aead, ICV_LEN, NONCE_LEN};
 use crate::suite::Suite;
 
-/// A key of any suite; `ring` dispatches on it.
+/// A key of any AEAD; `ring` dispatches on it.
 pub(crate) struct RingAead(LessSafeKey);
 
 impl Aead for RingAead {
@@ -16,6 +16,7 @@ impl Aead for RingAead {
             Suite::Aes128Gcm => &aead::AES_128_GCM,
             Suite::Aes256Gcm => &aead::AES_256_GCM,
             Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => return None,
         };
         UnboundKey::new(algorithm, key).ok().map(|key| Self(LessSafeKey::new(key)))
     }

@@ -8,7 +8,7 @@ use chacha20poly1305::ChaCha20Poly1305;
 use super::{Aead, ICV_LEN, NONCE_LEN};
 use crate::suite::Suite;
 
-/// A key, one variant for each suite.
+/// A key, one variant for each AEAD.
 pub(crate) enum RustCryptoAead {
     Aes128Gcm(Box<Aes128Gcm>),
     Aes256Gcm(Box<Aes256Gcm>),
@@ -21,6 +21,7 @@ impl Aead for RustCryptoAead {
             Suite::Aes128Gcm => Self::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
             Suite::Aes256Gcm => Self::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
             Suite::ChaCha20Poly1305 => Self::ChaCha20Poly1305(ChaCha20Poly1305::new_from_slice(key).ok()?),
+            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => return None,
         })
     }
 

@@ -100,7 +100,7 @@ proptest! {
     ) {
         let sender = outbound(suite, kind, 1);
         let mut packet = vec![0; sender.sealed_len(payload.len())];
-        packet[16..16 + payload.len()].copy_from_slice(&payload);
+        packet[sender.payload_offset()..][..payload.len()].copy_from_slice(&payload);
         let next_header = crate::NextHeader(next_header);
         sender.seal(super::fresh(number), next_header, &mut packet, payload.len()).unwrap();
         let sa = inbound(suite, kind, window(64), number - 1);

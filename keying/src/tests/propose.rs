@@ -115,14 +115,16 @@ fn r_2_equal_parameters_are_one_class_and_every_latched_parameter_makes_another(
     let others = [
         class(Proposal { suites: inbound, ..proposal("bob") }),
         class(Proposal { suites: Suites::both(Suite::ChaCha20Poly1305), ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::Aes128CbcHmacSha256), ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::Aes256CbcHmacSha256), ..proposal("bob") }),
         class(Proposal { replay_checked: false, ..proposal("bob") }),
         class(proposal("mallory")),
     ];
     let mut distinct = others.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    assert_eq!((distinct.len(), distinct.contains(&base)), (4, false));
-    let interned = keying.class(others[3]).unwrap();
+    assert_eq!((distinct.len(), distinct.contains(&base)), (6, false));
+    let interned = keying.class(others[5]).unwrap();
     let peer = keying.identity(interned.peer).unwrap();
     assert_eq!((peer.asserted, peer.authorised), (fqdn("mallory"), Some(PadEntryId(2))));
     assert_eq!(keying.identity(interned.local).unwrap().asserted, fqdn("here"));
