@@ -31,6 +31,28 @@ pub enum GuardError {
         /// What to do.
         advice: &'static str,
     },
+    /// The kernel has no nf_tables, or not all of it that host mode needs.
+    #[error(
+        "{attempt}: {source}. This kernel lacks nf_tables for inet and arp, or its module is not loaded: \
+         modprobe nf_tables; or use split mode, which does without it"
+    )]
+    NoNfTables {
+        /// What was attempted.
+        attempt: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The packet filters may not be changed or seen.
+    #[error(
+        "{attempt}: {source}. It takes CAP_NET_ADMIN over the namespace: run as root, or have somebody put the filters \
+         up beforehand (guard = \"preset\")"
+    )]
+    NotPermitted {
+        /// What was attempted.
+        attempt: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A name or setting cannot be used.
     #[error("{0}")]
     Invalid(String),

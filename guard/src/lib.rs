@@ -4,6 +4,7 @@
 //! that has other interfaces the kernel delivers a clear packet for an inner address from any of them (T16). So there are
 //!
 //! * [blackhole routes](Blackholes) for every protected prefix, in the inner and the outer namespace;
+//! * in host mode, [packet filters](HostGuard) that let inner addresses in and out by the TUN only;
 //! * the [inner side](InnerSide), set up in the order that leaves no gap;
 //! * [locks](Lock), so that no two gateways share a TUN or a state directory.
 //!
@@ -14,11 +15,13 @@
 
 mod blackholes;
 mod error;
+mod host;
 mod inner;
 mod lock;
 
 pub use blackholes::Blackholes;
 pub use error::GuardError;
+pub use host::{Discarded, HostGuard};
 pub use inner::{InnerSide, Missing, QUEUE};
 pub use lock::Lock;
 

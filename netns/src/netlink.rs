@@ -16,8 +16,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::{
     socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, recvfrom, send,
-        setsockopt, socket, sockopt::ReceiveTimeout,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockopt, recv,
+        recvfrom, send, setsockopt, socket,
+        sockopt::{ReceiveTimeout, SndBuf, SndBufForce},
     },
     time::TimeVal,
 };
@@ -76,6 +77,12 @@ impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
             if position == last {
                 acknowledged = self.sequence;
             }
+        }
+        // The kernel takes a batch only whole: beyond the system's limit as root of the machine, up to it otherwise.
+        let room = bytes.len().saturating_add(SOCKET_OVERHEAD);
+        if room > getsockopt(&self.socket, SndBuf)? {
+            setsockopt(&self.socket, SndBufForce, &room)
+                .or_else(|_| setsockopt(&self.socket, SndBuf, &room))?;
         }
         self.send(&bytes)?;
         self.gather(|sequence| sequence.wrapping_sub(first) <= acknowledged.wrapping_sub(first)).map(drop)
@@ -195,6 +202,9 @@ impl Changes {
 
 /// The kernel answers at once; this only keeps a lost answer from hanging the caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the kernel keeps of a socket's send buffer for itself.
+const SOCKET_OVERHEAD: usize = 4096;
 
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const LARGEST_ANSWER: usize = 64 * 1024;

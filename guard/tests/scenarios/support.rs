@@ -1,7 +1,5 @@
 //! Namespaces, a TUN in them, and a host on the other side of a wire.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
-
 use std::{
     io, thread,
     time::{Duration, Instant},
