@@ -1,18 +1,17 @@
 //! The calling side of the control socket.
 
-use std::io::{self, BufReader};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use latchway_control::{Call, FrameError, Reply, read_reply, write_message};
-use serde::de::DeserializeOwned;
+use latchway_control::{Asking, Failure, FrameError, Frames, MAX_REPLY, Method, Reply, write_message};
 
 /// A connection to one gateway.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
-    stream: BufReader<UnixStream>,
+    frames: Frames<UnixStream>,
 }
 
 /// Why a call got no answer, or a refusal.
@@ -40,14 +39,9 @@ pub enum CallError {
         /// The control socket.
         path: PathBuf,
     },
-    /// The gateway refused.
-    #[error("{message} ({name})")]
-    Refused {
-        /// The error's name.
-        name: String,
-        /// What happened and what to do.
-        message: String,
-    },
+    /// The gateway did not do what was asked.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 /// How long an answer may take.
@@ -66,22 +60,20 @@ impl Client {
             Ok(stream)
         };
         let stream = connect().map_err(|source| CallError::NoGateway { path: path.into(), source })?;
-        Ok(Self { path: path.into(), stream: BufReader::new(stream) })
+        Ok(Self { path: path.into(), frames: Frames::new(stream, MAX_REPLY) })
     }
 
     /// Makes one call and waits for its answer.
     ///
     /// # Errors
     /// [`CallError`]
-    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, CallError> {
+    pub fn call<M: Method>(&mut self, call: &M) -> Result<M::Reply, CallError> {
         let broken = |source| CallError::Broken { path: self.path.clone(), source };
-        write_message(self.stream.get_mut(), call).map_err(broken)?;
-        match read_reply(&mut self.stream).map_err(broken)? {
-            Some(Reply::Done { parameters }) => Ok(parameters),
-            Some(Reply::Failed { error, parameters }) => {
-                Err(CallError::Refused { name: error, message: parameters.message })
-            }
-            None => Err(CallError::Closed { path: self.path.clone() }),
-        }
+        write_message(self.frames.connection(), &Asking::one(call)).map_err(broken)?;
+        let Some(message) = self.frames.next_message().map_err(broken)? else {
+            return Err(CallError::Closed { path: self.path.clone() });
+        };
+        let answer = Reply::read(message).and_then(|reply| reply.answer());
+        Ok(answer.map_err(|error| broken(error.into()))??)
     }
 }

@@ -1,38 +1,255 @@
-//! Calls and replies.
+//! Every call: its name, its parameters, its answer.
 
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::spec::{PairSpec, RuleSpec};
+use crate::failure::Failure;
+use crate::interface::{GetInfo, GetInterfaceDescription, INTERFACES, InterfaceDescription, ServiceInfo};
+use crate::provider::{InstallSpec, Offered, ProposalSpec, RekeySpec};
+use crate::spec::{DirectionSpec, PairSpec, RuleSpec};
+use crate::view;
 
-/// What an operator or a provider of SAs asks of a gateway.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "method", content = "parameters", deny_unknown_fields)]
-pub enum Call {
-    /// How the gateway is and what it moved; answered by [`StatusView`](crate::StatusView).
-    #[serde(rename = "org.latchway.Control.Status")]
-    Status {},
-    /// What was dropped and why; answered by [`Drops`](crate::Drops).
-    #[serde(rename = "org.latchway.Control.Drops")]
-    Drops {},
-    /// Every latch; answered by [`Latches`](crate::Latches).
-    #[serde(rename = "org.latchway.Control.Latches")]
-    Latches {},
-    /// Every SA; answered by [`Sas`](crate::Sas).
-    #[serde(rename = "org.latchway.Control.Sas")]
-    Sas {},
-    /// Proposes and installs a pair of SAs; answered by [`PairAdded`].
-    #[serde(rename = "org.latchway.Control.AddPair")]
-    AddPair(Box<PairSpec>),
-    /// Changes which pairs are used, and the policy, in one step; answered by an empty object.
-    #[serde(rename = "org.latchway.Control.Commit")]
-    Commit(Commit),
-    /// Ends the gateway; answered by an empty object.
-    #[serde(rename = "org.latchway.Control.Stop")]
-    Stop {},
+/// The parameters of one method, from which its name and its answer follow.
+pub trait Method: Serialize {
+    /// The method's full name.
+    const NAME: &'static str;
+
+    /// What answers it.
+    type Reply: Serialize + DeserializeOwned;
 }
 
-/// A transaction: all of it becomes visible at once, or none.
+/// Declares all calls in one table.
+macro_rules! calls {
+    ($($(#[doc = $doc:literal])* $call:ident = $name:literal: $parameters:ty => $reply:ty;)+) => {
+        /// What an operator or a provider of SAs asks of a gateway.
+        #[derive(Debug)]
+        pub enum Call {
+            $($(#[doc = $doc])* $call(Box<$parameters>),)+
+        }
+
+        $(impl Method for $parameters {
+            const NAME: &'static str = $name;
+            type Reply = $reply;
+        })+
+
+        impl Call {
+            /// The full names of all methods.
+            pub const NAMES: &'static [&'static str] = &[$($name,)+];
+
+            /// The full name of the method.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$call(_) => $name,)+
+                }
+            }
+
+            /// Reads the parameters of the method of this name; missing ones are an empty object.
+            ///
+            /// # Errors
+            /// A [`Failure`] that says which method or interface is not there, or what is wrong with the parameters.
+            pub fn read(name: &str, parameters: Option<&RawValue>) -> Result<Self, Failure> {
+                let parameters = parameters.map_or("{}", RawValue::get);
+                match name {
+                    $($name => understood(name, parameters).map(|read| Self::$call(Box::new(read))),)+
+                    _ => Err(unknown(name)),
+                }
+            }
+        }
+
+        #[cfg(any(test, feature = "fuzz"))]
+        impl Call {
+            /// The parameters once more, as they are said.
+            pub(crate) fn parameters(&self) -> serde_json::Result<serde_json::Value> {
+                match self {
+                    $(Self::$call(parameters) => serde_json::to_value(parameters),)+
+                }
+            }
+        }
+
+        /// Name, text, parameters and answer of every method.
+        #[cfg(test)]
+        pub(crate) fn described(maker: &schemars::SchemaGenerator) -> Vec<crate::schema::Described> {
+            vec![$(crate::schema::Described {
+                name: $name,
+                text: concat!($($doc, "\n",)*),
+                parameters: maker.clone().into_root_schema_for::<$parameters>(),
+                reply: maker.clone().into_root_schema_for::<$reply>(),
+            },)+]
+        }
+    };
+}
+
+calls! {
+    /// Who serves this socket (org.varlink.service).
+    GetInfo = "org.varlink.service.GetInfo": GetInfo => ServiceInfo;
+    /// An interface in Varlink's own language (org.varlink.service).
+    GetInterfaceDescription = "org.varlink.service.GetInterfaceDescription":
+        GetInterfaceDescription => InterfaceDescription;
+    /// How the gateway is and what it moved.
+    Status = "org.latchway.Control.Status": Status => view::StatusView;
+    /// Its SAs. With `more`, all of them, page by page.
+    Sas = "org.latchway.Control.Sas": Sas => view::Sas;
+    /// Its policy. With `more`, all of it, page by page.
+    Policies = "org.latchway.Control.Policies": Policies => view::Policies;
+    /// Its peers. With `more`, all of them, page by page.
+    Peers = "org.latchway.Control.Peers": Peers => view::Peers;
+    /// Its latches. With `more`, all of them, page by page.
+    Latches = "org.latchway.Control.Latches": Latches => view::Latches;
+    /// The flows that it tracks. With `more`, all of them, page by page.
+    Flows = "org.latchway.Control.Flows": Flows => view::Flows;
+    /// What it dropped and why.
+    Drops = "org.latchway.Control.Drops": Drops => view::Drops;
+    /// What would become of a packet: which rule, SA, latch and MTU it would meet, and why.
+    Explain = "org.latchway.Control.Explain": Explain => view::Explanation;
+    /// What happens, as it happens. Needs `more`; the first reply says that the subscription stands.
+    Events = "org.latchway.Control.Events": Events => view::EventView;
+    /// Reads the configuration again and applies what differs, all of it or nothing.
+    Reload = "org.latchway.Control.Reload": Reload => view::Reloaded;
+    /// Proposes and installs a pair of SAs by hand.
+    AddPair = "org.latchway.Control.AddPair": PairSpec => PairAdded;
+    /// Removes a pair of SAs.
+    DeletePair = "org.latchway.Control.DeletePair": DeletePair => Done;
+    /// Adds a rule to the policy by hand.
+    AddRule = "org.latchway.Control.AddRule": AddRule => RuleAdded;
+    /// Removes a rule from the policy.
+    DeleteRule = "org.latchway.Control.DeleteRule": DeleteRule => Done;
+    /// Asks whether a pair of SAs would be accepted, before anything is promised to the peer (L-69).
+    Propose = "org.latchway.Control.Propose": ProposalSpec => Offered;
+    /// Makes an offer real with SPIs and keys.
+    Install = "org.latchway.Control.Install": InstallSpec => PairAdded;
+    /// Makes a successor of a pair, under the same terms, with new SPIs and keys.
+    Rekey = "org.latchway.Control.Rekey": RekeySpec => PairAdded;
+    /// Changes which pairs are used, and the policy, in one step: all of it becomes visible at once, or none.
+    Commit = "org.latchway.Control.Commit": Commit => Done;
+    /// Ends the gateway.
+    Stop = "org.latchway.Control.Stop": Stop => Done;
+}
+
+/// Declares parameters that say nothing.
+macro_rules! unparameterised {
+    ($($(#[$doc:meta])* $name:ident)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {}
+    )+};
+}
+
+unparameterised! {
+    /// Parameters of [`Call::Status`]: none.
+    Status
+    /// Parameters of [`Call::Drops`]: none.
+    Drops
+    /// Parameters of [`Call::Events`]: none.
+    Events
+    /// Parameters of [`Call::Stop`]: none.
+    Stop
+}
+
+/// Declares parameters of a list.
+macro_rules! list {
+    ($($(#[$doc:meta])* $name:ident)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// The most rows to answer with; null is as many as a reply holds, or all of them with `more`.
+            #[serde(default)]
+            pub limit: Option<u64>,
+        }
+    )+};
+}
+
+list! {
+    /// Parameters of [`Call::Sas`].
+    Sas
+    /// Parameters of [`Call::Policies`].
+    Policies
+    /// Parameters of [`Call::Peers`].
+    Peers
+    /// Parameters of [`Call::Latches`].
+    Latches
+    /// Parameters of [`Call::Flows`].
+    Flows
+}
+
+/// Parameters of [`Call::Explain`]: a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// Whether it would come from the wire or go there.
+    #[serde(default = "outbound")]
+    pub direction: DirectionSpec,
+    /// The number of its upper-layer protocol.
+    pub protocol: u8,
+    /// Its address on this gateway's side.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub local: IpAddr,
+    /// Its port on this side, where the protocol has ports.
+    #[serde(default)]
+    pub local_port: Option<u16>,
+    /// Its address on the peer's side.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub remote: IpAddr,
+    /// Its port on the peer's side, where the protocol has ports.
+    #[serde(default)]
+    pub remote_port: Option<u16>,
+    /// Its length in octets, IP header included, to learn whether it fits.
+    #[serde(default)]
+    pub octets: Option<u32>,
+}
+
+/// Parameters of [`Call::Reload`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Parameters of [`Call::DeletePair`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeletePair {
+    /// The pair's number.
+    pub pair: u64,
+}
+
+/// Parameters of [`Call::AddRule`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AddRule {
+    /// The rule.
+    pub rule: RuleSpec,
+    /// The number of the rule that it is to stand before; null is behind all rules made by hand, which stand before
+    /// those of the configuration.
+    #[serde(default)]
+    pub before: Option<u64>,
+}
+
+/// Parameters of [`Call::DeleteRule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRule {
+    /// The rule's number.
+    pub number: u64,
+}
+
+/// Parameters of [`Call::Commit`]: a transaction.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// Pairs that shall send.
@@ -49,43 +266,46 @@ pub struct Commit {
     pub policy: Option<Vec<RuleSpec>>,
 }
 
-/// The answer to [`Call::AddPair`].
-#[derive(Debug, Serialize, Deserialize)]
+/// The number of a new pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PairAdded {
-    /// The number by which [`Commit`] names the pair.
+    /// The number by which other calls name the pair.
     pub pair: u64,
 }
 
-/// An answer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Reply<T> {
-    /// What was asked was not done.
-    Failed {
-        /// The error's name.
-        error: String,
-        /// What happened and what to do.
-        parameters: Failure,
-    },
-    /// What was asked was done.
-    Done {
-        /// The answer.
-        parameters: T,
-    },
+/// The number of a new rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RuleAdded {
+    /// The number by which other calls name the rule.
+    pub number: u64,
 }
 
-/// What happened, and what to do about it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// One or two sentences.
-    pub message: String,
+/// Done, and nothing more to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Done {}
+
+const fn outbound() -> DirectionSpec {
+    DirectionSpec::Outbound
 }
 
-impl<T> Reply<T> {
-    /// An error with a name of the interface, such as `Refused`.
-    #[must_use]
-    pub fn failed(name: &str, message: String) -> Self {
-        Self::Failed { error: format!("org.latchway.Control.{name}"), parameters: Failure { message } }
+fn understood<'a, T: Deserialize<'a>>(name: &str, parameters: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(parameters).map_err(|error| {
+        Failure::bad_call(
+            format!("the parameters of {name} are not right: {error}"),
+            "org.varlink.service.GetInterfaceDescription says what they must be",
+        )
+    })
+}
+
+fn unknown(name: &str) -> Failure {
+    let interface = name.rsplit_once('.').map_or("", |(interface, _)| interface);
+    if INTERFACES.iter().any(|known| known.name == interface) {
+        Failure::method_not_found(name)
+    } else {
+        Failure::interface_not_found(interface)
     }
 }
 
@@ -93,14 +313,31 @@ impl<T> Reply<T> {
 mod tests {
     use super::*;
 
+    fn read(name: &str, parameters: &str) -> Result<Call, Failure> {
+        Call::read(name, Some(&RawValue::from_string(parameters.into()).unwrap()))
+    }
+
     #[test]
-    fn calls_are_varlink_calls() {
-        let call = serde_json::to_value(Call::Status {}).unwrap();
-        assert_eq!(call, serde_json::json!({"method": "org.latchway.Control.Status", "parameters": {}}));
-        let reply: Reply<PairAdded> = serde_json::from_str(r#"{"parameters":{"pair":3}}"#).unwrap();
-        assert!(matches!(reply, Reply::Done { parameters: PairAdded { pair: 3 } }));
-        let failed = serde_json::to_string(&Reply::<()>::failed("Refused", "no".into())).unwrap();
-        let reply: Reply<PairAdded> = serde_json::from_str(&failed).unwrap();
-        assert!(matches!(reply, Reply::Failed { error, .. } if error == "org.latchway.Control.Refused"));
+    fn calls_are_read_by_their_names() {
+        assert!(matches!(Call::read("org.latchway.Control.Status", None), Ok(Call::Status(_))));
+        let call = read("org.latchway.Control.Commit", r#"{"activate":[1]}"#).unwrap();
+        assert!(matches!(&call, Call::Commit(commit) if commit.activate == [1]));
+        assert_eq!(call.name(), Commit::NAME);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_as_varlink_has_it() {
+        let error = |name: &str| Call::read(name, None).unwrap_err().error;
+        assert_eq!(error("org.latchway.Control.Dance"), "org.varlink.service.MethodNotFound");
+        assert_eq!(error("org.varlink.service.Dance"), "org.varlink.service.MethodNotFound");
+        assert_eq!(error("com.example.Dance"), "org.varlink.service.InterfaceNotFound");
+        assert_eq!(error(""), "org.varlink.service.InterfaceNotFound");
+    }
+
+    #[test]
+    fn parameters_that_are_not_there_are_named() {
+        let failure = read("org.latchway.Control.Reload", r#"{"dryrun":true}"#).unwrap_err();
+        assert_eq!(failure.error, "org.latchway.Control.BadCall");
+        assert!(failure.to_string().contains("dryrun"), "{failure}");
     }
 }

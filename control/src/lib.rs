@@ -1,22 +1,42 @@
 //! The control protocol: what is said on control.sock, and how it is framed.
 //!
 //! Messages are those of Varlink: one JSON object, ended by a NUL octet; `{"method", "parameters"}` there,
-//! `{"parameters"}` or `{"error", "parameters"}` back. Types only: who listens and who connects is elsewhere.
+//! `{"parameters"}` or `{"error", "parameters"}` back, several times where the call says `more`. The interface is
+//! `org.latchway.Control`, described in `org.latchway.Control.varlink`, which is made from the types here. Types only:
+//! who listens and who connects is elsewhere.
 
 #![forbid(unsafe_code)]
 
-mod call;
+pub mod call;
+mod failure;
 mod frame;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod interface;
+mod message;
+mod provider;
+#[cfg(test)]
+mod schema;
 mod spec;
 mod view;
+mod words;
 
-pub use call::{Call, Commit, Failure, PairAdded, Reply};
-pub use frame::{FrameError, MAX_MESSAGE, MAX_REPLY, read_message, read_reply, write_message};
+pub use call::{Call, Commit, Done, Method, PairAdded, RuleAdded};
+pub use failure::{Failure, FailureParameters};
+pub use frame::{FrameError, Frames, MAX_MESSAGE, MAX_REPLY, write_message};
+pub use interface::{
+    GetInfo, GetInterfaceDescription, INTERFACES, Interface, InterfaceDescription, ServiceInfo,
+};
+pub use message::{Answering, Asking, Reply, Request};
+pub use provider::{InstallSpec, KeysSpec, Offered, ProposalSpec, RekeySpec};
 pub use spec::{
     ActionSpec, DirectionSpec, GatewaySpec, HardSpec, InnerRange, PairSpec, PathSpec, PeerSpec, RuleSpec,
     SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
-pub use view::{DropRow, Drops, LatchRow, Latches, SaRow, Sas, StatusView, StreetView, TagView, TunView};
+pub use view::{
+    ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView, Explanation, FlowRow, Flows, LatchCounts,
+    LatchRow, LatchState, Latches, LifetimeView, Mode, Origin, Page, PathView, PeerRow, Peers, Policies,
+    PolicyRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas, SelectorView, Severity,
+    StateHealth, StatusView, StreetView, TagView, Traffic, TunView, Verdict,
+};

@@ -9,6 +9,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::words::words;
+
 /// A gateway: where it stands, whom it knows, what its policy is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +94,8 @@ pub struct PeerSpec {
 pub type InnerRange = IpNet;
 
 /// A rule of the SPD.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
     /// The flows it speaks of.
@@ -107,35 +110,38 @@ pub struct RuleSpec {
     pub latch: bool,
 }
 
-/// PROTECT, BYPASS or DISCARD (RFC 4301 4.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActionSpec {
-    /// ESP, and nothing less.
-    Protect,
-    /// In the clear.
-    Bypass,
-    /// Not at all.
-    Discard,
+words! {
+    /// PROTECT, BYPASS or DISCARD (RFC 4301 4.4.1).
+    ActionSpec {
+        /// ESP, and nothing less.
+        Protect = "protect",
+        /// In the clear.
+        Bypass = "bypass",
+        /// Not at all.
+        Discard = "discard",
+    }
 }
 
-/// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DirectionSpec {
-    /// From the wire.
-    Inbound,
-    /// To the wire.
-    Outbound,
+words! {
+    /// A direction.
+    DirectionSpec {
+        /// From the wire.
+        Inbound = "inbound",
+        /// To the wire.
+        Outbound = "outbound",
+    }
 }
 
 /// A traffic selector.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SelectorSpec {
     /// Addresses behind this gateway.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub local: IpNet,
     /// Addresses behind the peer.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub remote: IpNet,
     /// The upper-layer protocol; any where it is missing.
     #[serde(default)]
@@ -150,6 +156,7 @@ pub struct SelectorSpec {
 
 /// A pair of SAs with one peer. The keys are fresh, made for this pair alone, and used by one run of one gateway.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PairSpec {
     /// The identity of the peer.
@@ -180,22 +187,27 @@ pub struct PairSpec {
 
 /// One SA of a pair.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SaSpec {
     /// Its SPI.
     #[serde(deserialize_with = "spi")]
     pub spi: u32,
     /// Key and salt in hexadecimal, as RFC 4106 8.1 and RFC 7634 2 lay them out.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub key: Secret,
 }
 
 /// Where protected packets go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PathSpec {
     /// Our address: which wire socket sends.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub from: IpAddr,
     /// The peer's address and UDP port.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub to: SocketAddr,
     /// The largest outer IP packet.
     #[serde(default = "default_mtu")]
@@ -204,6 +216,7 @@ pub struct PathSpec {
 
 /// A hard lifetime; what is missing is no limit.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HardSpec {
     /// Octets that the cipher was applied to: inner packets with padding and trailer (RFC 4301 4.4.2.1).
@@ -219,6 +232,7 @@ pub struct HardSpec {
 
 /// Whether a new pair sends from the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSpec {
     /// It receives only, until a commit activates it.

@@ -165,6 +165,12 @@ impl PortRange {
         Self { first: *ports.start(), last: *ports.end() }
     }
 
+    /// The first and the last port.
+    #[must_use]
+    pub const fn ends(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
     /// Whether the port lies in the range.
     #[inline]
     #[must_use]

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use latchway_control::{Call, Drops, Latches, Sas, StatusView, StreetView};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use latchway_control::{Drops, LatchState, Latches, Method, Sas, Severity, StatusView, StreetView, call};
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
@@ -18,7 +16,7 @@ use crate::client::Client;
 /// # Errors
 /// [`Failure`]
 pub fn status(control: &Path, json: bool) -> Result<ExitCode, Failure> {
-    show(control, json, &Call::Status {}, status_table)
+    show(control, json, &call::Status {}, status_table)
 }
 
 /// What was dropped, and why.
@@ -26,7 +24,7 @@ pub fn status(control: &Path, json: bool) -> Result<ExitCode, Failure> {
 /// # Errors
 /// [`Failure`]
 pub fn drops(control: &Path, json: bool) -> Result<ExitCode, Failure> {
-    show(control, json, &Call::Drops {}, drops_table)
+    show(control, json, &call::Drops {}, drops_table)
 }
 
 /// Every latch.
@@ -34,7 +32,7 @@ pub fn drops(control: &Path, json: bool) -> Result<ExitCode, Failure> {
 /// # Errors
 /// [`Failure`]
 pub fn latches(control: &Path, json: bool) -> Result<ExitCode, Failure> {
-    show(control, json, &Call::Latches {}, latches_table)
+    show(control, json, &call::Latches::default(), latches_table)
 }
 
 /// Every SA.
@@ -42,16 +40,16 @@ pub fn latches(control: &Path, json: bool) -> Result<ExitCode, Failure> {
 /// # Errors
 /// [`Failure`]
 pub fn sas(control: &Path, json: bool) -> Result<ExitCode, Failure> {
-    show(control, json, &Call::Sas {}, sas_table)
+    show(control, json, &call::Sas::default(), sas_table)
 }
 
-fn show<T: DeserializeOwned + Serialize>(
+fn show<M: Method>(
     control: &Path,
     json: bool,
-    call: &Call,
-    table: impl FnOnce(&T) -> Table,
+    call: &M,
+    table: impl FnOnce(&M::Reply) -> Table,
 ) -> Result<ExitCode, Failure> {
-    let answer: T = Client::connect(control)?.call(call)?;
+    let answer = Client::connect(control)?.call(call)?;
     let mut screen = Screen::take();
     if json {
         screen.json(&answer)?;
@@ -74,7 +72,7 @@ fn status_table(status: &StatusView) -> Table {
     table.row([cell("listens"), cell(listen.join(", "))]);
     table.row([cell("inbound"), street(&status.inbound)]);
     table.row([cell("outbound"), street(&status.outbound)]);
-    table.row([cell("latches"), cell(count(status.latches))]);
+    table.row([cell("latches"), cell(count(status.latches.total()))]);
     table.row([cell("sa pairs"), cell(count(status.pairs))]);
     table
 }
@@ -89,16 +87,16 @@ fn drops_table(drops: &Drops) -> Table {
         text("MEANING"),
     ]);
     for drop in &drops.drops {
-        let severity = match drop.severity.as_str() {
-            "audit" | "error" => Tone::Bad,
-            "warn" => Tone::Warn,
-            _ => Tone::Plain,
+        let severity = match drop.severity {
+            Severity::Audit | Severity::Error => Tone::Bad,
+            Severity::Warn => Tone::Warn,
+            Severity::Info => Tone::Plain,
         };
         table.row([
-            cell(&drop.direction),
+            cell(drop.direction),
             cell(&drop.reason),
             cell(count(drop.packets)),
-            toned(&drop.severity, severity),
+            toned(drop.severity.name(), severity),
             cell(&drop.section),
             cell(&drop.text),
         ]);
@@ -112,7 +110,7 @@ fn latches_table(latches: &Latches) -> Table {
     for latch in &latches.latches {
         table.row([
             cell(&latch.flow),
-            latch_state(&latch.state),
+            latch_state(latch.state),
             cell(&latch.peer),
             cell(&latch.protection),
             or_dash(latch.reason.as_deref()),
@@ -121,13 +119,13 @@ fn latches_table(latches: &Latches) -> Table {
     table
 }
 
-fn latch_state(state: &str) -> Cell {
+fn latch_state(state: LatchState) -> Cell {
     let tone = match state {
-        "ESTABLISHED" => Tone::Good,
-        "BROKEN" => Tone::Bad,
-        _ => Tone::Plain,
+        LatchState::Established => Tone::Good,
+        LatchState::Broken => Tone::Bad,
+        LatchState::Listener | LatchState::Larval | LatchState::Closed => Tone::Plain,
     };
-    toned(state, tone)
+    toned(state.name(), tone)
 }
 
 fn sas_table(sas: &Sas) -> Table {
@@ -142,10 +140,10 @@ fn sas_table(sas: &Sas) -> Table {
         right("OCTETS"),
     ]);
     for sa in &sas.sas {
-        let usage = if sa.expired { toned("expired", Tone::Bad) } else { cell(&sa.usage) };
+        let usage = if sa.expired { toned("expired", Tone::Bad) } else { cell(sa.usage) };
         table.row([
             cell(sa.pair),
-            cell(&sa.direction),
+            cell(sa.direction),
             cell(format!("0x{:08x}", sa.spi)),
             cell(&sa.suite),
             cell(&sa.peer),

@@ -23,7 +23,7 @@ type Name = (String, String);
 impl Counters {
     /// Reads them.
     pub fn of(gateway: &Gateway) -> Result<Self, Failure> {
-        let name = |row: &DropRow| (row.direction.clone(), row.reason.clone());
+        let name = |row: &DropRow| (row.direction.to_string(), row.reason.clone());
         let rows = gateway.drops()?.drops;
         Ok(Self(rows.iter().map(|row| (name(row), row.packets)).collect()))
     }

@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use latchway_control::{
-    Call, Commit, Drops, GatewaySpec, LatchRow, Latches, PairAdded, PairSpec, SaRow, Sas, StatusView,
-    write_message,
+    Commit, Drops, GatewaySpec, LatchRow, Method, PairSpec, SaRow, StatusView, call, write_message,
 };
-use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, refused};
 use super::patience::SOON;
@@ -64,35 +62,35 @@ impl Gateway {
 
     /// Installs a pair of SAs.
     pub fn add_pair(&self, pair: PairSpec) -> Result<u64, Failure> {
-        self.call::<PairAdded>(&Call::AddPair(Box::new(pair))).map(|added| added.pair)
+        self.call(&pair).map(|added| added.pair)
     }
 
     /// Changes pairs and policy in one step.
     pub fn commit(&self, commit: Commit) -> Result<(), Failure> {
-        self.call::<serde_json::Value>(&Call::Commit(commit)).map(|_| ())
+        self.call(&commit).map(|_| ())
     }
 
     /// What it dropped.
     pub fn drops(&self) -> Result<Drops, Failure> {
-        self.call(&Call::Drops {})
+        self.call(&call::Drops {})
     }
 
     /// Its latches.
     pub fn latches(&self) -> Result<Vec<LatchRow>, Failure> {
-        self.call::<Latches>(&Call::Latches {}).map(|answer| answer.latches)
+        self.call(&call::Latches::default()).map(|answer| answer.latches)
     }
 
     /// Its SAs.
     pub fn sas(&self) -> Result<Vec<SaRow>, Failure> {
-        self.call::<Sas>(&Call::Sas {}).map(|answer| answer.sas)
+        self.call(&call::Sas::default()).map(|answer| answer.sas)
     }
 
     /// How it is.
     pub fn status(&self) -> Result<StatusView, Failure> {
-        self.call(&Call::Status {})
+        self.call(&call::Status {})
     }
 
-    fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+    fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Failure> {
         let mut client = self.client.try_borrow_mut().map_err(|error| Failure::Own(error.to_string()))?;
         client.call(call).map_err(|source: CallError| Failure::Call { host: self.host, source })
     }

@@ -7,6 +7,7 @@ mod disposition;
 #[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
 mod plan;
+mod rows;
 mod serve;
 mod source;
 mod state;

@@ -1,7 +1,7 @@
 //! The control socket: who may speak, and what is answered.
 
 use std::fs;
-use std::io::{self, BufReader};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use latchway_control::{Call, FrameError, PairAdded, Reply, read_message, write_message};
+use latchway_control::{
+    Answering, Call, Failure, FrameError, Frames, MAX_MESSAGE, PairAdded, Request, ServiceInfo, write_message,
+};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::{Value, json};
 
@@ -116,40 +118,40 @@ fn is_ours(stream: &UnixStream) -> bool {
 fn converse(stream: UnixStream, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Result<(), FrameError> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut stream = BufReader::new(stream);
-    loop {
-        let reply = match read_message(&mut stream) {
-            Ok(Some(call)) => answer(&call, state, stop),
-            Ok(None) => return Ok(()),
-            Err(FrameError::Json(error)) => Reply::failed("InvalidParameter", error.to_string()),
-            Err(error) => return Err(error),
-        };
-        write_message(stream.get_mut(), &reply)?;
+    let mut frames = Frames::new(stream, MAX_MESSAGE);
+    while let Some(message) = frames.next_message()? {
+        let answer = Request::read(message)
+            .and_then(|request| request.call())
+            .and_then(|call| answer(&call, state, stop));
+        match answer {
+            Ok(parameters) => write_message(frames.connection(), &Answering::last(&parameters))?,
+            Err(failure) => write_message(frames.connection(), &Answering::failure(&failure))?,
+        }
     }
+    Ok(())
 }
 
-fn answer(call: &Call, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Reply<Value> {
-    let answer = match call {
-        Call::Status {} => value(state.status()),
-        Call::Drops {} => value(Ok::<_, String>(state.drops())),
-        Call::Latches {} => value(state.latches()),
-        Call::Sas {} => value(state.sas()),
+fn answer(call: &Call, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Result<Value, Failure> {
+    match call {
+        Call::GetInfo(_) => value(Ok::<_, String>(ServiceInfo::own())),
+        Call::GetInterfaceDescription(which) => which.answer().and_then(|text| value(Ok::<_, String>(text))),
+        Call::Status(_) => value(state.status()),
+        Call::Drops(_) => value(Ok::<_, String>(state.drops())),
+        Call::Latches(_) => value(state.latches()),
+        Call::Sas(_) => value(state.sas()),
         Call::AddPair(pair) => value(state.add_pair(pair).map(|pair| PairAdded { pair })),
         Call::Commit(commit) => value(state.commit(commit).map(|()| json!({}))),
-        Call::Stop {} => {
+        Call::Stop(_) => {
             stop();
             Ok(json!({}))
         }
-    };
-    match answer {
-        Ok(parameters) => Reply::Done { parameters },
-        Err(message) => Reply::failed("Refused", message),
+        other => Err(Failure::method_not_implemented(other.name())),
     }
 }
 
-fn value<T: serde::Serialize, E: std::fmt::Display>(answer: Result<T, E>) -> Result<Value, String> {
-    let answer = answer.map_err(|error| error.to_string())?;
-    serde_json::to_value(answer).map_err(|error| error.to_string())
+fn value<T: serde::Serialize, E: std::fmt::Display>(answer: Result<T, E>) -> Result<Value, Failure> {
+    let answer = answer.map_err(|error| Failure::refused(error.to_string(), ""))?;
+    serde_json::to_value(answer).map_err(|error| Failure::failed(error.to_string(), ""))
 }
 
 #[cfg(test)]

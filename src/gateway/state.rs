@@ -3,33 +3,37 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use latchway_control::{
-    Commit, DropRow, Drops, LatchRow, Latches, PairSpec, SaRow, Sas, StatusView, StreetView, TagView, TunView,
+    Commit, DirectionSpec, Drops, LatchCounts, LatchRow, Latches, Mode, PairSpec, ReloadHistory, Sas,
+    StatusView, StreetView, TunView,
 };
-use latchway_datapath::drop::{Counters, Direction, DropReason, Severity};
+use latchway_datapath::drop::{Counters, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::low::tun::TunQueue;
 use latchway_datapath::low::wire::WireSocket;
-use latchway_datapath::sad::Usage;
 use latchway_datapath::spd::Spd;
-use latchway_esp::Suite;
-use latchway_keying::{KeyManagerClient, Op, PairId, PairView, SaView, Stopped, Suites, Transaction};
-use latchway_tagging::{Class, ClassId, Identity, InboundTag, Transforms};
+use latchway_keying::{KeyManagerClient, Op, PairId, Stopped, Transaction};
+use latchway_tagging::{Class, Identity};
 use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
 use crate::gateway::clock::since;
 use crate::gateway::convert;
 use crate::gateway::plan::Plan;
+use crate::gateway::rows::{
+    drop_row, latch_state, milliseconds, protection, sa_row, tag_view, unix_milliseconds,
+};
 
 /// One gateway, as its operator sees it.
 pub struct State {
     name: String,
     identity: Identity,
+    mode: Mode,
     tun: TunView,
     listen: Vec<SocketAddr>,
     started: Instant,
+    started_at: SystemTime,
     keying: KeyManagerClient,
     database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
@@ -59,9 +63,11 @@ impl State {
         Self {
             name: plan.name.clone(),
             identity: plan.identity.clone(),
-            tun: TunView { name: tun.name().into(), backend: tun.backend().to_string() },
+            mode: if plan.inner.is_same(&plan.outer) { Mode::Unguarded } else { Mode::Split },
+            tun: TunView { name: tun.name().into(), backend: tun.backend().to_string(), mtu: None, up: None },
             listen: wires.iter().map(WireSocket::local_addr).collect(),
             started,
+            started_at: SystemTime::now(),
             keying,
             database,
             counters,
@@ -74,33 +80,54 @@ impl State {
         let street = |direction| {
             let street = self.counters.street(direction);
             let dropped = DropReason::ALL.iter().map(|&reason| street.dropped(reason)).sum();
-            StreetView { packets: street.packets.get(), octets: street.octets.get(), dropped }
+            StreetView {
+                packets: street.packets.get(),
+                octets: street.octets.get(),
+                dropped,
+                wire_datagrams: None,
+                wire_octets: None,
+            }
         };
         let latches = self.database.counts();
         Ok(StatusView {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
+            started: unix_milliseconds(self.started_at),
+            mode: self.mode,
+            inner: None,
+            outer: None,
+            identity: self.identity.to_string(),
             tun: self.tun.clone(),
+            bypass: None,
             listen: self.listen.clone(),
             inbound: street(Direction::Inbound),
             outbound: street(Direction::Outbound),
-            latches: latches.listener
-                + latches.larval
-                + latches.established
-                + latches.broken
-                + latches.closed,
+            latches: LatchCounts {
+                capacity: latches.capacity,
+                unlatched: latches.unlatched,
+                half_open: latches.half_open,
+                listener: latches.listener,
+                larval: latches.larval,
+                established: latches.established,
+                broken: latches.broken,
+                closed: latches.closed,
+            },
             pairs: self.keying.pairs()?.len() as u64,
+            state: None,
+            reloads: ReloadHistory::default(),
+            hardening: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
     /// What was dropped and why.
     pub fn drops(&self) -> Drops {
-        let rows = [(Direction::Inbound, "inbound"), (Direction::Outbound, "outbound")].into_iter();
-        let rows = rows.flat_map(|(direction, name)| {
+        let rows = [Direction::Inbound, Direction::Outbound].into_iter();
+        let rows = rows.flat_map(|direction| {
             DropReason::ALL.iter().filter_map(move |&reason| {
                 let packets = self.counters.street(direction).dropped(reason);
-                (packets > 0).then(|| drop_row(name, reason, packets))
+                (packets > 0).then(|| drop_row(direction, reason, packets))
             })
         });
         Drops { drops: rows.collect() }
@@ -109,17 +136,17 @@ impl State {
     /// Every latch.
     pub fn latches(&self) -> Result<Latches, Stopped> {
         let rows = self.database.dump().map(|latch| self.latch_row(&latch));
-        Ok(Latches { latches: rows.collect::<Result<_, _>>()? })
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into())
     }
 
     /// Every SA.
     pub fn sas(&self) -> Result<Sas, Stopped> {
         let pairs = self.keying.pairs()?;
         let rows = pairs.iter().flat_map(|pair| {
-            [("inbound", &pair.inbound), ("outbound", &pair.outbound)]
-                .map(|(direction, sa)| sa_row(pair, direction, sa))
+            [(DirectionSpec::Inbound, &pair.inbound), (DirectionSpec::Outbound, &pair.outbound)]
+                .map(|(direction, sa)| sa_row(pair, direction, sa, &self.listen))
         });
-        Ok(Sas { sas: rows.collect() })
+        Ok(rows.collect::<Vec<_>>().into())
     }
 
     /// Proposes and installs a pair of SAs. Returns its number, or why not and what to do.
@@ -170,17 +197,19 @@ impl State {
     }
 
     fn latch_row(&self, latch: &LatchView) -> Result<LatchRow, Stopped> {
-        let class = self.keying.class(latch.class)?;
+        let (class, now) = (self.keying.class(latch.class)?, since(self.started));
         Ok(LatchRow {
             flow: latch.flow.to_string(),
             local: latch.flow.local(),
             remote: latch.flow.remote(),
-            state: latch.state.name().into(),
+            state: latch_state(latch.state),
             peer: self.peer(class.as_ref())?,
             protection: class.as_ref().map_or_else(|| "unknown".into(), protection),
             class: latch.class.raw(),
             last_tag: latch.last_inbound.map(tag_view),
             reason: self.reason(latch)?,
+            age: milliseconds(now.since(latch.opened)),
+            idle: milliseconds(now.since(latch.seen)),
         })
     }
 
@@ -203,73 +232,6 @@ impl State {
             text.push_str(&format!("; {disposition}"));
         }
         Ok(Some(text))
-    }
-}
-
-fn drop_row(direction: &str, reason: DropReason, packets: u64) -> DropRow {
-    let info = reason.info();
-    let severity = match info.severity {
-        Severity::Info => "info",
-        Severity::Warn => "warn",
-        Severity::Error => "error",
-        Severity::Audit => "audit",
-    };
-    DropRow {
-        direction: direction.into(),
-        reason: info.name.into(),
-        packets,
-        severity: severity.into(),
-        section: info.section.into(),
-        text: info.text.into(),
-    }
-}
-
-fn sa_row(pair: &PairView, direction: &str, sa: &SaView) -> SaRow {
-    let usage = match pair.usage {
-        Usage::Pending => "pending",
-        Usage::Standby => "standby",
-        Usage::Active => "active",
-        Usage::Retired => "retired",
-    };
-    SaRow {
-        pair: pair.id.raw(),
-        direction: direction.into(),
-        spi: sa.spi.get(),
-        suite: sa.suite.to_string(),
-        peer: pair.peer.to_string(),
-        usage: usage.into(),
-        expired: sa.expired,
-        packets: sa.packets,
-        octets: sa.octets,
-        class: pair.class.raw(),
-    }
-}
-
-fn tag_view(tag: InboundTag) -> TagView {
-    TagView {
-        class: ClassId::raw(tag.class),
-        sa_index: u32::try_from(tag.sa.index.get()).unwrap_or(u32::MAX),
-        generation: tag.sa.generation,
-        version: tag.version.raw(),
-    }
-}
-
-/// Mode and suites, as "esp tunnel aes-128-gcm".
-fn protection(class: &Class) -> String {
-    let suite = |transforms: &Transforms| {
-        let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
-        Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
-    };
-    let mode = match class.mode {
-        latchway_tagging::Mode::Tunnel => "tunnel",
-        latchway_tagging::Mode::Transport => "transport",
-    };
-    let (inbound, outbound) = (suite(&class.algorithms.inbound), suite(&class.algorithms.outbound));
-    let replay = if class.replay_checked { "" } else { ", replays not checked" };
-    if inbound == outbound {
-        format!("esp {mode} {inbound}{replay}")
-    } else {
-        format!("esp {mode} {inbound} in, {outbound} out{replay}")
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 
+use latchway_control::LatchState;
 use latchway_netns::Links;
 use latchway_netns::inject::Injector;
 use latchway_netns::packet;
@@ -60,7 +61,7 @@ pub fn show(cast: &Cast) -> Result<Ignored, Failure> {
     expect(answers.is_empty(), "nothing but ESP from alice", || answers.join("; "))?;
     let alice_drops = Counters::of(&cast.alice)?.since(&before);
     let latch = connection.expect_latch(&cast.alice)?;
-    expect(latch.state.eq_ignore_ascii_case("established"), "the latch ESTABLISHED as before", || {
+    expect(latch.state == LatchState::Established, "the latch ESTABLISHED as before", || {
         format!("{latch:?}")
     })?;
     connection.abort()?;
@@ -71,7 +72,7 @@ pub fn show(cast: &Cast) -> Result<Ignored, Failure> {
         answers: answers.len() as u64,
         octets_to_applications: 0,
         alice_drops,
-        latch: latch.state,
+        latch: latch.state.to_string(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use latchway_control::{LatchRow, TagView};
+use latchway_control::{LatchRow, LatchState, TagView};
 use serde::Serialize;
 
 use crate::demo::cast::Cast;
@@ -29,7 +29,7 @@ pub fn show(cast: &Cast, connection: &Connection) -> Result<Latched, Failure> {
     let inbound = Cast::sa(&cast.alice, association.spis[1])?;
     let suite = association.suite.name();
     let expected = format!("ESTABLISHED with {} by {suite}, class {}", BOB.identity, inbound.class);
-    let holds = latch.state.eq_ignore_ascii_case("established")
+    let holds = latch.state == LatchState::Established
         && latch.peer.contains(BOB.identity)
         && latch.protection.contains(suite)
         && latch.class == inbound.class;
@@ -43,7 +43,7 @@ pub fn show(cast: &Cast, connection: &Connection) -> Result<Latched, Failure> {
     };
     let last_tag = tag.ok_or_else(missing)?;
     let LatchRow { flow, state, peer, protection, class, .. } = latch;
-    Ok(Latched { flow, state, peer, protection, class, last_tag })
+    Ok(Latched { flow, state: state.to_string(), peer, protection, class, last_tag })
 }
 
 impl fmt::Display for Latched {

@@ -77,7 +77,7 @@ pub fn show(cast: &Cast, sizes: Sizes) -> Result<Rekeyed, Failure> {
         octets_to_bob: out.octets,
         octets_to_alice: back.octets,
         dropped: moved.iter().map(Moved::total).sum(),
-        latch: latch.state,
+        latch: latch.state.to_string(),
         class: latch.class,
     })
 }

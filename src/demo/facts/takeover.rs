@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 
+use latchway_control::LatchState;
 use latchway_netns::watch::Sniffer;
 use serde::Serialize;
 
@@ -47,7 +48,7 @@ pub fn show(cast: &Cast, kind: Kind, spi: u32) -> Result<Refused, Failure> {
     let numbers = forgery::learn(cast, &connection)?;
     cast.settle()?;
     let latched = connection.expect_latch(&cast.alice)?;
-    expect(latched.state.eq_ignore_ascii_case("established"), "an ESTABLISHED latch before", || {
+    expect(latched.state == LatchState::Established, "an ESTABLISHED latch before", || {
         format!("{latched:?}")
     })?;
     let before = counters(cast)?;
@@ -70,7 +71,7 @@ pub fn show(cast: &Cast, kind: Kind, spi: u32) -> Result<Refused, Failure> {
     expect(answers_on_wire == 0, "no packet from alice on any wire", || format!("{answers_on_wire}"))?;
     let reason = latch.reason.clone().filter(|reason| reason.contains(MALLORY.identity));
     // CLOSED follows BROKEN once the socket has ended.
-    let ended = ["broken", "closed"].iter().any(|state| latch.state.eq_ignore_ascii_case(state));
+    let ended = matches!(latch.state, LatchState::Broken | LatchState::Closed);
     let expected = format!("a BROKEN or CLOSED latch that names {}", MALLORY.identity);
     let Some(reason) = reason.filter(|_| ended) else {
         return Err(Failure::unmet(expected, format!("{latch:?}")));
@@ -84,7 +85,7 @@ pub fn show(cast: &Cast, kind: Kind, spi: u32) -> Result<Refused, Failure> {
         octets_to_application: 0,
         application_error,
         answers_on_wire,
-        latch: latch.state,
+        latch: latch.state.to_string(),
         reason,
     })
 }

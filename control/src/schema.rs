@@ -1,0 +1,194 @@
+//! The interface's description and the answers' schemas, made from the types, and compared with what is committed.
+//!
+//! To make them again: `REGENERATE=1 cargo test -p latchway-control schema`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::call;
+use crate::failure::ERRORS;
+use crate::interface::INTERFACES;
+
+/// A method.
+pub struct Described {
+    /// Its full name.
+    pub name: &'static str,
+    /// What it does.
+    pub text: &'static str,
+    /// Its parameters.
+    pub parameters: Schema,
+    /// Its answer.
+    pub reply: Schema,
+}
+
+const INTERFACE: &str = "org.latchway.Control";
+
+/// Files of docs/schema and the methods whose answers they describe.
+const FILES: [(&str, &str); 10] = [
+    ("status", "Status"),
+    ("sas", "Sas"),
+    ("policies", "Policies"),
+    ("peers", "Peers"),
+    ("latches", "Latches"),
+    ("flows", "Flows"),
+    ("drops", "Drops"),
+    ("explanation", "Explain"),
+    ("event", "Events"),
+    ("reload", "Reload"),
+];
+
+fn methods() -> Vec<(Described, Described)> {
+    let reads = SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize());
+    let writes = SchemaGenerator::new(SchemaSettings::draft2020_12().for_serialize());
+    let (reads, writes) = (call::described(&reads), call::described(&writes));
+    reads.into_iter().zip(writes).filter(|(read, _)| read.name.starts_with(INTERFACE)).collect()
+}
+
+/// The description in Varlink's own language.
+fn varlink() -> String {
+    let (mut types, mut body) = (BTreeMap::new(), String::new());
+    for (read, write) in methods() {
+        let (parameters, reply) = (read.parameters.as_value(), write.reply.as_value());
+        for schema in [parameters, reply] {
+            for (name, found) in schema.get("$defs").and_then(Value::as_object).into_iter().flatten() {
+                let known = types.entry(name.clone()).or_insert_with(|| found.clone());
+                assert_eq!(known, found, "two types of one name: {name}");
+            }
+        }
+        let name = read.name.rsplit_once('.').unwrap().1;
+        let (parameters, reply) = (fields(parameters), fields(reply));
+        write!(body, "\n{}method {name}{parameters} -> {reply}\n", comment(read.text, "")).unwrap();
+    }
+    let mut text = comment(HEAD, "") + "interface " + INTERFACE + "\n";
+    for (name, schema) in &types {
+        write!(text, "\n{}type {name} {}\n", comment(description(schema), ""), definition(schema)).unwrap();
+    }
+    text.push_str(&body);
+    for (name, meaning) in ERRORS {
+        write!(text, "\n{}error {name} (message: string, hint: ?string)\n", comment(meaning, "")).unwrap();
+    }
+    text
+}
+
+const HEAD: &str = "What an operator or a provider of SAs may ask of a Latchway gateway on its control.sock.\n\
+    A field of which the type begins with `?` may be left out of a call. No answer holds a key.";
+
+fn definition(schema: &Value) -> String {
+    let words: Vec<_> = match (schema.get("enum"), schema.get("oneOf")) {
+        (Some(words), _) => words.as_array().unwrap().iter().map(|word| (word, "")).collect(),
+        (_, Some(words)) => {
+            words.as_array().unwrap().iter().map(|word| (&word["const"], description(word))).collect()
+        }
+        _ => return fields(schema),
+    };
+    let words = words.iter().map(|(word, text)| comment(text, "  ") + "  " + word.as_str().unwrap());
+    format!("(\n{}\n)", words.collect::<Vec<_>>().join(",\n"))
+}
+
+fn fields(schema: &Value) -> String {
+    let Some(fields) = schema.get("properties").and_then(Value::as_object).filter(|all| !all.is_empty())
+    else {
+        return "()".into();
+    };
+    let required: Vec<_> = schema["required"].as_array().into_iter().flatten().collect();
+    let fields = fields.iter().map(|(name, field)| {
+        let (mut kind, nullable) = kind(field);
+        if nullable || !required.iter().any(|one| *one == name) {
+            kind.insert(0, '?');
+        }
+        format!("{}  {name}: {kind}", comment(description(field), "  "))
+    });
+    format!("(\n{}\n)", fields.collect::<Vec<_>>().join(",\n"))
+}
+
+/// The type of a field, and whether null is one of its values.
+fn kind(schema: &Value) -> (String, bool) {
+    if let Some(name) = schema.get("$ref") {
+        return (name.as_str().unwrap().rsplit_once('/').unwrap().1.into(), false);
+    }
+    if let Some(any) = schema.get("anyOf") {
+        let any = any.as_array().unwrap();
+        assert!(any.len() == 2 && any[1]["type"] == "null", "{schema}");
+        return (kind(&any[0]).0, true);
+    }
+    let (name, nullable) = match &schema["type"] {
+        Value::String(name) => (name.as_str(), false),
+        Value::Array(names) => (names[0].as_str().unwrap(), names[1] == "null"),
+        _ => panic!("{schema}"),
+    };
+    let name = match name {
+        "string" => "string".into(),
+        "integer" => "int".into(),
+        "boolean" => "bool".into(),
+        "array" => {
+            let item = schema.get("prefixItems").map_or(&schema["items"], |items| &items[0]);
+            format!("[]{}", kind(item).0)
+        }
+        _ => panic!("{schema}"),
+    };
+    (name, nullable)
+}
+
+fn description(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn comment(text: &str, indent: &str) -> String {
+    text.trim().lines().map(|line| format!("{indent}# {}\n", line.trim())).collect()
+}
+
+/// Compares, or writes where that is asked for.
+fn compare(path: &Path, made: &str) {
+    if std::env::var_os("REGENERATE").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, made).unwrap();
+    }
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "{} is not what the types say; make it again with `REGENERATE=1 cargo test -p latchway-control schema`",
+        path.display()
+    );
+}
+
+#[test]
+fn the_interface_is_described_as_the_types_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("org.latchway.Control.varlink");
+    compare(&path, &varlink());
+}
+
+#[test]
+fn the_schemas_of_answers_are_those_of_the_types() {
+    let methods = methods();
+    for (file, method) in FILES {
+        let name = format!("{INTERFACE}.{method}");
+        let (_, described) = methods.iter().find(|(described, _)| described.name == name).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/schema/{file}.json"));
+        compare(&path, &(serde_json::to_string_pretty(&described.reply).unwrap() + "\n"));
+    }
+}
+
+/// T40: no answer has a field that could hold a key.
+#[test]
+fn t40_no_answer_holds_a_key() {
+    for (_, described) in methods() {
+        let text = described.reply.as_value().to_string();
+        assert!(!text.contains("\"key\"") && !text.contains("Secret"), "{}", described.name);
+    }
+}
+
+/// What is served is what is made.
+#[test]
+fn every_method_is_described() {
+    for name in call::Call::NAMES {
+        let (interface, method) = name.rsplit_once('.').unwrap();
+        let found = INTERFACES.iter().find(|found| found.name == interface).unwrap();
+        assert!(found.description.contains(&format!("method {method}(")), "{name}");
+    }
+}

@@ -1,0 +1,116 @@
+//! SAs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::DirectionSpec;
+use crate::view::page;
+use crate::view::policy::SelectorView;
+use crate::words::words;
+
+page! {
+    /// SAs.
+    Sas {
+        /// The SAs, two of a pair after each other, inbound first.
+        sas: SaRow
+    }
+}
+
+/// One SA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SaRow {
+    /// The pair it belongs to.
+    pub pair: u64,
+    /// What it protects: what we receive or what we send.
+    pub direction: DirectionSpec,
+    /// Its SPI.
+    pub spi: u32,
+    /// Its suite.
+    pub suite: String,
+    /// The peer's identity.
+    pub peer: String,
+    /// Whether it is in use.
+    pub usage: SaUsage,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// Whether its soft lifetime is over: time for a new one.
+    pub soft_expired: bool,
+    /// Whether its hard lifetime is over, and its keys gone.
+    pub expired: bool,
+    /// Inner packets carried.
+    pub packets: u64,
+    /// Octets that the cipher was applied to.
+    pub octets: u64,
+    /// Where its soft lifetime ends.
+    pub soft: LifetimeView,
+    /// Where its hard lifetime ends.
+    pub hard: LifetimeView,
+    /// Whether sequence numbers have 64 bits; null where that is not known.
+    pub esn: Option<bool>,
+    /// The size of the replay window in packets, 0 where replays are not checked; null for outbound SAs.
+    pub replay_window: Option<u32>,
+    /// Where protected packets go.
+    pub path: PathView,
+    /// The inner flows it may carry.
+    pub selectors: Vec<SelectorView>,
+    /// The congruence class.
+    pub class: u32,
+    /// How long ago it was installed; null where that is not known.
+    pub age: Option<u64>,
+    /// How long ago a packet passed; null where none has.
+    pub idle: Option<u64>,
+}
+
+words! {
+    /// Whether a pair of SAs is in use.
+    SaUsage {
+        /// It becomes visible to the workers; latches that stand against it break (L-74).
+        Pending = "pending",
+        /// It receives and does not send.
+        Standby = "standby",
+        /// It receives and sends.
+        Active = "active",
+        /// It receives what is still under way.
+        Retired = "retired",
+    }
+}
+
+words! {
+    /// Who asked for something that the gateway holds.
+    Origin {
+        /// The configuration: a reload changes it.
+        Configuration = "configuration",
+        /// An operator: a reload leaves it alone.
+        Hand = "hand",
+        /// A provider of SAs: a reload leaves it alone.
+        Provider = "provider",
+    }
+}
+
+/// A lifetime (RFC 4301 4.4.2.1); null is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LifetimeView {
+    /// Octets that the cipher was applied to.
+    pub octets: Option<u64>,
+    /// Inner packets.
+    pub packets: Option<u64>,
+    /// Milliseconds that are left.
+    pub left: Option<u64>,
+}
+
+/// Where protected packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PathView {
+    /// Our address.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub from: IpAddr,
+    /// The peer's address and UDP port.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub to: SocketAddr,
+    /// The largest outer IP packet.
+    pub mtu: u16,
+}

@@ -1,0 +1,139 @@
+//! What the gateway's parts know, as control.sock says it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use latchway_control::{
+    DirectionSpec, DropRow, LatchState, LifetimeView, Origin, PathView, SaRow, SaUsage, SelectorView,
+    Severity, TagView,
+};
+use latchway_datapath::drop::{self, Direction, DropReason};
+use latchway_datapath::sad::{Path, Usage};
+use latchway_datapath::selector::{PortRange, Selector};
+use latchway_esp::Suite;
+use latchway_keying::{PairView, SaView, Suites};
+use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
+
+/// A reason that occurred.
+pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropRow {
+    let info = reason.info();
+    let severity = match info.severity {
+        drop::Severity::Info => Severity::Info,
+        drop::Severity::Warn => Severity::Warn,
+        drop::Severity::Error => Severity::Error,
+        drop::Severity::Audit => Severity::Audit,
+    };
+    let direction = match direction {
+        Direction::Inbound => DirectionSpec::Inbound,
+        Direction::Outbound => DirectionSpec::Outbound,
+    };
+    DropRow {
+        direction,
+        reason: info.name.into(),
+        packets,
+        severity,
+        section: info.section.into(),
+        linux: info.linux.into(),
+        text: info.text.into(),
+    }
+}
+
+/// A state by its word.
+pub fn latch_state(state: latchway_ulp_shim::LatchState) -> LatchState {
+    match state {
+        latchway_ulp_shim::LatchState::Listener => LatchState::Listener,
+        latchway_ulp_shim::LatchState::Larval => LatchState::Larval,
+        latchway_ulp_shim::LatchState::Established => LatchState::Established,
+        latchway_ulp_shim::LatchState::Broken => LatchState::Broken,
+        latchway_ulp_shim::LatchState::Closed => LatchState::Closed,
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00Z.
+pub fn unix_milliseconds(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One SA of a pair; `listen` are the wire sockets in their order.
+pub fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, listen: &[SocketAddr]) -> SaRow {
+    let usage = match pair.usage {
+        Usage::Pending => SaUsage::Pending,
+        Usage::Standby => SaUsage::Standby,
+        Usage::Active => SaUsage::Active,
+        Usage::Retired => SaUsage::Retired,
+    };
+    SaRow {
+        pair: pair.id.raw(),
+        direction,
+        spi: sa.spi.get(),
+        suite: sa.suite.to_string(),
+        peer: pair.peer.to_string(),
+        usage,
+        origin: Origin::Hand,
+        soft_expired: false,
+        expired: sa.expired,
+        packets: sa.packets,
+        octets: sa.octets,
+        soft: LifetimeView::default(),
+        hard: LifetimeView::default(),
+        esn: None,
+        replay_window: None,
+        path: path_view(&pair.path, listen),
+        selectors: pair.selectors.iter().map(selector_view).collect(),
+        age: None,
+        idle: None,
+        class: pair.class.raw(),
+    }
+}
+
+/// A tag.
+pub fn tag_view(tag: InboundTag) -> TagView {
+    TagView {
+        class: ClassId::raw(tag.class),
+        sa_index: u32::try_from(tag.sa.index.get()).unwrap_or(u32::MAX),
+        generation: tag.sa.generation,
+        version: tag.version.raw(),
+    }
+}
+
+/// Mode and suites, as "esp tunnel aes-128-gcm".
+pub fn protection(class: &Class) -> String {
+    let suite = |transforms: &Transforms| {
+        let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
+        Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
+    };
+    let mode = match class.mode {
+        latchway_tagging::Mode::Tunnel => "tunnel",
+        latchway_tagging::Mode::Transport => "transport",
+    };
+    let (inbound, outbound) = (suite(&class.algorithms.inbound), suite(&class.algorithms.outbound));
+    let replay = if class.replay_checked { "" } else { ", replays not checked" };
+    if inbound == outbound {
+        format!("esp {mode} {inbound}{replay}")
+    } else {
+        format!("esp {mode} {inbound} in, {outbound} out{replay}")
+    }
+}
+
+/// A duration in milliseconds.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A traffic selector.
+pub fn selector_view(selector: &Selector) -> SelectorView {
+    let ports = |range: PortRange| Some(range.ends()).filter(|_| range != PortRange::ANY);
+    SelectorView {
+        local: selector.local.to_string(),
+        remote: selector.remote.to_string(),
+        protocol: selector.protocol,
+        local_ports: ports(selector.local_ports),
+        remote_ports: ports(selector.remote_ports),
+    }
+}
+
+fn path_view(path: &Path, listen: &[SocketAddr]) -> PathView {
+    let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+    PathView { from, to: path.to, mtu: path.mtu }
+}
