@@ -6,6 +6,8 @@ mod convert;
 mod disposition;
 #[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
+#[cfg_attr(not(test), expect(dead_code, reason = "told by the daemon alone, which is not assembled here"))]
+mod notify;
 mod plan;
 mod rows;
 mod serve;
