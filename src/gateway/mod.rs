@@ -4,6 +4,8 @@ mod assemble;
 mod clock;
 mod convert;
 mod disposition;
+#[cfg_attr(not(test), expect(dead_code, reason = "applied by the daemon alone, which is not assembled here"))]
+mod harden;
 #[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
 #[cfg_attr(not(test), expect(dead_code, reason = "told by the daemon alone, which is not assembled here"))]

@@ -1,0 +1,79 @@
+//! The user that a gateway becomes, from /etc/passwd: the name service would load code, and a static program has none.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+use super::HardenError;
+
+/// A user and its group.
+#[derive(Debug)]
+pub(super) struct Account {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Account {
+    /// The user of this name, or of these numbers: `UID:GID`.
+    pub(super) fn find(name: &str) -> Result<Self, HardenError> {
+        if let Some((uid, gid)) = name.split_once(':').and_then(|(uid, gid)| numbers(uid, gid)) {
+            return Ok(Self { name: name.to_owned(), uid, gid });
+        }
+        let missing = |reason: String| HardenError::Account { user: name.to_owned(), reason };
+        let passwd = fs::read_to_string("/etc/passwd").map_err(|error| missing(error.to_string()))?;
+        let line = passwd.lines().map(|line| line.split(':')).find(|line| line.clone().next() == Some(name));
+        let mut fields = line.ok_or_else(|| missing("no line begins with that name".to_owned()))?.skip(2);
+        let (uid, gid) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        let (uid, gid) = numbers(uid, gid).ok_or_else(|| missing("its line has no numbers".to_owned()))?;
+        Ok(Self { name: name.to_owned(), uid, gid })
+    }
+
+    /// Gives a folder to the user: the folder itself, and nothing that lies in it.
+    pub(super) fn own(&self, folder: &Path) -> Result<(), HardenError> {
+        let give = || {
+            let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+            let folder = File::options().read(true).custom_flags(flags).open(folder)?;
+            fchown(&folder, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+        };
+        give().map_err(|source: io::Error| HardenError::Folder { path: folder.into(), source })
+    }
+
+    /// Becomes the user, with its group and no other. Permitted capabilities stay, for now.
+    pub(super) fn become_it(&self) -> Result<(), HardenError> {
+        let switch = || {
+            prctl::set_keepcaps(true)?;
+            setgroups(&[])?;
+            setgid(self.gid)?;
+            setuid(self.uid)?;
+            prctl::set_keepcaps(false)
+        };
+        switch().map_err(|source: Errno| HardenError::Become { user: self.name.clone(), source })
+    }
+}
+
+fn numbers(uid: &str, gid: &str) -> Option<(Uid, Gid)> {
+    Some((Uid::from_raw(uid.parse().ok()?), Gid::from_raw(gid.parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_by_numbers() {
+        let found = |name| Account::find(name).map(|account| (account.uid.as_raw(), account.gid.as_raw()));
+        assert_eq!(found("root").unwrap(), (0, 0));
+        assert_eq!(found("1234:56").unwrap(), (1234, 56));
+        for missing in ["no-such-user-here", "", "1234:", ":", "root:", "-1:0", "4294967296:0"] {
+            let error = found(missing).unwrap_err().to_string();
+            assert!(error.contains("useradd"), "{missing}: {error}");
+        }
+    }
+}
