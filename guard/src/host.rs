@@ -24,8 +24,9 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use latchway_netns::Namespace;
 
+pub(crate) use self::nftables::{Tables, changes};
 use self::{
-    nftables::{Table, Tables},
+    nftables::Table,
     rule::{Chain, Condition, Rule, Side},
 };
 use crate::{GuardError, Result};
@@ -77,12 +78,21 @@ impl HostGuard {
 
     /// Puts the filters up, in place of those of this name that there are, with no moment in between.
     pub fn install(&self, namespace: &Namespace) -> Result<()> {
-        Tables::of(namespace)?.replace(&self.tables())
+        self.install_through(&mut Tables::of(namespace)?)
+    }
+
+    /// Puts the filters up through a handle that was opened before.
+    pub(crate) fn install_through(&self, tables: &mut Tables) -> Result<()> {
+        tables.replace(&self.tables())
     }
 
     /// What of the filters is missing or was altered, in words; empty if they stand as they were put up.
     pub fn missing(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        let mut tables = Tables::of(namespace)?;
+        self.differences(&mut Tables::of(namespace)?)
+    }
+
+    /// What is missing, through a handle that was opened before.
+    pub(crate) fn differences(&self, tables: &mut Tables) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for table in self.tables() {
             missing.extend(tables.differences(&table)?);

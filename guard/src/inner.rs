@@ -12,7 +12,7 @@ use latchway_netns::{
     links::{Link, MAIN, Route, Way},
 };
 
-use crate::{Blackholes, ROUTE_METRIC, Result};
+use crate::{Blackholes, GuardError, ROUTE_METRIC, Result};
 
 /// What the inner namespace is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,29 +59,41 @@ impl InnerSide {
     pub fn prepare(&self, inner: &Namespace) -> Result<Vec<Missing>> {
         let (links, missing) = (Links::of(inner)?, self.missing(inner)?);
         self.blackholes().install(&links)?;
-        if missing.iter().any(Missing::of_interface) {
-            self.configure(&links)?;
+        if missing.contains(&Missing::Quiet) {
+            links.set_down(&self.tun)?;
+            links.quiet_ipv6(&self.tun)?;
         }
-        for &route in &self.routes {
-            links.add_route(route, None, &self.tun, ROUTE_METRIC)?;
-        }
+        self.bring_about(&links, &missing)?;
         Ok(missing)
     }
 
     /// What of this state is missing, found without changing anything and without privilege.
     pub fn missing(&self, inner: &Namespace) -> Result<Vec<Missing>> {
         let links = Links::of(inner)?;
-        let mut missing: Vec<Missing> =
-            self.blackholes().missing(&links)?.into_iter().map(Missing::Blackhole).collect();
-        if !links.exists(&self.tun)? {
-            missing.push(Missing::Tun);
-            return Ok(missing);
-        }
-        let link = links.link(&self.tun)?;
-        missing.extend(self.settings(&link));
-        if !links.is_quiet_ipv6(&self.tun)? {
+        let mut missing = self.lacking(&links)?;
+        if !missing.contains(&Missing::Tun) && !links.is_quiet_ipv6(&self.tun)? {
             missing.push(Missing::Quiet);
         }
+        Ok(missing)
+    }
+
+    /// What is missing, silence aside: found without entering the namespace.
+    pub(crate) fn lacking(&self, links: &Links) -> Result<Vec<Missing>> {
+        let mut missing: Vec<Missing> =
+            self.blackholes().missing(links)?.into_iter().map(Missing::Blackhole).collect();
+        match self.lacking_of_tun(links) {
+            // Also one that goes away between two looks.
+            Err(GuardError::Network(error)) if error.raw_os_error() == Some(libc::ENODEV) => {
+                missing.push(Missing::Tun);
+            }
+            found => missing.extend(found?),
+        }
+        Ok(missing)
+    }
+
+    fn lacking_of_tun(&self, links: &Links) -> Result<Vec<Missing>> {
+        let link = links.link(&self.tun)?;
+        let mut missing: Vec<Missing> = self.settings(&link).collect();
         let present = links.addresses(&self.tun)?;
         let absent = self.addresses.iter().filter(|address| !present.contains(address));
         missing.extend(absent.copied().map(Missing::Address));
@@ -96,6 +108,18 @@ impl InnerSide {
         Ok(missing)
     }
 
+    /// Brings about what is missing, silence aside: without entering the namespace.
+    pub(crate) fn bring_about(&self, links: &Links, missing: &[Missing]) -> Result<()> {
+        self.blackholes().install(links)?;
+        if missing.iter().any(Missing::of_interface) {
+            self.configure(links)?;
+        }
+        for &route in &self.routes {
+            links.add_route(route, None, &self.tun, ROUTE_METRIC)?;
+        }
+        Ok(())
+    }
+
     /// The blackholes behind the routes.
     pub fn blackholes(&self) -> Blackholes {
         Blackholes::new(self.routes.iter().copied())
@@ -105,7 +129,6 @@ impl InnerSide {
     fn configure(&self, links: &Links) -> Result<()> {
         let tun = &self.tun;
         links.set_down(tun)?;
-        links.quiet_ipv6(tun)?;
         links.set_mtu(tun, self.mtu)?;
         links.set_queue(tun, self.queue)?;
         links.set_gso_max_size(tun, self.gso_max_size)?;

@@ -6,7 +6,8 @@
 //! * [blackhole routes](Blackholes) for every protected prefix, in the inner and the outer namespace;
 //! * in host mode, [packet filters](HostGuard) that let inner addresses in and out by the TUN only;
 //! * the [inner side](InnerSide), set up in the order that leaves no gap;
-//! * [locks](Lock), so that no two gateways share a TUN or a state directory.
+//! * [locks](Lock), so that no two gateways share a TUN or a state directory;
+//! * a [monitor](Monitor) that says when any of it was taken away.
 //!
 //! All of it goes through netlink and `/proc/sys`. Routes and filters outlive the process that made them, are found again
 //! by the next one, and are taken away only by asking for it.
@@ -18,12 +19,14 @@ mod error;
 mod host;
 mod inner;
 mod lock;
+mod monitor;
 
 pub use blackholes::Blackholes;
 pub use error::GuardError;
 pub use host::{Discarded, HostGuard};
 pub use inner::{InnerSide, Missing, QUEUE};
 pub use lock::Lock;
+pub use monitor::{Change, Guarded, Lack, Monitor};
 
 /// What every fallible call of this crate returns.
 pub type Result<T> = std::result::Result<T, GuardError>;

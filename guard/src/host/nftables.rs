@@ -2,7 +2,10 @@
 
 use std::io;
 
-use latchway_netns::{Namespace, netlink::Netlink};
+use latchway_netns::{
+    Namespace,
+    netlink::{Changes, Netlink},
+};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
@@ -25,15 +28,21 @@ pub(super) struct Table {
     pub(super) chains: Vec<Chain>,
 }
 
+/// Has the kernel tell of every change of the packet filter, for whoever may hear of it.
+pub(crate) fn changes(namespace: &Namespace) -> Result<Option<Changes>> {
+    let subscribed = namespace.run(|| Changes::subscribe(SockProtocol::NetlinkNetFilter, TABLE_CHANGES))?;
+    Ok(subscribed.ok())
+}
+
 /// The packet filter of one namespace.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     netlink: Netlink<NetfilterMessage>,
     label: String,
 }
 
 impl Tables {
-    pub(super) fn of(namespace: &Namespace) -> Result<Self> {
+    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
         let opened = namespace.run(|| Netlink::open_for(SockProtocol::NetlinkNetFilter))?;
         let label = namespace.label().to_owned();
         let netlink = opened.map_err(|source| refused("opening the packet filter", &label, source))?;
@@ -258,6 +267,9 @@ fn refused(attempt: &str, label: &str, source: io::Error) -> GuardError {
 }
 
 const NF_ACCEPT: u32 = 1;
+
+/// nfnetlink.h: NFNLGRP_NFTABLES, as a bit.
+const TABLE_CHANGES: u32 = 1 << 6;
 
 #[cfg(test)]
 mod tests {

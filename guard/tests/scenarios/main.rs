@@ -5,4 +5,5 @@
 mod blackholes;
 mod host;
 mod inner;
+mod monitor;
 mod support;
