@@ -4,27 +4,32 @@ use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::{Datapath, context};
 use crate::packet::{IpPacket, Unprotected};
+use crate::segment::SuperPacket;
 use crate::spd::{Action, Spd};
 use crate::ulp::Ulp;
-use crate::virtio::VNET_HDR_LEN;
 
 impl<U: Ulp> Datapath<U> {
-    /// Takes one super-packet from the bypass port, virtio header first. Returns whether it may be written, as it is,
-    /// to the TUN: policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26).
-    pub fn unprotected(&mut self, octets: &[u8]) -> bool {
-        let verdict = self.admit_unprotected(octets.get(VNET_HDR_LEN..).unwrap_or_default());
+    /// Takes one super-packet from the bypass port, virtio header first. Returns whether it may be written to the TUN:
+    /// policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26).
+    pub fn unprotected(&mut self, octets: &mut [u8]) -> bool {
+        let Ok(super_packet) = SuperPacket::parse(octets) else {
+            self.counters.street(Direction::Inbound).drop(DropReason::BadOffload, 1);
+            return false;
+        };
+        let verdict = self.admit_unprotected(super_packet.packet());
         let street = self.counters.street(Direction::Inbound);
+        let packets = super_packet.segment_count() as u64;
         match verdict {
-            Ok(len) => {
-                street.packets.add(1);
-                street.octets.add(len);
+            Ok(()) => {
+                street.packets.add(packets);
+                street.octets.add(super_packet.total_len() as u64);
             }
-            Err(reason) => street.drop(reason, 1),
+            Err(reason) => street.drop(reason, packets),
         }
         verdict.is_ok()
     }
 
-    fn admit_unprotected(&mut self, octets: &[u8]) -> Result<u64, DropReason> {
+    fn admit_unprotected(&mut self, octets: &[u8]) -> Result<(), DropReason> {
         let packet = IpPacket::parse(octets, Direction::Inbound)?;
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
@@ -32,8 +37,7 @@ impl<U: Ulp> Datapath<U> {
         let spd = &self.snapshot.spd;
         let packet = self.inbound_fragments.resolve(packet, None, self.now, |flow| admit(spd, flow))?;
         let unprotected = Unprotected::new(packet);
-        self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))?;
-        Ok(packet.octets().len() as u64)
+        self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))
     }
 }
 

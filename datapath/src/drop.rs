@@ -110,6 +110,8 @@ drop_reasons! {
     MidStream "mid_stream" "latching-04 2" Warn "-" "Part of a connection that policy wants latched and whose beginning was not seen.";
     FlowTableFull "flow_table_full" "latching-04 2" Warn "-" "No room to remember another flow, so none is let in.";
     NoBuffer "no_buffer" "-" Warn "XfrmInBufferError" "No room in a send buffer.";
+    Truncated "truncated" "-" Error "XfrmInBufferError" "A datagram longer than the receive buffer.";
+    TunDown "tun_down" "-" Warn "-" "The TUN is set down, so it takes nothing until it is up again.";
     IoFull "io_full" "-" Warn "XfrmInBufferError" "The socket or the TUN took no more.";
     IoError "io_error" "-" Error "XfrmInError" "The socket or the TUN refused the packet.";
 }

@@ -260,10 +260,8 @@ impl OwnedOutbound {
     #[inline]
     pub fn encrypted_len(&self, super_packet: &SuperPacket<'_>) -> u64 {
         let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
-        // Its headers once per segment, its payload once: the last segment may be shorter than the others.
-        let headers = super_packet.packet().len() - super_packet.total_payload();
-        let total = super_packet.total_payload() + headers * count;
-        let last = total - longest * (count - 1);
+        // The last segment may be shorter than the others.
+        let last = super_packet.total_len() - longest * (count - 1);
         let suite = self.sa.suite();
         (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64
     }

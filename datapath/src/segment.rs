@@ -66,6 +66,13 @@ impl<'a> SuperPacket<'a> {
         self.cut.map_or(1, |cut| self.total_payload().div_ceil(cut.segment_size).max(1))
     }
 
+    /// Length of all the packets it becomes together: its headers once for each, its payload once.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        let headers = self.packet.len() - self.total_payload();
+        self.total_payload() + headers * self.segment_count()
+    }
+
     /// Length of the longest packet it becomes, IP header included.
     #[inline]
     pub fn max_segment_len(&self) -> usize {

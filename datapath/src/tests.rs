@@ -193,13 +193,13 @@ fn rfc_4301_5_2_what_comes_in_the_clear_passes_only_where_policy_says_bypass() {
     let mut clear = vec![0; crate::virtio::VNET_HDR_LEN];
     clear.extend_from_slice(&udp("10.0.2.2:2000", "10.0.1.1:1000", b"clear"));
     one.datapath.begin(NOW);
-    assert!(!one.datapath.unprotected(&clear));
+    assert!(!one.datapath.unprotected(&mut clear));
     assert_eq!(one.dropped(Direction::Inbound, DropReason::Unprotected), 1);
     let selector = selectors(1, 2).remove(0);
     one.snapshot.spd = Spd::new(vec![Rule { selector, direction: None, action: Action::Bypass }]);
     one.publish();
     one.datapath.begin(NOW);
-    assert!(one.datapath.unprotected(&clear));
+    assert!(one.datapath.unprotected(&mut clear));
 }
 
 #[test]

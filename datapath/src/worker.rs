@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
 
 use crate::coalesce::{Coalescer, Unit};
-use crate::drop::{Direction, DropReason};
+use crate::drop::{Counter, Direction, DropReason, Street};
 use crate::gateway::Datapath;
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
 use crate::low::wire::{RECEIVE_BUFFER_LEN, WireSocket};
 use crate::outbound::Outbound;
-use crate::segment::{Segmenter, SuperPacket};
+use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::time::Time;
 use crate::ulp::Ulp;
@@ -37,12 +38,17 @@ pub struct Devices {
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<(AtomicBool, OwnedFd)>);
 
+/// A worker's sign of life, for a watchdog in another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat(Arc<Counter>);
+
 /// One worker with its devices and buffers.
 pub struct Worker<U> {
     datapath: Datapath<U>,
     devices: Devices,
     started: Instant,
     stop: Stop,
+    heartbeat: Heartbeat,
     from_tun: Box<[u8]>,
     from_wire: Box<[u8]>,
     one: Box<[u8]>,
@@ -63,7 +69,7 @@ const FULL_ENOUGH: usize = 48 * 1024;
 const WORST_SUPER_PACKET: (usize, usize) = (128, 1024);
 
 /// How long a worker sleeps at most: SAs that expire by time are noticed this often when nothing moves.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+pub const NAP: Duration = Duration::from_millis(50);
 
 /// How long a worker that was told to stop goes on while packets keep coming.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -93,6 +99,14 @@ impl Stop {
     }
 }
 
+impl Heartbeat {
+    /// Turns of the worker's loop so far. A worker that lives takes one at least every [`NAP`], traffic or not.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.0.get()
+    }
+}
+
 impl<U: Ulp> Worker<U> {
     /// A worker with its devices. `started` is the zero of the gateway's [`Time`].
     #[must_use]
@@ -103,6 +117,7 @@ impl<U: Ulp> Worker<U> {
             devices,
             started,
             stop,
+            heartbeat: Heartbeat::default(),
             from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
             one: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
@@ -111,7 +126,14 @@ impl<U: Ulp> Worker<U> {
         }
     }
 
-    /// Moves packets until told to stop, and then what had arrived by then.
+    /// Its sign of life.
+    #[must_use]
+    pub const fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
+
+    /// Moves packets until told to stop, and then what had arrived by then. A TUN that is set down ends nothing: what is
+    /// for it is dropped until it is up again.
     ///
     /// # Errors
     /// Where a device is gone for good, such as a TUN that was deleted.
@@ -130,6 +152,7 @@ impl<U: Ulp> Worker<U> {
 
     /// Gives each device its turn. Returns whether anything came.
     fn turn(&mut self) -> io::Result<bool> {
+        self.heartbeat.0.add(1);
         self.datapath.begin(self.now());
         let inbound = self.inbound()?;
         let outbound = self.outbound()?;
@@ -153,6 +176,8 @@ impl<U: Ulp> Worker<U> {
                 self.datapath.inbound(train, received.segment_size, &mut self.units);
                 deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
             }
+            let truncated = wire.take_truncated();
+            self.datapath.counters().street(Direction::Inbound).drop(DropReason::Truncated, truncated);
         }
         Ok(any)
     }
@@ -172,14 +197,14 @@ impl<U: Ulp> Worker<U> {
                 Outbound::Sealed | Outbound::Dropped => {}
                 Outbound::Bypass => {
                     let street = self.datapath.counters().street(Direction::Outbound);
-                    if let Err(lost) = forward(octets, self.devices.bypass.as_mut(), &mut self.one) {
-                        street.drop(lost.reason, lost.packets);
-                    }
+                    let written = forward(octets, self.devices.bypass.as_mut(), &mut self.one, street);
+                    street.packets.add(written.packets);
+                    street.octets.add(written.octets);
                 }
                 Outbound::Answered => {
                     if let Err(error) = self.devices.tun.write_packet(self.datapath.answer()) {
                         let street = self.datapath.counters().street(Direction::Inbound);
-                        street.drop(refusal(&error)?, 1);
+                        street.drop(refusal(&error, &self.devices.tun)?, 1);
                     }
                 }
             }
@@ -216,10 +241,9 @@ impl<U: Ulp> Worker<U> {
             };
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
-            if self.datapath.unprotected(octets)
-                && let Err(lost) = forward(octets, Some(&mut self.devices.tun), &mut self.one)
-            {
-                self.datapath.counters().street(Direction::Inbound).drop(lost.reason, lost.packets);
+            if self.datapath.unprotected(octets) {
+                let street = self.datapath.counters().street(Direction::Inbound);
+                forward(octets, Some(&mut self.devices.tun), &mut self.one, street);
             }
         }
         Ok(any)
@@ -240,8 +264,9 @@ impl<U: Ulp> Worker<U> {
             PollFd::from_borrowed_fd(fd, PollFlags::IN)
         });
         let used = fds.get_mut(..3 + self.devices.wires.len()).unwrap_or_default();
-        match poll(used, Some(&NAP)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        let nap = Timespec { tv_sec: 0, tv_nsec: NAP.subsec_nanos().into() };
+        match poll(used, Some(&nap)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -262,7 +287,7 @@ fn read<U: Ulp>(
                 datapath.counters().street(direction).drop(DropReason::BadOffload, 1);
                 Ok(None)
             }
-            _ => Err(error),
+            _ => Err(gone(&error, tun)),
         },
     }
 }
@@ -277,7 +302,7 @@ fn deliver<U: Ulp>(
     let street = datapath.counters().street(Direction::Inbound);
     for unit in units.units() {
         if let Err(error) = tun.write_unit(&unit, buffer) {
-            street.drop(refusal(&error)?, packets(&unit));
+            street.drop(refusal(&error, tun)?, packets(&unit));
         }
     }
     units.clear();
@@ -285,42 +310,59 @@ fn deliver<U: Ulp>(
     Ok(())
 }
 
-/// Packets of a super-packet that went no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Lost {
-    reason: DropReason,
+/// What of a super-packet was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Written {
     packets: u64,
+    octets: u64,
 }
 
-/// Writes a super-packet from one port to another, cut into its packets. Where one is refused, those behind it are not
-/// tried.
-fn forward(octets: &mut [u8], to: Option<&mut TunQueue>, one: &mut [u8]) -> Result<(), Lost> {
-    let lost = |reason, packets: usize| Lost { reason, packets: packets as u64 };
-    let super_packet = SuperPacket::parse(octets).map_err(|_| lost(DropReason::BadOffload, 1))?;
+/// Writes a super-packet from one port to another, cut into its packets. Each that is refused is dropped and counted, and
+/// the next is tried.
+fn forward(octets: &mut [u8], to: Option<&mut TunQueue>, one: &mut [u8], street: &Street) -> Written {
+    let mut written = Written::default();
+    let Ok(super_packet) = SuperPacket::parse(octets) else {
+        street.drop(DropReason::BadOffload, 1);
+        return written;
+    };
     let mut segments = super_packet.segments();
-    let to = to.ok_or_else(|| lost(DropReason::NoBypassPort, segments.remaining()))?;
+    let Some(to) = to else {
+        street.drop(DropReason::NoBypassPort, segments.remaining() as u64);
+        return written;
+    };
     while segments.remaining() > 0 {
-        let left = segments.remaining();
-        forward_next(&mut segments, to, one).map_err(|reason| lost(reason, left))?;
+        let left = segments.remaining() as u64;
+        let Some(packet) = segments.write_next(one).and_then(|len| one.get(..len)) else {
+            street.drop(DropReason::BadOffload, left);
+            break;
+        };
+        match to.write_packet(packet) {
+            Ok(()) => {
+                written.packets += 1;
+                written.octets += packet.len() as u64;
+            }
+            // Where the port is gone for good, reading from it says so.
+            Err(error) => street.drop(refusal(&error, to).unwrap_or(DropReason::IoError), 1),
+        }
     }
-    Ok(())
-}
-
-fn forward_next(segments: &mut Segmenter<'_>, to: &mut TunQueue, one: &mut [u8]) -> Result<(), DropReason> {
-    let len = segments.write_next(one).ok_or(DropReason::BadOffload)?;
-    let packet = one.get(..len).ok_or(DropReason::NoBuffer)?;
-    to.write_packet(packet).map_err(|error| refusal(&error).unwrap_or(DropReason::IoError))
+    written
 }
 
 /// What a failed write means for its packets; an error where the device is gone.
-fn refusal(error: &io::Error) -> io::Result<DropReason> {
-    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => {
-            Ok(DropReason::IoFull)
-        }
-        Some(rustix::io::Errno::BADFD | rustix::io::Errno::NODEV) => Err(io::Error::from(error.kind())),
+fn refusal(error: &io::Error, tun: &TunQueue) -> io::Result<DropReason> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Ok(DropReason::IoFull),
+        Some(Errno::IO) => Ok(DropReason::TunDown),
+        Some(Errno::BADFD | Errno::NODEV) => Err(gone(error, tun)),
         _ => Ok(DropReason::IoError),
     }
+}
+
+/// A device that will not come back, and what to do.
+fn gone(error: &io::Error, tun: &TunQueue) -> io::Error {
+    let name = tun.name();
+    let text = format!("TUN {name} is gone ({error}): it was deleted; make it again and restart the gateway");
+    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 fn packets(unit: &Unit<'_>) -> u64 {
@@ -330,6 +372,7 @@ fn packets(unit: &Unit<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drop::Counters;
     use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
     use etherparse::PacketBuilder;
 
@@ -342,7 +385,9 @@ mod tests {
         octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
         let udp = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(7, 8);
         udp.write(&mut octets, &[0; 250]).unwrap();
-        let lost = forward(&mut octets, None, &mut []);
-        assert_eq!(lost, Err(Lost { reason: DropReason::NoBypassPort, packets: 3 }));
+        let counters = Counters::new();
+        let street = counters.street(Direction::Outbound);
+        assert_eq!(forward(&mut octets, None, &mut [], street), Written::default());
+        assert_eq!(street.dropped(DropReason::NoBypassPort), 3);
     }
 }

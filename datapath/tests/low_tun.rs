@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use latchway_datapath::coalesce::{Coalescer, Offloads};
-use latchway_datapath::low::tun::{Backend, BackendChoice, READ_BUFFER_LEN, TunConfig, TunError, TunQueue};
+use latchway_datapath::low::tun::{
+    Backend, BackendChoice, Persistence, READ_BUFFER_LEN, TunConfig, TunError, TunQueue,
+};
 use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::segment::SuperPacket;
 use latchway_datapath::send_batch::SendBatch;
@@ -47,7 +49,11 @@ impl End {
         let namespace = Namespace::create("end").unwrap();
         if stale {
             // A process that used offload and is gone; its interface, and its offload mask, remain.
-            let config = TunConfig { persist: true, backend: BackendChoice::Offload, ..TunConfig::new(NAME) };
+            let config = TunConfig {
+                persistence: Persistence::Persistent,
+                backend: BackendChoice::Offload,
+                ..TunConfig::new(NAME)
+            };
             drop(namespace.run(|| TunQueue::open(&config).unwrap()).unwrap());
         }
         let config = TunConfig { backend, ..TunConfig::new(NAME) };

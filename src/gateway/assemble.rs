@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, bounded};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
-use latchway_datapath::low::tun::{TunConfig, TunQueue};
+use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
 use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::oversize::Oversize;
 use latchway_datapath::spd::Spd;
@@ -106,7 +106,7 @@ fn open_tun(plan: &Plan) -> Result<TunQueue, GatewayError> {
     let wanted = &plan.tun;
     let config = TunConfig {
         backend: wanted.backend,
-        persist: wanted.persistent,
+        persistence: if wanted.persistent { Persistence::Persistent } else { Persistence::AsFound },
         ..TunConfig::new(wanted.name.clone())
     };
     let tun = plan.inner.run(|| TunQueue::open(&config))??;

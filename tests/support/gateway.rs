@@ -211,7 +211,7 @@ impl Gateway {
     /// Receives one packet in the clear, at the bypass port. Returns whether it may reach the inner hosts.
     pub fn receive_unprotected(&mut self, packet: &[u8], now: Time) -> bool {
         self.datapath.begin(now);
-        self.datapath.unprotected(&with_header(packet))
+        self.datapath.unprotected(&mut with_header(packet))
     }
 
     /// What the datapath told since this was asked last. The key manager hears it too.

@@ -7,16 +7,19 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::coalesce::{MAX_PARTS, Offloads, Unit, UnitPart};
 use crate::virtio::VNET_HDR_LEN;
 
+mod counters;
 mod error;
 mod ioctl;
 mod open;
 
+pub use counters::TunCounters;
 pub use error::TunError;
 
 /// What to open, in the network namespace of the calling thread.
@@ -27,16 +30,33 @@ pub struct TunConfig {
     /// Which backend.
     pub backend: BackendChoice,
     /// Whether the interface stays when its last queue is closed.
-    pub persist: bool,
+    pub persistence: Persistence,
     /// The user who may attach to it later without CAP_NET_ADMIN.
     pub owner: Option<u32>,
 }
 
 impl TunConfig {
-    /// The best backend there is, not persistent, owner unchanged.
+    /// The best backend there is, persistence and owner unchanged.
     pub fn new(name: impl Into<String>) -> TunConfig {
-        TunConfig { name: name.into(), backend: BackendChoice::Auto, persist: false, owner: None }
+        TunConfig {
+            name: name.into(),
+            backend: BackendChoice::Auto,
+            persistence: Persistence::AsFound,
+            owner: None,
+        }
     }
+}
+
+/// Whether an interface outlives its last queue (TUNSETPERSIST).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Persistence {
+    /// As it was. One that this queue makes goes with it.
+    #[default]
+    AsFound,
+    /// It stays, with its addresses and routes.
+    Persistent,
+    /// It goes, also where it was made to stay before.
+    Transient,
 }
 
 /// Which backend is wanted.
@@ -86,6 +106,7 @@ pub struct TunQueue {
     name: String,
     backend: Backend,
     refused: Offloads,
+    counters: Arc<TunCounters>,
 }
 
 impl TunQueue {
@@ -93,7 +114,7 @@ impl TunQueue {
     pub fn open(config: &TunConfig) -> Result<TunQueue, TunError> {
         let opened = open::open(config)?;
         let (device, name, backend) = (opened.device, opened.name, opened.backend);
-        Ok(TunQueue { device, name, backend, refused: Offloads::NONE })
+        Ok(TunQueue { device, name, backend, refused: Offloads::NONE, counters: Arc::default() })
     }
 
     /// Reads one super-packet with its virtio header; `buf` is at least [`READ_BUFFER_LEN`] long, or this is
@@ -113,6 +134,7 @@ impl TunQueue {
         if read == room.len() {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        self.counters.read((header.len() + read).saturating_sub(VNET_HDR_LEN));
         Ok(header.len() + read)
     }
 
@@ -131,7 +153,10 @@ impl TunQueue {
         }
         let used = slices.get(..=unit.payload.len()).unwrap_or_default();
         match rustix::io::writev(&self.device, used) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.counters.written(if unit.is_merged() { unit.payload.len() } else { 1 });
+                Ok(())
+            }
             Err(Errno::INVAL) if unit.is_merged() => self.write_refused(unit, buffer),
             Err(errno) => Err(errno.into()),
         }
@@ -163,7 +188,12 @@ impl TunQueue {
         self.backend
     }
 
-    /// The interface's name as the kernel has it.
+    /// What it moved.
+    pub const fn counters(&self) -> &Arc<TunCounters> {
+        &self.counters
+    }
+
+    /// The interface's name when it was opened. Who renames it does not disturb the queue.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -172,6 +202,7 @@ impl TunQueue {
     fn write_refused(&mut self, unit: &Unit<'_>, buffer: &[u8]) -> io::Result<()> {
         // Only if the single packets pass was it the merging that the kernel refused.
         self.write_parts(unit, buffer)?;
+        self.counters.refused_units.add(1);
         self.refused =
             Offloads { tcp: self.refused.tcp || !unit.is_udp(), udp: self.refused.udp || unit.is_udp() };
         Ok(())
@@ -188,6 +219,7 @@ impl TunQueue {
     fn write_part(&self, part: UnitPart<'_>) -> io::Result<()> {
         let slices = [IoSlice::new(self.framed(part.header)), IoSlice::new(part.payload)];
         rustix::io::writev(&self.device, &slices)?;
+        self.counters.written(1);
         Ok(())
     }
 

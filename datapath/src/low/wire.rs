@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -15,9 +16,11 @@ use rustix::net::SendFlags;
 use crate::send_batch::{MAX_RUN_SEGMENTS, Run, SendBatch};
 
 mod bind;
+mod counters;
 mod error;
 mod message;
 
+pub use counters::WireCounters;
 pub use error::WireError;
 
 /// One UDP socket, non-blocking.
@@ -29,6 +32,7 @@ pub struct WireSocket {
     /// Segments the kernel takes per send: 128, 64 on older kernels, 1 where segmentation does not work.
     max_segments: usize,
     truncated: u64,
+    counters: Arc<WireCounters>,
 }
 
 impl WireSocket {
@@ -41,6 +45,7 @@ impl WireSocket {
             gro: bound.gro,
             max_segments: MAX_RUN_SEGMENTS,
             truncated: 0,
+            counters: Arc::default(),
         })
     }
 
@@ -68,7 +73,10 @@ impl WireSocket {
                 Ok(message) if message.truncated => self.truncated += 1,
                 Ok(message) => {
                     if let Some(from) = message.from {
-                        return Ok(Some(Received::new(message.len, message.segment_size, from)));
+                        let received = Received::new(message.len, message.segment_size, from);
+                        let datagrams = received.len.div_ceil(received.segment_size);
+                        self.counters.received(datagrams.max(1), received.len);
+                        return Ok(Some(received));
                     }
                 }
                 Err(Errno::AGAIN) => return Ok(None),
@@ -94,9 +102,15 @@ impl WireSocket {
         self.max_segments
     }
 
-    /// Datagrams dropped because the caller's buffer was too short (T04).
-    pub fn truncated(&self) -> u64 {
-        self.truncated
+    /// Datagrams dropped because the caller's buffer was too short (T04), since this was asked last.
+    #[inline]
+    pub fn take_truncated(&mut self) -> u64 {
+        std::mem::take(&mut self.truncated)
+    }
+
+    /// What it moved.
+    pub const fn counters(&self) -> &Arc<WireCounters> {
+        &self.counters
     }
 
     fn send_run(&mut self, run: &Run<'_>, report: &mut SendReport) {
@@ -106,9 +120,13 @@ impl WireSocket {
             let Some((now, later)) = rest.split_at_checked(at_once) else { return };
             let run = Run { bytes: now, ..*run };
             match self.send_segments(&run) {
-                Ok(()) => report.sent += run.len(),
+                Ok(()) => {
+                    report.sent += run.len();
+                    self.counters.sent(run.len(), now.len());
+                }
                 Err(Errno::AGAIN | Errno::NOBUFS) => report.dropped_full += run.len(),
                 Err(Errno::INVAL) if run.len() > OLD_MAX_SEGMENTS => {
+                    self.counters.refused_units.add(1);
                     self.max_segments = OLD_MAX_SEGMENTS;
                     continue;
                 }
@@ -134,10 +152,14 @@ impl WireSocket {
     /// What the kernel refuses whole it may take one by one. If it takes all, segmentation is what it could not do.
     #[cold]
     fn send_singly(&mut self, run: &Run<'_>, report: &mut SendReport) {
+        self.counters.refused_units.add(1);
         let before = report.sent;
         for datagram in run.datagrams() {
             match rustix::net::sendto(&self.socket, datagram, SendFlags::empty(), &run.to) {
-                Ok(_) => report.sent += 1,
+                Ok(_) => {
+                    report.sent += 1;
+                    self.counters.sent(1, datagram.len());
+                }
                 Err(Errno::AGAIN | Errno::NOBUFS) => report.dropped_full += 1,
                 Err(_) => report.errors += 1,
             }

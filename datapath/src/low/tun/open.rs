@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use super::ioctl::{self, CHECKSUM, TSO, USO};
-use super::{Backend, BackendChoice, TunConfig, TunError};
+use super::{Backend, BackendChoice, Persistence, TunConfig, TunError};
 
 /// A descriptor that is attached to its interface.
 pub(super) struct Opened {
@@ -31,9 +31,12 @@ pub(super) fn open(config: &TunConfig) -> Result<Opened, TunError> {
     if let Some(owner) = config.owner {
         ioctl::set_owner(device, owner).map_err(|error| system("give it to its owner", error))?;
     }
-    if config.persist {
-        ioctl::set_persist(device, true).map_err(|error| system("make it persistent", error))?;
-    }
+    let persist = match config.persistence {
+        Persistence::AsFound => Ok(()),
+        Persistence::Persistent => ioctl::set_persist(device, true),
+        Persistence::Transient => ioctl::set_persist(device, false),
+    };
+    persist.map_err(|error| system("set whether it persists", error))?;
     rustix::io::ioctl_fionbio(device, true).map_err(|errno| system("make it non-blocking", errno.into()))?;
     Ok(opened)
 }
