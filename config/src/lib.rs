@@ -1,12 +1,31 @@
 //! The configuration file: what a gateway is told, as types that hold no contradiction.
+//!
+//! [`load`] reads a file and the keys it refers to, and finds every problem in them; [`parse`] takes text alone;
+
 
 #![forbid(unsafe_code)]
 
+mod check;
+mod document;
+pub mod documentation;
+mod file;
+mod keyring;
 mod model;
+mod position;
+mod problem;
 mod range;
+mod read;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod value;
 
+pub use file::{LoadError, Loaded, load};
+pub use keyring::{Key, Keyring, read_keys};
 pub use model::{
     Action, Backend, Config, Direction, Guard, KeyFile, Lifetime, NamespaceRef, Peer, Place, Policy,
     Position, Sa, SaDirection, StateDirectory, Tun,
 };
+pub use problem::{Problem, Report, Severity};
 pub use range::{AddressRange, PortRange, Selector, SimpleSelector};
+pub use read::{Parsed, parse, parse_named};

@@ -220,7 +220,7 @@ pub struct Lifetime {
 }
 
 /// A rule of the SPD (RFC 4301 section 4.4.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// The flows it speaks of.
     pub selector: Selector,

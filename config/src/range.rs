@@ -28,6 +28,13 @@ impl Selector {
         Self { local, remote, protocol: None, local_ports: any(), remote_ports: any() }
     }
 
+    /// How many selectors [`Selector::simple`] gives at most.
+    #[must_use]
+    pub fn combinations(&self) -> usize {
+        let lists = [self.local.len(), self.remote.len(), self.local_ports.len(), self.remote_ports.len()];
+        lists.into_iter().fold(1, usize::saturating_mul)
+    }
+
     /// The selectors of one range on each side that are the same together, in the order in which they were written.
     /// Ranges of different families have no packet in common and make none.
     pub fn simple(&self) -> impl Iterator<Item = SimpleSelector> {
@@ -46,6 +53,41 @@ impl Selector {
             })
         })
     }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |addresses: &[AddressRange], ports: &[PortRange]| {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+            let ports = if ports == ["any"] { String::new() } else { format!(" port {}", ports.join(",")) };
+            format!("{}{ports}", addresses.join(","))
+        };
+        let protocol = self.protocol.map(crate::value::protocol_name);
+        protocol.map_or(Ok(()), |protocol| write!(f, "{protocol} "))?;
+        let (local, remote) = (side(&self.local, &self.local_ports), side(&self.remote, &self.remote_ports));
+        write!(f, "{local} <-> {remote}")
+    }
+}
+
+/// The same addresses as few ranges in their order: those that overlap or touch become one.
+pub(crate) fn merge(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+    ranges.sort_unstable();
+    let mut merged: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut().and_then(|last| Some((last.joined(&range)?, last))) {
+            Some((joined, last)) => *last = joined,
+            None => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Whether every address of `range` lies in these, which [`merge`] made.
+pub(crate) fn holds(merged: &[AddressRange], range: &AddressRange) -> bool {
+    let behind = merged
+        .partition_point(|other| (!other.is_ipv4(), other.first()) <= (!range.is_ipv4(), range.first()));
+    behind.checked_sub(1).and_then(|at| merged.get(at)).is_some_and(|other| other.covers(range))
 }
 
 /// One range on each side.
@@ -124,6 +166,21 @@ impl AddressRange {
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.is_ipv4() == other.is_ipv4() && self.first() <= other.last() && other.first() <= self.last()
+    }
+
+    /// Both as one range, where they overlap or touch and `other` does not begin in front of this one.
+    fn joined(&self, other: &Self) -> Option<Self> {
+        match (self.0, other.0) {
+            (Ends::V4(first, last), Ends::V4(from, to)) => {
+                let touch = u64::from(from.to_bits()) <= u64::from(last.to_bits()) + 1;
+                touch.then_some(Self(Ends::V4(first, last.max(to))))
+            }
+            (Ends::V6(first, last), Ends::V6(from, to)) => {
+                let touch = from.to_bits() <= last.to_bits().saturating_add(1);
+                touch.then_some(Self(Ends::V6(first, last.max(to))))
+            }
+            _ => None,
+        }
     }
 
     /// The fewest prefixes that hold the same addresses: what is routed.

@@ -1,0 +1,276 @@
+//! The policy (RFC 4301 section 4.4.1), and the selectors that policies and SAs have.
+
+use super::Known;
+use super::peer::{Peers, ReadPeer};
+use crate::document::{Entry, Problems, Scope, nearest};
+use crate::model::{Action, Direction, Policy};
+use crate::problem::quote;
+use crate::range::{AddressRange, PortRange, Selector, holds};
+use crate::reference::{Key, policy, root, selector};
+use crate::value;
+
+/// The policies that were understood.
+pub struct Policies {
+    /// They, and where they are.
+    pub read: Vec<ReadPolicy>,
+    /// Whether the file has them; else they follow from the peers.
+    pub written: bool,
+    /// Whether that is all of them.
+    pub complete: bool,
+}
+
+/// A policy, and where it is.
+pub struct ReadPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// Where it is.
+    pub at: usize,
+}
+
+/// The policies.
+pub fn read(file: &Scope<'_>, known: &Known<'_>, peers: &Peers, problems: &mut Problems<'_>) -> Policies {
+    let Some(entry) = file.entry(&root::POLICY) else {
+        let read = peers.read.iter().filter_map(|peer| default(peer, known, problems)).collect();
+        return Policies { read, written: false, complete: peers.complete };
+    };
+    if entry.is_empty_list() {
+        let hint =
+            "remove it to protect what the peers may claim, or write a policy with action = \"discard\"";
+        entry.error(problems, "is empty", hint);
+    }
+    let items = entry.items();
+    let read: Vec<_> = items.iter().filter_map(|item| one(item, known, peers, problems)).collect();
+    let complete = read.len() == items.len() && !items.is_empty();
+    Policies { read, written: true, complete }
+}
+
+/// An SA's selector: `ranges` are our own inner networks, where they are known, and what the peer may claim.
+pub fn sa_selector(
+    entry: &Entry<'_>,
+    (networks, claimed): (Option<&[AddressRange]>, &[AddressRange]),
+    problems: &mut Problems<'_>,
+) -> Option<Selector> {
+    let table = entry.table(&selector::TABLE, problems)?;
+    let keys = Keys {
+        local: &selector::LOCAL,
+        remote: &selector::REMOTE,
+        protocol: &selector::PROTOCOL,
+        local_ports: &selector::LOCAL_PORTS,
+        remote_ports: &selector::REMOTE_PORTS,
+    };
+    let networks = networks.unwrap_or(&ANY);
+    let selector = keys.selector(&table, (networks, claimed), problems)?;
+    if let Some(entry) = table.entry(&selector::REMOTE) {
+        check_claimed(&entry, &selector.remote, claimed, problems);
+    }
+    Some(selector)
+}
+
+/// Whether a selector has something to select, and few enough combinations; where not, that is a problem.
+pub fn fits(selector: &Selector, (at, name): (usize, &str), problems: &mut Problems<'_>) -> bool {
+    let (message, hint) = if selector.local.is_empty() {
+        let hint =
+            "give the TUN `addresses`, or name ours as `local` in a [[policy]] and in the SA's `selectors`";
+        ("has no addresses on our side".to_owned(), hint)
+    } else if selector.simple().next().is_none() {
+        let hint = "name addresses of one family on both sides";
+        ("mixes address families: no packet has an address of each".to_owned(), hint)
+    } else if selector.combinations() > MOST_COMBINATIONS {
+        let message = format!(
+            "has {} combinations of ranges, more than the {MOST_COMBINATIONS} that can be",
+            selector.combinations()
+        );
+        (message, "write several with fewer ranges each")
+    } else {
+        return true;
+    };
+    problems.error(at, name, message, hint);
+    false
+}
+
+/// What holds for a peer where the file says nothing: protect, latched, all that lies between us.
+fn default(peer: &ReadPeer, known: &Known<'_>, problems: &mut Problems<'_>) -> Option<ReadPolicy> {
+    let networks = known.networks.as_ref()?;
+    let selector = Selector::between(networks.clone(), peer.ranges.clone());
+    let policy = Policy {
+        selector,
+        direction: None,
+        action: Action::Protect,
+        latch: known.latch,
+        peer: Some(peer.peer.identity.clone()),
+    };
+    fits(&policy.selector, (peer.at, "peer"), problems).then_some(ReadPolicy { policy, at: peer.at })
+}
+
+fn one(
+    entry: &Entry<'_>,
+    known: &Known<'_>,
+    peers: &Peers,
+    problems: &mut Problems<'_>,
+) -> Option<ReadPolicy> {
+    let table = entry.table(&policy::TABLE, problems)?;
+    let before = problems.errors();
+    let action = table.required(&policy::ACTION, problems);
+    let action = action.and_then(|entry| value::word(&ACTIONS)(&entry, problems));
+    let direction = table.read(&policy::DIRECTION, problems, value::word(&DIRECTIONS));
+    let peer = table.entry(&policy::PEER).and_then(|entry| named_peer(&entry, peers, problems));
+    let keys = Keys {
+        local: &policy::LOCAL,
+        remote: &policy::REMOTE,
+        protocol: &policy::PROTOCOL,
+        local_ports: &policy::LOCAL_PORTS,
+        remote_ports: &policy::REMOTE_PORTS,
+    };
+    let claimed = peer.map_or(&ANY[..], |peer| &peer.ranges);
+    let selector = keys.selector(&table, (&ANY, claimed), problems);
+    if let Some((entry, selector)) = table.entry(&policy::REMOTE).zip(selector.as_ref()) {
+        check_claimed(&entry, &selector.remote, claimed, problems);
+    }
+    let latch = table.read(&policy::LATCH, problems, Entry::flag);
+    if action.is_some_and(|action| action != Action::Protect) {
+        for key in [&policy::PEER, &policy::LATCH] {
+            if let Some(entry) = table.entry(key) {
+                let hint = "remove it, or write action = \"protect\"";
+                entry.error(problems, "says nothing where nothing is protected", hint);
+            }
+        }
+    }
+    let action = action?;
+    let policy = Policy {
+        selector: selector?,
+        direction,
+        action,
+        latch: action == Action::Protect && latch.unwrap_or(known.latch),
+        peer: peer.map(|peer| peer.peer.identity.clone()),
+    };
+    (problems.errors() == before).then_some(ReadPolicy { policy, at: table.at() })
+}
+
+fn named_peer<'p>(entry: &Entry<'_>, peers: &'p Peers, problems: &mut Problems<'_>) -> Option<&'p ReadPeer> {
+    let identity = value::identity(entry, problems)?;
+    let peer = peers.named(&identity);
+    // Where a peer was not understood, it may be the one.
+    if peer.is_none() && peers.complete {
+        let names = peers.read.iter().take(MOST_SUGGESTED).map(|peer| peer.peer.identity.to_string());
+        let names: Vec<_> = names.collect();
+        let hint = match nearest(&identity.to_string(), names.iter().map(String::as_str)) {
+            Some(nearest) => format!("did you mean \"{nearest}\"?"),
+            None => "name the `identity` of a [[peer]] of this file".to_owned(),
+        };
+        entry.error(problems, format!("{} is no peer", quote(entry.as_text().unwrap_or_default())), hint);
+    }
+    peer
+}
+
+/// T15: what lies outside of what the peer may claim is never its.
+fn check_claimed(
+    entry: &Entry<'_>,
+    remote: &[AddressRange],
+    claimed: &[AddressRange],
+    problems: &mut Problems<'_>,
+) {
+    let stranger = remote.iter().find(|range| !holds(claimed, range));
+    if let Some(range) = stranger.filter(|_| !claimed.is_empty()) {
+        let hint = "name addresses within the peer's `inner` ranges, or widen those";
+        entry.error(problems, format!("{range} is not all the peer's to claim"), hint);
+    }
+}
+
+/// The keys that make a selector, of a policy or of an SA.
+struct Keys {
+    local: &'static Key,
+    remote: &'static Key,
+    protocol: &'static Key,
+    local_ports: &'static Key,
+    remote_ports: &'static Key,
+}
+
+impl Keys {
+    /// The selector of a table, and what its addresses are where it has none.
+    fn selector(
+        &self,
+        table: &Scope<'_>,
+        (local, remote): (&[AddressRange], &[AddressRange]),
+        problems: &mut Problems<'_>,
+    ) -> Option<Selector> {
+        let local = table.read_or(self.local, local.to_vec(), problems, addresses);
+        let remote = table.read_or(self.remote, remote.to_vec(), problems, addresses);
+        let protocol = table.read_or(self.protocol, None, problems, |entry, problems| {
+            value::protocol(entry, problems).map(Some)
+        });
+        let any = vec![PortRange::ANY];
+        let local_ports = table.read_or(self.local_ports, any.clone(), problems, ports);
+        let remote_ports = table.read_or(self.remote_ports, any, problems, ports);
+        let selector = Selector {
+            local: local?,
+            remote: remote?,
+            protocol: protocol?,
+            local_ports: local_ports?,
+            remote_ports: remote_ports?,
+        };
+        let written = table.entry(self.local).and(table.entry(self.remote));
+        if let Some(entry) = written.filter(|_| one_sided(&selector)) {
+            let hint =
+                "name addresses of the same families on both sides, or write one of these for each family";
+            entry.error(problems, "mixes address families: `local` and `remote` have not the same", hint);
+            return None;
+        }
+        self.check_ports(table, &selector, problems);
+        // Nothing on the remote side means a peer whose ranges are a problem already.
+        let known = !selector.remote.is_empty();
+        (known && fits(&selector, (table.at(), table.name()), problems)).then_some(selector)
+    }
+
+    /// RFC 4301 section 4.4.1.1: what has no ports is matched by ANY alone.
+    fn check_ports(&self, table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
+        let Some(protocol) = selector.protocol.filter(|&protocol| !value::has_ports(protocol)) else {
+            return;
+        };
+        for (key, ports) in
+            [(self.local_ports, &selector.local_ports), (self.remote_ports, &selector.remote_ports)]
+        {
+            if let Some(entry) = table.entry(key).filter(|_| *ports != [PortRange::ANY]) {
+                let message = format!("{} has no ports here", value::protocol_name(protocol));
+                entry.error(problems, message, "remove it, or write protocol = \"tcp\" or \"udp\"");
+            }
+        }
+    }
+}
+
+fn one_sided(selector: &Selector) -> bool {
+    let families = |ranges: &[AddressRange]| [true, false].map(|v4| ranges.iter().any(|r| r.is_ipv4() == v4));
+    families(&selector.local) != families(&selector.remote)
+}
+
+fn addresses(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Vec<AddressRange>> {
+    list(entry, problems, value::address_range)
+}
+
+fn ports(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Vec<PortRange>> {
+    list(entry, problems, value::port_range)
+}
+
+/// A value, or a list of at least one.
+fn list<T>(
+    entry: &Entry<'_>,
+    problems: &mut Problems<'_>,
+    take: impl Fn(&Entry<'_>, &mut Problems<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    if entry.is_empty_list() {
+        entry.error(problems, "is empty", "remove it for any");
+        return None;
+    }
+    let items = entry.items();
+    let taken: Vec<_> = items.iter().filter_map(|item| take(item, problems)).collect();
+    (taken.len() == items.len()).then_some(taken)
+}
+
+static ACTIONS: [(&str, Action); 3] =
+    [("protect", Action::Protect), ("bypass", Action::Bypass), ("discard", Action::Discard)];
+static DIRECTIONS: [(&str, Direction); 2] =
+    [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
+static ANY: [AddressRange; 2] = [AddressRange::ANY_V4, AddressRange::ANY_V6];
+/// Of ranges of addresses and ports: each becomes a rule of its own in the datapath.
+const MOST_COMBINATIONS: usize = 256;
+/// Peers that a slip is compared with.
+const MOST_SUGGESTED: usize = 20;

@@ -1,0 +1,244 @@
+//! The reference: every key that a configuration may have. What is read, what is refused as unknown, what hints say,
+//! the manual and the commented example all come from here.
+
+/// A table of the file, and the keys that belong into it.
+pub struct Table {
+    /// The keys above it, ended by a dot; empty for the file itself.
+    pub path: &'static str,
+    /// How it is written.
+    pub heading: &'static str,
+    /// What it is.
+    pub meaning: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static Key],
+}
+
+/// A key.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub shape: &'static str,
+    /// What holds where it is missing; `None` where it must be there.
+    pub default: Option<&'static str>,
+    /// A value that it could have, in TOML.
+    pub example: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+    /// When a change of it comes into force.
+    pub change: Change,
+}
+
+/// When a change of a key comes into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// With a reload.
+    Reload,
+    /// With a new start of the gateway.
+    Restart,
+}
+
+/// Declares a table and its keys: one constant for each key, and the table of them all.
+macro_rules! table {
+    (
+        $(#[doc = $doc:literal])* mod $module:ident: $path:literal, $heading:literal, $meaning:literal;
+        $($key:ident = $name:literal, $shape:literal, $default:expr, $example:literal, $change:ident, $text:literal;)*
+    ) => {
+        $(#[doc = $doc])*
+        pub mod $module {
+            use super::{Change, Key, Table};
+            $(
+                #[doc = concat!("`", $name, "`")]
+                pub static $key: Key = Key {
+                    name: $name,
+                    shape: $shape,
+                    default: $default,
+                    example: $example,
+                    meaning: $text,
+                    change: Change::$change,
+                };
+            )*
+            /// The table.
+            pub static TABLE: Table =
+                Table { path: $path, heading: $heading, meaning: $meaning, keys: &[$(&$key),*] };
+        }
+    };
+}
+
+table! {
+    /// The file itself.
+    mod root: "", "The file", "What the gateway is and where it stands. These keys come before the first `[table]`.";
+    NAME = "name", "a string", Some("the file's name without `.toml`"), r#""branch-office""#, Restart,
+        "What the gateway is called. Its sockets, its namespace and its rules carry the name, so that several gateways live on one machine. 1 to 32 letters, digits, `.`, `_`, `-`; the first a letter or a digit.";
+    IDENTITY = "identity", "a string", None, r#""a.example""#, Restart,
+        "Who we are to our peers. A domain name, a mail address, an IP address; or with its kind in front: `fqdn:`, `email:`, `address:`, `dn:` (a distinguished name), `keyid:` and `publickey:` (both in hexadecimal).";
+    MODE = "mode", r#""split" or "host""#, Some(r#""split""#), r#""split""#, Restart,
+        "`split`: the TUN is in the inner namespace, the wire in the outer one. `host`: both are in the namespace of the process, and a guard keeps clear packets from the inner addresses.";
+    INNER = "inner", "a string or a table", Some("`/run/netns/NAME` of the gateway's name, made if it is not there"), r#""branch""#, Restart,
+        "In split mode, the namespace of the inner hosts: a name as `ip netns` has it (made if it is not there), `\"own\"` for that of the process, `{ pid = 1234 }` for a running container's, or `{ path = \"/run/netns/x\" }`.";
+    OUTER = "outer", "a string or a table", Some(r#""own""#), r#""own""#, Restart,
+        "In split mode, the namespace of the wire, written like `inner`.";
+    GUARD = "guard", r#""install" or "preset""#, Some(r#""install""#), r#""install""#, Restart,
+        "In host mode, what keeps clear packets from the inner addresses: `install` lets the gateway make the nf_tables rules and blackhole routes, `preset` says that they are there, and the gateway refuses to start where they are not.";
+    ADDRESSES = "addresses", "a list of addresses with prefix length", Some("none"), r#"["10.1.0.1/24", "fd00:1::1/64"]"#, Restart,
+        "The addresses of the TUN. Their networks are our own inner networks.";
+    LISTEN = "listen", "a list of addresses, with or without port", Some("every address of the families of the peers' endpoints, port 4500"), r#"["192.0.2.1:4500", "[2001:db8::1]:4500"]"#, Restart,
+        "Where protected packets are received, and sent from. At most 16; the port is 4500 where none is given (RFC 3948).";
+    LATCH = "latch", "true or false", Some("true"), "true", Reload,
+        "Whether protect policies latch connections where they do not say it themselves: a connection keeps the peer and the protection that it began with, or ends.";
+    STATE = "state", "a path", Some("none"), r#""/var/lib/latchway/branch-office""#, Restart,
+        "The folder in which sequence numbers outlive the gateway, relative to the folder of this file. Without it numbers begin anew at each start: peers that go on refuse our packets as replays, and we accept replays of theirs.";
+    COUNTER_MODE_STATIC = "counter_mode_static", "true or false", Some("false"), "false", Restart,
+        "Allow counter-mode suites (AES-GCM, ChaCha20-Poly1305) with keys from files, which RFC 8221 section 3 forbids: one number used twice under one key gives both packets away, and lets anyone forge more. It takes `state`, and a disk that is never set back to an older state.";
+    BYPASS_PORT = "bypass_port", "an interface name", Some("none"), r#""latchway0-out""#, Restart,
+        "In split mode, the TUN made in the outer namespace through which traffic of bypass policies leaves and enters.";
+    EXEC = "exec", "a prefix", Some("none"), r#""10.1.1.0/24""#, Restart,
+        "In split mode, the prefix that programs started by `latchway exec` get their addresses from. It belongs to our own inner networks.";
+    CONTROL = "control", "a path", Some("`/run/latchway/NAME/control.sock`"), r#""/run/latchway/branch-office/control.sock""#, Restart,
+        "The operator's socket, relative to the folder of this file.";
+    METRICS = "metrics", "an address with port", Some("none"), r#""127.0.0.1:9450""#, Restart,
+        "Where metrics are offered to Prometheus.";
+    USER = "user", "a string", Some("whoever starts it"), r#""latchway""#, Restart,
+        "The user that the gateway goes on as, once everything stands.";
+    TUN = "tun", "a table", Some("see [tun]"), "", Restart,
+        "The device towards the inner hosts; see `[tun]`.";
+    PEER = "peer", "a list of tables", Some("none"), "", Reload,
+        "The peers; see `[[peer]]`.";
+    POLICY = "policy", "a list of tables", Some("protect, between our own inner networks and those of each peer"), "", Reload,
+        "The policy; see `[[policy]]`.";
+}
+
+table! {
+    /// `inner` and `outer`, written as tables.
+    mod namespace: "", "inner = { ... }", "A namespace by something other than its name. One of:";
+    NAME = "name", "a string", Some("none"), r#""branch""#, Restart,
+        "`/run/netns/NAME`, made if it is not there; what a string alone means.";
+    PATH = "path", "a path", Some("none"), r#""/run/netns/branch""#, Restart,
+        "The namespace that this file stands for. It must be absolute.";
+    PID = "pid", "a whole number", Some("none"), "1234", Restart,
+        "The namespace that this process is in.";
+}
+
+table! {
+    /// `[tun]`.
+    mod tun: "tun.", "[tun]", "The device towards the inner hosts.";
+    NAME = "name", "an interface name", Some(r#""latchway0""#), r#""latchway0""#, Restart,
+        "Its name, of at most 15 characters.";
+    BACKEND = "backend", r#""auto", "offload" or "plain""#, Some(r#""auto""#), r#""auto""#, Restart,
+        "`offload`: many packets with each system call, by segmentation offload. `plain`: one. `auto`: offload where the kernel can.";
+    MTU = "mtu", "a whole number", Some("what the paths leave"), "1400", Restart,
+        "Its MTU: 576 to 65535, with an IPv6 address 1280 at least.";
+    PREMADE = "premade", "true or false", Some("false"), "false", Restart,
+        "Someone made it already, perhaps for an unprivileged user: the gateway attaches to it, and leaves its addresses, its MTU and its routes alone.";
+    PERSISTENT = "persistent", "true or false", Some("true"), "true", Restart,
+        "It stays when the gateway goes, so that what is sent to it has nowhere else to go.";
+}
+
+table! {
+    /// `[[peer]]`.
+    mod peer: "peer.", "[[peer]]", "A peer: who it is, where it is, and what it may claim. Once for each.";
+    IDENTITY = "identity", "a string", None, r#""b.example""#, Reload,
+        "Who it is, written like our own `identity`. No two peers have one identity.";
+    ENDPOINT = "endpoint", "an address, with or without port", Some("none"), r#""192.0.2.2:4500""#, Reload,
+        "Where it is reached; the port is 4500 where none is given. A peer with SAs must have one.";
+    INNER = "inner", "an address range or a list of them", None, r#"["10.2.0.0/24", "fd00:2::/64"]"#, Reload,
+        "The inner addresses that it may claim, as prefixes or as \"first-last\". They overlap neither those of another peer nor our own inner networks.";
+    SA = "sa", "a table or a list of tables", Some("none"), "", Reload,
+        "The SAs with it; see `[[peer.sa]]`.";
+}
+
+table! {
+    /// `[[peer.sa]]`.
+    mod sa: "peer.sa.", "[[peer.sa]]", "A pair of SAs with the peer above it, one for each direction. A short one is written `sa = { ... }`. What is changed here makes another pair: choose new SPIs and new keys for it.";
+    SUITE = "suite", "a string", Some(r#""aes-256-cbc-hmac-sha-256""#), r#""aes-256-cbc-hmac-sha-256""#, Reload,
+        "How packets are protected. Keys in files are used for long, and no key exchange limits what one of them gives away: the default has the long key, at some cost in speed (RFC 8221 sections 3 and 5).";
+    INBOUND = "inbound", "a table", None, r#"{ spi = 0x1001, key_file = "in.key" }"#, Reload,
+        "The SA for what we receive; see `inbound = { ... }`.";
+    OUTBOUND = "outbound", "a table", None, r#"{ spi = 0x1002, key_file = "out.key" }"#, Reload,
+        "The SA for what we send, written like `inbound`.";
+    ESN = "esn", "true or false", Some("true"), "true", Reload,
+        "Whether sequence numbers have 64 bits. Both ends must say the same.";
+    REPLAY_WINDOW = "replay_window", r#"a whole number or "off""#, Some("4096"), "4096", Reload,
+        "How many packets late a packet may come: 32 to 65536. `\"off\"` accepts replays.";
+    MTU = "mtu", "a whole number", Some("1500"), "1500", Reload,
+        "The largest outer packet on the path: 576 to 65535, over IPv6 1280 at least.";
+    FROM = "from", "an address", Some("the first `listen` address of the endpoint's family"), r#""192.0.2.1""#, Reload,
+        "The `listen` address to send from.";
+    SELECTORS = "selectors", "a table or a list of tables", Some("everything between our own inner networks and those of the peer"), r#"[{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]"#, Reload,
+        "The inner flows that it may carry, each a table of `local`, `remote`, `protocol`, `local_ports` and `remote_ports` as in `[[policy]]`. Where one has no `local` or `remote`, it is our own inner networks, or those of the peer.";
+    SOFT = "soft", "a table", Some("none"), "{ octets = 900_000_000_000, seconds = 79_200 }", Reload,
+        "When a warning is given that its life ends: a table of bounds, each below that of `hard`.";
+    HARD = "hard", "a table", Some("none"), "{ octets = 1_000_000_000_000, seconds = 86_400 }", Reload,
+        "When its life ends: a table of bounds. Nothing replaces it by itself.";
+}
+
+table! {
+    /// `inbound` and `outbound`.
+    mod direction: "peer.sa.", "inbound = { ... }", "One SA of a pair.";
+    SPI = "spi", "a whole number", None, "0x1001", Reload,
+        "Its SPI, 256 to 4294967295, decimal or hexadecimal. No other SA of this direction has it.";
+    KEY_FILE = "key_file", "a path", None, r#""in.key""#, Reload,
+        "The file with its key in hexadecimal, relative to the folder of this file: a regular file, owned by the gateway's user or by root, that nobody else may read. No other SA has the same file, or the same key.";
+}
+
+table! {
+    /// `soft` and `hard`.
+    mod lifetime: "peer.sa.", "soft = { ... }", "Bounds of an SA's life; what is missing is no bound.";
+    OCTETS = "octets", "a whole number", Some("none"), "1_000_000_000_000", Reload,
+        "Octets that were encrypted.";
+    PACKETS = "packets", "a whole number", Some("none"), "1_000_000_000", Reload,
+        "Inner packets.";
+    SECONDS = "seconds", "a whole number", Some("none"), "86_400", Reload,
+        "Seconds since it was installed.";
+}
+
+table! {
+    /// `[[policy]]`.
+    mod policy: "policy.", "[[policy]]", "A rule of the policy. The first that matches a packet decides; what none matches is discarded. Without any rule, everything between our own inner networks and those of each peer is protected.";
+    ACTION = "action", r#""protect", "bypass" or "discard""#, None, r#""protect""#, Reload,
+        "`protect`: by an SA, or dropped. `bypass`: in the clear, through the bypass port. `discard`: dropped.";
+    PEER = "peer", "a string", Some("any"), r#""b.example""#, Reload,
+        "The identity of the peer that a protect rule is about.";
+    LOCAL = "local", "an address range or a list of them", Some("any"), r#""10.1.0.0/24""#, Reload,
+        "Addresses behind this gateway: prefixes, \"first-last\", or single addresses.";
+    REMOTE = "remote", "an address range or a list of them", Some("what `peer` may claim, or any"), r#"["10.2.0.0/25", "10.2.0.200-10.2.0.207"]"#, Reload,
+        "Addresses on the other side.";
+    PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
+        "The upper-layer protocol: `tcp`, `udp`, `icmp`, `icmpv6` or a number up to 255.";
+    LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
+        "Ports of the local side, as 443, \"8000-8080\" or a list of these. Protocols without ports have none.";
+    REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), r#"[443, "8000-8080"]"#, Reload,
+        "Ports of the remote side.";
+    DIRECTION = "direction", r#""inbound" or "outbound""#, Some("both"), r#""outbound""#, Reload,
+        "The direction of the packets.";
+    LATCH = "latch", "true or false", Some("what `latch` says for the file"), "true", Reload,
+        "Whether a protect rule latches connections.";
+}
+
+table! {
+    /// An entry of `selectors`.
+    mod selector: "peer.sa.selectors.", "selectors = [{ ... }]", "Flows that an SA may carry.";
+    LOCAL = "local", "an address range or a list of them", Some("our own inner networks"), r#""10.1.0.0/24""#, Reload,
+        "Addresses behind this gateway.";
+    REMOTE = "remote", "an address range or a list of them", Some("what the peer may claim"), r#""10.2.0.0/24""#, Reload,
+        "Addresses behind the peer, within what it may claim.";
+    PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
+        "The upper-layer protocol, as in `[[policy]]`.";
+    LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
+        "Ports of the local side.";
+    REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
+        "Ports of the remote side.";
+}
+
+/// Every table, in the order of the manual.
+pub static TABLES: [&Table; 9] = [
+    &root::TABLE,
+    &namespace::TABLE,
+    &tun::TABLE,
+    &peer::TABLE,
+    &sa::TABLE,
+    &direction::TABLE,
+    &lifetime::TABLE,
+    &selector::TABLE,
+    &policy::TABLE,
+];
