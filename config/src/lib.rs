@@ -1,11 +1,12 @@
 //! The configuration file: what a gateway is told, as types that hold no contradiction.
 //!
 //! [`load`] reads a file and the keys it refers to, and finds every problem in them; [`parse`] takes text alone;
-
+//! [`compare`] says what differs between two.
 
 #![forbid(unsafe_code)]
 
 mod check;
+mod compare;
 mod document;
 pub mod documentation;
 mod file;
@@ -20,6 +21,7 @@ mod reference;
 mod tests;
 mod value;
 
+pub use compare::{Changes, compare};
 pub use file::{LoadError, Loaded, load};
 pub use keyring::{Key, Keyring, read_keys};
 pub use model::{

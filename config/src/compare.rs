@@ -1,0 +1,239 @@
+//! What differs between two configurations: what a reload would change, and what takes a restart.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use latchway_esp::Spi;
+use latchway_tagging::Identity;
+
+use crate::keyring::Keyring;
+use crate::model::{Action, Config, Direction, Peer, Policy, Sa, SaDirection};
+
+/// The changes from one configuration to another. Its text is a line for each.
+#[derive(Debug, Default)]
+pub struct Changes<'c> {
+    /// Peers that come.
+    pub peers_added: Vec<&'c Peer>,
+    /// Peers that go.
+    pub peers_removed: Vec<&'c Peer>,
+    /// Peers that stay, and not as they were: old and new.
+    pub peers_changed: Vec<(&'c Peer, &'c Peer)>,
+    /// SAs that come, with the identity of their peer. One that was changed comes, too.
+    pub sas_added: Vec<(&'c Identity, &'c Sa)>,
+    /// SAs that go, with the identity of their peer. One that was changed goes, too.
+    pub sas_removed: Vec<(&'c Identity, &'c Sa)>,
+    /// SPIs, inbound or outbound, of SAs that were changed and kept them: no SA can follow itself (T12).
+    pub spis_kept: Vec<(&'c Identity, Spi)>,
+    /// Policies that come.
+    pub policies_added: Vec<&'c Policy>,
+    /// Policies that go.
+    pub policies_removed: Vec<&'c Policy>,
+    /// Whether the policies that stay come in another order.
+    pub policies_reordered: bool,
+    /// The new default for latches, where it is another one.
+    pub latch: Option<bool>,
+    /// Keys of the file whose change takes a restart.
+    pub restart: Vec<&'static str>,
+}
+
+/// What differs between two configurations and their keys.
+#[must_use]
+pub fn compare<'c>(old: (&'c Config, &Keyring), new: (&'c Config, &Keyring)) -> Changes<'c> {
+    let mut changes = Changes { restart: restart(old.0, new.0), ..Changes::default() };
+    changes.latch = (old.0.latch != new.0.latch).then_some(new.0.latch);
+    changes.peers(old, new);
+    changes.policies(&old.0.policies, &new.0.policies);
+    changes
+}
+
+impl<'c> Changes<'c> {
+    /// Whether the two say the same.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.restart.is_empty() && self.is_empty_for_reload()
+    }
+
+    /// Whether a reload has nothing to do.
+    #[must_use]
+    pub const fn is_empty_for_reload(&self) -> bool {
+        self.peers_added.is_empty()
+            && self.peers_removed.is_empty()
+            && self.peers_changed.is_empty()
+            && self.sas_added.is_empty()
+            && self.sas_removed.is_empty()
+            && self.policies_added.is_empty()
+            && self.policies_removed.is_empty()
+            && !self.policies_reordered
+            && self.latch.is_none()
+    }
+
+    fn peers(&mut self, old: (&'c Config, &Keyring), new: (&'c Config, &Keyring)) {
+        let by_identity = |config: &'c Config| -> HashMap<&'c Identity, &'c Peer> {
+            config.peers.iter().map(|peer| (&peer.identity, peer)).collect()
+        };
+        let (before, after) = (by_identity(old.0), by_identity(new.0));
+        for peer in &old.0.peers {
+            if !after.contains_key(&peer.identity) {
+                self.peers_removed.push(peer);
+                self.sas_removed.extend(peer.sas.iter().map(|sa| (&peer.identity, sa)));
+            }
+        }
+        for peer in &new.0.peers {
+            let Some(was) = before.get(&peer.identity) else {
+                self.peers_added.push(peer);
+                self.sas_added.extend(peer.sas.iter().map(|sa| (&peer.identity, sa)));
+                continue;
+            };
+            if (was.endpoint, &was.inner) != (peer.endpoint, &peer.inner) {
+                self.peers_changed.push((was, peer));
+            }
+            self.sas((was, old.1), (peer, new.1));
+        }
+    }
+
+    /// The SAs of a peer that stays.
+    fn sas(&mut self, (old, old_keys): (&'c Peer, &Keyring), (new, new_keys): (&'c Peer, &Keyring)) {
+        let spis = |sa: &Sa| (sa.inbound.spi, sa.outbound.spi);
+        let before: HashMap<_, _> = old.sas.iter().map(|sa| (spis(sa), sa)).collect();
+        let same = |was: &Sa, is: &Sa| same(was, is) && same_keys((was, old_keys), (is, new_keys));
+        let stays = |sa: &&Sa| before.get(&spis(sa)).is_some_and(|was| same(was, sa));
+        let kept: HashSet<_> = new.sas.iter().filter(stays).map(spis).collect();
+        let added = || new.sas.iter().filter(|sa| !kept.contains(&spis(sa)));
+        let removed = || old.sas.iter().filter(|sa| !kept.contains(&spis(sa)));
+        self.sas_removed.extend(removed().map(|sa| (&old.identity, sa)));
+        self.sas_added.extend(added().map(|sa| (&new.identity, sa)));
+        for of in [|sa: &Sa| sa.inbound.spi, |sa: &Sa| sa.outbound.spi] {
+            let gone: HashSet<_> = removed().map(of).collect();
+            let kept = added().map(of).filter(|spi| gone.contains(spi));
+            self.spis_kept.extend(kept.map(|spi| (&new.identity, spi)));
+        }
+    }
+
+    fn policies(&mut self, old: &'c [Policy], new: &'c [Policy]) {
+        let (before, after): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+        self.policies_removed.extend(old.iter().filter(|policy| !after.contains(policy)));
+        self.policies_added.extend(new.iter().filter(|policy| !before.contains(policy)));
+        let stay_old = old.iter().filter(|policy| after.contains(policy));
+        let stay_new = new.iter().filter(|policy| before.contains(policy));
+        self.policies_reordered = !stay_old.eq(stay_new);
+    }
+}
+
+impl fmt::Display for Changes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.restart.iter().try_for_each(|key| writeln!(f, "needs a restart: {key}"))?;
+        self.peers_removed.iter().try_for_each(|peer| writeln!(f, "- peer {}", peer.identity))?;
+        for (old, new) in &self.peers_changed {
+            writeln!(f, "~ peer {}: {}", new.identity, PeerChange(old, new))?;
+        }
+        self.peers_added.iter().try_for_each(|peer| writeln!(f, "+ peer {}", peer.identity))?;
+        self.sas_removed.iter().try_for_each(|(peer, sa)| writeln!(f, "- SA {}", Pair(peer, sa)))?;
+        self.sas_added.iter().try_for_each(|(peer, sa)| writeln!(f, "+ SA {}", Pair(peer, sa)))?;
+        for (peer, spi) in &self.spis_kept {
+            writeln!(
+                f,
+                "! an SA with {peer} was changed and kept its SPI {spi}: choose new SPIs and keys for it"
+            )?;
+        }
+        self.policies_removed.iter().try_for_each(|policy| writeln!(f, "- policy {policy}"))?;
+        self.policies_added.iter().try_for_each(|policy| writeln!(f, "+ policy {policy}"))?;
+        if self.policies_reordered {
+            writeln!(f, "~ the order of the policies")?;
+        }
+        if let Some(latch) = self.latch {
+            writeln!(
+                f,
+                "~ latch: policies that do not say it {}",
+                if latch { "latch" } else { "do not latch" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = match (self.action, self.latch) {
+            (Action::Protect, true) => "protect",
+            (Action::Protect, false) => "protect, unlatched,",
+            (Action::Bypass, _) => "bypass",
+            (Action::Discard, _) => "discard",
+        };
+        let direction = match self.direction {
+            None => "",
+            Some(Direction::Inbound) => " inbound",
+            Some(Direction::Outbound) => " outbound",
+        };
+        write!(f, "{action}{direction} {}", self.selector)?;
+        self.peer.as_ref().map_or(Ok(()), |peer| write!(f, " with {peer}"))
+    }
+}
+
+struct PeerChange<'c>(&'c Peer, &'c Peer);
+
+impl fmt::Display for PeerChange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(old, new) = self;
+        if old.endpoint != new.endpoint {
+            let show = |peer: &Peer| {
+                peer.endpoint.map_or_else(|| "none".to_owned(), |endpoint| endpoint.to_string())
+            };
+            write!(f, "endpoint {} -> {}", show(old), show(new))?;
+        }
+        if old.inner != new.inner {
+            let show =
+                |peer: &Peer| peer.inner.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let comma = if old.endpoint == new.endpoint { "" } else { "; " };
+            write!(f, "{comma}may claim {} -> {}", show(old), show(new))?;
+        }
+        Ok(())
+    }
+}
+
+struct Pair<'c>(&'c Identity, &'c Sa);
+
+impl fmt::Display for Pair<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(peer, Sa { inbound, outbound, suite, .. }) = self;
+        write!(f, "{} in, {} out with {peer}, {suite}", inbound.spi, outbound.spi)
+    }
+}
+
+/// Whether two SAs are the same but for their keys, whose content counts and not the file.
+fn same(a: &Sa, b: &Sa) -> bool {
+    let Sa { suite, inbound, outbound, esn, anti_replay, mtu, from, selectors, soft, hard } = a;
+    (suite, esn, anti_replay, mtu, from) == (&b.suite, &b.esn, &b.anti_replay, &b.mtu, &b.from)
+        && (inbound.spi, outbound.spi) == (b.inbound.spi, b.outbound.spi)
+        && (selectors, soft, hard) == (&b.selectors, &b.soft, &b.hard)
+}
+
+fn same_keys((a, a_keys): (&Sa, &Keyring), (b, b_keys): (&Sa, &Keyring)) -> bool {
+    let same = |a: &SaDirection, b: &SaDirection| match (a_keys.key(a), b_keys.key(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => a.key_file == b.key_file,
+        _ => false,
+    };
+    same(&a.inbound, &b.inbound) && same(&a.outbound, &b.outbound)
+}
+
+/// The keys of the file, by their names, of which the gateway is made once.
+fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("name", old.name != new.name),
+        ("identity", old.identity != new.identity),
+        ("mode, inner, outer or guard", old.place != new.place),
+        ("addresses", old.tun.addresses != new.tun.addresses),
+        ("tun", {
+            let addresses = old.tun.addresses.clone();
+            old.tun != crate::model::Tun { addresses, ..new.tun.clone() }
+        }),
+        ("bypass_port", old.bypass_port != new.bypass_port),
+        ("listen", old.listen != new.listen),
+        ("state or counter_mode_static", old.state != new.state),
+        ("control", old.control != new.control),
+        ("metrics", old.metrics != new.metrics),
+        ("user", old.user != new.user),
+        ("exec", old.exec != new.exec),
+    ];
+    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
