@@ -1,19 +1,26 @@
 //! The command line: one definition, from which help, completions and man pages come.
 
+mod ask;
+mod change;
 mod failure;
 mod manual;
+mod packet;
 mod screen;
-mod show;
+mod secret;
 mod table;
+mod talk;
+mod top;
 mod units;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::failure::Failure;
+use crate::cli::talk::Talk;
 use crate::{demo, describe, gateway, keygen};
 
 /// An IPsec gateway in userspace whose connections keep the peer and the protection they began with, or break.
@@ -23,6 +30,9 @@ struct Cli {
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     color: ColorChoice,
+    /// The control socket of the gateway.
+    #[arg(long, value_name = "PATH", env = "LATCHWAY_CONTROL", global = true, value_hint = ValueHint::FilePath)]
+    control: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -44,16 +54,8 @@ enum Verb {
     Describe(describe::Options),
     /// Make fresh keys, in files that a configuration can name.
     Keygen(keygen::Options),
-    /// Show how a gateway is and what it moved.
-    Status(Where),
-    /// Show what a gateway dropped, and why.
-    Drops(Where),
-    /// Latches of a gateway.
-    #[command(subcommand)]
-    Latch(Listing),
-    /// Security associations of a gateway.
-    #[command(subcommand)]
-    Sa(Listing),
+    #[command(flatten)]
+    Talk(Talk),
     /// Write the completions of a shell to standard output.
     Completions {
         /// The shell.
@@ -61,23 +63,6 @@ enum Verb {
     },
     /// Write the man pages.
     Man(manual::ManOptions),
-}
-
-#[derive(Debug, Subcommand)]
-enum Listing {
-    /// List them.
-    List(Where),
-}
-
-/// Which gateway, and how to show it.
-#[derive(Debug, Args)]
-struct Where {
-    /// The control socket of the gateway.
-    #[arg(long, value_name = "PATH", env = "LATCHWAY_CONTROL", value_hint = ValueHint::FilePath)]
-    control: PathBuf,
-    /// Print JSON, for programs.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Does what the command line says.
@@ -89,12 +74,9 @@ pub fn main() -> ExitCode {
         Verb::Gateway { spec } => finish(gateway::run(&spec)),
         Verb::Describe(options) => finish(describe::run(&options)),
         Verb::Keygen(options) => finish(keygen::run(&options)),
-        Verb::Status(place) => end(show::status(&place.control, place.json)),
-        Verb::Drops(place) => end(show::drops(&place.control, place.json)),
-        Verb::Latch(Listing::List(place)) => end(show::latches(&place.control, place.json)),
-        Verb::Sa(Listing::List(place)) => end(show::sas(&place.control, place.json)),
         Verb::Completions { shell } => end(manual::completions(Cli::command(), shell)),
         Verb::Man(options) => end(manual::man(Cli::command(), &options)),
+        Verb::Talk(verb) => end(verb.run(cli.control.as_deref())),
     }
 }
 

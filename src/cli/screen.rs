@@ -35,6 +35,11 @@ impl Screen {
         Self { out: AutoStream::auto(stdout.lock()), width }
     }
 
+    /// Columns of the terminal, where there is one.
+    pub const fn width(&self) -> Option<usize> {
+        self.width
+    }
+
     /// Writes a table, fitted to the terminal.
     ///
     /// # Errors

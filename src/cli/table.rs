@@ -127,6 +127,11 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// Whether it has no row.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Writes the table, no wider than `width` where its text columns can give way.
     ///
     /// # Errors
@@ -231,7 +236,7 @@ fn push(lines: &mut [String], text: &str) {
 const GAP: &str = "  ";
 
 /// No text column becomes narrower than this.
-const NARROWEST: usize = 12;
+const NARROWEST: usize = 8;
 
 #[cfg(test)]
 mod tests {

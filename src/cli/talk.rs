@@ -1,0 +1,146 @@
+//! The verbs that talk to a running gateway, over its control socket.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use latchway_control::call::{
+    DeletePair, DeleteRule, Drops, Flows, Latches, Peers, Policies, Reload, Sas, Status,
+};
+
+use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
+use crate::cli::change::{PairOptions, RuleOptions};
+use crate::cli::failure::Failure;
+use crate::cli::top;
+
+/// What to say to a gateway.
+#[derive(Debug, Subcommand)]
+pub enum Talk {
+    /// Read the configuration again, and apply what differs: all of it or nothing.
+    Reload {
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show how a gateway is and what it moved.
+    Status(Form),
+    /// Security associations.
+    #[command(subcommand)]
+    Sa(SaVerb),
+    /// The policy.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Peers.
+    #[command(subcommand)]
+    Peer(PeerVerb),
+    /// Latches.
+    #[command(subcommand)]
+    Latch(LatchVerb),
+    /// Flows.
+    #[command(subcommand)]
+    Flow(FlowVerb),
+    /// Show what a gateway dropped, and why.
+    Drops(Form),
+    /// Say what would become of a packet: which policy, SA, latch and MTU it would meet, and why.
+    Explain(ExplainOptions),
+    /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
+    Top(top::Options),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SaVerb {
+    /// List the SAs, two of a pair after each other.
+    List(ListOptions),
+    /// Add a pair of SAs by hand.
+    ///
+    /// From a file that describes it, or from flags. Keys come from files of mode 0600 or from standard input, never
+    /// from the command line. A reload leaves the pair alone.
+    Add(Box<PairOptions>),
+    /// Remove a pair of SAs.
+    Delete {
+        /// The number of the pair, as `latchway sa list` shows it.
+        pair: u64,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyVerb {
+    /// List the rules in their order: the first that matches decides.
+    List(ListOptions),
+    /// Add a rule by hand. A reload leaves it alone.
+    Add(RuleOptions),
+    /// Remove a rule.
+    Delete {
+        /// The number of the rule, as `latchway policy list` shows it.
+        number: u64,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PeerVerb {
+    /// List the peers, what each may claim, and what they moved.
+    List(ListOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LatchVerb {
+    /// List the latches.
+    List(ListOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FlowVerb {
+    /// List the flows that the gateway tracks, latched or not.
+    List(ListOptions),
+}
+
+impl Talk {
+    /// Says it to the gateway whose control socket this is.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn run(self, control: Option<&Path>) -> Result<ExitCode, Failure> {
+        let Some(control) = control else {
+            let remedy = "name it by `--control PATH`, or in LATCHWAY_CONTROL";
+            return Err(Failure::new("no control socket is named", remedy));
+        };
+        match self {
+            Self::Reload { dry_run, form } => show(control, &Reload { dry_run }, form),
+            Self::Status(form) => show(control, &Status {}, form),
+            Self::Drops(form) => show(control, &Drops {}, form),
+            Self::Explain(options) => show(control, &options.call(), options.form),
+            Self::Top(options) => top::run(control.to_owned(), &options),
+            Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
+            Self::Sa(SaVerb::Add(options)) => {
+                change(control, &options.pair()?, options.form, |added| format!("pair {} added", added.pair))
+            }
+            Self::Sa(SaVerb::Delete { pair, form }) => {
+                change(control, &DeletePair { pair }, form, |_| format!("pair {pair} deleted"))
+            }
+            Self::Policy(PolicyVerb::List(options)) => {
+                list(control, &Policies { limit: options.limit }, options.form)
+            }
+            Self::Policy(PolicyVerb::Add(options)) => {
+                change(control, &options.call(), options.form, |added| format!("rule {} added", added.number))
+            }
+            Self::Policy(PolicyVerb::Delete { number, form }) => {
+                change(control, &DeleteRule { number }, form, |_| format!("rule {number} deleted"))
+            }
+            Self::Peer(PeerVerb::List(options)) => {
+                list(control, &Peers { limit: options.limit }, options.form)
+            }
+            Self::Latch(LatchVerb::List(options)) => {
+                list(control, &Latches { limit: options.limit }, options.form)
+            }
+            Self::Flow(FlowVerb::List(options)) => {
+                list(control, &Flows { limit: options.limit }, options.form)
+            }
+        }
+    }
+}

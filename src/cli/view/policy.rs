@@ -1,0 +1,123 @@
+//! The policy, as a table.
+
+use latchway_control::{ActionSpec, PolicyRow, SelectorView};
+
+use crate::cli::packet::protocol_name;
+use crate::cli::table::{Table, Tone, cell, left, right, text, toned};
+use crate::cli::view::directions;
+
+/// One row per rule, in the order in which they are asked.
+pub fn table(policies: &[PolicyRow]) -> Table {
+    let mut table = Table::new([
+        right("NUMBER"),
+        left("ACTION"),
+        left("LATCH"),
+        left("DIR"),
+        text("LOCAL"),
+        text("REMOTE"),
+        left("PROTOCOL"),
+        left("ORIGIN"),
+    ]);
+    for policy in policies {
+        let latch = match (policy.action, policy.latch) {
+            (ActionSpec::Protect, true) => toned("yes", Tone::Good),
+            (ActionSpec::Protect, false) => toned("no", Tone::Warn),
+            _ => toned("-", Tone::Faint),
+        };
+        table.row([
+            cell(policy.number),
+            toned(policy.action, tone(policy.action)),
+            latch,
+            directions(policy.direction),
+            cell(side(&policy.selector.local, policy.selector.local_ports)),
+            cell(side(&policy.selector.remote, policy.selector.remote_ports)),
+            cell(policy.selector.protocol.map_or_else(|| "any".into(), protocol_name)),
+            cell(policy.origin),
+        ]);
+    }
+    table
+}
+
+/// A selector on one line.
+pub fn selector(selector: &SelectorView) -> String {
+    let protocol = selector.protocol.map(|number| format!(", {}", protocol_name(number))).unwrap_or_default();
+    let local = side(&selector.local, selector.local_ports);
+    let remote = side(&selector.remote, selector.remote_ports);
+    format!("{local} to {remote}{protocol}")
+}
+
+const fn tone(action: ActionSpec) -> Tone {
+    match action {
+        ActionSpec::Protect => Tone::Good,
+        ActionSpec::Bypass => Tone::Warn,
+        ActionSpec::Discard => Tone::Plain,
+    }
+}
+
+fn side(addresses: &str, ports: Option<(u16, u16)>) -> String {
+    match ports {
+        None => addresses.to_owned(),
+        Some((first, last)) if first == last => format!("{addresses} port {first}"),
+        Some((first, last)) => format!("{addresses} ports {first}-{last}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use latchway_control::{DirectionSpec, Origin};
+
+    use super::*;
+    use crate::cli::view::shown;
+
+    fn sample() -> [PolicyRow; 2] {
+        let selector = SelectorView {
+            local: "10.1.0.0/24".into(),
+            remote: "10.2.0.0/24".into(),
+            protocol: None,
+            local_ports: None,
+            remote_ports: None,
+        };
+        [
+            PolicyRow {
+                number: 7,
+                origin: Origin::Hand,
+                selector: SelectorView {
+                    protocol: Some(6),
+                    remote_ports: Some((80, 80)),
+                    local_ports: Some((1024, 65_535)),
+                    ..selector.clone()
+                },
+                direction: Some(DirectionSpec::Outbound),
+                action: ActionSpec::Discard,
+                latch: false,
+            },
+            PolicyRow {
+                number: 1,
+                origin: Origin::Configuration,
+                selector,
+                direction: None,
+                action: ActionSpec::Protect,
+                latch: true,
+            },
+        ]
+    }
+
+    #[test]
+    fn policies_read_as_a_table() {
+        let expected = "\
+NUMBER  ACTION   LATCH  DIR   LOCAL                         REMOTE               PROTOCOL  ORIGIN
+     7  discard  -      out   10.1.0.0/24 ports 1024-65535  10.2.0.0/24 port 80  tcp       hand
+     1  protect  yes    both  10.1.0.0/24                   10.2.0.0/24          any       configuration
+";
+        assert_eq!(shown(&table(&sample()), None), expected);
+    }
+
+    #[test]
+    fn a_selector_reads_as_a_line() {
+        assert_eq!(selector(&sample()[1].selector), "10.1.0.0/24 to 10.2.0.0/24");
+        assert_eq!(
+            selector(&sample()[0].selector),
+            "10.1.0.0/24 ports 1024-65535 to 10.2.0.0/24 port 80, tcp"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! SAs, as a table.
+
+use std::time::Duration;
+
+use latchway_control::{SaRow, SaUsage};
+
+use crate::cli::table::{Cell, Table, Tone, cell, left, right, text, toned};
+use crate::cli::units::{count, octets, span};
+use crate::cli::view::{direction, milliseconds, spi};
+
+/// Two rows per pair.
+pub fn table(sas: &[SaRow]) -> Table {
+    let mut table = Table::new([
+        right("PAIR"),
+        left("DIR"),
+        left("SPI"),
+        text("SUITE"),
+        text("PEER"),
+        left("USAGE"),
+        right("PACKETS"),
+        right("OCTETS"),
+        right("IDLE"),
+        text("ENDS"),
+    ]);
+    for sa in sas {
+        table.row([
+            cell(sa.pair),
+            cell(direction(sa.direction)),
+            cell(spi(sa.spi)),
+            cell(&sa.suite),
+            cell(&sa.peer),
+            usage(sa),
+            cell(count(sa.packets)),
+            cell(octets(sa.octets)),
+            milliseconds(sa.idle),
+            ends(sa),
+        ]);
+    }
+    table
+}
+
+/// Whether it is in use. An SA whose lifetime is over is none, whatever it was used for.
+fn usage(sa: &SaRow) -> Cell {
+    match sa.usage {
+        _ if sa.expired => toned("expired", Tone::Bad),
+        SaUsage::Active if sa.soft_expired => toned("active", Tone::Warn),
+        SaUsage::Active => toned("active", Tone::Good),
+        other => cell(other),
+    }
+}
+
+/// What is left of its hard lifetime.
+fn ends(sa: &SaRow) -> Cell {
+    if sa.expired {
+        return toned("over", Tone::Bad);
+    }
+    let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
+    let parts = [
+        sa.hard.left.map(|left| span(Duration::from_millis(left))),
+        left(sa.hard.octets, sa.octets).map(octets),
+        left(sa.hard.packets, sa.packets).map(|packets| format!("{} packets", count(packets))),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    match (parts.is_empty(), sa.soft_expired) {
+        (true, _) => toned("never", Tone::Faint),
+        (false, false) => cell(format!("in {}", parts.join(" or "))),
+        (false, true) => toned(format!("in {}: renew it", parts.join(" or ")), Tone::Warn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use latchway_control::{DirectionSpec, LifetimeView, Origin, PathView};
+
+    use super::*;
+    use crate::cli::view::shown;
+
+    fn sample() -> SaRow {
+        SaRow {
+            pair: 1,
+            direction: DirectionSpec::Inbound,
+            spi: 0x1001,
+            suite: "aes-128-cbc-hmac-sha-256".into(),
+            peer: "b.example".into(),
+            usage: SaUsage::Active,
+            origin: Origin::Configuration,
+            soft_expired: false,
+            expired: false,
+            packets: 1234,
+            octets: 1_500_000,
+            soft: LifetimeView::default(),
+            hard: LifetimeView { octets: Some(10_000_000), packets: None, left: Some(3_600_000) },
+            esn: Some(true),
+            replay_window: Some(4096),
+            path: PathView {
+                from: "192.0.2.1".parse().unwrap(),
+                to: "192.0.2.2:4500".parse().unwrap(),
+                mtu: 1500,
+            },
+            selectors: vec![],
+            class: 1,
+            age: Some(1000),
+            idle: Some(20),
+        }
+    }
+
+    #[test]
+    fn sas_read_as_a_table() {
+        let inbound = sample();
+        let soft = SaRow { direction: DirectionSpec::Outbound, spi: 0x1002, soft_expired: true, ..sample() };
+        let expired = SaRow { pair: 2, expired: true, idle: None, ..sample() };
+        let endless = SaRow { pair: 3, usage: SaUsage::Standby, hard: LifetimeView::default(), ..sample() };
+        let expected = "\
+PAIR  DIR  SPI         SUITE                     PEER       USAGE    PACKETS   OCTETS   IDLE  ENDS
+   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active     1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
+   1  out  0x00001002  aes-128-cbc-hmac-sha-256  b.example  active     1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
+   2  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  expired    1 234  1.50 MB      -  over
+   3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby    1 234  1.50 MB  20 ms  never
+";
+        assert_eq!(shown(&table(&[inbound, soft, expired, endless]), None), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_wraps_the_suite() {
+        let text = shown(&table(&[sample()]), Some(92));
+        assert!(text.lines().all(|line| line.len() <= 92), "{text}");
+    }
+}
