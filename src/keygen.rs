@@ -40,7 +40,7 @@ pub enum KeygenError {
 }
 
 /// The suite of keys from files where a configuration names none.
-const DEFAULT_SUITE: &str = "aes-128-gcm";
+const DEFAULT_SUITE: &str = "aes-256-cbc-hmac-sha-256";
 
 /// Makes a key in each file.
 ///

@@ -41,6 +41,14 @@ struct Cli {
 enum Verb {
     /// Make three hosts out of namespaces, join them by ESP, and show what latching does.
     Demo(demo::Options),
+    /// Run a gateway in the foreground, from its configuration file, until SIGTERM.
+    ///
+    /// It prints `ready` when it stands. SIGHUP, like `latchway reload`, reads the file again and applies what differs.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: PathBuf,
+    },
     /// Run one gateway from a description with fresh keys, as the demo and the benchmarks do.
     ///
     /// The description is JSON, and it holds keys for one run: a file is deleted as soon as it is read. `-` reads
@@ -71,6 +79,7 @@ pub fn main() -> ExitCode {
     screen::choose_colours(cli.color);
     match cli.verb {
         Verb::Demo(options) => demo::run(&options),
+        Verb::Run { config } => finish(gateway::run_configured(&config)),
         Verb::Gateway { spec } => finish(gateway::run(&spec)),
         Verb::Describe(options) => finish(describe::run(&options)),
         Verb::Keygen(options) => finish(keygen::run(&options)),

@@ -11,16 +11,15 @@ use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
 use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::oversize::Oversize;
-use latchway_datapath::spd::Spd;
 use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
-use latchway_keying::{ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Op, Settings, Transaction};
+use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Settings};
 use latchway_netns::links::Links;
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
 use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
-use crate::gateway::plan::Plan;
+use crate::gateway::plan::{GSO_MAX_SIZE, Plan, TunSettings};
 use crate::gateway::state::State;
 
 /// A gateway whose parts stand and do not run yet.
@@ -59,10 +58,8 @@ pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
     let clock_of_workers = Box::new(move || since(started));
     let inputs = Inputs { events: from_datapath, forward, notices, clock: clock_of_workers };
     let keying = KeyManager::spawn(keying, inputs)?;
-    keying
-        .client()
-        .commit(Transaction::new(vec![Op::SetSpd(Spd::new(plan.rules.clone()))]))?
-        .map_err(io::Error::other)?;
+    let change = Change { rules: Some(plan.rules.clone()), ..Change::default() };
+    keying.client().change(change)?.map_err(io::Error::other)?;
 
     let counters = Arc::new(Counters::new());
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
@@ -101,7 +98,7 @@ fn bind(plan: &Plan) -> Result<Vec<WireSocket>, GatewayError> {
     Ok(plan.outer.run(bind)??)
 }
 
-/// Opens the TUN, and where addresses are given makes it ready for the inner hosts.
+/// Opens the TUN, and gives it what it is to have.
 fn open_tun(plan: &Plan) -> Result<TunQueue, GatewayError> {
     let wanted = &plan.tun;
     let config = TunConfig {
@@ -110,21 +107,27 @@ fn open_tun(plan: &Plan) -> Result<TunQueue, GatewayError> {
         ..TunConfig::new(wanted.name.clone())
     };
     let tun = plan.inner.run(|| TunQueue::open(&config))??;
-    let (links, name) = (Links::of(&plan.inner)?, tun.name());
-    links.set_gso_max_size(name, GSO_MAX_SIZE)?;
-    if wanted.addresses.is_empty() {
-        return Ok(tun);
-    }
-    links.quiet_ipv6(name)?;
-    links.set_mtu(name, u32::from(wanted.mtu))?;
-    links.set_up(name)?;
-    for &address in &wanted.addresses {
-        links.add_address(name, address)?;
-    }
-    for &route in &wanted.routes {
-        links.add_route(route, None, name, 0)?;
+    if let Some(settings) = &wanted.settings {
+        give(settings, &Links::of(&plan.inner)?, tun.name())?;
     }
     Ok(tun)
+}
+
+fn give(settings: &TunSettings, links: &Links, name: &str) -> Result<(), GatewayError> {
+    links.set_gso_max_size(name, GSO_MAX_SIZE)?;
+    if settings.addresses.is_empty() {
+        return Ok(());
+    }
+    links.quiet_ipv6(name)?;
+    links.set_mtu(name, u32::from(settings.mtu))?;
+    links.set_up(name)?;
+    for &address in &settings.addresses {
+        links.add_address(name, address)?;
+    }
+    for &route in &settings.routes {
+        links.add_route(route, None, name, 0)?;
+    }
+    Ok(())
 }
 
 /// Opens the port by which BYPASS traffic leaves and enters.
@@ -132,8 +135,3 @@ fn open_bypass(plan: &Plan, name: &str) -> Result<TunQueue, GatewayError> {
     let config = TunConfig { backend: plan.tun.backend, ..TunConfig::new(name) };
     Ok(plan.outer.run(|| TunQueue::open(&config))??)
 }
-
-/// A super-packet of this size, sealed, still leaves in one send of at most 65507 octets: at an inner MTU of 1420 these
-/// are 44 segments of 1458, and at 1280, 49 of 1318. What does not fit costs a second send, receive and TUN
-/// write.
-const GSO_MAX_SIZE: u32 = 60_000;

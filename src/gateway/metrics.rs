@@ -13,7 +13,6 @@ use std::time::SystemTime;
 use latchway_datapath::drop::Counters;
 use latchway_ulp_shim::LatchCounts;
 
-#[expect(unused_imports, reason = "served by the daemon alone, which is not assembled here")]
 pub use self::listener::{Listener, Serving};
 
 /// What a gateway counts, at one moment.

@@ -2,7 +2,10 @@
 
 mod assemble;
 mod clock;
+mod configuration;
+mod configured;
 mod convert;
+mod daemon;
 mod disposition;
 #[cfg_attr(not(test), expect(dead_code, reason = "applied by the daemon alone, which is not assembled here"))]
 mod harden;
@@ -11,10 +14,13 @@ mod metrics;
 #[cfg_attr(not(test), expect(dead_code, reason = "told by the daemon alone, which is not assembled here"))]
 mod notify;
 mod plan;
+mod reload;
 mod rows;
+mod running;
 mod serve;
 mod source;
 mod state;
+mod surroundings;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,15 +30,19 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use latchway_control::GatewaySpec;
 use latchway_datapath::low::tun::TunError;
 use latchway_datapath::low::wire::WireError;
+use latchway_esp::Spi;
 use latchway_keying::Stopped;
+use latchway_tagging::Identity;
 use latchway_ulp_shim::LimitsError;
 use nix::sys::resource::{Resource, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::gateway::assemble::Assembled;
 use crate::gateway::convert::SpecError;
 use crate::gateway::plan::Plan;
+use crate::gateway::running::{Asked, Running, ask};
+
+pub use self::daemon::run as run_configured;
 
 /// Why a gateway did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +91,24 @@ pub enum GatewayError {
          the inner hosts' packets from other routes; name two namespaces, or write \"unguarded\": true to accept that"
     )]
     OneNamespace,
+    /// An SA of the configuration cannot be made.
+    #[error("the SA of {peer} with inbound SPI {spi} cannot be made: {what}; `latchway check` says more")]
+    Unusable {
+        /// The peer.
+        peer: Identity,
+        /// The SPI of its inbound SA.
+        spi: Spi,
+        /// Why not.
+        what: &'static str,
+    },
+    /// A guard does not stand.
+    #[error(transparent)]
+    Guard(#[from] latchway_guard::GuardError),
+    /// Someone else was to prepare what is not there.
+    #[error(
+        "the configuration says that these are there already, and they are not: {0}; put them there, or let the gateway do it"
+    )]
+    NotPrepared(String),
     /// The TUN could not be opened.
     #[error(transparent)]
     Tun(#[from] TunError),
@@ -114,65 +142,44 @@ pub enum GatewayError {
     TooManyWires(usize),
 }
 
-/// Why the gateway ends.
-enum Ending {
-    /// Asked to, by a signal, by control.sock or with whoever started it.
-    Asked,
-    /// The worker could not go on.
-    Worker(io::Result<()>),
-}
-
 /// Runs the gateway that `path` describes until it is told to end.
 ///
 /// # Errors
 /// [`GatewayError`]
 pub fn run(path: &Path) -> Result<(), GatewayError> {
-    // Keys are in memory from here on, and no core dump shall hold them (T33).
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from)?;
+    forbid_core_dumps()?;
     let spec = source::read(path)?;
     if spec.end_with_stdin {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)?;
     }
-    let (end, ending) = bounded(4);
-    watch_signals(end.clone())?;
+    let (asked, questions) = bounded(4);
+    watch_signals(asked.clone())?;
     if spec.end_with_stdin {
-        watch_stdin(end.clone())?;
+        watch_stdin(asked.clone())?;
     }
-    serve_until(&spec, end, &ending)
+    let assembled = assemble::assemble(&Plan::of_description(&spec)?)?;
+    let running = Running::start(assembled, &spec.control, asked)?;
+    let outcome = serve(&spec, &running, &questions);
+    running.end()?;
+    outcome
 }
 
-fn serve_until(
-    spec: &GatewaySpec,
-    end: Sender<Ending>,
-    ending: &Receiver<Ending>,
-) -> Result<(), GatewayError> {
-    let Assembled { worker, stop, state, keying, events, sockets } =
-        assemble::assemble(&Plan::of_description(spec)?)?;
-    let control = serve::Server::bind(&spec.control)?;
-    let on_stop = end.clone();
-    let server = control.start(state.clone(), move || {
-        let _ = on_stop.try_send(Ending::Asked);
-    })?;
-    let disposition = disposition::start(sockets, events, &state)?;
-    let moving = thread::Builder::new().name("worker".into()).spawn(move || {
-        // Never waited for: where there is no room, the gateway is ending and waits for this thread.
-        let _ = end.try_send(Ending::Worker(worker.run()));
-    })?;
+/// Makes the SAs, and waits for the end.
+fn serve(spec: &GatewaySpec, running: &Running, questions: &Receiver<Asked>) -> Result<(), GatewayError> {
     for pair in &spec.sas {
-        state.add_pair(pair).map_err(|reason| GatewayError::Refused { peer: pair.peer.clone(), reason })?;
+        let refused = |reason| GatewayError::Refused { peer: pair.peer.clone(), reason };
+        running.state.add_pair(pair).map_err(refused)?;
     }
     announce()?;
-    let outcome = ending.recv().unwrap_or(Ending::Asked);
-    stop.stop()?;
-    let _ = moving.join();
-    drop(server);
-    drop(keying);
-    drop(state);
-    let _ = disposition.join();
-    match outcome {
-        Ending::Worker(Err(error)) => Err(GatewayError::Worker(error)),
-        Ending::Asked | Ending::Worker(Ok(())) => Ok(()),
+    match questions.recv() {
+        Ok(Asked::Worker(Err(error))) => Err(GatewayError::Worker(error)),
+        _ => Ok(()),
     }
+}
+
+/// Keys are in memory from here on, and no core dump shall hold them (T33).
+fn forbid_core_dumps() -> Result<(), GatewayError> {
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from)?)
 }
 
 /// Tells whoever started the gateway that it stands.
@@ -182,22 +189,22 @@ fn announce() -> io::Result<()> {
     out.flush()
 }
 
-fn watch_signals(end: Sender<Ending>) -> io::Result<()> {
+fn watch_signals(asked: Sender<Asked>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
-            let _ = end.try_send(Ending::Asked);
+            ask(&asked, Asked::End);
         }
     })?;
     Ok(())
 }
 
 /// The gateway goes with whoever holds the other end of its standard input.
-fn watch_stdin(end: Sender<Ending>) -> io::Result<()> {
+fn watch_stdin(asked: Sender<Asked>) -> io::Result<()> {
     thread::Builder::new().name("stdin".into()).spawn(move || {
         let mut octet = [0];
         while io::stdin().lock().read(&mut octet).is_ok_and(|read| read > 0) {}
-        let _ = end.try_send(Ending::Asked);
+        ask(&asked, Asked::End);
     })?;
     Ok(())
 }

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use latchway_control::{GatewaySpec, TunBackendSpec};
+use latchway_config::Config;
+use latchway_control::{GatewaySpec, PairSpec, TunBackendSpec};
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::spd::Rule;
 use latchway_esp::Suite;
-use latchway_keying::Pad;
+use latchway_keying::{Pad, PadEntryIds};
 use latchway_netns::Namespace;
 use latchway_tagging::Identity;
 
-use crate::gateway::{GatewayError, convert};
+use crate::gateway::surroundings::Surroundings;
+use crate::gateway::{GatewayError, configured, convert};
 
 /// A gateway that could be made.
 pub struct Plan {
@@ -43,9 +45,15 @@ pub struct TunPlan {
     pub backend: BackendChoice,
     /// Whether it outlives the gateway.
     pub persistent: bool,
+    /// What it is given once it is open; `None` leaves it as it is.
+    pub settings: Option<TunSettings>,
+}
+
+/// What a TUN is given.
+pub struct TunSettings {
     /// The MTU of the inner side, in octets.
     pub mtu: u16,
-    /// Addresses to give it, with their prefixes. Empty leaves addresses, MTU and state to someone else.
+    /// Addresses, with their prefixes. Empty leaves addresses, MTU and state to someone else.
     pub addresses: Vec<IpNet>,
     /// Prefixes to route through it.
     pub routes: Vec<IpNet>,
@@ -69,9 +77,11 @@ impl Plan {
                     TunBackendSpec::Plain => BackendChoice::Plain,
                 },
                 persistent: false,
-                mtu: spec.tun.mtu.unwrap_or_else(|| inner_mtu(spec.sas.iter().map(|pair| pair.path.mtu))),
-                addresses: spec.tun.addresses.clone(),
-                routes: spec.tun.routes.clone(),
+                settings: Some(TunSettings {
+                    mtu: spec.tun.mtu.unwrap_or_else(|| inner_mtu(spec.sas.iter().map(described))),
+                    addresses: spec.tun.addresses.clone(),
+                    routes: spec.tun.routes.clone(),
+                }),
             },
             bypass: None,
             listen: spec.listen.clone(),
@@ -83,12 +93,58 @@ impl Plan {
         }
         Ok(plan)
     }
+
+    /// The plan of a configuration, in its surroundings.
+    pub fn of_configuration(
+        config: &Config,
+        surroundings: &Surroundings,
+        ids: &mut PadEntryIds,
+    ) -> Result<Self, GatewayError> {
+        Ok(Self {
+            name: config.name.clone(),
+            identity: config.identity.clone(),
+            inner: surroundings.inner.clone(),
+            outer: surroundings.outer.clone(),
+            tun: TunPlan {
+                name: config.tun.name.clone(),
+                backend: configured::backend(config),
+                persistent: config.tun.persistent && !config.tun.premade,
+                settings: None,
+            },
+            bypass: config.bypass_port.clone(),
+            listen: config.listen.clone(),
+            pad: configured::pad(config, ids)?,
+            rules: configured::rules(config, ids)?,
+        })
+    }
 }
 
-/// The largest inner packet that every path takes, of any suite: outer IPv6, UDP, ESP.
-pub fn inner_mtu(paths: impl Iterator<Item = u16>) -> u16 {
-    const OUTER_HEADERS: usize = 40 + 8;
-    let room = usize::from(paths.min().unwrap_or(1500)).saturating_sub(OUTER_HEADERS);
-    let largest = Suite::ALL.iter().filter_map(|suite| suite.max_payload(room)).min().unwrap_or(0);
-    u16::try_from(largest).unwrap_or(u16::MAX)
+/// The MTU of a configured gateway's inner side.
+pub fn configured_mtu(config: &Config) -> u16 {
+    let sas = config.peers.iter().flat_map(|peer| &peer.sas);
+    config.tun.mtu.unwrap_or_else(|| inner_mtu(sas.map(|sa| (sa.mtu, Some(sa.suite)))))
 }
+
+/// The path's MTU and the suite of a described pair.
+fn described(pair: &PairSpec) -> (u16, Option<Suite>) {
+    (pair.path.mtu, pair.suite.parse().ok())
+}
+
+/// The largest inner packet that every path takes: outer IPv6, UDP, ESP. Where the suite is not known yet, any of them.
+fn inner_mtu(sas: impl Iterator<Item = (u16, Option<Suite>)>) -> u16 {
+    const OUTER_HEADERS: usize = 40 + 8;
+    const UNKNOWN: (u16, Option<Suite>) = (1500, None);
+    let fits = |(mtu, suite): (u16, Option<Suite>)| {
+        let room = usize::from(mtu).saturating_sub(OUTER_HEADERS);
+        let all = Suite::ALL.iter().filter(move |&&one| suite.is_none_or(|only| only == one));
+        all.map(move |one| one.max_payload(room).unwrap_or(0)).min()
+    };
+    let mut sas = sas.peekable();
+    let largest = if sas.peek().is_none() { fits(UNKNOWN) } else { sas.filter_map(fits).min() };
+    u16::try_from(largest.unwrap_or(0)).unwrap_or(u16::MAX)
+}
+
+/// A super-packet of this size, sealed, still leaves in one send of at most 65507 octets: at an inner MTU of 1420 these
+/// are 44 segments of 1458, and at 1280, 49 of 1318. What does not fit costs a second send, receive and TUN
+/// write.
+pub const GSO_MAX_SIZE: u32 = 60_000;

@@ -141,6 +141,7 @@ fn answer(call: &Call, state: &State, stop: &(dyn Fn() + Send + Sync)) -> Result
         Call::Sas(_) => value(state.sas()),
         Call::AddPair(pair) => value(state.add_pair(pair).map(|pair| PairAdded { pair })),
         Call::Commit(commit) => value(state.commit(commit).map(|()| json!({}))),
+        Call::Reload(reload) => value(state.reload(reload.dry_run)),
         Call::Stop(_) => {
             stop();
             Ok(json!({}))

@@ -1,7 +1,7 @@
 //! What control.sock shows of a gateway, and what it changes.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +19,7 @@ use latchway_tagging::{Class, Identity};
 use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, LatchView, SocketDestroyer, terminate};
 
 use crate::gateway::clock::since;
+use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::plan::Plan;
 use crate::gateway::rows::{
@@ -38,6 +39,9 @@ pub struct State {
     database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
     dispositions: Mutex<Vec<(LatchId, String)>>,
+    /// There where the gateway has a configuration file.
+    pub(super) configuration: OnceLock<Configuration>,
+    reloads: Mutex<ReloadHistory>,
 }
 
 /// How often it is tried to end a connection whose latch broke, and the pause between: the kernel may be short of
@@ -72,6 +76,8 @@ impl State {
             database,
             counters,
             dispositions: Mutex::default(),
+            configuration: OnceLock::new(),
+            reloads: Mutex::default(),
         }
     }
 
@@ -115,10 +121,15 @@ impl State {
             },
             pairs: self.keying.pairs()?.len() as u64,
             state: None,
-            reloads: ReloadHistory::default(),
+            reloads: self.reloads().clone(),
             hardening: Vec::new(),
             warnings: Vec::new(),
         })
+    }
+
+    /// What became of reloads.
+    pub(super) fn reloads(&self) -> MutexGuard<'_, ReloadHistory> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was dropped and why.

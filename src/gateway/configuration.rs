@@ -1,0 +1,273 @@
+//! The configuration in force, and how another one takes its place: all of it or nothing, without touching what stays.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use latchway_config::{Changes, Config, Keyring, Lifetime, Loaded, Peer, Sa, SaDirection, compare, load};
+use latchway_control::{ChangeKind, ChangeRow, Reloaded};
+use latchway_datapath::lifetime::{Bounds, Limits};
+use latchway_esp::{KeyMaterial, Spi};
+use latchway_keying::{
+    Change, ChangeError, KeyManagerClient, KeyOrigin, Keys, NewPair, PadEntryIds, PairId, SaKeys, Start,
+};
+use latchway_tagging::{Identity, WorkerId};
+
+use crate::gateway::surroundings::Surroundings;
+use crate::gateway::{GatewayError, configured};
+
+/// What a gateway was told, and what it made of it.
+pub struct Configuration {
+    path: PathBuf,
+    keying: KeyManagerClient,
+    surroundings: Surroundings,
+    current: Mutex<Current>,
+}
+
+/// What is in force.
+struct Current {
+    loaded: Loaded,
+    ids: PadEntryIds,
+    /// The pairs that the key manager made of the configuration's SAs, by the SPIs of both directions.
+    pairs: HashMap<Name, PairId>,
+}
+
+/// Both SPIs of a pair: no other pair of the configuration has them.
+type Name = (Spi, Spi);
+
+/// Why a configuration did not come into force. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// There is no file to read again.
+    #[error(
+        "this gateway runs from a description that is gone; only `latchway run` reads its configuration again"
+    )]
+    NoFile,
+    /// There was no configuration to apply.
+    #[error(transparent)]
+    Load(#[from] latchway_config::LoadError),
+    /// Some of it takes a restart.
+    #[error(
+        "a change of {0} takes a restart; nothing was changed. Take it back and reload, or end the gateway and start it"
+    )]
+    Restart(String),
+    /// An SA would follow itself.
+    #[error(
+        "{0} would be given to another SA while packets of the old one are under way; choose new SPIs where an SA changes"
+    )]
+    SameSpi(String),
+    /// The key manager refuses.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Something else stands against it.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+}
+
+impl Configuration {
+    /// The configuration that a gateway starts with. [`begin`](Self::begin) makes its SAs.
+    pub fn new(
+        path: &Path,
+        loaded: Loaded,
+        ids: PadEntryIds,
+        surroundings: Surroundings,
+        keying: KeyManagerClient,
+    ) -> Self {
+        let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new() });
+        Self { path: path.into(), keying, surroundings, current }
+    }
+
+    /// Makes the SAs that the gateway starts with.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; no SA was made then.
+    pub fn begin(&self) -> Result<(), ReloadError> {
+        let mut current = self.lock();
+        let Current { loaded, ids, .. } = &mut *current;
+        let all = loaded.config.peers.iter().flat_map(|peer| peer.sas.iter().map(|sa| (&peer.identity, sa)));
+        let all: Vec<(&Identity, &Sa)> = all.collect();
+        let add = self.pairs((&loaded.config, &loaded.keys), &all, ids)?;
+        let changed =
+            self.keying.change(Change { add, ..Change::default() }).map_err(GatewayError::from)??;
+        current.pairs = all.iter().map(|(_, sa)| name(sa)).zip(changed.added).collect();
+        Ok(())
+    }
+
+    /// Reads the file again and applies what differs; or only says what would.
+    ///
+    /// # Errors
+    /// [`ReloadError`], which says everything that stands against it.
+    pub fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError> {
+        let new = load(&self.path)?;
+        let mut current = self.lock();
+        let Current { loaded: old, ids, pairs } = &mut *current;
+        let changes = compare((&old.config, &old.keys), (&new.config, &new.keys));
+        let warnings = new.warnings.problems.iter().map(|problem| problem.message.clone()).collect();
+        let reloaded = Reloaded { applied: !dry_run, changes: rows(&changes), warnings };
+        if !changes.restart.is_empty() {
+            return Err(ReloadError::Restart(quoted(&changes.restart)));
+        }
+        if !changes.spis_kept.is_empty() {
+            let spis = changes.spis_kept.iter().map(|(peer, spi)| format!("SPI {spi} of {peer}"));
+            return Err(ReloadError::SameSpi(spis.collect::<Vec<_>>().join(", ")));
+        }
+        let mut new_ids = ids.clone();
+        let change = self.change(&changes, (&new.config, &new.keys), pairs, &mut new_ids)?;
+        if dry_run {
+            self.keying.check_change(change).map_err(GatewayError::from)??;
+            return Ok(reloaded);
+        }
+        self.surroundings.extend(&new.config)?;
+        let changed = match self.keying.change(change).map_err(GatewayError::from)? {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.surroundings.reduce(&new.config, &old.config)?;
+                return Err(error.into());
+            }
+        };
+        for (_, sa) in &changes.sas_removed {
+            pairs.remove(&name(sa));
+        }
+        pairs.extend(changes.sas_added.iter().map(|(_, sa)| name(sa)).zip(changed.added));
+        *ids = new_ids;
+        let reduced = self.surroundings.reduce(&old.config, &new.config);
+        drop(changes);
+        current.loaded = new;
+        reduced?;
+        Ok(reloaded)
+    }
+
+    /// What the key manager is to change.
+    fn change(
+        &self,
+        changes: &Changes<'_>,
+        (config, keys): (&Config, &Keyring),
+        pairs: &HashMap<Name, PairId>,
+        ids: &mut PadEntryIds,
+    ) -> Result<Change, ReloadError> {
+        let removed = changes.sas_removed.iter().filter_map(|(_, sa)| pairs.get(&name(sa)).copied());
+        Ok(Change {
+            pad: Some(configured::pad(config, ids).map_err(GatewayError::from)?),
+            rules: Some(configured::rules(config, ids).map_err(GatewayError::from)?),
+            remove: removed.collect(),
+            add: self.pairs((config, keys), &changes.sas_added, ids)?,
+            ..Change::default()
+        })
+    }
+
+    /// Pairs of SAs, with their keys.
+    fn pairs(
+        &self,
+        (config, keys): (&Config, &Keyring),
+        sas: &[(&Identity, &Sa)],
+        ids: &mut PadEntryIds,
+    ) -> Result<Vec<NewPair>, GatewayError> {
+        let of_peer = |identity: &Identity| config.peer(identity);
+        let pair = |&(identity, sa): &(&Identity, &Sa)| {
+            of_peer(identity).map(|peer| self.pair((config, keys), peer, sa, ids))
+        };
+        sas.iter().filter_map(pair).collect()
+    }
+
+    /// One pair of SAs, with its keys.
+    fn pair(
+        &self,
+        (config, keys): (&Config, &Keyring),
+        peer: &Peer,
+        sa: &Sa,
+        ids: &mut PadEntryIds,
+    ) -> Result<NewPair, GatewayError> {
+        let unusable =
+            |what| GatewayError::Unusable { peer: peer.identity.clone(), spi: sa.inbound.spi, what };
+        let direction = |of: &SaDirection| -> Result<SaKeys, GatewayError> {
+            let key = keys.key(of).ok_or_else(|| unusable("its key was not read"))?;
+            let material = KeyMaterial::new(sa.suite, key.expose())
+                .map_err(|_| unusable("its key is not one of its suite"))?;
+            let limits = Limits::new(bounds(&sa.soft), bounds(&sa.hard))
+                .map_err(|_| unusable("its soft lifetime does not lie below the hard one"))?;
+            Ok(SaKeys { spi: of.spi, material, sequence: configured::sequence(sa), limits })
+        };
+        Ok(NewPair {
+            proposal: configured::proposal(config, peer, sa, ids)?,
+            keys: Keys {
+                inbound: direction(&sa.inbound)?,
+                anti_replay: sa.anti_replay,
+                outbound: direction(&sa.outbound)?,
+                path: configured::path(config, peer, sa)
+                    .ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?,
+                origin: KeyOrigin::Static,
+                worker: WorkerId(0),
+                start: Start::Active,
+            },
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name(sa: &Sa) -> Name {
+    (sa.inbound.spi, sa.outbound.spi)
+}
+
+fn bounds(lifetime: &Lifetime) -> Bounds {
+    let Lifetime { octets, packets, seconds } = *lifetime;
+    Bounds { octets, packets, time: seconds.map(Duration::from_secs) }
+}
+
+/// What differs, a row for each.
+fn rows(changes: &Changes<'_>) -> Vec<ChangeRow> {
+    let row =
+        |kind, what: &str, name: String, text: String| ChangeRow { kind, what: what.into(), name, text };
+    let mut rows = Vec::new();
+    rows.extend(changes.restart.iter().map(|key| {
+        row(ChangeKind::NeedsRestart, key, (*key).into(), format!("`{key}` changes with a restart only"))
+    }));
+    let peers = [(ChangeKind::Removed, &changes.peers_removed), (ChangeKind::Added, &changes.peers_added)];
+    for (kind, peers) in peers {
+        rows.extend(
+            peers
+                .iter()
+                .map(|peer| row(kind, "peer", peer.identity.to_string(), format!("peer {}", peer.identity))),
+        );
+    }
+    rows.extend(changes.peers_changed.iter().map(|(_, peer)| {
+        row(
+            ChangeKind::Changed,
+            "peer",
+            peer.identity.to_string(),
+            format!("peer {}: endpoint or inner ranges", peer.identity),
+        )
+    }));
+    for (kind, sas) in [(ChangeKind::Removed, &changes.sas_removed), (ChangeKind::Added, &changes.sas_added)]
+    {
+        rows.extend(sas.iter().map(|(peer, sa)| {
+            let name = format!("{}/{}", sa.inbound.spi, sa.outbound.spi);
+            let text = format!("SA {} in, {} out with {peer}, {}", sa.inbound.spi, sa.outbound.spi, sa.suite);
+            row(kind, "sa", name, text)
+        }));
+    }
+    let policies =
+        [(ChangeKind::Removed, &changes.policies_removed), (ChangeKind::Added, &changes.policies_added)];
+    for (kind, policies) in policies {
+        rows.extend(
+            policies
+                .iter()
+                .map(|policy| row(kind, "policy", policy.to_string(), format!("policy: {policy}"))),
+        );
+    }
+    if changes.policies_reordered {
+        rows.push(row(ChangeKind::Changed, "policy", "order".into(), "the order of the policies".into()));
+    }
+    if let Some(latch) = changes.latch {
+        let text = format!("policies that do not say it {}", if latch { "latch" } else { "do not latch" });
+        rows.push(row(ChangeKind::Changed, "latch", "latch".into(), text));
+    }
+    rows
+}
+
+fn quoted(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}

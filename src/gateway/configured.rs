@@ -1,0 +1,161 @@
+//! From a configuration to the types of the packet paths and of the key manager. What a configuration cannot say
+//! wrongly is not checked again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use latchway_config::{Action, Backend, Config, Direction, NamespaceRef, Peer, Place, Policy, Sa};
+use latchway_datapath::drop;
+use latchway_datapath::low::tun::BackendChoice;
+use latchway_datapath::sad::Path;
+use latchway_datapath::selector::{AddressRange, PortRange, Selector};
+use latchway_datapath::spd::{self, Latching, Protection, Reqid, Rule};
+use latchway_esp::{AntiReplay, SequenceKind};
+use latchway_keying::{Narrowing, Pad, PadEntry, PadEntryIds, PeerPattern, Proposal, Suites};
+use latchway_tagging::{AuthMethod, Identity, Mode};
+
+use crate::gateway::convert::SpecError;
+
+/// The Peer Authorization Database: one entry for each peer, keyed by hand.
+///
+/// # Errors
+/// [`SpecError`]
+pub fn pad(config: &Config, ids: &mut PadEntryIds) -> Result<Pad, SpecError> {
+    let entry = |peer: &Peer| -> Result<PadEntry, SpecError> {
+        let name = peer.identity.to_string();
+        Ok(PadEntry {
+            id: ids.id(&name),
+            name,
+            peer: PeerPattern::Exact(peer.identity.clone()),
+            methods: vec![AuthMethod::Manual],
+            ranges: peer.inner.iter().map(|&prefix| range(prefix.into())).collect::<Result<_, _>>()?,
+            local: config.identity.clone(),
+        })
+    };
+    Ok(Pad::new(config.peers.iter().map(entry).collect::<Result<_, _>>()?)?)
+}
+
+/// The rules of the SPD, in their order: one for each range that a policy names.
+///
+/// # Errors
+/// [`SpecError`]
+pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecError> {
+    let mut rules_of = |policy: &Policy| -> Result<Vec<Rule>, SpecError> {
+        let reqid = policy.peer.as_ref().map(|peer| reqid(peer, ids));
+        let latching = if policy.latch { Latching::On } else { Latching::Off };
+        let action = match policy.action {
+            Action::Protect => spd::Action::Protect(Protection { reqid, latching }),
+            Action::Bypass => spd::Action::Bypass,
+            Action::Discard => spd::Action::Discard,
+        };
+        let direction = policy.direction.map(|direction| match direction {
+            Direction::Inbound => drop::Direction::Inbound,
+            Direction::Outbound => drop::Direction::Outbound,
+        });
+        selectors(&policy.selector)
+            .map(|selector| Ok(Rule { selector: selector?, direction, action }))
+            .collect()
+    };
+    let mut rules = Vec::new();
+    for policy in &config.policies {
+        rules.extend(rules_of(policy)?);
+    }
+    Ok(rules)
+}
+
+/// What is to be agreed upon with a peer.
+///
+/// # Errors
+/// [`SpecError`]
+pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) -> Result<Proposal, SpecError> {
+    Ok(Proposal {
+        peer: peer.identity.clone(),
+        method: AuthMethod::Manual,
+        local: config.identity.clone(),
+        selectors: sa.selectors.iter().flat_map(selectors).collect::<Result<_, _>>()?,
+        narrowing: Narrowing::Forbidden,
+        mode: Mode::Tunnel,
+        suites: Suites::both(sa.suite),
+        replay_checked: sa.anti_replay != AntiReplay::Off,
+        reqid: reqid(&peer.identity, ids),
+    })
+}
+
+/// Where an SA sends; `None` without an endpoint, or an address to send to it from.
+pub fn path(config: &Config, peer: &Peer, sa: &Sa) -> Option<Path> {
+    let to = peer.endpoint?;
+    let sends = |address: &SocketAddr| match sa.from {
+        Some(from) => address.ip() == from,
+        None => address.is_ipv4() == to.is_ipv4(),
+    };
+    Some(Path { wire: config.listen.iter().position(sends)?, to, mtu: sa.mtu })
+}
+
+/// How wide an SA's numbers are.
+pub const fn sequence(sa: &Sa) -> SequenceKind {
+    if sa.esn { SequenceKind::Extended } else { SequenceKind::Seq32 }
+}
+
+/// Where the wire sockets, and where the TUN is: inner, then outer.
+pub const fn places(config: &Config) -> (&NamespaceRef, &NamespaceRef) {
+    match &config.place {
+        Place::Split { inner, outer } => (inner, outer),
+        Place::Host { .. } => (&NamespaceRef::Own, &NamespaceRef::Own),
+    }
+}
+
+/// What the inner hosts reach through the TUN: the protected prefixes, and in split mode what policy lets pass in the
+/// clear, by the bypass port.
+pub fn routed(config: &Config) -> Vec<IpNet> {
+    let mut prefixes = config.protected();
+    if let Place::Split { .. } = config.place {
+        let bypassed = config.policies.iter().filter(|policy| policy.action == Action::Bypass);
+        prefixes
+            .extend(bypassed.flat_map(|policy| &policy.selector.remote).flat_map(|range| range.prefixes()));
+    }
+    IpNet::aggregate(&prefixes)
+}
+
+/// How the TUN is driven.
+pub const fn backend(config: &Config) -> BackendChoice {
+    match config.tun.backend {
+        Backend::Auto => BackendChoice::Auto,
+        Backend::Offload => BackendChoice::Offload,
+        Backend::Plain => BackendChoice::Plain,
+    }
+}
+
+/// The control socket: where the configuration says, or where clients look for it.
+pub fn control(config: &Config) -> PathBuf {
+    config
+        .control
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("/run/latchway").join(&config.name).join("control.sock"))
+}
+
+/// Ties a peer's SAs to the rules that want that peer.
+fn reqid(peer: &Identity, ids: &mut PadEntryIds) -> Reqid {
+    Reqid(ids.id(&peer.to_string()).0)
+}
+
+fn selectors(selector: &latchway_config::Selector) -> impl Iterator<Item = Result<Selector, SpecError>> + '_ {
+    selector.simple().map(|simple| {
+        Ok(Selector {
+            local: range(simple.local)?,
+            remote: range(simple.remote)?,
+            protocol: simple.protocol,
+            local_ports: ports(simple.local_ports),
+            remote_ports: ports(simple.remote_ports),
+        })
+    })
+}
+
+// A range that cannot be said in full must not become none: the rule below it would decide.
+fn range(range: latchway_config::AddressRange) -> Result<AddressRange, SpecError> {
+    AddressRange::new(range.first(), range.last()).map_err(|error| SpecError::Range(range.to_string(), error))
+}
+
+fn ports(range: latchway_config::PortRange) -> PortRange {
+    PortRange::new(&(range.first()..=range.last()))
+}

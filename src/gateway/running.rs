@@ -1,0 +1,74 @@
+//! A gateway in motion: its threads, and how they end together.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{Sender, TrySendError};
+use latchway_datapath::worker::Stop;
+use latchway_keying::KeyManager;
+
+use crate::gateway::assemble::Assembled;
+use crate::gateway::serve::{Server, Serving};
+use crate::gateway::state::State;
+use crate::gateway::{GatewayError, disposition};
+
+/// A gateway that moves packets and answers its operator.
+pub struct Running {
+    /// What its operator sees.
+    pub state: Arc<State>,
+    stop: Stop,
+    moving: JoinHandle<()>,
+    server: Serving,
+    keying: KeyManager,
+    disposing: JoinHandle<()>,
+}
+
+/// What whoever runs a gateway is asked to do.
+pub enum Asked {
+    /// To end it: by a signal, by control.sock or with whoever started it.
+    End,
+    /// To read its configuration again.
+    Reload,
+    /// To see that the worker could not go on.
+    Worker(io::Result<()>),
+}
+
+impl Running {
+    /// Sets the parts in motion, with a control socket at `control`.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing moves then.
+    pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
+        let Assembled { worker, stop, state, keying, events, sockets } = assembled;
+        let on_stop = asked.clone();
+        let server = Server::bind(control)?.start(Arc::clone(&state), move || ask(&on_stop, Asked::End))?;
+        let disposing = disposition::start(sockets, events, &state)?;
+        let work = move || ask(&asked, Asked::Worker(worker.run()));
+        let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
+        Ok(Self { state, stop, moving, server, keying, disposing })
+    }
+
+    /// Ends it: first the worker, with what it has in hand, then everything else.
+    ///
+    /// # Errors
+    /// Where the worker cannot be woken.
+    pub fn end(self) -> io::Result<()> {
+        let Self { state, stop, moving, server, keying, disposing } = self;
+        stop.stop()?;
+        let _ = moving.join();
+        drop(server);
+        drop(keying);
+        drop(state);
+        let _ = disposing.join();
+        Ok(())
+    }
+}
+
+/// Never waits: where there is no room, the gateway is ending.
+pub fn ask(whom: &Sender<Asked>, what: Asked) {
+    match whom.try_send(what) {
+        Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    }
+}
