@@ -42,3 +42,9 @@ pub(crate) fn judge(pad: &Pad, proposal: &Proposal) -> Result<Judged, Refusal> {
 pub(crate) fn judge_again(pad: &Pad, terms: &Proposal) -> Result<Judged, Refusal> {
     judge(pad, &Proposal { narrowing: Narrowing::Forbidden, ..terms.clone() })
 }
+
+/// Whether `pad` still allows terms that `entry` accepted once, and by that entry: under another one the peer is
+/// another (L-11).
+pub(crate) fn still_allows(pad: &Pad, terms: &Proposal, entry: PadEntryId) -> bool {
+    judge_again(pad, terms).is_ok_and(|judged| judged.entry == entry)
+}

@@ -1,8 +1,11 @@
 //! What the key manager as a whole must hold to, row by row.
 
+mod change;
 mod commit;
+mod explain;
 mod install;
 mod model;
+mod policy;
 mod propose;
 mod rekey;
 mod thread;

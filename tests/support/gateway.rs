@@ -152,18 +152,7 @@ impl Gateway {
 
     /// What a pair with `peer` would be, as its key manager offers it.
     pub fn offer(&mut self, peer: Host, terms: &Terms, now: Time) -> Offer {
-        let proposal = Proposal {
-            peer: peer.identity(),
-            method: AuthMethod::Manual,
-            local: self.host.identity(),
-            selectors: self.host.selectors(peer),
-            narrowing: Narrowing::Forbidden,
-            mode: Mode::Tunnel,
-            suites: Suites::both(terms.suite),
-            replay_checked: true,
-            reqid: Reqid(1),
-        };
-        self.keying.propose(proposal, now).unwrap()
+        self.keying.propose(proposal(self.host, peer, terms), now).unwrap()
     }
 
     /// An SPI that no SA of this gateway had yet.
@@ -246,6 +235,21 @@ impl Gateway {
 
     fn dropped(&self, direction: Direction, reason: DropReason) -> u64 {
         self.datapath.counters().street(direction).dropped(reason)
+    }
+}
+
+/// A pair of `host` with `peer`.
+pub fn proposal(host: Host, peer: Host, terms: &Terms) -> Proposal {
+    Proposal {
+        peer: peer.identity(),
+        method: AuthMethod::Manual,
+        local: host.identity(),
+        selectors: host.selectors(peer),
+        narrowing: Narrowing::Forbidden,
+        mode: Mode::Tunnel,
+        suites: Suites::both(terms.suite),
+        replay_checked: true,
+        reqid: Reqid(1),
     }
 }
 

@@ -9,6 +9,7 @@ mod support;
 
 mod conservation;
 mod esn;
+mod key_manager;
 mod latching;
 mod lifetimes;
 mod ordering;

@@ -7,7 +7,7 @@ use latchway_datapath::time::Time;
 
 use crate::change::{Change, ChangeError, Element, Fault, NewPair, Outline, PadChange, Problem};
 use crate::install::InstallError;
-use crate::judge::{judge, judge_again};
+use crate::judge::{judge, judge_again, still_allows};
 use crate::keying::Keying;
 use crate::keying::entering::Names;
 use crate::keying::settling::Staged;
@@ -73,10 +73,7 @@ impl Keying {
         let Some(pad) = staged.pad.take() else { return };
         self.pad = pad;
         let pad = &self.pad;
-        let allows = |promise: &Promise| {
-            judge_again(pad, &promise.terms).is_ok_and(|judged| judged.entry == promise.entry)
-        };
-        let void = self.tickets.void(|promise| !allows(promise));
+        let void = self.tickets.void(|promise| !still_allows(pad, &promise.terms, promise.entry));
         self.give_back(void, now);
     }
 

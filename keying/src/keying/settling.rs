@@ -5,11 +5,11 @@ use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 
 use crate::change::{Changed, Outline};
-use crate::judge::judge_again;
+use crate::judge::still_allows;
 use crate::keying::{Keying, Progress};
 use crate::notice::Notice;
 use crate::pad::Pad;
-use crate::pair::PairId;
+use crate::pair::{Pair, PairId};
 use crate::policy::Policy;
 
 /// A change that was found good, and whose pairs are published as pending.
@@ -107,19 +107,17 @@ impl Keying {
         turns.extend(staged.retire.iter().map(|id| (*id, Some(Usage::Retired), None)));
         turns.extend(staged.cut.iter().map(|id| (*id, None, None)));
         let drained_at = now + self.settings.drain;
+        let allowed = |pair: &Pair| still_allows(&self.pad, &pair.terms, pair.entry);
         for id in &staged.remove {
-            let allowed = |id| self.pairs.get(id).filter(|pair| judge_again(&self.pad, &pair.terms).is_ok());
-            let drains = allowed(id).is_some_and(|pair| pair.usage != Usage::Pending);
-            turns.push(if drains {
-                (*id, Some(Usage::Retired), Some(drained_at))
-            } else {
-                (*id, None, None)
+            let drains = |pair: &&Pair| pair.usage != Usage::Pending && allowed(pair);
+            turns.push(match self.pairs.get(id).filter(drains) {
+                Some(_) => (*id, Some(Usage::Retired), Some(drained_at)),
+                None => (*id, None, None),
             });
         }
         // Those on their way out whom the PAD does not allow any more leave at once.
-        let unwelcome = self.draining.iter().map(|(_, id)| *id);
-        let unwelcome = unwelcome
-            .filter(|id| self.pairs.get(id).is_some_and(|pair| judge_again(&self.pad, &pair.terms).is_err()));
+        let unwelcome = |id: &PairId| self.pairs.get(id).is_some_and(|pair| !allowed(pair));
+        let unwelcome = self.draining.iter().map(|(_, id)| *id).filter(unwelcome);
         turns.extend(unwelcome.map(|id| (id, None, None)));
         // Setting it again would only make it the newest of its class.
         turns.retain(|(id, usage, _)| {

@@ -1,9 +1,12 @@
 //! What the key manager shows of itself. Never keys.
 
-use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
+use std::collections::HashMap;
+
+use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord, PadEntryId};
 
 use crate::keying::Keying;
 use crate::pad::{Pad, PadEntry};
+use crate::pair::PairId;
 use crate::policy::RuleView;
 use crate::view::{Counts, PairView, PeerView};
 
@@ -17,7 +20,10 @@ impl Keying {
     /// Every entry of the PAD in its order, with its pairs.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {
-        self.pad.entries().iter().map(|entry| self.peer(entry)).collect()
+        let mut pairs: HashMap<PadEntryId, Vec<PairId>> = HashMap::new();
+        self.pairs.iter().for_each(|(id, pair)| pairs.entry(pair.entry).or_default().push(*id));
+        let view = |entry: &PadEntry| self.peer(entry, pairs.get(&entry.id).cloned().unwrap_or_default());
+        self.pad.entries().iter().map(view).collect()
     }
 
     /// The rules in their order, each with its number.
@@ -59,8 +65,8 @@ impl Keying {
         }
     }
 
-    fn peer(&self, entry: &PadEntry) -> PeerView {
-        let pairs = || self.pairs.iter().filter(|(_, pair)| pair.entry == entry.id);
+    fn peer(&self, entry: &PadEntry, pairs: Vec<PairId>) -> PeerView {
+        let proven = pairs.iter().filter_map(|id| self.pairs.get(id)).map(|pair| pair.terms.method);
         let mut methods = entry.methods.clone();
         methods.sort_unstable_by(|one, other| other.cmp(one));
         PeerView {
@@ -68,10 +74,10 @@ impl Keying {
             entry: entry.id,
             peer: entry.peer.clone(),
             methods,
-            standing: pairs().map(|(_, pair)| pair.terms.method).max(),
+            standing: proven.max(),
             ranges: entry.ranges.clone(),
             local: entry.local.clone(),
-            pairs: pairs().map(|(id, _)| *id).collect(),
+            pairs,
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Rules of the configuration and rules made by hand (RFC 4301 4.4.1).
+
+use latchway_datapath::selector::{AddressRange, PortRange, Selector};
+use latchway_datapath::spd::{Action, Rule};
+
+use crate::testing::{at, keying};
+use crate::{Change, Keying, Origin, RuleError, RuleNumber};
+
+/// A rule that its port tells from others.
+fn rule(port: u16) -> Rule {
+    let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+    let selector = Selector { remote_ports: PortRange::new(&(port..=port)), ..any };
+    Rule { selector, direction: None, action: Action::Discard }
+}
+
+fn configure(keying: &mut Keying, ports: &[u16]) {
+    let rules = Some(ports.iter().map(|port| rule(*port)).collect());
+    keying.begin_change(Change { rules, ..Change::default() }, at(0)).unwrap();
+    assert!(keying.poll(at(0)).changed.is_some());
+}
+
+fn numbers(keying: &Keying) -> Vec<u64> {
+    let views = keying.policy();
+    let rules: Vec<_> = views.iter().map(|view| view.rule.clone()).collect();
+    assert_eq!(keying.snapshot().spd.rules(), rules, "what is shown is what is published");
+    views.iter().map(|view| view.number.raw()).collect()
+}
+
+#[test]
+fn rules_made_by_hand_come_first_and_a_reload_leaves_them() {
+    let mut keying = keying();
+    configure(&mut keying, &[10, 20]);
+    assert_eq!(numbers(&keying), [1, 2]);
+    assert_eq!(keying.add_rule(rule(1), None).raw(), 3);
+    assert_eq!(keying.add_rule(rule(2), None).raw(), 4);
+    assert_eq!(keying.add_rule(rule(3), Some(1)).raw(), 5);
+    assert_eq!(keying.add_rule(rule(4), Some(99)).raw(), 6);
+    assert_eq!(numbers(&keying), [3, 5, 4, 6, 1, 2]);
+    // A rule that stays keeps its number, and one that comes back gets another.
+    configure(&mut keying, &[30, 20]);
+    assert_eq!(numbers(&keying), [3, 5, 4, 6, 7, 2]);
+    configure(&mut keying, &[10, 30, 30]);
+    assert_eq!(numbers(&keying), [3, 5, 4, 6, 8, 7, 9]);
+    let origins: Vec<_> = keying.policy().iter().map(|view| view.origin).collect();
+    assert_eq!(origins[..4], [Origin::Hand; 4]);
+    assert_eq!(origins[4..], [Origin::Configuration; 3]);
+}
+
+#[test]
+fn only_rules_made_by_hand_are_deleted_by_hand() {
+    let mut keying = keying();
+    configure(&mut keying, &[10]);
+    let by_hand = keying.add_rule(rule(1), None);
+    let (configured, nobody) = (RuleNumber::from_raw(1), RuleNumber::from_raw(77));
+    let before = keying.snapshot().id;
+    assert_eq!(keying.delete_rule(configured), Err(RuleError::Configured(configured)));
+    assert_eq!(keying.delete_rule(nobody), Err(RuleError::Unknown(nobody)));
+    assert_eq!(keying.snapshot().id, before);
+    assert_eq!(keying.delete_rule(by_hand), Ok(rule(1)));
+    assert_eq!(numbers(&keying), [1]);
+    assert_eq!(keying.delete_rule(by_hand), Err(RuleError::Unknown(by_hand)));
+}
