@@ -3,7 +3,7 @@
 //! A class outlives its last SA for a while, and for as long as a latch is said to have it: the SA that replaces an
 //! expired one then has the class of the latches that wait for it. Ids are never used again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +26,12 @@ pub trait ClassObserver: Send + Sync {
     /// class is released without having been in use.
     fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused>;
 
-    /// Whether a latch has this class, so that it must be kept though no SA has it. Asked when no SA had it for as long
-    /// as deleted SAs rest, so that no packet of it is under way and no new latch can get it.
-    fn is_latched(&self, id: ClassId) -> bool {
-        let _ = id;
-        false
+    /// Those of these classes that latches have, so that they must be kept though no SA has them. Asked when no SA had
+    /// them for as long as deleted SAs rest, so that no packet of them is under way and no new latch can get them. Asked
+    /// of many at once, since a look through all latches takes its time.
+    fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
+        let _ = classes;
+        HashSet::new()
     }
 
     /// A class is forgotten; its id will not be used again.
@@ -129,21 +130,34 @@ impl Interned {
 
     /// Forgets classes that nobody held for long enough and that no latch has.
     pub(crate) fn forget(&mut self, now: Time) {
+        let due = self.due(now);
+        if due.is_empty() {
+            return;
+        }
+        let latched = self.observer.latched(&due);
+        for id in due {
+            if latched.contains(&id) {
+                self.unheld.push(now + self.linger, id);
+            } else if let Some(Held { peer, local, .. }) = self.live.remove(&id) {
+                self.drop_holds(id, peer, local);
+                self.observer.class_released(id);
+            }
+        }
+    }
+
+    /// The classes that nobody held for long enough. They are in the queue no more.
+    fn due(&mut self, now: Time) -> HashSet<ClassId> {
+        let mut due = HashSet::new();
         while let Some(id) = self.unheld.pop(now, |_| true) {
             let Some(held) = self.live.get_mut(&id) else { continue };
-            held.queued = held.holders == 0
-                && (now.since(held.unheld_since) < self.linger || self.observer.is_latched(id));
-            if held.queued {
+            held.queued = held.holders == 0;
+            if held.queued && now.since(held.unheld_since) < self.linger {
                 self.unheld.push(now + self.linger, id);
+            } else if held.queued {
+                due.insert(id);
             }
-            if held.queued || held.holders > 0 {
-                continue;
-            }
-            let (peer, local) = (held.peer, held.local);
-            self.live.remove(&id);
-            self.drop_holds(id, peer, local);
-            self.observer.class_released(id);
         }
+        due
     }
 
     /// The tables of identities, to be read.

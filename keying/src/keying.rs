@@ -17,19 +17,20 @@ use std::sync::Arc;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::low::publish::Publisher;
 use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::Spi;
-use latchway_tagging::{SaRef, SnapshotId, StateClock, StateVersion};
+use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
 
 use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
 use crate::judge::judge;
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, Notices, Wanted};
 use crate::origin::Origin;
 use crate::pad::Pad;
 use crate::pair::{Pair, PairId};
@@ -257,11 +258,14 @@ impl Keying {
     /// Notes what the datapath tells. An expired SA has lost its keys already; its pair stays, so that drops can say
     /// why, until it is removed.
     pub fn note(&mut self, event: &Event) {
-        let Event::HardExpired { sa, direction } = event else { return };
-        let Some(pair) = self.by_sa.get(sa).and_then(|id| self.pairs.get_mut(id)) else { return };
-        match direction {
-            Direction::Inbound => pair.inbound_expired = true,
-            Direction::Outbound => pair.outbound_expired = true,
+        match event {
+            Event::Acquire { flow, required } => {
+                let wanted = self.wanted(flow, *required);
+                self.notices.tell(Notice::Acquire(wanted));
+            }
+            Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
+            Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
+            Event::LatchBroken { .. } => {}
         }
     }
 
@@ -328,6 +332,33 @@ impl Keying {
             self.interned.release(promise.class, now);
             self.notices.tell(Notice::OfferExpired { ticket, peer: promise.terms.peer });
         }
+    }
+
+    /// What a pair must be to serve a flow that none serves.
+    fn wanted(&self, flow: &FlowKey, class: Option<ClassId>) -> Wanted {
+        let rule = match class {
+            Some(_) => None,
+            None => self.current.spd.find(flow, Direction::Outbound),
+        };
+        let rule = rule.and_then(|(place, _)| self.policy.views().into_iter().nth(place));
+        let peer = class.and_then(|class| self.identity(self.class(class)?.peer));
+        Wanted { flow: *flow, rule, class, peer: peer.map(|record| record.asserted) }
+    }
+
+    fn note_soft(&mut self, sa: SaRef, direction: Direction) {
+        let Some(pair) = self.by_sa.get(&sa).copied() else { return };
+        let Some(peer) = self.pairs.get(&pair).map(|pair| pair.terms.peer.clone()) else { return };
+        self.notices.tell(Notice::SoftExpired { pair, peer, direction });
+    }
+
+    fn note_hard(&mut self, sa: SaRef, direction: Direction) {
+        let Some(id) = self.by_sa.get(&sa).copied() else { return };
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        match direction {
+            Direction::Inbound => pair.inbound_expired = true,
+            Direction::Outbound => pair.outbound_expired = true,
+        }
+        self.notices.tell(Notice::HardExpired { pair: id, peer: pair.terms.peer.clone(), direction });
     }
 
     /// Tells what became of pairs and policy.

@@ -45,7 +45,7 @@ pub use install::{InstallError, KeyOrigin, Keys, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Keying, Progress, RekeyError};
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};
-pub use notice::Notice;
+pub use notice::{Notice, Wanted};
 pub use origin::Origin;
 pub use pad::{Pad, PadEntry, PadError, PeerPattern};
 pub use pad_ids::PadEntryIds;

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 
-use latchway_tagging::Identity;
+use latchway_datapath::drop::Direction;
+use latchway_datapath::flow::FlowKey;
+use latchway_tagging::{ClassId, Identity};
 
 use crate::pair::PairId;
+use crate::policy::RuleView;
 use crate::transaction::SpdChange;
 
 /// Something that became different. Never a key.
@@ -45,10 +48,45 @@ pub enum Notice {
         /// Its peer.
         peer: Identity,
     },
+    /// A flow needs protection that no SA offers (RFC 4301 5.1): a provider is asked for a pair.
+    Acquire(Wanted),
+    /// An SA reached its soft limit, and its pair wants a successor. Told once per SA (T36).
+    SoftExpired {
+        /// The pair.
+        pair: PairId,
+        /// Its peer.
+        peer: Identity,
+        /// Which of its SAs.
+        direction: Direction,
+    },
+    /// An SA reached its hard limit, and its keys are gone. Told once per SA (T36).
+    HardExpired {
+        /// The pair.
+        pair: PairId,
+        /// Its peer.
+        peer: Identity,
+        /// Which of its SAs.
+        direction: Direction,
+    },
     /// The policy is another.
     PolicyChanged(SpdChange),
     /// The PAD is another.
     PadChanged,
+}
+
+/// What pair of SAs a flow waits for: selectors from the packet and from the rule, for a provider to propose from
+/// (RFC 4301 4.4.1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The flow, whose addresses, protocol and ports are the narrowest that the pair must admit.
+    pub flow: FlowKey,
+    /// The rule that demands protection, whose selector is the widest that it may admit, and which may name the reqid
+    /// that the pair must have. `None` where a latch demands it and policy is not asked.
+    pub rule: Option<RuleView>,
+    /// The class that the flow's latch demands, if it is latched.
+    pub class: Option<ClassId>,
+    /// Whose class that is.
+    pub peer: Option<Identity>,
 }
 
 /// Notices that nobody took yet. Where too many wait, the oldest are lost.

@@ -8,4 +8,5 @@ mod model;
 mod policy;
 mod propose;
 mod rekey;
+mod restart;
 mod thread;

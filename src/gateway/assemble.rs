@@ -1,5 +1,6 @@
 //! Puts a gateway together: namespaces, TUN, wire sockets, Latch Database, key manager, worker.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,8 +82,8 @@ impl ClassObserver for Peers {
         self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 
-    fn is_latched(&self, id: ClassId) -> bool {
-        self.0.dump().any(|latch| latch.class == id)
+    fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
+        self.0.dump().map(|latch| latch.class).filter(|class| classes.contains(class)).collect()
     }
 
     fn class_released(&self, id: ClassId) {

@@ -1,5 +1,6 @@
 //! One gateway, without devices, threads or clock.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -302,8 +303,8 @@ impl ClassObserver for Peers {
         self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 
-    fn is_latched(&self, id: ClassId) -> bool {
-        self.0.dump().any(|latch| latch.class == id)
+    fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
+        self.0.dump().map(|latch| latch.class).filter(|class| classes.contains(class)).collect()
     }
 
     fn class_released(&self, id: ClassId) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule};
-use latchway_keying::{Change, NewPair, Op, PairId};
+use latchway_keying::{Change, NewPair, PairId};
 
 use crate::support::gateway::{Gateway, Host, Terms, keys, proposal};
 use crate::support::net::{ALICE, BOB, Delivery, Net, Tunnel, join, rekey};
@@ -30,8 +30,12 @@ fn r_2_t14_a_reload_that_replaces_the_pair_drops_nothing_and_moves_no_latch() {
         let mut switches = [(ALICE, tunnel.0, next.0), (BOB, tunnel.1, next.1)];
         switches.rotate_left(round as usize % 2);
         for (host, old, new) in switches {
-            let change =
-                Change { rules: Some(rules(round)), activate: vec![new], remove: vec![old], ..Change::default() };
+            let change = Change {
+                rules: Some(rules(round)),
+                activate: vec![new],
+                remove: vec![old],
+                ..Change::default()
+            };
             apply(&mut net, host, change);
             exchange(&mut net, seq + 2);
         }
@@ -59,10 +63,8 @@ fn r_2_a_reload_that_adds_a_pair_on_the_same_terms_serves_the_latches_that_are_t
     let before = latches(&net);
     let (spi, other_spi) = (net.alice.draw_spi(), net.bob.draw_spi());
     for (host, peer, inbound, outbound) in [(BOB, ALICE, other_spi, spi), (ALICE, BOB, spi, other_spi)] {
-        let pair = NewPair {
-            proposal: proposal(host, peer, &terms),
-            keys: keys(&terms, inbound, outbound, peer),
-        };
+        let pair =
+            NewPair { proposal: proposal(host, peer, &terms), keys: keys(&terms, inbound, outbound, peer) };
         let leaving = if host == ALICE { old.0 } else { old.1 };
         // Bob goes on receiving by the old pair, by which alice sends until she has the new one.
         apply(&mut net, host, Change { add: vec![pair], remove: vec![leaving], ..Change::default() });
@@ -135,13 +137,18 @@ fn half_way(net: &mut Net, old: Tunnel, terms: &Terms, seq: u32) -> Tunnel {
 
 /// Both key managers start anew from what is published, and traffic goes on.
 fn rebuild(net: &mut Net, seq: u32) {
-    let shown = |gateway: &Gateway| (gateway.keying.pairs(), gateway.keying.counts(), gateway.keying.policy());
+    let shown =
+        |gateway: &Gateway| (gateway.keying.pairs(), gateway.keying.counts(), gateway.keying.policy());
     let before = (shown(&net.alice), shown(&net.bob));
     let snapshots = [net.alice.keying.snapshot().id, net.bob.keying.snapshot().id];
     net.alice.keying.recover(net.now);
     net.bob.keying.recover(net.now);
     assert_eq!((shown(&net.alice), shown(&net.bob)), before);
-    assert_eq!([net.alice.keying.snapshot().id, net.bob.keying.snapshot().id], snapshots, "nothing is published");
+    assert_eq!(
+        [net.alice.keying.snapshot().id, net.bob.keying.snapshot().id],
+        snapshots,
+        "nothing is published"
+    );
     exchange(net, seq);
 }
 

@@ -16,6 +16,9 @@ use crate::{
     Unobserved,
 };
 
+/// What a reload does to the entries of the PAD.
+type Edit = fn(&mut Vec<PadEntry>);
+
 fn rule(action: Action) -> Rule {
     let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
     Rule { selector, direction: None, action }
@@ -85,8 +88,9 @@ fn l_74_a_change_is_pending_until_every_worker_has_seen_it_and_then_in_force_in_
     };
     let outline = keying.check_change(&change).unwrap();
     let dave = PadChange { added: vec!["dave".into()], ..PadChange::default() };
-    let spd = Some(SpdChange { added: 1, removed: 0 });
-    let expected = Outline { added: 1, removed: vec![old], spd, pad: Some(dave), ..Outline::default() };
+    let spd = SpdChange { added: 1, removed: 0 };
+    let expected =
+        Outline { added: 1, removed: vec![old], spd: Some(spd), pad: Some(dave), ..Outline::default() };
     assert_eq!(outline, expected);
     keying.take_notices().for_each(drop);
     keying.begin_change(change, at(0)).unwrap();
@@ -118,7 +122,7 @@ fn l_74_a_change_is_pending_until_every_worker_has_seen_it_and_then_in_force_in_
     assert!(keying.peers().iter().any(|peer| peer.name == "dave"));
     let notices: Vec<_> = keying.take_notices().collect();
     assert!(notices.contains(&Notice::PairAdded { pair: new, peer: fqdn("bob") }), "{notices:?}");
-    assert!(notices.contains(&Notice::PadChanged) && notices.contains(&Notice::PolicyChanged(spd.unwrap())));
+    assert!(notices.contains(&Notice::PadChanged) && notices.contains(&Notice::PolicyChanged(spd)));
 }
 
 /// what is under way by the old SA arrives.
@@ -240,7 +244,7 @@ fn t11_one_key_for_two_pairs_of_a_change_is_refused() {
 /// RFC 4301 4.4.3.
 #[test]
 fn a_pad_that_does_not_allow_a_pair_any_more_is_refused_unless_the_pair_goes() {
-    let edits: [(&str, fn(&mut Vec<PadEntry>)); 5] = [
+    let edits: [(&str, Edit); 5] = [
         ("peer gone", |entries| entries.retain(|entry| entry.name != "bob")),
         ("ranges narrower", |entries| entries[0].ranges = vec![range("10.1.0.0", "10.1.0.7")]),
         ("method not accepted", |entries| entries[0].methods = vec![AuthMethod::Certificate]),

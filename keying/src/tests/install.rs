@@ -1,5 +1,6 @@
 //! Installation: what keys may be used, what names SAs may have, and the order of L-74.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -233,8 +234,8 @@ impl ClassObserver for Listener {
         Ok(())
     }
 
-    fn is_latched(&self, _: ClassId) -> bool {
-        self.0.lock().unwrap().1
+    fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
+        if self.0.lock().unwrap().1 { classes.clone() } else { HashSet::new() }
     }
 
     fn class_released(&self, id: ClassId) {

@@ -2,13 +2,13 @@
 
 use latchway_datapath::sad::Usage;
 use latchway_esp::Suite;
-use latchway_tagging::{ClassId, SaRef};
+use latchway_tagging::{ClassId, SaRef, SnapshotId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::testing::{at, fqdn, keying, keys, proposal};
-use crate::{Keying, Keys, Offer, Op, PairId, Start, Transaction};
+use crate::testing::{at, entry, fqdn, keying, keys, proposal};
+use crate::{Change, Keying, Keys, NewPair, Offer, Op, Pad, PairId, Start, Transaction};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,7 +23,15 @@ enum Step {
         spi: u32,
         start: Start,
     },
-    Commit(Vec<(Change, usize)>),
+    Commit(Vec<(Wish, usize)>),
+    /// A reload: pairs to add, wishes of pairs that are there, and which peers the PAD knows from then on.
+    Change {
+        add: Vec<(usize, u32, Start)>,
+        wishes: Vec<(Wish, usize)>,
+        peers: Option<[bool; 3]>,
+    },
+    /// The key manager ends and is rebuilt.
+    Recover,
     Wait {
         seconds: u64,
     },
@@ -34,10 +42,11 @@ enum Step {
     },
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Change {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wish {
     Activate,
     Retire,
+    Drain,
     Remove,
 }
 
@@ -47,12 +56,21 @@ struct ModelPair {
     peer: usize,
     spi: u32,
     usage: Usage,
-    /// What it will be, and whether the worker saw that it is pending.
+    /// What it will be, and the snapshot that the worker must have seen first.
     then: Usage,
-    seen: bool,
+    published: SnapshotId,
+    /// Whether it waits for a change that added it.
+    staged: bool,
+    drained_at: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
+struct Staged {
+    wishes: Vec<(Wish, PairId)>,
+    published: SnapshotId,
+}
+
+#[derive(Debug)]
 struct Model {
     now: u64,
     offers: Vec<(Offer, usize, u64)>,
@@ -63,21 +81,34 @@ struct Model {
     refs: Vec<SaRef>,
     ids: Vec<PairId>,
     classes: Vec<(usize, ClassId)>,
+    staged: Option<Staged>,
+    /// The peers that the PAD knows.
+    known: [bool; 3],
     worker_blocks: bool,
+    adopted: SnapshotId,
+    /// Changes that came into force with pairs of theirs, and pairs that drained.
+    done: [usize; 2],
 }
 
 const PEERS: [&str; 3] = ["bob", "mallory", "carol"];
 
 fn step() -> impl Strategy<Value = Step> {
     let start = prop_oneof![Just(Start::Standby), Just(Start::Active)];
-    let change = prop_oneof![Just(Change::Activate), Just(Change::Retire), Just(Change::Remove)];
+    let wish =
+        || prop_oneof![Just(Wish::Activate), Just(Wish::Retire), Just(Wish::Drain), Just(Wish::Remove)];
+    let peers =
+        prop_oneof![4 => Just(None), 1 => any::<[bool; 3]>().prop_map(Some), 2 => Just(Some([true; 3]))];
+    let add = (0..PEERS.len(), 0x1000..0x1010_u32, start.clone());
     prop_oneof![
         4 => (0..PEERS.len()).prop_map(|peer| Step::Propose { peer }),
         1 => (0..4_usize).prop_map(|offer| Step::Drop { offer }),
-        6 => (0..4_usize, 0x1000..0x1008_u32, start)
+        6 => (0..4_usize, 0x1000..0x1010_u32, start)
             .prop_map(|(offer, spi, start)| Step::Install { offer, spi, start }),
-        6 => vec((change, 0..6_usize), 1..4).prop_map(Step::Commit),
-        2 => (1..100_u64).prop_map(|seconds| Step::Wait { seconds }),
+        6 => vec((wish(), 0..6_usize), 1..4).prop_map(Step::Commit),
+        6 => (vec(add, 0..3), vec((wish(), 0..6_usize), 0..3), peers)
+            .prop_map(|(add, wishes, peers)| Step::Change { add, wishes, peers }),
+        1 => Just(Step::Recover),
+        3 => prop_oneof![3 => 1..15_u64, 1 => 15..130_u64].prop_map(|seconds| Step::Wait { seconds }),
         5 => Just(Step::Poll),
         4 => any::<bool>().prop_map(|blocks| Step::Worker { blocks }),
     ]
@@ -88,13 +119,12 @@ fn random_operations_agree_with_a_naive_model() {
     let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let mut installed = 0;
-    let counted = std::cell::RefCell::new(&mut installed);
+    let counted = std::cell::RefCell::new([0; 3]);
     runner
-        .run(&vec(step(), 1..80), |steps| {
+        .run(&vec(step(), 1..120), |steps| {
             let mut keying = keying();
             let mut worker = keying.publisher().reader();
-            let mut model = Model { worker_blocks: true, ..Model::default() };
+            let mut model = Model::new();
             for step in steps {
                 if matches!(step, Step::Worker { .. }) {
                     let Step::Worker { blocks } = step else { continue };
@@ -102,21 +132,48 @@ fn random_operations_agree_with_a_naive_model() {
                     if blocks {
                         worker.quiesce();
                     }
-                    model.worker_blocks = blocks;
-                    model.pairs.iter_mut().for_each(|pair| pair.seen = true);
+                    (model.worker_blocks, model.adopted) = (blocks, keying.snapshot().id);
                 } else {
                     model.step(&mut keying, step);
                 }
                 model.compare(&keying);
             }
-            **counted.borrow_mut() += model.ids.len();
+            let mut counted = counted.borrow_mut();
+            let of_these = [model.ids.len(), model.done[0], model.done[1]];
+            counted.iter_mut().zip(of_these).for_each(|(count, more)| *count += more);
             Ok(())
         })
         .unwrap();
-    assert!(installed > 500, "{installed}: too few for the comparison to mean much");
+    let [installed, changed, drained] = counted.into_inner();
+    assert!(
+        installed > 500 && changed > 200 && drained > 50,
+        "{installed}, {changed}, {drained}: too few for the comparison to mean much"
+    );
 }
 
 impl Model {
+    fn new() -> Self {
+        Self {
+            now: 0,
+            offers: Vec::new(),
+            pairs: Vec::new(),
+            resting: Vec::new(),
+            refs: Vec::new(),
+            ids: Vec::new(),
+            classes: Vec::new(),
+            staged: None,
+            known: [true; 3],
+            worker_blocks: true,
+            adopted: SnapshotId::default(),
+            done: [0; 2],
+        }
+    }
+
+    /// Whether no worker uses anything older.
+    fn settled(&self, published: SnapshotId) -> bool {
+        self.worker_blocks || self.adopted >= published
+    }
+
     fn step(&mut self, keying: &mut Keying, step: Step) {
         match step {
             Step::Propose { peer } => self.propose(keying, peer),
@@ -124,7 +181,9 @@ impl Model {
             Step::Install { offer, spi, start } if offer < self.offers.len() => {
                 self.install(keying, offer, spi, start);
             }
-            Step::Commit(changes) => self.commit(keying, &changes),
+            Step::Commit(wishes) => self.commit(keying, &wishes),
+            Step::Change { add, wishes, peers } => self.change(keying, &add, &wishes, peers),
+            Step::Recover => self.recover(keying),
             Step::Wait { seconds } => self.now += seconds,
             Step::Poll => self.poll(keying),
             _ => {}
@@ -132,7 +191,9 @@ impl Model {
     }
 
     fn propose(&mut self, keying: &mut Keying, peer: usize) {
-        let offer = keying.propose(proposal(PEERS[peer]), at(self.now)).unwrap();
+        let offer = keying.propose(proposal(PEERS[peer]), at(self.now));
+        assert_eq!(offer.is_ok(), self.known[peer]);
+        let Ok(offer) = offer else { return };
         // One class per peer for as long as anything of it is there, and none that another peer ever had.
         let others = self.classes.iter().filter(|(of, _)| *of != peer);
         assert!(others.clone().all(|(_, class)| *class != offer.class));
@@ -142,38 +203,53 @@ impl Model {
 
     fn install(&mut self, keying: &mut Keying, offer: usize, spi: u32, start: Start) {
         let (offer, peer, since) = self.offers.remove(offer);
-        let free = self.pairs.iter().all(|pair| pair.spi != spi)
-            && self.resting.iter().all(|(resting, _)| *resting != spi);
+        let free = self.is_free(spi);
         let class = offer.class;
         let keys = Keys { start, ..keys(spi, Suite::Aes128Gcm) };
         match keying.install(offer.ticket, keys, at(self.now)) {
             Ok(id) => {
                 assert!(free && self.now < since + 30);
-                assert!(self.ids.iter().all(|earlier| *earlier < id), "ids are not used again");
-                self.ids.push(id);
-                let (usage, then) = (Usage::Pending, Usage::from(start));
-                self.pairs.push(ModelPair { id, peer, spi, usage, then, seen: self.worker_blocks });
-                let view = keying.pairs().pop().unwrap();
-                assert_eq!((view.id, view.class), (id, class));
-                for sa in [view.inbound.sa, view.outbound.sa] {
-                    assert!(!self.refs.contains(&sa), "a reference never comes to mean another SA");
-                    self.refs.push(sa);
-                }
+                self.enter(keying, (id, peer, spi), start, false);
+                assert_eq!(keying.pairs().pop().unwrap().class, class);
             }
             Err(error) => assert!(!free || self.now >= since + 30, "{error}"),
         }
     }
 
-    fn commit(&mut self, keying: &mut Keying, changes: &[(Change, usize)]) {
-        let ids = self.ids.clone();
-        let target = |place: usize| ids.iter().rev().nth(place).copied().unwrap_or(PairId::from_raw(0));
-        let ops = changes.iter().map(|(change, place)| match change {
-            Change::Activate => Op::Activate(target(*place)),
-            Change::Retire => Op::Retire(target(*place)),
-            Change::Remove => Op::Remove(target(*place)),
+    fn is_free(&self, spi: u32) -> bool {
+        self.pairs.iter().all(|pair| pair.spi != spi)
+            && self.resting.iter().all(|(resting, _)| *resting != spi)
+    }
+
+    /// A pair was published as pending.
+    fn enter(&mut self, keying: &Keying, new: (PairId, usize, u32), start: Start, staged: bool) {
+        let (id, peer, spi) = new;
+        assert!(self.ids.iter().all(|earlier| *earlier < id), "ids are not used again");
+        self.ids.push(id);
+        let (usage, then, published) = (Usage::Pending, Usage::from(start), keying.snapshot().id);
+        self.pairs.push(ModelPair { id, peer, spi, usage, then, published, staged, drained_at: None });
+        let view = keying.pairs().into_iter().find(|view| view.id == id).unwrap();
+        for sa in [view.inbound.sa, view.outbound.sa] {
+            assert!(!self.refs.contains(&sa), "a reference never comes to mean another SA");
+            self.refs.push(sa);
+        }
+    }
+
+    /// The pair that a place means, the newest first, or one that never was.
+    fn target(&self, place: usize) -> PairId {
+        self.ids.iter().rev().nth(place).copied().unwrap_or(PairId::from_raw(0))
+    }
+
+    fn commit(&mut self, keying: &mut Keying, wishes: &[(Wish, usize)]) {
+        let wishes: Vec<_> = wishes.iter().map(|(wish, place)| (*wish, self.target(*place))).collect();
+        let ops = wishes.iter().map(|(wish, id)| match wish {
+            Wish::Activate => Op::Activate(*id),
+            Wish::Retire => Op::Retire(*id),
+            Wish::Drain => Op::Drain(*id),
+            Wish::Remove => Op::Remove(*id),
         });
         let before = self.pairs.clone();
-        let possible = changes.iter().all(|(change, place)| self.apply(*change, target(*place)));
+        let possible = wishes.iter().all(|(wish, id)| self.apply(*wish, *id));
         let committed = keying.commit(Transaction::new(ops.collect()), at(self.now));
         assert_eq!(committed.is_ok(), possible);
         if !possible {
@@ -183,34 +259,159 @@ impl Model {
         for gone in before.iter().filter(|pair| self.pairs.iter().all(|left| left.id != pair.id)) {
             self.resting.push((gone.spi, self.now));
         }
+        // Nobody stays longer for being sent away again.
+        for pair in self.pairs.iter_mut().filter(|pair| pair.drained_at.is_some()) {
+            let earlier = before.iter().find(|before| before.id == pair.id).and_then(|pair| pair.drained_at);
+            pair.drained_at = earlier.or(pair.drained_at);
+        }
     }
 
-    fn apply(&mut self, change: Change, id: PairId) -> bool {
+    fn apply(&mut self, wish: Wish, id: PairId) -> bool {
         let Some(place) = self.pairs.iter().position(|pair| pair.id == id) else { return false };
         let pair = &mut self.pairs[place];
         let pending = pair.usage == Usage::Pending;
-        match change {
-            Change::Remove => drop(self.pairs.remove(place)),
-            Change::Activate if !pending => pair.usage = Usage::Active,
-            Change::Retire if !pending => pair.usage = Usage::Retired,
+        match wish {
+            Wish::Remove => drop(self.pairs.remove(place)),
+            Wish::Activate if !pending => (pair.usage, pair.drained_at) = (Usage::Active, None),
+            Wish::Retire if !pending => (pair.usage, pair.drained_at) = (Usage::Retired, None),
+            Wish::Drain if !pending => {
+                let drained_at = pair.drained_at.unwrap_or(self.now + 10);
+                (pair.usage, pair.drained_at) = (Usage::Retired, Some(drained_at));
+            }
             _ => return false,
         }
         true
     }
 
+    fn change(
+        &mut self,
+        keying: &mut Keying,
+        add: &[(usize, u32, Start)],
+        wishes: &[(Wish, usize)],
+        peers: Option<[bool; 3]>,
+    ) {
+        let wishes: Vec<_> = wishes.iter().map(|(wish, place)| (*wish, self.target(*place))).collect();
+        let of = |wanted: Wish| -> Vec<PairId> {
+            wishes.iter().filter(|(wish, _)| *wish == wanted).map(|(_, id)| *id).collect()
+        };
+        let new = |(peer, spi, start): &(usize, u32, Start)| NewPair {
+            proposal: proposal(PEERS[*peer]),
+            keys: Keys { start: *start, ..keys(*spi, Suite::Aes128Gcm) },
+        };
+        let change = Change {
+            pad: peers.map(pad),
+            rules: None,
+            add: add.iter().map(new).collect(),
+            activate: of(Wish::Activate),
+            retire: of(Wish::Retire),
+            remove: of(Wish::Drain),
+            cut: of(Wish::Remove),
+        };
+        let possible = self.is_possible(add, &wishes, peers);
+        assert_eq!(keying.check_change(&change).is_ok(), possible);
+        self.compare(keying);
+        assert_eq!(keying.begin_change(change, at(self.now)).is_ok(), possible);
+        if !possible {
+            return;
+        }
+        self.known = peers.unwrap_or(self.known);
+        let known = self.known;
+        self.offers.retain(|(_, peer, _)| known[*peer]);
+        let views = keying.pairs();
+        let added = views.iter().rev().take(add.len()).rev();
+        for (view, (peer, spi, start)) in added.zip(add) {
+            self.enter(keying, (view.id, *peer, *spi), *start, true);
+        }
+        self.staged = Some(Staged { wishes, published: keying.snapshot().id });
+    }
+
+    fn is_possible(
+        &self,
+        add: &[(usize, u32, Start)],
+        wishes: &[(Wish, PairId)],
+        peers: Option<[bool; 3]>,
+    ) -> bool {
+        let known = peers.unwrap_or(self.known);
+        let twins = |place: usize| add[..place].iter().any(|(_, spi, _)| *spi == add[place].1);
+        let added = add
+            .iter()
+            .enumerate()
+            .all(|(place, (peer, spi, _))| known[*peer] && self.is_free(*spi) && !twins(place));
+        let wished = wishes.iter().enumerate().all(|(place, (wish, id))| {
+            let pair = self.pairs.iter().find(|pair| pair.id == *id);
+            let leaves = matches!(wish, Wish::Drain | Wish::Remove);
+            let once = wishes[..place].iter().all(|(_, other)| other != id);
+            once && pair.is_some_and(|pair| leaves || pair.usage != Usage::Pending)
+        });
+        let leaves = |id: PairId| {
+            wishes.iter().any(|(wish, of)| *of == id && matches!(wish, Wish::Drain | Wish::Remove))
+        };
+        let stays = |pair: &&ModelPair| pair.drained_at.is_none() && !leaves(pair.id);
+        let allowed = self.pairs.iter().filter(stays).all(|pair| known[pair.peer]);
+        self.staged.is_none() && added && wished && (peers.is_none() || allowed)
+    }
+
+    fn recover(&mut self, keying: &mut Keying) {
+        let current = keying.snapshot().id;
+        keying.recover(at(self.now));
+        assert_eq!(keying.snapshot().id, current, "there was nothing to mend");
+        for pair in self.pairs.iter_mut().filter(|pair| pair.usage == Usage::Pending) {
+            pair.published = current;
+        }
+        self.staged.iter_mut().for_each(|staged| staged.published = current);
+    }
+
     fn poll(&mut self, keying: &mut Keying) {
         let progress = keying.poll(at(self.now));
+        let gone = |pair: &ModelPair| pair.drained_at.is_some_and(|moment| moment <= self.now);
+        let mut drained: Vec<_> = self.pairs.iter().filter(|pair| gone(pair)).collect();
+        drained.sort_by_key(|pair| (pair.drained_at, pair.id));
+        let drained: Vec<_> = drained.into_iter().map(|pair| pair.id).collect();
+        drained.iter().for_each(|id| self.leave(*id));
+        assert_eq!(progress.drained, drained);
+        self.done[1] += drained.len();
+        let due = self.staged.take_if(|staged| self.worker_blocks || self.adopted >= staged.published);
+        let pending: Vec<_> =
+            self.pairs.iter().filter(|pair| pair.usage == Usage::Pending).map(|pair| pair.id).collect();
         let mut settled = Vec::new();
-        for pair in self.pairs.iter_mut().filter(|pair| pair.usage == Usage::Pending) {
-            if pair.seen || self.worker_blocks {
-                pair.usage = pair.then;
-                settled.push(pair.id);
+        for place in 0..self.pairs.len() {
+            let pair = &self.pairs[place];
+            let comes = if pair.staged { due.is_some() } else { self.settled(pair.published) };
+            if pair.usage == Usage::Pending && comes {
+                if !pair.staged {
+                    settled.push(pair.id);
+                }
+                self.pairs[place].usage = pair.then;
             }
         }
         assert_eq!(progress.settled, settled);
-        assert_eq!(progress.settling, self.pairs.iter().any(|pair| pair.usage == Usage::Pending));
+        assert_eq!(progress.changed.is_some(), due.is_some());
+        self.done[0] += usize::from(progress.changed.is_some_and(|changed| !changed.added.is_empty()));
+        due.into_iter().for_each(|staged| self.carry_out(&staged, &pending));
+        let waits = |pair: &ModelPair| pair.usage == Usage::Pending && !pair.staged;
+        assert_eq!(progress.settling, self.staged.is_some() || self.pairs.iter().any(waits));
         self.resting.retain(|(_, since)| self.now < since + 120);
         self.offers.retain(|(_, _, since)| self.now < since + 30);
+    }
+
+    fn carry_out(&mut self, staged: &Staged, pending: &[PairId]) {
+        for (wish, id) in &staged.wishes {
+            let Some(pair) = self.pairs.iter().find(|pair| pair.id == *id) else { continue };
+            let leaves = *wish == Wish::Drain && (pending.contains(id) || !self.known[pair.peer]);
+            if leaves || *wish == Wish::Remove {
+                self.leave(*id);
+            } else {
+                assert!(self.apply(*wish, *id));
+            }
+        }
+        let unwelcome = |pair: &&ModelPair| pair.drained_at.is_some() && !self.known[pair.peer];
+        let unwelcome: Vec<_> = self.pairs.iter().filter(unwelcome).map(|pair| pair.id).collect();
+        unwelcome.into_iter().for_each(|id| self.leave(id));
+    }
+
+    fn leave(&mut self, id: PairId) {
+        let gone = self.pairs.extract_if(.., |pair| pair.id == id);
+        self.resting.extend(gone.map(|pair| (pair.spi, self.now)));
     }
 
     fn compare(&self, keying: &Keying) {
@@ -218,6 +419,7 @@ impl Model {
         assert_eq!(views.len(), self.pairs.len());
         for (view, pair) in views.iter().zip(&self.pairs) {
             assert_eq!((view.id, view.usage), (pair.id, pair.usage));
+            assert_eq!(view.drained_at, pair.drained_at.map(at));
             assert_eq!((view.inbound.spi.get(), &view.peer), (pair.spi, &fqdn(PEERS[pair.peer])));
             for sa in [view.inbound, view.outbound] {
                 let slot = keying.snapshot().sad.get(sa.sa).unwrap();
@@ -226,6 +428,21 @@ impl Model {
             assert!(keying.class(view.class).is_some(), "held by its SAs");
         }
         assert_eq!(keying.snapshot().sad.iter().count(), 2 * self.pairs.len());
-        assert_eq!(keying.counts().resting_spis, self.resting.len());
+        let (counts, draining) =
+            (keying.counts(), self.pairs.iter().filter(|pair| pair.drained_at.is_some()));
+        assert_eq!((counts.resting_spis, counts.draining), (self.resting.len(), draining.count()));
+        let pending = self.pairs.iter().filter(|pair| pair.usage == Usage::Pending);
+        assert_eq!((counts.settling, keying.is_changing()), (pending.count(), self.staged.is_some()));
     }
+}
+
+/// The PAD of the tests, without those whom it does not know.
+fn pad(known: [bool; 3]) -> Pad {
+    let entries = [
+        entry(1, "bob", "10.1.0.0", "10.1.0.255"),
+        entry(2, "mallory", "10.1.0.0", "10.1.0.255"),
+        entry(3, "carol", "10.3.0.0", "10.3.0.255"),
+    ];
+    Pad::new(entries.into_iter().zip(known).filter(|(_, known)| *known).map(|(entry, _)| entry).collect())
+        .unwrap()
 }

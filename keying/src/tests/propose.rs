@@ -178,3 +178,70 @@ fn offers_expire_and_dropped_tickets_return_their_holds() {
     assert_eq!(keying.counts().classes, 0);
     assert_eq!(keying.class(kept.class), None);
 }
+
+/// A provider outside the process: what it holds is a text, and nothing else in the world is as good.
+#[test]
+fn a_ticket_that_was_written_down_stands_until_it_is_used_withdrawn_or_over() {
+    let mut keying = keying();
+    let written = |keying: &mut crate::Keying, now| {
+        let offer = keying.propose(proposal("bob"), now).unwrap();
+        assert_eq!(offer.expires, now + std::time::Duration::from_secs(30));
+        offer.ticket.into_text()
+    };
+    let [used, withdrawn, over] = [(); 3].map(|()| written(&mut keying, at(0)));
+    assert_eq!(keying.counts().offers, 3);
+    let read = |text: &crate::TicketText| text.as_str().parse::<crate::Ticket>().unwrap();
+    // Reading it takes nothing, nor does dropping what was read.
+    drop(read(&used));
+    keying.poll(at(1));
+    assert_eq!(keying.counts().offers, 3);
+    // A guess, even at one that is out, is none.
+    let (number, _) = used.as_str().split_once('-').unwrap();
+    let guessed = format!("{number}-{}", "0".repeat(32)).parse().unwrap();
+    let keys = |spi| crate::testing::keys(spi, latchway_esp::Suite::Aes128Gcm);
+    assert_eq!(keying.install(guessed, keys(0x1000), at(1)), Err(crate::InstallError::TicketSpent));
+    assert!(!keying.withdraw(&format!("{number}-{}", "f".repeat(32)).parse().unwrap(), at(1)));
+    assert_eq!(keying.counts().offers, 3);
+
+    assert!(keying.install(read(&used), keys(0x1001), at(1)).is_ok());
+    assert_eq!(keying.install(read(&used), keys(0x1002), at(1)), Err(crate::InstallError::TicketSpent));
+    assert!(keying.withdraw(&read(&withdrawn), at(1)));
+    assert!(!keying.withdraw(&read(&withdrawn), at(1)));
+    let number = read(&over).number();
+    keying.take_notices().for_each(drop);
+    keying.poll(at(30));
+    let expired = crate::Notice::OfferExpired { ticket: number, peer: fqdn("bob") };
+    assert!(keying.take_notices().any(|notice| notice == expired));
+    assert_eq!(keying.install(read(&over), keys(0x1003), at(30)), Err(crate::InstallError::TicketSpent));
+    assert_eq!(keying.counts().offers, 0);
+}
+
+/// C-19: a class whose peer cannot be remembered would be another peer's.
+#[test]
+fn c_19_a_class_that_its_observer_has_no_room_for_is_refused_and_leaves_nothing() {
+    struct Full;
+    impl crate::ClassObserver for Full {
+        fn class_interned(
+            &self,
+            _: latchway_tagging::ClassId,
+            _: &latchway_tagging::Class,
+        ) -> Result<(), crate::ClassRefused> {
+            Err(crate::ClassRefused)
+        }
+    }
+    let pad = crate::Pad::new(vec![crate::testing::entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();
+    let clock = std::sync::Arc::new(latchway_tagging::StateClock::new());
+    let settings = crate::Settings::default();
+    let mut keying = crate::Keying::new(pad, settings, clock, std::sync::Arc::new(Full));
+    let refused = keying.propose(proposal("bob"), at(0)).unwrap_err();
+    assert_eq!(refused, Refusal::ClassRefused(crate::ClassRefused));
+    let add = vec![crate::NewPair {
+        proposal: proposal("bob"),
+        keys: crate::testing::keys(0x1000, latchway_esp::Suite::Aes128Gcm),
+    }];
+    let change = crate::Change { add, ..crate::Change::default() };
+    let error = keying.begin_change(change, at(0)).unwrap_err();
+    assert_eq!(error.faults[0].problem, crate::Problem::Refused(refused));
+    assert_eq!(keying.counts(), crate::Counts::default());
+    assert_eq!(keying.snapshot().sad.iter().count(), 0);
+}
