@@ -72,7 +72,7 @@ pub fn list<M: Method>(control: &Path, call: &M, form: Form) -> Result<ExitCode,
 where
     M::Reply: Readable + Page,
 {
-    let answer = Client::connect(control)?.call(call)?;
+    let answer = Client::connect(control)?.list(call)?;
     let mut screen = Screen::take();
     if form.json {
         screen.json(&answer)?

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::table::printable;
-use crate::client::CallError;
+use crate::client::{CallError, NoPlace};
 
 /// One line about what happened, and mostly one about what to do.
 #[derive(Debug)]
@@ -22,6 +22,13 @@ impl Failure {
     /// What happened, and what to do.
     pub fn new(what: impl Display, remedy: impl Display) -> Self {
         Self { what: what.to_string(), remedy: Some(remedy.to_string()), unread: false }
+    }
+
+    /// A sentence of which the part behind the first semicolon says what to do.
+    fn said(text: &str) -> Self {
+        let (what, remedy) =
+            text.split_once("; ").map_or((text, None), |(what, remedy)| (what, Some(remedy)));
+        Self { what: what.into(), remedy: remedy.map(Into::into), unread: false }
     }
 
     /// Tells the user on standard error, and gives the exit code: 1, or 0 where nobody reads on.
@@ -48,6 +55,18 @@ impl From<io::Error> for Failure {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self { what: error.to_string(), remedy: None, unread: false }
+        match &error {
+            CallError::Failed(failure) if failure.parameters.message.is_some() => {
+                let what = failure.parameters.message.clone().unwrap_or_default();
+                Self { what, remedy: failure.parameters.hint.clone(), unread: false }
+            }
+            _ => Self::said(&error.to_string()),
+        }
+    }
+}
+
+impl From<NoPlace> for Failure {
+    fn from(error: NoPlace) -> Self {
+        Self::said(&error.to_string())
     }
 }

@@ -2,6 +2,8 @@
 
 mod ask;
 mod change;
+mod check;
+mod events;
 mod failure;
 mod manual;
 mod packet;
@@ -30,7 +32,7 @@ struct Cli {
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     color: ColorChoice,
-    /// The control socket of the gateway.
+    /// The control socket of the gateway; not needed where only one runs in /run/latchway.
     #[arg(long, value_name = "PATH", env = "LATCHWAY_CONTROL", global = true, value_hint = ValueHint::FilePath)]
     control: Option<PathBuf>,
     #[command(subcommand)]
@@ -62,6 +64,8 @@ enum Verb {
     Describe(describe::Options),
     /// Make fresh keys, in files that a configuration can name.
     Keygen(keygen::Options),
+    /// Say all that is wrong with a configuration, without touching the system.
+    Check(check::Options),
     #[command(flatten)]
     Talk(Talk),
     /// Write the completions of a shell to standard output.
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Keygen(options) => finish(keygen::run(&options)),
         Verb::Completions { shell } => end(manual::completions(Cli::command(), shell)),
         Verb::Man(options) => end(manual::man(Cli::command(), &options)),
+        Verb::Check(options) => end(check::run(&options)),
         Verb::Talk(verb) => end(verb.run(cli.control.as_deref())),
     }
 }

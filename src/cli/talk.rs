@@ -11,7 +11,8 @@ use latchway_control::call::{
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions};
 use crate::cli::failure::Failure;
-use crate::cli::top;
+use crate::cli::{events, top};
+use crate::client;
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -43,6 +44,8 @@ pub enum Talk {
     Flow(FlowVerb),
     /// Show what a gateway dropped, and why.
     Drops(Form),
+    /// Print what happens, as it happens, one line each.
+    Events(events::Options),
     /// Say what would become of a packet: which policy, SA, latch and MTU it would meet, and why.
     Explain(ExplainOptions),
     /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
@@ -101,21 +104,19 @@ pub enum FlowVerb {
 }
 
 impl Talk {
-    /// Says it to the gateway whose control socket this is.
+    /// Says it to the gateway whose control socket this is, or to the only one that runs here.
     ///
     /// # Errors
     /// [`Failure`]
     pub fn run(self, control: Option<&Path>) -> Result<ExitCode, Failure> {
-        let Some(control) = control else {
-            let remedy = "name it by `--control PATH`, or in LATCHWAY_CONTROL";
-            return Err(Failure::new("no control socket is named", remedy));
-        };
+        let control = &client::find(control)?;
         match self {
             Self::Reload { dry_run, form } => show(control, &Reload { dry_run }, form),
             Self::Status(form) => show(control, &Status {}, form),
             Self::Drops(form) => show(control, &Drops {}, form),
+            Self::Events(options) => events::run(control, &options),
             Self::Explain(options) => show(control, &options.call(), options.form),
-            Self::Top(options) => top::run(control.to_owned(), &options),
+            Self::Top(options) => top::run(control.clone(), &options),
             Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
             Self::Sa(SaVerb::Add(options)) => {
                 change(control, &options.pair()?, options.form, |added| format!("pair {} added", added.pair))

@@ -1,6 +1,7 @@
 //! How each answer of a gateway reads as text.
 
 mod drops;
+mod event;
 mod explain;
 mod flow;
 mod latch;
@@ -22,6 +23,7 @@ use crate::cli::table::{Cell, Table, Tone, cell, toned};
 use crate::cli::units::span;
 
 pub use drops::tone as severity;
+pub use event::event_line;
 
 /// An answer that people can read.
 pub trait Readable {
