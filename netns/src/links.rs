@@ -4,6 +4,7 @@ mod address;
 mod quiet;
 mod ready;
 mod route;
+mod rule;
 
 use std::{
     io,
@@ -17,7 +18,10 @@ use netlink_packet_route::{
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 
-pub use self::route::{MAIN, Route, Way};
+pub use self::{
+    route::{MAIN, Route, Way},
+    rule::{Family, Rule},
+};
 use crate::{Error, Namespace, Result, netlink::Netlink, packet::Mac};
 
 /// A handle on the links of one namespace. It may be shared between threads; requests go one after the other.
@@ -146,6 +150,18 @@ impl Links {
             _ => None,
         });
         link.ok_or_else(|| Error::Malformed(format!("netlink acknowledged, but did not describe {name}")))
+    }
+
+    /// What the kernel says of all interfaces.
+    pub fn all(&self) -> Result<Vec<Link>> {
+        let answers = self
+            .query(|netlink| netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())))
+            .map_err(|source| self.refused("listing the interfaces".to_owned(), source))?;
+        let links = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
+            _ => None,
+        });
+        Ok(links.collect())
     }
 
     /// An interface's Ethernet address.

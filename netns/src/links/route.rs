@@ -1,6 +1,9 @@
-//! Routes. What is added goes to the main table.
+//! Routes, of the main table unless another is named.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -51,11 +54,11 @@ impl Links {
         device: &str,
         metric: u32,
     ) -> Result<()> {
-        let route = self.route(destination, via, device, metric)?;
-        let attempt = || format!("adding the route {}", description(destination, via, device, metric));
-        let added = self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL, attempt);
         let way = Way::Through { device: self.index(device)?, via };
-        self.or_there_already(added, &Route { destination: destination.trunc(), metric, table: MAIN, way })
+        let route = Route { destination: destination.trunc(), metric, table: MAIN, way };
+        let attempt = || format!("adding the route {}", description(destination, via, device, metric));
+        let message = RouteNetlinkMessage::NewRoute(route.message()?);
+        self.or_there_already(self.change(message, NLM_F_CREATE | NLM_F_EXCL, attempt), &route)
     }
 
     /// Deletes a route that [`add_route`](Self::add_route) made.
@@ -66,25 +69,40 @@ impl Links {
         device: &str,
         metric: u32,
     ) -> Result<()> {
-        let route = self.route(destination, via, device, metric)?;
+        let way = Way::Through { device: self.index(device)?, via };
+        let route = Route { destination: destination.trunc(), metric, table: MAIN, way };
         let attempt = || format!("deleting the route {}", description(destination, via, device, metric));
-        self.change(RouteNetlinkMessage::DelRoute(route), 0, attempt)
+        self.change(RouteNetlinkMessage::DelRoute(route.message()?), 0, attempt)
     }
 
     /// Adds a route that discards silently: with a worse metric it takes over when the real one goes away. It stays until it
     /// is deleted, whatever becomes of this process, and may be there already.
     pub fn add_blackhole(&self, destination: IpNet, metric: u32) -> Result<()> {
-        let attempt = || format!("adding the blackhole {destination} metric {metric}");
-        let route = RouteNetlinkMessage::NewRoute(blackhole(destination, metric));
-        let added = self.change(route, NLM_F_CREATE | NLM_F_EXCL, attempt);
-        let route = Route { destination: destination.trunc(), metric, table: MAIN, way: Way::Blackhole };
-        self.or_there_already(added, &route)
+        self.add(&Route { destination: destination.trunc(), metric, table: MAIN, way: Way::Blackhole })
     }
 
     /// Deletes a route that [`add_blackhole`](Self::add_blackhole) made.
     pub fn delete_blackhole(&self, destination: IpNet, metric: u32) -> Result<()> {
-        let attempt = || format!("deleting the blackhole {destination} metric {metric}");
-        self.change(RouteNetlinkMessage::DelRoute(blackhole(destination, metric)), 0, attempt)
+        let route = Route { destination: destination.trunc(), metric, table: MAIN, way: Way::Blackhole };
+        let attempt = || format!("deleting the route {route}");
+        self.change(RouteNetlinkMessage::DelRoute(route.message()?), 0, attempt)
+    }
+
+    /// Adds a route to whatever table it names. The very same route may be there already; another to the same destination with
+    /// the same metric is an error, as is one [otherwise](Way::Other) than can be said here.
+    pub fn add(&self, route: &Route) -> Result<()> {
+        let attempt = || format!("adding the route {route}");
+        let message = RouteNetlinkMessage::NewRoute(route.message()?);
+        self.or_there_already(self.change(message, NLM_F_CREATE | NLM_F_EXCL, attempt), route)
+    }
+
+    /// Deletes a route that [`add`](Self::add) made, if it is there.
+    pub fn remove(&self, route: &Route) -> Result<()> {
+        let attempt = || format!("deleting the route {route}");
+        match self.change(RouteNetlinkMessage::DelRoute(route.message()?), 0, attempt) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            removed => removed,
+        }
     }
 
     /// All routes of the namespace, of every table.
@@ -120,26 +138,33 @@ impl Links {
         let advice = "Another route has this destination and metric: delete it, or choose another metric.";
         Err(Error::advised(attempt, source, advice))
     }
-
-    fn route(
-        &self,
-        destination: IpNet,
-        via: Option<IpAddr>,
-        device: &str,
-        metric: u32,
-    ) -> Result<RouteMessage> {
-        let mut message = to(destination, metric);
-        message.header.kind = RouteType::Unicast;
-        if via.is_none() && destination.addr().is_ipv4() {
-            message.header.scope = RouteScope::Link;
-        }
-        message.attributes.push(RouteAttribute::Oif(self.index(device)?));
-        message.attributes.extend(via.map(|next_hop| RouteAttribute::Gateway(next_hop.into())));
-        Ok(message)
-    }
 }
 
 impl Route {
+    fn message(&self) -> Result<RouteMessage> {
+        let (destination, mut message) = (self.destination, RouteMessage::default());
+        message.header.address_family = family(destination.addr());
+        message.header.destination_prefix_length = destination.prefix_len();
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Universe;
+        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+        message.attributes.push(RouteAttribute::Priority(self.metric));
+        message.attributes.push(RouteAttribute::Table(self.table));
+        match self.way {
+            Way::Blackhole => message.header.kind = RouteType::BlackHole,
+            Way::Through { device, via } => {
+                message.header.kind = RouteType::Unicast;
+                if via.is_none() && destination.addr().is_ipv4() {
+                    message.header.scope = RouteScope::Link;
+                }
+                message.attributes.push(RouteAttribute::Oif(device));
+                message.attributes.extend(via.map(|next_hop| RouteAttribute::Gateway(next_hop.into())));
+            }
+            Way::Other => return Err(Error::Malformed(format!("the route {self} cannot be said"))),
+        }
+        Ok(message)
+    }
+
     fn of(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         let any: IpAddr = match header.address_family {
@@ -172,22 +197,20 @@ impl Route {
     }
 }
 
-fn blackhole(destination: IpNet, metric: u32) -> RouteMessage {
-    let mut message = to(destination, metric);
-    message.header.kind = RouteType::BlackHole;
-    message
-}
-
-fn to(destination: IpNet, metric: u32) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(destination.addr());
-    message.header.destination_prefix_length = destination.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
-    message.header.scope = RouteScope::Universe;
-    message.attributes.push(RouteAttribute::Destination(destination.network().into()));
-    message.attributes.push(RouteAttribute::Priority(metric));
-    message
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { destination, metric, table, way } = self;
+        match way {
+            Way::Blackhole => write!(f, "blackhole {destination}")?,
+            Way::Through { device, via: None } => write!(f, "{destination} interface {device}")?,
+            Way::Through { device, via: Some(via) } => {
+                write!(f, "{destination} via {via} interface {device}")?
+            }
+            Way::Other => write!(f, "{destination} otherwise")?,
+        }
+        write!(f, " metric {metric}")?;
+        if *table == MAIN { Ok(()) } else { write!(f, " table {table}") }
+    }
 }
 
 fn description(destination: IpNet, via: Option<IpAddr>, device: &str, metric: u32) -> String {

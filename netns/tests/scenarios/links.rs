@@ -3,7 +3,12 @@
 use std::{net::UdpSocket, time::Duration};
 
 use crate::support::{SOON, net4, net6, pair};
-use latchway_netns::{Error, IpNet, Links, Namespace, links::veth, ping, testing::namespaced};
+use latchway_netns::{
+    Error, IpNet, Links, Namespace,
+    links::{Family, Route, Rule, Way, veth},
+    ping,
+    testing::namespaced,
+};
 
 #[test]
 fn a_veth_pair_ends_in_two_namespaces() {
@@ -116,6 +121,49 @@ fn t13_a_blackhole_takes_over_when_the_route_goes() {
             joined.links_a.delete_blackhole(address, 1000).unwrap();
             assert_eq!(reached(), 1);
         }
+    });
+}
+
+/// Routes and rules of other tables: by the interface that a packet arrived on.
+#[test]
+fn a_rule_leads_to_a_table_of_its_own() {
+    namespaced("links::a_rule_leads_to_a_table_of_its_own", || {
+        let joined = pair().unwrap();
+        let links = &joined.links_a;
+        for (family, address) in [(Family::V4, "10.77.0.1/32"), (Family::V6, "2001:db8:77::1/128")] {
+            let address: IpNet = address.parse().unwrap();
+            joined.links_b.add_address("lo", address).unwrap();
+            joined.links_b.wait_ready("lo", SOON).unwrap();
+            let next_hop = if family == Family::V4 { net4(2) } else { net6(2) };
+            let reached = || ping::echo(&joined.a, &to(address)).unwrap().received;
+            let way = Way::Through { device: links.index("va").unwrap(), via: Some(next_hop.addr()) };
+            let route = Route { destination: address, metric: 9, table: 4711, way };
+            // What the namespace sends itself arrives on `lo`, as far as rules go.
+            let rule = Rule { family, priority: 77, arriving: "lo".to_owned(), other: false, table: 4711 };
+            let others = Rule { arriving: "nope".to_owned(), other: true, priority: 78, ..rule.clone() };
+            for rule in [rule, others] {
+                for _ in 0..2 {
+                    links.add(&route).unwrap();
+                    links.add_rule(&rule).unwrap();
+                }
+                assert!(links.routes().unwrap().contains(&route) && links.rules().unwrap().contains(&rule));
+                assert_eq!(reached(), 1);
+                for _ in 0..2 {
+                    links.delete_rule(&rule).unwrap();
+                }
+                assert_eq!((reached(), links.rules().unwrap()), (0, vec![]));
+            }
+            for _ in 0..2 {
+                links.remove(&route).unwrap();
+            }
+            let other = Route { way: Way::Other, ..route };
+            assert!(
+                matches!(links.add(&other), Err(Error::Malformed(_)))
+                    && !links.routes().unwrap().contains(&other)
+            );
+        }
+        let names = links.all().unwrap().into_iter().map(|link| link.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["lo", "va"]);
     });
 }
 
