@@ -6,6 +6,7 @@
 //! * [blackhole routes](Blackholes) for every protected prefix, in the inner and the outer namespace;
 //! * in host mode, [packet filters](HostGuard) that let inner addresses in and out by the TUN only;
 //! * the [inner side](InnerSide), set up in the order that leaves no gap;
+//! * the [port for what is bypassed](BypassPort), and [rooms](Room) for programs that reach nothing but the gateway;
 //! * [locks](Lock), so that no two gateways share a TUN or a state directory;
 //! * a [monitor](Monitor) that says when any of it was taken away.
 //!
@@ -15,18 +16,25 @@
 #![forbid(unsafe_code)]
 
 mod blackholes;
+mod bypass;
 mod error;
 mod host;
 mod inner;
 mod lock;
 mod monitor;
+mod room;
+mod setting;
+mod steering;
 
 pub use blackholes::Blackholes;
+pub use bypass::BypassPort;
 pub use error::GuardError;
 pub use host::{Discarded, HostGuard};
 pub use inner::{InnerSide, Missing, QUEUE};
 pub use lock::Lock;
 pub use monitor::{Change, Guarded, Lack, Monitor};
+pub use room::Room;
+pub use setting::SettingChange;
 
 /// What every fallible call of this crate returns.
 pub type Result<T> = std::result::Result<T, GuardError>;

@@ -25,7 +25,7 @@ use netlink_packet_netfilter::{
 use nix::sys::socket::{SockProtocol, setsockopt, sockopt::Mark};
 use tun_rs::SyncDevice;
 
-use crate::support::{SOON, net, seen, tun, wire};
+use crate::support::{SOON, net, received, seen, tun, wire};
 
 /// A host with a wire to the outside and a TUN, its inner addresses on it.
 struct Host {
@@ -183,8 +183,7 @@ fn what_is_not_ours_and_what_passes_by_the_tun_is_unharmed() {
             let socket = it.host.run(|| UdpSocket::bind((inner, 7001))).unwrap().unwrap();
             socket.send_to(b"outbound", protected).unwrap();
             let mut buffer = [0; 2000];
-            let length = it.device.recv(&mut buffer).unwrap();
-            assert!(buffer[..length].ends_with(b"outbound"));
+            assert!(received(&it.device).0.ends_with(b"outbound"));
             let to = SocketAddr::new(inner, 7001);
             it.device.send(&packet::udp(protected, to, b"inbound").unwrap()).unwrap();
             socket.set_read_timeout(Some(SOON)).unwrap();

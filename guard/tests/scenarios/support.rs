@@ -1,7 +1,9 @@
 //! Namespaces, a TUN in them, and a host on the other side of a wire.
 
 use std::{
-    io, thread,
+    io,
+    net::IpAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +19,34 @@ pub fn net(text: &str) -> IpNet {
 pub fn tun(space: &Namespace, name: &str) -> SyncDevice {
     let made: io::Result<SyncDevice> =
         space.run(|| DeviceBuilder::new().name(name).enable(false).build_sync()).unwrap();
-    made.unwrap()
+    let device = made.unwrap();
+    device.set_nonblocking(true).unwrap();
+    device
+}
+
+/// A packet that the kernel gave to a TUN.
+pub struct Packet(pub Vec<u8>);
+
+impl Packet {
+    /// Source and destination.
+    pub fn addresses(&self) -> (IpAddr, IpAddr) {
+        let v4 = |at: usize| IpAddr::from(*self.0[at..].first_chunk::<4>().unwrap());
+        let v6 = |at: usize| IpAddr::from(*self.0[at..].first_chunk::<16>().unwrap());
+        if self.0[0] >> 4 == 4 { (v4(12), v4(16)) } else { (v6(8), v6(24)) }
+    }
+}
+
+/// The next packet for a TUN.
+pub fn received(device: &SyncDevice) -> Packet {
+    let (deadline, mut buffer) = (Instant::now() + SOON, vec![0; 70_000]);
+    loop {
+        match device.recv(&mut buffer) {
+            Ok(length) => return Packet(buffer[..length].to_vec()),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+        }
+        assert!(Instant::now() < deadline, "nothing came");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Joins two namespaces by a veth pair, quiet, up and ready, with these addresses.
