@@ -36,7 +36,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// It is wrong, or its keys are.
-    #[error("{}", .report.render(file))]
+    #[error("{}", .report.render(file).trim_end())]
     Wrong {
         /// The file, as it was named.
         file: String,

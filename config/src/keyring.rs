@@ -51,7 +51,7 @@ pub fn read_keys(config: &Config, folder: &Path) -> Result<Keyring, Report> {
                     Some(Fault::Twice { file: path.clone(), line: at.line })
                 }
             };
-            problems.extend(fault.map(|fault| fault.problem(name, file)));
+            problems.extend(fault.map(|fault| fault.problem(name, file, sa.suite)));
         }
     }
     if !problems.is_empty() {
@@ -133,17 +133,17 @@ enum Fault {
 }
 
 impl Fault {
-    fn problem(self, direction: &str, file: &KeyFile) -> Problem {
+    fn problem(self, direction: &str, file: &KeyFile, suite: Suite) -> Problem {
         Problem {
             at: file.at,
             severity: Severity::Error,
             key: format!("peer.sa.{direction}.key_file"),
             message: format!("{} {self}", file.path.display()),
-            hint: self.hint(),
+            hint: self.hint(suite),
         }
     }
 
-    fn hint(&self) -> String {
+    fn hint(&self, suite: Suite) -> String {
         match self {
             Self::Open(error) if error.kind() == io::ErrorKind::NotFound => {
                 "make the key, or correct the name, which is relative to the folder of this file".into()
@@ -155,8 +155,10 @@ impl Fault {
             Self::Owner(_) => "give it to root or to the gateway's user: chown".into(),
             Self::Mode(_) => "take it from everybody else: chmod 600; whoever read it knows the key".into(),
             Self::Empty | Self::Armoured | Self::NotHexadecimal | Self::Length { .. } => {
-                let needed = if let Self::Length { needed, .. } = self { *needed } else { 64 };
-                format!("write the key as hexadecimal digits, as `openssl rand -hex {needed}` does")
+                format!(
+                    "write the key as hexadecimal digits, as `openssl rand -hex {}` does",
+                    material(suite)
+                )
             }
             Self::Twice { .. } => "give each direction of each SA a key of its own".into(),
         }
@@ -178,7 +180,7 @@ fn read_key(path: &Path, suite: Suite) -> Result<Key, Fault> {
     if !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(Fault::NotHexadecimal);
     }
-    let needed = suite.key_len() + suite.salt_len();
+    let needed = material(suite);
     if digits.len() != 2 * needed {
         let half = if digits.len().is_multiple_of(2) { "" } else { " and a half" };
         return Err(Fault::Length { suite, needed, got: format!("{}{half}", digits.len() / 2) });
@@ -186,6 +188,11 @@ fn read_key(path: &Path, suite: Suite) -> Result<Key, Fault> {
     let mut octets = Zeroizing::new(vec![0; needed]);
     hex::decode_to_slice(digits.as_slice(), &mut octets).map_err(|_| Fault::NotHexadecimal)?;
     Ok(Key(octets))
+}
+
+/// Octets of key material.
+const fn material(suite: Suite) -> usize {
+    suite.key_len() + suite.salt_len()
 }
 
 /// The content of a file that nobody else can read or change. What is checked is what is opened.
@@ -196,19 +203,45 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
     if !metadata.is_file() {
         return Err(Fault::NotRegular);
     }
-    if metadata.uid() != 0 && metadata.uid() != geteuid().as_raw() {
-        return Err(Fault::Owner(metadata.uid()));
-    }
-    if metadata.mode() & OTHERS != 0 {
-        return Err(Fault::Mode(metadata.mode() & 0o7777));
-    }
+    guarded((metadata.uid(), metadata.mode()), geteuid().as_raw())?;
     // As long as it ever gets, so that no part of it stays behind in memory that was outgrown.
     let mut text = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     file.take(LONGEST as u64).read_to_end(&mut text).map_err(Fault::Read)?;
     Ok(text)
 }
 
+/// Whether nobody but `user` and root can read or change a file of this owner and mode.
+const fn guarded((owner, mode): (u32, u32), user: u32) -> Result<(), Fault> {
+    if owner != 0 && owner != user {
+        return Err(Fault::Owner(owner));
+    }
+    if mode & OTHERS != 0 {
+        return Err(Fault::Mode(mode & 0o7777));
+    }
+    Ok(())
+}
+
 /// What group and others may do.
 const OTHERS: u32 = 0o077;
 /// Of a file with a key: several times what any suite takes.
 const LONGEST: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T40.
+    #[test]
+    fn t40_a_key_file_is_its_owners_alone_and_the_owner_is_the_gateways_user_or_root() {
+        for (owner, user) in [(0, 0), (0, 7), (7, 7)] {
+            for mode in 0..=0o777 {
+                assert_eq!(guarded((owner, 0o100_000 | mode), user).is_ok(), mode & 0o77 == 0, "{mode:o}");
+            }
+        }
+        for (owner, user) in [(7, 0), (7, 8)] {
+            let fault = guarded((owner, 0o600), user).unwrap_err();
+            assert_eq!(fault.to_string(), "belongs to user 7, who may read and change it");
+            assert!(fault.hint(Suite::Aes128Gcm).contains("chown"));
+        }
+    }
+}

@@ -1,9 +1,25 @@
-//! Files that are right.
+//! Files that are right, and what is read of them.
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
+use latchway_tagging::Identity;
 
 use super::*;
+
+const TUNNEL: &str = include_str!("../../../examples/tunnel.toml");
+
+fn read(text: &str) -> Config {
+    parse(text).unwrap_or_else(|report| panic!("{}", report.render("file"))).config
+}
+
+fn ranges(list: &[(&str, &str)]) -> Vec<AddressRange> {
+    let range =
+        |(first, last): &(&str, &str)| AddressRange::new(first.parse().unwrap(), last.parse().unwrap());
+    list.iter().map(|ends| range(ends).unwrap()).collect()
+}
 
 /// Every example can be used, and nobody is warned of anything.
 #[test]
@@ -18,4 +34,227 @@ fn examples_parse_without_a_warning() {
             parse(&fs::read_to_string(file).unwrap()).unwrap_or_else(|r| panic!("{}", r.render(name)));
         assert!(parsed.warnings.is_empty(), "{}", parsed.warnings.render(name));
     }
+}
+
+/// The manual shows the tunnel of the example.
+#[test]
+fn the_tunnel_of_the_manual_is_that_of_the_examples() {
+    let lines: Vec<_> = TUNNEL.lines().skip(1).collect();
+    assert!(documentation::manual().contains(&lines.join("\n")));
+    assert!(lines.len() <= 12, "ten lines and a half");
+}
+
+/// What a file of ten lines means, all defaults written out.
+#[test]
+fn ten_lines_are_a_tunnel() {
+    let (own, theirs) = (ranges(&[("10.1.0.0", "10.1.0.255")]), ranges(&[("10.2.0.0", "10.2.0.255")]));
+    let direction = |spi, file: &str| SaDirection {
+        spi: Spi::new(spi).unwrap(),
+        key_file: KeyFile { path: file.into(), at: Position::default() },
+    };
+    let peer = Identity::Fqdn("b.example".into());
+    let expected = Config {
+        name: "main".into(),
+        identity: Identity::Fqdn("a.example".into()),
+        place: Place::Split { inner: NamespaceRef::Named("branch".into()), outer: NamespaceRef::Own },
+        tun: Tun {
+            name: "latchway0".into(),
+            backend: Backend::Auto,
+            mtu: None,
+            addresses: vec!["10.1.0.1/24".parse().unwrap()],
+            premade: false,
+            persistent: true,
+        },
+        bypass_port: None,
+        listen: vec!["192.0.2.1:4500".parse().unwrap()],
+        peers: vec![Peer {
+            identity: peer.clone(),
+            endpoint: Some("192.0.2.2:4500".parse().unwrap()),
+            inner: vec!["10.2.0.0/24".parse().unwrap()],
+            sas: vec![Sa {
+                suite: Suite::Aes256CbcHmacSha256,
+                inbound: direction(0x1001, "in.key"),
+                outbound: direction(0x1002, "out.key"),
+                esn: true,
+                anti_replay: AntiReplay::Window(WindowSize::new(4096).unwrap()),
+                mtu: 1500,
+                from: None,
+                selectors: vec![Selector::between(own.clone(), theirs.clone())],
+                soft: Lifetime::default(),
+                hard: Lifetime::default(),
+            }],
+        }],
+        policies: vec![Policy {
+            selector: Selector::between(own, theirs),
+            direction: None,
+            action: Action::Protect,
+            latch: true,
+            peer: Some(peer),
+        }],
+        latch: true,
+        state: Some(StateDirectory { path: "/var/lib/latchway/branch".into(), counter_mode_static: false }),
+        control: None,
+        metrics: None,
+        user: None,
+        exec: None,
+    };
+    let config = read(TUNNEL);
+    assert_eq!(config, expected);
+    assert_eq!(config.peers[0].sas[0].outbound.key_file.at, Position { line: 12, column: 95 });
+    assert_eq!(config.networks(), ["10.1.0.0/24".parse().unwrap()]);
+    assert_eq!(config.protected(), ["10.2.0.0/24".parse().unwrap()]);
+}
+
+#[test]
+fn a_gateway_is_called_like_its_file_unless_it_has_a_name() {
+    let called = |text: &str, file: &str| {
+        let config = parse_named(text, file).unwrap().config;
+        (config.name, config.place)
+    };
+    let inner =
+        |name: &str| Place::Split { inner: NamespaceRef::Named(name.into()), outer: NamespaceRef::Own };
+    assert_eq!(called("identity = \"a\"", "east"), ("east".into(), inner("east")));
+    assert_eq!(called("identity = \"a\"", "a b"), ("main".into(), inner("main")));
+    assert_eq!(called("identity = \"a\"\nname = \"x-1.y_2\"", "east").0, "x-1.y_2");
+}
+
+#[test]
+fn identities_have_their_kinds_in_front_or_look_like_them() {
+    let fqdn = |name: &str| Identity::Fqdn(name.into());
+    for (text, identity) in [
+        ("a.example", fqdn("a.example")),
+        ("fqdn:10.0.0.1", fqdn("10.0.0.1")),
+        ("10.0.0.1", Identity::Address("10.0.0.1".parse().unwrap())),
+        ("2001:db8::1", Identity::Address("2001:db8::1".parse().unwrap())),
+        ("address:2001:db8::1", Identity::Address("2001:db8::1".parse().unwrap())),
+        ("someone@a.example", Identity::Email("someone@a.example".into())),
+        ("dn:CN=a,O=\u{e4}", Identity::DistinguishedName("CN=a,O=\u{e4}".into())),
+        ("keyid:00ff", Identity::KeyId(vec![0, 255])),
+        ("publickey:30", Identity::PublicKey(vec![0x30])),
+    ] {
+        let read = read(&format!("identity = \"{text}\""));
+        assert_eq!(read.identity, identity);
+        // As an identity is shown, so it can be written.
+        assert_eq!(value::parse_identity(&identity.to_string()), Some(identity));
+    }
+    for text in [
+        "a..b",
+        "a b",
+        "@a",
+        "a@",
+        "x:y",
+        "address:a",
+        "keyid:",
+        "keyid:0",
+        "dn:",
+        "::ffff:10.0.0.1",
+        "\u{e4}.example",
+    ] {
+        assert!(parse(&format!("identity = \"{text}\"")).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn namespaces_have_four_ways_to_be_named() {
+    let place = |lines: &str| read(&format!("identity = \"a\"\n{lines}")).place;
+    let split = |inner, outer| Place::Split { inner, outer };
+    let named = |name: &str| NamespaceRef::Named(name.into());
+    assert_eq!(place("inner = \"x\"\nouter = \"y\""), split(named("x"), named("y")));
+    assert_eq!(place("inner = { name = \"x\" }"), split(named("x"), NamespaceRef::Own));
+    assert_eq!(place("inner = { pid = 7 }"), split(NamespaceRef::Pid(7), NamespaceRef::Own));
+    let path = NamespaceRef::Path("/run/x".into());
+    assert_eq!(place("inner = \"own\"\nouter = { path = \"/run/x\" }"), split(NamespaceRef::Own, path));
+    assert_eq!(place("mode = \"host\""), Place::Host { guard: Guard::Install });
+    assert_eq!(place("mode = \"host\"\nguard = \"preset\""), Place::Host { guard: Guard::Preset });
+    assert_eq!(NamespaceRef::Pid(7).path(), Some(PathBuf::from("/proc/7/ns/net")));
+}
+
+#[test]
+fn who_does_not_say_where_to_listen_listens_on_the_families_of_the_peers() {
+    let listen = |endpoints: &[&str]| -> Vec<SocketAddr> {
+        let head = "identity = \"a\"\naddresses = [\"10.0.0.1/24\"]\n".to_owned();
+        let text = endpoints.iter().enumerate().fold(head, |text, (number, endpoint)| {
+            format!("{text}[[peer]]\nidentity = \"p{number}\"\ninner = \"10.{}.0.0/16\"\nendpoint = \"{endpoint}\"\n", number + 1)
+        });
+        read(&text).listen
+    };
+    let addresses =
+        |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
+    assert_eq!(listen(&[]), addresses(&["0.0.0.0:4500"]));
+    assert_eq!(listen(&["192.0.2.1"]), addresses(&["0.0.0.0:4500"]));
+    assert_eq!(listen(&["2001:db8::1"]), addresses(&["[::]:4500"]));
+    assert_eq!(listen(&["[2001:db8::1]:7", "192.0.2.1:7"]), addresses(&["0.0.0.0:4500", "[::]:4500"]));
+}
+
+#[test]
+fn selectors_are_lists_of_ranges() {
+    let text = r#"
+        identity = "a"
+        addresses = ["10.1.0.1/24", "fd00:1::1/64"]
+        latch = false
+        [[peer]]
+        identity = "b"
+        inner = ["10.2.0.0-10.2.1.255", "fd00:2::/64"]
+        [[policy]]
+        action = "protect"
+        peer = "fqdn:b"
+        protocol = "TCP"
+        local = ["10.1.0.7", "fd00:1::/64"]
+        local_ports = [443, "8000 - 8080"]
+        direction = "outbound"
+        [[policy]]
+        action = "protect"
+        protocol = 17
+        latch = true
+        [[policy]]
+        action = "discard"
+    "#;
+    let config = read(text);
+    assert_eq!(config.peers[0].inner, ["10.2.0.0/23".parse().unwrap(), "fd00:2::/64".parse().unwrap()]);
+    let [first, second, third] = config.policies.as_slice() else { panic!() };
+    let both = ranges(&[("10.2.0.0", "10.2.1.255"), ("fd00:2::", "fd00:2::ffff:ffff:ffff:ffff")]);
+    assert_eq!(first.selector.remote, both);
+    let shown = "protect, unlatched, outbound tcp 10.1.0.7/32,fd00:1::/64 port 443,8000-8080 <-> 10.2.0.0/23,fd00:2::/64 with fqdn:b";
+    assert_eq!(first.to_string(), shown);
+    // Two ranges of ports for each of two families, of which none is mixed.
+    let simple: Vec<_> = first.selector.simple().collect();
+    assert_eq!((simple.len(), first.selector.combinations()), (4, 8));
+    assert!(simple.iter().all(|simple| simple.local.is_ipv4() == simple.remote.is_ipv4()));
+    assert_eq!((first.latch, second.latch, third.latch), (false, true, false));
+    assert_eq!(second.to_string(), "protect udp 0.0.0.0/0,::/0 <-> 0.0.0.0/0,::/0");
+    assert_eq!(third.to_string(), "discard 0.0.0.0/0,::/0 <-> 0.0.0.0/0,::/0");
+}
+
+#[test]
+fn sas_say_everything_else_themselves() {
+    let text =
+        TUNNEL.replace("sa = { ", "[[peer.sa]]\n").replace(", outbound", "\noutbound").replace(" } }", " }");
+    let more = r#"
+        suite = "aes-128-cbc-hmac-sha-256"
+        esn = false
+        replay_window = "off"
+        mtu = 1400
+        from = "192.0.2.1"
+        selectors = [{ protocol = "icmp" }, { protocol = "tcp", remote = "10.2.0.1", remote_ports = 22 }]
+        soft = { octets = 1, seconds = 5 }
+        hard = { octets = 2, packets = 0x10 }
+    "#;
+    let sa = read(&format!("{text}{more}")).peers.remove(0).sas.remove(0);
+    assert_eq!(
+        (sa.suite, sa.esn, sa.anti_replay, sa.mtu),
+        (Suite::Aes128CbcHmacSha256, false, AntiReplay::Off, 1400)
+    );
+    assert_eq!(sa.from, Some("192.0.2.1".parse().unwrap()));
+    assert_eq!(sa.soft, Lifetime { octets: Some(1), packets: None, seconds: Some(5) });
+    assert_eq!(sa.hard, Lifetime { octets: Some(2), packets: Some(16), seconds: None });
+    let shown: Vec<_> = sa.selectors.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["icmp 10.1.0.0/24 <-> 10.2.0.0/24", "tcp 10.1.0.0/24 <-> 10.2.0.1/32 port 22"]);
+}
+
+#[test]
+fn programs_addresses_belong_to_our_own_networks() {
+    let config = read("identity = \"a\"\naddresses = [\"10.1.0.1/24\"]\nexec = \"10.1.1.0/24\"");
+    assert_eq!(config.networks(), ["10.1.0.0/23".parse().unwrap()]);
+    let nested = read("identity = \"a\"\naddresses = [\"10.1.0.1/16\"]\nexec = \"10.1.1.0/24\"");
+    assert_eq!(nested.networks(), ["10.1.0.0/16".parse().unwrap()]);
 }
