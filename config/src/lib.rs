@@ -10,6 +10,9 @@ mod compare;
 mod document;
 pub mod documentation;
 mod file;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod keyring;
 mod model;
 mod position;
