@@ -102,6 +102,7 @@ fn end(tunnel: &Tunnel, end: End, inbound: SaKeys, outbound: SaKeys) -> Keys {
         outbound,
         path: end.path,
         origin: KeyOrigin::Ephemeral,
+        resumption: None,
         worker: end.worker,
         start: tunnel.start,
     }

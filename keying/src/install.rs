@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::{InsertError, Path, Usage};
 use latchway_esp::{
-    AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, SequenceKind,
-    Spi, Suite,
+    AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, ReceivedTop,
+    Reservation, SeqNum, SequenceKind, Spi, Suite,
 };
 use latchway_tagging::WorkerId;
 
@@ -25,6 +25,8 @@ pub struct Keys {
     pub path: Path,
     /// Where the keys come from.
     pub origin: KeyOrigin,
+    /// Where the numbers go on, of keys that are on record and may have been used before.
+    pub resumption: Option<Resumption>,
     /// The worker that will own both SAs.
     pub worker: WorkerId,
     /// What becomes of the pair when nothing stands against it any more.
@@ -42,6 +44,20 @@ pub struct SaKeys {
     pub sequence: SequenceKind,
     /// The soft and hard lifetime.
     pub limits: Limits,
+}
+
+/// Where both SAs go on under keys whose numbers are on record (T12): no number is taken twice, nor accepted twice. The
+/// record says that neither key serves anything else.
+#[derive(Debug)]
+pub struct Resumption {
+    /// The first number that the outbound SA takes.
+    pub next: SeqNum,
+    /// How far it may count.
+    pub reservation: Reservation,
+    /// Numbers up to this one count as received.
+    pub after: SeqNum,
+    /// Where the inbound SA tells what it received.
+    pub top: ReceivedTop,
 }
 
 /// Where keys come from, which decides what they may be used for (RFC 8221 section 3).
@@ -151,8 +167,8 @@ impl Keys {
             if given != offered {
                 return Err(InstallError::OtherSuite { offered, given });
             }
-            // RFC 8221 section 3: no counter modes with manual keys (T12).
-            if self.origin == KeyOrigin::Static && given.is_counter_mode() {
+            // RFC 8221 section 3: no counter modes with manual keys (T12), unless a record keeps numbers from repeating.
+            if self.origin == KeyOrigin::Static && self.resumption.is_none() && given.is_counter_mode() {
                 return Err(InstallError::StaticCounterMode(given));
             }
         }
@@ -162,23 +178,33 @@ impl Keys {
         Ok(())
     }
 
-    /// Whether cryptographic state can be made of them.
+    /// Whether cryptographic state can be made of them. Nothing of what is on record is taken.
     pub(crate) fn check_config(&self) -> Result<(), ConfigError> {
-        self.build().map(|_| ())
+        let (after, next) = self.resumption.as_ref().map_or((SeqNum(0), SeqNum(1)), |on| (on.after, on.next));
+        InboundSa::resume_after(self.inbound_config(None), after)?;
+        OutboundSa::resume_at(self.outbound_config(None), next)?;
+        Ok(())
     }
 
-    /// The cryptographic state of both directions.
+    /// The cryptographic state of both directions. What is on record can be taken once.
     pub(crate) fn build(&self) -> Result<(InboundSa, OutboundSa), ConfigError> {
+        let Some(Resumption { next, reservation, after, top }) = &self.resumption else {
+            let inbound = InboundSa::new(self.inbound_config(None))?;
+            return Ok((inbound, OutboundSa::new(self.outbound_config(None))?));
+        };
+        let inbound = InboundSa::resume_after(self.inbound_config(Some(top.clone())), *after)?;
+        Ok((inbound, OutboundSa::resume_at(self.outbound_config(Some(reservation.clone())), *next)?))
+    }
+
+    const fn inbound_config(&self, top: Option<ReceivedTop>) -> InboundConfig<'_> {
         let SaKeys { spi, ref material, sequence, .. } = self.inbound;
-        let anti_replay = self.anti_replay;
-        let suite = material.suite();
-        let inbound =
-            InboundSa::new(InboundConfig { spi, suite, keys: material, sequence, anti_replay, top: None })?;
+        let (suite, anti_replay) = (material.suite(), self.anti_replay);
+        InboundConfig { spi, suite, keys: material, sequence, anti_replay, top }
+    }
+
+    const fn outbound_config(&self, reservation: Option<Reservation>) -> OutboundConfig<'_> {
         let SaKeys { spi, ref material, sequence, .. } = self.outbound;
-        let suite = material.suite();
-        let outbound =
-            OutboundSa::new(OutboundConfig { spi, suite, keys: material, sequence, reservation: None })?;
-        Ok((inbound, outbound))
+        OutboundConfig { spi, suite: material.suite(), keys: material, sequence, reservation }
     }
 }
 

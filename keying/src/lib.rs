@@ -41,7 +41,7 @@ mod tests;
 
 pub use change::{Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem};
 pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
-pub use install::{InstallError, KeyOrigin, Keys, SaKeys, Start};
+pub use install::{InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Keying, Progress, RekeyError};
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};

@@ -13,11 +13,14 @@ use crate::install::{InstallError, Keys};
 #[derive(Default)]
 pub(crate) struct SpentKeys {
     secret: RandomState,
+    /// Keys whose numbers begin at 1, and so may never begin again.
     spent: HashSet<u64>,
+    /// Keys whose numbers are on record. They may come again, to go on where the record says.
+    on_record: HashSet<u64>,
 }
 
 impl SpentKeys {
-    /// Whether both keys are fresh, and not one and the same.
+    /// Whether both keys are fresh, or on record, and not one and the same.
     ///
     /// # Errors
     /// [`InstallError::RepeatedKey`]
@@ -31,8 +34,12 @@ impl SpentKeys {
     /// [`InstallError::RepeatedKey`]
     pub(crate) fn check_with(&self, keys: &Keys, together: &mut HashSet<u64>) -> Result<(), InstallError> {
         let [inbound, outbound] = self.fingerprints(keys);
+        let usable = |key| {
+            let began = self.spent.contains(&key);
+            !began && (keys.resumption.is_some() || !self.on_record.contains(&key))
+        };
         let [fresh_inbound, fresh_outbound] =
-            [inbound, outbound].map(|key| !self.spent.contains(&key) && together.insert(key));
+            [inbound, outbound].map(|key| usable(key) && together.insert(key));
         match (fresh_inbound, fresh_outbound) {
             (false, _) => Err(InstallError::RepeatedKey(keys.inbound.spi)),
             (_, false) => Err(InstallError::RepeatedKey(keys.outbound.spi)),
@@ -42,7 +49,9 @@ impl SpentKeys {
 
     /// Remembers both keys for good.
     pub(crate) fn spend(&mut self, keys: &Keys) {
-        self.spent.extend(self.fingerprints(keys));
+        let fingerprints = self.fingerprints(keys);
+        let kept = if keys.resumption.is_some() { &mut self.on_record } else { &mut self.spent };
+        kept.extend(fingerprints);
     }
 
     fn fingerprints(&self, keys: &Keys) -> [u64; 2] {
@@ -52,6 +61,7 @@ impl SpentKeys {
 
 impl std::fmt::Debug for SpentKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpentKeys").field("spent", &self.spent.len()).finish_non_exhaustive()
+        let kept = self.spent.len() + self.on_record.len();
+        f.debug_struct("SpentKeys").field("kept", &kept).finish_non_exhaustive()
     }
 }

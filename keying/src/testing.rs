@@ -81,6 +81,7 @@ pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
         outbound: direction(spi | 0x8000_0000),
         path: path(4500),
         origin: KeyOrigin::Ephemeral,
+        resumption: None,
         worker: WorkerId(0),
         start: Start::Active,
     }

@@ -9,4 +9,5 @@ mod policy;
 mod propose;
 mod rekey;
 mod restart;
+mod resumption;
 mod thread;

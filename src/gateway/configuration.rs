@@ -197,6 +197,7 @@ impl Configuration {
                 path: configured::path(config, peer, sa)
                     .ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?,
                 origin: KeyOrigin::Static,
+                resumption: None,
                 worker: WorkerId(0),
                 start: Start::Active,
             },

@@ -120,6 +120,7 @@ pub fn pair(
         outbound: keys(&spec.outbound)?,
         path: path(&spec.path, listen)?,
         origin: KeyOrigin::Ephemeral,
+        resumption: None,
         worker: WorkerId(0),
         start: match spec.usage {
             UsageSpec::Standby => Start::Standby,

@@ -269,6 +269,7 @@ pub fn keys(terms: &Terms, inbound: Spi, outbound: Spi, peer: Host) -> Keys {
         outbound: direction(outbound),
         path: Path { wire: 0, to: peer.address(), mtu: 1500 },
         origin: KeyOrigin::Ephemeral,
+        resumption: None,
         worker: WorkerId(0),
         start: Start::Active,
     }
