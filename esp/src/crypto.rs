@@ -3,6 +3,10 @@
 //! [`SealingKey`] and [`OpeningKey`] choose by suite between the two forms a packet has: those of an AEAD, whose cipher is
 //! a backend's ([`Aead`]), and those whose encryption and integrity are apart. Nothing outside knows which it is.
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
 use crate::error::{ConfigError, OpenError, SealError};
 use crate::header::iv_of;
 use crate::key::KeyMaterial;
@@ -90,6 +94,19 @@ impl<A: Aead> OpeningKey<A> {
             Self::CbcHmac(key) => key.open(high, packet),
         }
     }
+}
+
+/// Suite and key material under a secret, one way (HMAC-SHA-256, RFC 2104).
+pub(crate) fn fingerprint(secret: &[u8; 32], suite: Suite, octets: &[u8]) -> [u8; 32] {
+    // RFC 2104 section 2: a key is filled with zeros to the length of the hash's block.
+    let mut key = Zeroizing::new([0; 64]);
+    key.iter_mut().zip(secret).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new((&*key).into());
+    // No name holds a zero octet, so nothing else begins like this name and this key.
+    for part in [suite.name().as_bytes(), &[0], octets] {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// A packet taken apart (RFC 4303 section 2, figure 2).

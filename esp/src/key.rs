@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::crypto;
 use crate::error::ConfigError;
 use crate::suite::Suite;
 
@@ -35,6 +36,12 @@ impl KeyMaterial {
     /// computed under a random `secret` of that process, so it says nothing of them to anyone else.
     pub fn fingerprint(&self, secret: &RandomState) -> u64 {
         secret.hash_one(self.octets.as_slice())
+    }
+
+    /// By what a store on disk knows suite, key and salt again (T12): HMAC-SHA-256 under the store's own random `secret`, so
+    /// it says nothing of them to who has not both.
+    pub fn fingerprint_under(&self, secret: &[u8; 32]) -> [u8; 32] {
+        crypto::fingerprint(secret, self.suite, &self.octets)
     }
 
     /// What is to be said where no key of the suite can be made of this.
@@ -121,6 +128,27 @@ mod tests {
         assert_eq!(of([7; 20]), of([7; 20]));
         assert_ne!(of([7; 20]), of(other_key));
         assert_ne!(of([7; 20]), of(other_salt));
+    }
+
+    /// T12: whoever reads the store later must find the key again, and no other; not by the octets alone, for suites differ.
+    #[test]
+    fn a_stored_fingerprint_is_of_secret_suite_key_and_salt() {
+        let of = |secret: [u8; 32], suite, octets: [u8; 36]| {
+            KeyMaterial::new(suite, &octets).unwrap().fingerprint_under(&secret)
+        };
+        let suite = Suite::Aes256Gcm;
+        let known = of([1; 32], suite, [7; 36]);
+        assert_eq!(known, of([1; 32], suite, [7; 36]));
+        for at in [0, 31, 32, 35] {
+            let mut other = [7; 36];
+            other[at] ^= 1;
+            assert_ne!(known, of([1; 32], suite, other), "{at}");
+        }
+        assert_ne!(known, of([2; 32], suite, [7; 36]));
+        assert_ne!(known, of([1; 32], Suite::ChaCha20Poly1305, [7; 36]));
+        // Computed once more by another implementation.
+        let expected = "6f3318980ae66af63ae72cbaccab5efba2e2b0baec689e0eed37ee26fd49b7db";
+        assert_eq!(hex::encode(known), expected);
     }
 
     /// T40.

@@ -87,6 +87,14 @@ impl ReceivedTop {
         SeqNum(self.0.load(Ordering::Relaxed))
     }
 
+    /// The highest number that was ever verified: known for good once nobody else holds this.
+    ///
+    /// # Errors
+    /// The top itself, where its SA still exists and may go on.
+    pub fn into_seq(self) -> Result<SeqNum, Self> {
+        Arc::try_unwrap(self.0).map(|seq| SeqNum(seq.into_inner())).map_err(Self)
+    }
+
     /// Tells how far the window moved. Only the SA calls this.
     #[inline]
     pub(crate) fn publish(&self, top: SeqNum) {
