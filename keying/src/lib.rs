@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ephemeral;
+pub mod reservations;
 
 mod change;
 mod explain;
