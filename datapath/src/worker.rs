@@ -373,8 +373,57 @@ fn packets(unit: &Unit<'_>) -> u64 {
 mod tests {
     use super::*;
     use crate::drop::Counters;
+    use crate::low::tun::TunConfig;
+    use crate::testing::{Host, Open};
     use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
     use etherparse::PacketBuilder;
+    use latchway_netns::skip::{Need, require};
+    use latchway_netns::testing::namespaced;
+    use latchway_netns::{Links, Namespace};
+    use std::net::UdpSocket;
+
+    /// A worker on a TUN and a wire of a namespace of its own.
+    fn worker(namespace: &Namespace) -> Worker<Open> {
+        Links::of(namespace).unwrap().set_up("lo").unwrap();
+        let open = || {
+            let tun = TunQueue::open(&TunConfig::new("lw0")).unwrap();
+            let wire = WireSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            Devices { tun, bypass: None, wires: vec![wire] }
+        };
+        let devices = namespace.run(open).unwrap();
+        Worker::new(Host::new(1, 2, Open).datapath, devices, Instant::now(), Stop::new().unwrap())
+    }
+
+    /// T04: what a receive buffer cuts is a drop with a name, and what comes after it is received.
+    #[test]
+    fn t04_a_datagram_that_was_cut_is_counted_and_dropped() {
+        let test = "worker::tests::t04_a_datagram_that_was_cut_is_counted_and_dropped";
+        namespaced(test, || {
+            if !require(test, &[Need::Tun]) {
+                return;
+            }
+            let namespace = Namespace::create("cut").unwrap();
+            let mut worker = worker(&namespace);
+            worker.from_wire = vec![0; 1000].into_boxed_slice();
+            let to = worker.devices.wires[0].local_addr();
+            let sender = namespace.run(|| UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            for len in [1400, 1400, 1] {
+                sender.send_to(&vec![0xff; len], to).unwrap();
+            }
+            let counters = Arc::clone(worker.datapath.counters());
+            let street = counters.street(Direction::Inbound);
+            let end = Instant::now() + Duration::from_secs(10);
+            while street.dropped(DropReason::Keepalive) == 0 {
+                assert!(Instant::now() < end, "the last did not arrive");
+                worker.turn().unwrap();
+            }
+            assert_eq!(street.dropped(DropReason::Truncated), 2);
+            let all = DropReason::ALL.iter().map(|&reason| street.dropped(reason)).sum::<u64>();
+            assert_eq!(all, 3, "and nothing else");
+            let counters = worker.devices.wires[0].counters();
+            assert_eq!((counters.received_datagrams.get(), counters.received_octets.get()), (1, 1));
+        });
+    }
 
     #[test]
     fn every_packet_of_a_super_packet_is_counted_where_there_is_no_bypass_port() {

@@ -23,9 +23,10 @@ use latchway_datapath::segment::SuperPacket;
 use latchway_datapath::send_batch::SendBatch;
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_netns::ping::{self, Echo};
-use latchway_netns::skip::{Need, require};
+use latchway_netns::skip::{Need, report, require};
 use latchway_netns::testing::namespaced;
 use latchway_netns::{Links, Namespace};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 const NAME: &str = "tun-low";
 const MTU: usize = 1400;
@@ -362,6 +363,93 @@ fn errors_say_what_to_do() {
             let name = open("much-too-long-a-name").unwrap_err();
             assert!(matches!(name, TunError::Name { .. }), "{name}");
         }
+    });
+}
+
+/// Without CAP_NET_ADMIN a TUN cannot be made, and one that was made for this user can be used, with every offload; not
+/// one that is somebody else's.
+#[test]
+fn a_pre_made_tun_needs_no_capability_of_its_owner() {
+    scenario("a_pre_made_tun_needs_no_capability_of_its_owner", || {
+        let namespace = Namespace::create("owned").unwrap();
+        let us = rustix::process::geteuid().as_raw();
+        let make = |name: &str, owner| {
+            let persistence = Persistence::Persistent;
+            let config = TunConfig { persistence, owner: Some(owner), ..TunConfig::new(name) };
+            namespace.run(|| TunQueue::open(&config).map(drop)).unwrap()
+        };
+        make("ours", us).unwrap();
+        let plain = |name: &str| TunConfig { backend: BackendChoice::Plain, ..TunConfig::new(name) };
+        let open =
+            |config: TunConfig| unprivileged(&namespace, || TunQueue::open(&config)).map(|tun| tun.backend());
+        let all = Backend::Offload { checksum: true, tso: true, uso: true };
+        assert_eq!(open(TunConfig::new("ours")).unwrap(), all);
+        assert_eq!(open(plain("ours")).unwrap(), Backend::Plain);
+        assert_eq!(
+            open(TunConfig::new("ours")).unwrap(),
+            all,
+            "T28: what the plain backend cleared is set again"
+        );
+        for config in [TunConfig::new("missing"), plain("missing")] {
+            let error = open(config).unwrap_err();
+            assert!(matches!(error, TunError::Permission { .. }), "{error:?}");
+            assert!(error.to_string().contains("ip tuntap add missing mode tun user"), "{error}");
+        }
+        if make("theirs", us + 1).is_err() {
+            return report(
+                "a_pre_made_tun_needs_no_capability_of_its_owner",
+                "this namespace knows one user only",
+            );
+        }
+        let error = open(TunConfig::new("theirs")).unwrap_err();
+        assert!(matches!(error, TunError::Permission { .. }), "{error:?}");
+    });
+}
+
+/// Works in the namespace without the capability to configure networks.
+fn unprivileged<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> T {
+    let give_up = || {
+        let sets = capabilities(None).unwrap();
+        let effective = sets.effective - CapabilitySet::NET_ADMIN;
+        set_capabilities(None, CapabilitySets { effective, ..sets }).unwrap();
+        work()
+    };
+    namespace.run(give_up).unwrap()
+}
+
+/// A persistent TUN outlives its queues until it is made transient, and one that was found is left as it was.
+#[test]
+fn persistence_is_set_kept_and_taken_back() {
+    scenario("persistence_is_set_kept_and_taken_back", || {
+        let namespace = Namespace::create("persistent").unwrap();
+        let links = Links::of(&namespace).unwrap();
+        for (persistence, stays) in [
+            (Persistence::AsFound, false),
+            (Persistence::Persistent, true),
+            (Persistence::AsFound, true),
+            (Persistence::Transient, false),
+        ] {
+            let config = TunConfig { persistence, ..TunConfig::new(NAME) };
+            drop(namespace.run(|| TunQueue::open(&config).unwrap()).unwrap());
+            assert_eq!(links.exists(NAME).unwrap(), stays, "{persistence:?}");
+        }
+    });
+}
+
+/// A TAP carries frames and not packets, and is refused.
+#[test]
+fn a_tap_of_the_name_is_no_tun() {
+    scenario("a_tap_of_the_name_is_no_tun", || {
+        let namespace = Namespace::create("tap").unwrap();
+        let tap =
+            namespace.run(|| tun_tap::Iface::without_packet_info(NAME, tun_tap::Mode::Tap).unwrap()).unwrap();
+        for backend in [BackendChoice::Auto, BackendChoice::Offload, BackendChoice::Plain] {
+            let config = TunConfig { backend, ..TunConfig::new(NAME) };
+            let error = namespace.run(|| TunQueue::open(&config)).unwrap().unwrap_err();
+            assert!(matches!(error, TunError::NotATun { .. }), "{error:?}");
+            assert!(error.to_string().contains("ip link del"), "{error}");
+        }
+        drop(tap);
     });
 }
 

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use latchway_datapath::low::wire::{RECEIVE_BUFFER_LEN, WireError, WireSocket};
 use latchway_datapath::send_batch::SendBatch;
+use latchway_netns::inject::Injector;
 use latchway_netns::testing::namespaced;
-use latchway_netns::{Links, Namespace};
+use latchway_netns::{Links, Namespace, links, packet};
+use rustix::net::sockopt::{Ipv6PathMtuDiscovery, set_ipv6_mtu_discover};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -151,4 +153,62 @@ fn what_is_too_long_for_the_link_is_counted() {
             })
             .unwrap();
     });
+}
+
+/// T18, RFC 8201: a forged Packet Too Big neither stops nor shrinks what an IPv6 wire socket sends. That the forgery would
+/// work is shown by a socket that believes it.
+#[test]
+fn t18_a_forged_packet_too_big_changes_nothing() {
+    namespaced("t18_a_forged_packet_too_big_changes_nothing", || {
+        let (a, b) = (Namespace::create("a").unwrap(), Namespace::create("b").unwrap());
+        links::veth(&a, "wire", &b, "wire").unwrap();
+        for (namespace, address) in [(&a, "fd00::1/64"), (&b, "fd00::2/64")] {
+            let links = Links::of(namespace).unwrap();
+            links.add_address("wire", address.parse().unwrap()).unwrap();
+            links.set_up("wire").unwrap();
+        }
+        for namespace in [&a, &b] {
+            Links::of(namespace).unwrap().wait_ready("wire", DEADLINE).unwrap();
+        }
+        let bind = |namespace: &Namespace, address: &str| {
+            namespace.run(|| WireSocket::bind(address.parse().unwrap()).unwrap()).unwrap()
+        };
+        let (mut near, mut far) = (bind(&a, "[fd00::1]:4500"), bind(&b, "[fd00::2]:4500"));
+        assert_crosses(&mut near, &mut far, &[1400]);
+
+        let victim = a.run(|| UdpSocket::bind("[fd00::1]:5000").unwrap()).unwrap();
+        set_ipv6_mtu_discover(&victim, Ipv6PathMtuDiscovery::DO).unwrap();
+        victim.connect("[fd00::2]:5001").unwrap();
+        victim.send(&[7; 1400]).unwrap();
+        forge(&b, &a, victim.local_addr().unwrap(), victim.peer_addr().unwrap());
+        let end = Instant::now() + DEADLINE;
+        while victim.send(&[7; 1400]).is_ok() {
+            assert!(Instant::now() < end, "nobody believes the forgery");
+        }
+
+        forge(&b, &a, near.local_addr(), far.local_addr());
+        for _ in 0..10 {
+            assert_crosses(&mut near, &mut far, &[1400; 20]);
+        }
+    });
+}
+
+/// A message from a stranger on the link that only 1280 octets fit, of a datagram from one address to another.
+fn forge(from: &Namespace, victim: &Namespace, source: SocketAddr, destination: SocketAddr) {
+    let mac = |namespace: &Namespace| Links::of(namespace).unwrap().mac("wire").unwrap();
+    let stranger: std::net::Ipv6Addr = "fd00::99".parse().unwrap();
+    let std::net::IpAddr::V6(to) = source.ip() else { return };
+    let about = packet::udp(source, destination, &[7; 1400]).unwrap();
+    let mut icmp = vec![2, 0, 0, 0, 0, 0, 5, 0];
+    icmp.extend_from_slice(&about[..1232]);
+    let len = u32::try_from(icmp.len()).unwrap();
+    let pseudo = [&stranger.octets()[..], &to.octets(), &len.to_be_bytes(), &[0, 0, 0, 58]].concat();
+    let words = pseudo.chunks(2).chain(icmp.chunks(2));
+    let sum = words.map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let forged = packet::raw(stranger.into(), to.into(), 58, &icmp).unwrap();
+    let frame = packet::ethernet(mac(from), mac(victim), &forged).unwrap();
+    Injector::open(from, "wire").unwrap().send(&frame).unwrap();
 }

@@ -1,6 +1,5 @@
 //! Paths that take less than the TUN does (RFC 4301 section 8.2), and strangers who say that they do (T18).
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use latchway_datapath::drop::{Direction, DropReason};
@@ -67,15 +66,17 @@ fn t18_forged_messages_about_the_wire_change_nothing() {
         let elsewhere = SocketAddr::new(bob.host.address().ip(), 5001);
         victim.connect(elsewhere).unwrap();
         victim.send(&[7; 1400]).unwrap();
-        forge(&bob, &alice, victim.local_addr().unwrap(), elsewhere);
+        forge(&bob, &alice, (victim.local_addr().unwrap(), elsewhere), &[(FRAGMENTATION_NEEDED, 600)]);
         eventually("the victim believes it", || {
-            victim.send(&[7; 1400]).is_err_and(|error| error.kind() != ErrorKind::ConnectionRefused)
+            victim.send(&[7; 1400]).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EMSGSIZE))
         });
 
         let before = alice.wire.sent_octets.get();
-        forge(&bob, &alice, alice.host.address(), bob.host.address());
+        let wire = (alice.host.address(), bob.host.address());
+        let every = [(FRAGMENTATION_NEEDED, 600), (FRAGMENTATION_NEEDED, 68), (3, 0), (2, 0), (1, 0)];
+        forge(&bob, &alice, wire, &every);
         transfer(&alice.inner, &bob.inner, bob.address(false), 1_000_000);
-        forge(&bob, &alice, alice.host.address(), bob.host.address());
+        forge(&bob, &alice, wire, &every);
         transfer(&alice.inner, &bob.inner, bob.address(true), 1_000_000);
         assert!(alice.wire.sent_octets.get() > before + 2_000_000);
         let lost = [DropReason::IoError, DropReason::IoFull, DropReason::TooBig];
@@ -86,14 +87,16 @@ fn t18_forged_messages_about_the_wire_change_nothing() {
     });
 }
 
-/// Has a stranger on the wire say that only 600 octets fit, of a datagram from one address to another; and, for good
-/// measure, that there is nobody there.
-fn forge(from: &Site, victim: &Site, source: SocketAddr, destination: SocketAddr) {
+/// RFC 792: the code of Destination Unreachable that speaks of the MTU.
+const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// Has a stranger on the wire say with these codes and MTUs that a datagram from one address to another was unreachable.
+fn forge(from: &Site, victim: &Site, (source, destination): (SocketAddr, SocketAddr), says: &[(u8, u16)]) {
     let mac = |site: &Site| Links::of(&site.outer).unwrap().mac(WIRE).unwrap();
     let injector = Injector::open(&from.outer, WIRE).unwrap();
     let stranger: IpAddr = "192.0.2.99".parse().unwrap();
     let about = packet::udp(source, destination, &[7; 1400]).unwrap();
-    for (code, mtu) in [(4, 600u16), (4, 68), (3, 0), (2, 0), (1, 0)] {
+    for &(code, mtu) in says {
         let [high, low] = mtu.to_be_bytes();
         let mut icmp = vec![3, code, 0, 0, 0, 0, high, low];
         icmp.extend_from_slice(&about[..548]);

@@ -17,7 +17,7 @@ pub(super) struct Opened {
 /// Opens what `config` asks for, with the mask set, non-blocking.
 pub(super) fn open(config: &TunConfig) -> Result<Opened, TunError> {
     check_name(&config.name)?;
-    check_node()?;
+    check_node(NODE)?;
     let opened = match config.backend {
         BackendChoice::Offload => open_offload(config),
         BackendChoice::Plain => open_plain(config),
@@ -108,8 +108,8 @@ fn check_name(name: &str) -> Result<(), TunError> {
 }
 
 /// Opened once by itself, to tell the device node's refusals from the interface's.
-fn check_node() -> Result<(), TunError> {
-    match OpenOptions::new().read(true).write(true).open(NODE) {
+fn check_node(node: &str) -> Result<(), TunError> {
+    match OpenOptions::new().read(true).write(true).open(node) {
         Ok(_) => Ok(()),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::PermissionDenied => TunError::NodePermission,
@@ -121,3 +121,35 @@ fn check_node() -> Result<(), TunError> {
 const NODE: &str = "/dev/net/tun";
 /// IFNAMSIZ without its terminating zero.
 const MAX_NAME_LEN: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    use std::os::unix::fs::PermissionsExt;
+    use std::{env, fs, process, thread};
+
+    #[test]
+    fn a_device_node_that_is_not_there_or_not_for_us_is_told_from_other_refusals() {
+        let missing = check_node("/nowhere/net/tun").unwrap_err();
+        assert!(matches!(missing, TunError::NoNode { .. }), "{missing:?}");
+        assert!(missing.to_string().contains("modprobe tun"), "{missing}");
+
+        let node = env::temp_dir().join(format!("latchway-node-{}", process::id()));
+        fs::write(&node, []).unwrap();
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o000)).unwrap();
+        let path = node.to_str().unwrap().to_owned();
+        // Capabilities are a thread's own.
+        let forbidden = thread::spawn(move || {
+            let sets = capabilities(None).unwrap();
+            let effective = sets.effective - CapabilitySet::DAC_OVERRIDE;
+            set_capabilities(None, CapabilitySets { effective, ..sets }).unwrap();
+            check_node(&path).unwrap_err()
+        });
+        let forbidden = forbidden.join();
+        fs::remove_file(&node).unwrap();
+        let forbidden = forbidden.unwrap();
+        assert!(matches!(forbidden, TunError::NodePermission), "{forbidden:?}");
+        assert!(forbidden.to_string().contains("0666"), "{forbidden}");
+    }
+}
