@@ -1,5 +1,7 @@
 //! What only shows once all is read: addresses that are two peers', policies that say nothing, SAs without a policy.
 
+use std::collections::HashMap;
+
 use crate::document::{Entry, Problems, Scope};
 use crate::model::{Action, Policy};
 use crate::range::{AddressRange, PortRange, Selector, holds, merge};
@@ -63,9 +65,7 @@ pub fn policies(policies: &Policies, peers: &Peers, problems: &mut Problems<'_>)
     }
     let protects: Vec<_> =
         policies.read.iter().filter(|policy| policy.policy.action == Action::Protect).collect();
-    if policies.written {
-        unprotected(&protects, &peers.read, problems);
-    }
+    unprotected(&protects, &peers.read, problems);
     unclaimed(&protects, &peers.read, problems);
 }
 
@@ -152,27 +152,29 @@ fn speaks_of(policy: &Policy, other: &Policy) -> bool {
 
 /// SAs that no policy sends anything through, and peers without any policy.
 fn unprotected(protects: &[&ReadPolicy], peers: &[ReadPeer], problems: &mut Problems<'_>) {
+    let (named, general): (Vec<_>, Vec<_>) =
+        protects.iter().map(|policy| &policy.policy).partition(|policy| policy.peer.is_some());
+    let mut of_peer = HashMap::<_, Vec<_>>::new();
+    named.into_iter().for_each(|policy| of_peer.entry(&policy.peer).or_default().push(policy));
     let mut budget = Budget::default();
-    for peer in peers {
-        let own = |policy: &&&ReadPolicy| {
-            policy.policy.peer.as_ref().is_none_or(|identity| *identity == peer.peer.identity)
-        };
-        for (sa, &at) in peer.peer.sas.iter().zip(&peer.sas) {
-            let mut candidates = protects.iter().take_while(|_| budget.spend(1)).filter(own);
-            let used = |selector: &Selector| candidates.any(|policy| meet(&policy.policy.selector, selector));
-            if !sa.selectors.iter().any(used) && !budget.is_spent() {
+    for ReadPeer { peer, at, ranges, sas } in peers {
+        let own = of_peer.get(&Some(peer.identity.clone())).map(Vec::as_slice).unwrap_or_default();
+        let candidates = || own.iter().chain(&general);
+        for (sa, &at) in peer.sas.iter().zip(sas) {
+            let mut meets = |policy: &&Policy, selector| budget.spend(1) && meet(&policy.selector, selector);
+            let used = sa.selectors.iter().any(|selector| candidates().any(|policy| meets(policy, selector)));
+            if !used && !budget.is_spent() {
                 let message = "no policy protects what it may carry, so nothing is sent through it";
                 let hint = "write a [[policy]] with action = \"protect\" for its flows, or remove the SA";
                 problems.error(at, "peer.sa", message, hint);
             }
         }
-        let mut candidates = protects.iter().take_while(|_| budget.spend(1)).filter(own);
-        let protected = candidates.any(|policy| overlap_any(&policy.policy.selector.remote, &peer.ranges));
-        if !protected && !budget.is_spent() {
+        let meets = |policy: &&Policy| budget.spend(1) && overlap_any(&policy.selector.remote, ranges);
+        if !candidates().any(meets) && !budget.is_spent() {
             let message = "no policy protects traffic with this peer";
             let hint =
                 "write a [[policy]] with action = \"protect\" and its ranges as `remote`, or remove the peer";
-            problems.warning(peer.at, "peer", message, hint);
+            problems.warning(*at, "peer", message, hint);
         }
     }
     budget.tell("SAs and peers without a policy", problems);

@@ -30,8 +30,9 @@ pub struct ReadPolicy {
 /// The policies.
 pub fn read(file: &Scope<'_>, known: &Known<'_>, peers: &Peers, problems: &mut Problems<'_>) -> Policies {
     let Some(entry) = file.entry(&root::POLICY) else {
-        let read = peers.read.iter().filter_map(|peer| default(peer, known, problems)).collect();
-        return Policies { read, written: false, complete: peers.complete };
+        let read: Vec<_> = peers.read.iter().filter_map(|peer| default(peer, known, problems)).collect();
+        let complete = peers.complete && read.len() == peers.read.len();
+        return Policies { read, written: false, complete };
     };
     if entry.is_empty_list() {
         let hint =

@@ -534,6 +534,12 @@ fn sas_peers_and_policies_that_do_not_meet() {
         &[sa],
     );
     assert_eq!(problems(&policy("protocol = \"udp\"\nremote_ports = 53")), Vec::<String>::new());
+    // The policies that follow from the peers know our own networks, and no others.
+    only(&format!("{HEAD}{PEER}{SA}selectors = {{ local = \"10.9.0.0/16\" }}\n"), "10:1: ", &[sa]);
+    // A policy of one peer is none of another's.
+    let other = PEER.replace("b.example", "c.example").replace("10.2", "10.3");
+    let text = format!("{}{other}", policy("peer = \"b.example\""));
+    only(&text, "16:1: warning: peer: no policy protects traffic with this peer", &["remote"]);
 }
 
 /// Ten thousand peers are read in seconds, and so is what only looks like a configuration.
