@@ -102,10 +102,13 @@ fn further(claim: &Claim, than: &Claim) -> bool {
 }
 
 fn overlap(a: &Claim, b: &Claim, problems: &mut Problems<'_>) {
-    let (earlier, later) = if a.at < b.at { (a, b) } else { (b, a) };
-    // Where one is our own, it is the peer that must not have it.
-    let (wrong, right) = if later.owner == Owner::Ourselves { (later, earlier) } else { (earlier, later) };
-    let (wrong, right) = if wrong.owner == Owner::Ourselves { (right, wrong) } else { (later, earlier) };
+    // Where one is our own, it is the peer that must not have it; else it is the one that comes second.
+    let (wrong, right) = match (a.owner, b.owner) {
+        (Owner::Ourselves, _) => (b, a),
+        (_, Owner::Ourselves) => (a, b),
+        _ if a.at < b.at => (b, a),
+        _ => (a, b),
+    };
     let line = problems.position(right.at).line;
     let whose = match right.owner {
         Owner::Ourselves => "our own inner network",

@@ -250,8 +250,7 @@ fn unmapped(address: &IpAddr) -> bool {
     !matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
-/// RFC 1035 section 2.3.1, and what is used besides: underscores and a wildcard label are no part of a host's name,
-/// but of a certificate's.
+/// RFC 1035 section 2.3.1, and the underscores that are used besides.
 fn domain_name(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
