@@ -86,7 +86,7 @@ fn every_wrong_start_says_what_to_do() {
         let output = run(&a, &[Path::new("gateway"), &folder.join("missing.json")]);
         complains(&output, &["missing.json", "cannot read"]);
         let output = run(&a, &[Path::new("status"), Path::new("--control"), &folder.join("none.sock")]);
-        complains(&output, &["none.sock", "is it running"]);
+        complains(&output, &["none.sock", "is a gateway running"]);
     });
 }
 
