@@ -76,6 +76,12 @@ impl HostGuard {
         Self { mark: Some(mark), ..self }
     }
 
+    /// The same filters for other prefixes.
+    #[must_use]
+    pub fn with_prefixes(&self, inner: &[IpNet], protected: &[IpNet]) -> Self {
+        Self { inner: distinct(inner), protected: distinct(protected), ..self.clone() }
+    }
+
     /// Puts the filters up, in place of those of this name that there are, with no moment in between.
     pub fn install(&self, namespace: &Namespace) -> Result<()> {
         self.install_through(&mut Tables::of(namespace)?)

@@ -32,7 +32,7 @@ pub use error::GuardError;
 pub use host::{Discarded, HostGuard};
 pub use inner::{InnerSide, Missing, QUEUE};
 pub use lock::Lock;
-pub use monitor::{Change, Guarded, Lack, Monitor};
+pub use monitor::{Change, Guarded, Lack, Monitor, Prefixes};
 pub use room::Room;
 pub use setting::SettingChange;
 

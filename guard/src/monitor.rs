@@ -15,7 +15,7 @@ use latchway_netns::{Links, Namespace, netlink::Changes};
 use nix::sys::socket::SockProtocol;
 
 use crate::{
-    Blackholes, HostGuard, InnerSide, Missing, Result,
+    Blackholes, HostGuard, InnerSide, Missing, ROUTE_METRIC, Result,
     host::{Tables, changes},
 };
 
@@ -28,6 +28,17 @@ pub struct Guarded {
     pub outer: Option<(Namespace, Blackholes)>,
     /// The filters of the TUN's namespace, in host mode.
     pub host: Option<HostGuard>,
+}
+
+/// What is to be guarded, where a gateway's configuration changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefixes {
+    /// What the inner side reaches through the TUN.
+    pub routes: Vec<IpNet>,
+    /// Our own inner prefixes.
+    pub inner: Vec<IpNet>,
+    /// The prefixes that are reached through SAs only.
+    pub protected: Vec<IpNet>,
 }
 
 /// A guard that does not stand.
@@ -100,8 +111,24 @@ impl Monitor {
     /// Puts back what is lacking, as far as it can be: a TUN that was deleted cannot be, and its filters and blackholes are
     /// all the more. Says what has become of the guards since last time.
     pub fn restore(&mut self) -> Result<Vec<Change>> {
-        let (lacking, (_, side)) = (self.look()?, &self.guarded.inner);
-        // First what discards: it does not depend on anything.
+        let lacking = self.discard()?;
+        let inner: Vec<Missing> = lacking.into_iter().filter_map(Lack::of_inner).collect();
+        if !inner.contains(&Missing::Tun) && !inner.is_empty() {
+            self.guarded.inner.1.bring_about(&self.inner, &inner)?;
+        }
+        self.compare()
+    }
+
+    /// Puts back what discards, filters and blackholes, and leaves the TUN as it is: somebody may want it so. Says what has
+    /// become of the guards since last time.
+    pub fn hold(&mut self) -> Result<Vec<Change>> {
+        self.discard()?;
+        self.compare()
+    }
+
+    /// Puts back what does not depend on anything. Says what was lacking.
+    fn discard(&mut self) -> Result<Vec<Lack>> {
+        let lacking = self.look()?;
         if let (Some(guard), Some(tables)) = (&self.guarded.host, &mut self.host)
             && lacking.iter().any(|lack| matches!(lack, Lack::Filter(_)))
         {
@@ -110,13 +137,44 @@ impl Monitor {
         if let (Some((_, blackholes)), Some(links)) = (&self.guarded.outer, &self.outer) {
             blackholes.install(links)?;
         }
-        let inner: Vec<Missing> = lacking.into_iter().filter_map(Lack::of_inner).collect();
-        if inner.contains(&Missing::Tun) {
-            side.blackholes().install(&self.inner)?;
-        } else if !inner.is_empty() {
-            side.bring_about(&self.inner, &inner)?;
+        self.guarded.inner.1.blackholes().install(&self.inner)?;
+        Ok(lacking)
+    }
+
+    /// Guards these prefixes from here on, and puts up what that takes: routes of the inner side, blackholes of the outer one,
+    /// filters. The TUN itself is left alone. What is no longer asked for stays up until it is
+    /// [withdrawn](Self::withdraw).
+    pub fn extend(&mut self, prefixes: &Prefixes) -> Result<()> {
+        let guarded = &mut self.guarded;
+        guarded.inner.1.routes.clone_from(&prefixes.routes);
+        if let Some((_, blackholes)) = &mut guarded.outer {
+            *blackholes = Blackholes::new(prefixes.inner.iter().copied());
         }
-        self.compare()
+        if let (Some(guard), Some(tables)) = (&mut guarded.host, &mut self.host) {
+            *guard = guard.with_prefixes(&prefixes.inner, &prefixes.protected);
+            guard.install_through(tables)?;
+        }
+        if let (Some((_, blackholes)), Some(links)) = (&guarded.outer, &self.outer) {
+            blackholes.install(links)?;
+        }
+        guarded.inner.1.bring_about(&self.inner, &[])?;
+        self.lacking = self.look()?;
+        Ok(())
+    }
+
+    /// Takes down the routes and blackholes of the inner side that lead to these prefixes, as far as they are there and not
+    /// guarded any more.
+    pub fn withdraw(&mut self, routes: &[IpNet]) -> Result<()> {
+        let side = &self.guarded.inner.1;
+        let gone: Vec<IpNet> =
+            routes.iter().copied().filter(|prefix| !side.routes.contains(prefix)).collect();
+        for &prefix in &gone {
+            let removed = self.inner.delete_route(prefix, None, &side.tun, ROUTE_METRIC);
+            removed.or_else(
+                |error| if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) },
+            )?;
+        }
+        Blackholes::new(gone).remove(&self.inner)
     }
 
     fn compare(&mut self) -> Result<Vec<Change>> {

@@ -1,4 +1,4 @@
-//! Puts a gateway together: namespaces, TUN, wire sockets, Latch Database, key manager, worker.
+//! Puts a gateway together: Latch Database, key manager, worker.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,24 +9,24 @@ use crossbeam::channel::{Receiver, bounded};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
-use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
-use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::oversize::Oversize;
-use latchway_datapath::worker::{Devices, MAX_WIRES, Stop, Worker};
+use latchway_datapath::worker::{Heartbeat, Stop, Worker};
 use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Settings};
-use latchway_netns::links::Links;
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
 use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
-use crate::gateway::plan::{GSO_MAX_SIZE, Plan, TunSettings};
+use crate::gateway::plan::Plan;
+use crate::gateway::ports::Ports;
 use crate::gateway::state::State;
 
 /// A gateway whose parts stand and do not run yet.
 pub struct Assembled {
     /// Moves packets.
     pub worker: Worker<Shim>,
+    /// Shows that the worker lives.
+    pub heartbeat: Heartbeat,
     /// Ends the worker.
     pub stop: Stop,
     /// What control.sock shows and changes.
@@ -39,13 +39,10 @@ pub struct Assembled {
     pub sockets: SocketDestroyer,
 }
 
-/// Makes everything that the plan names.
-pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
+/// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
+pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
-    let wires = bind(plan)?;
-    let tun = open_tun(plan)?;
-    let bypass = plan.bypass.as_deref().map(|name| open_bypass(plan, name)).transpose()?;
-    let sockets = plan.inner.run(SocketDestroyer::open)??;
+    let Ports { devices, sockets } = ports;
 
     let database = LatchDatabase::new(Limits::default(), Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
@@ -66,12 +63,12 @@ pub fn assemble(plan: &Plan) -> Result<Assembled, GatewayError> {
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
     let shared =
         Shared { snapshots, clock, counters: Arc::clone(&counters), events, oversize: Oversize::default() };
-    let state = State::new(plan, &tun, &wires, started, keying.client(), database, counters);
+    let state = State::new(plan, &devices.tun, &devices.wires, started, keying.client(), database, counters);
     let stop = Stop::new()?;
-    let devices = Devices { tun, bypass, wires };
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let worker = Worker::new(datapath, devices, started, stop.clone());
-    Ok(Assembled { worker, stop, state: Arc::new(state), keying, events: forwarded, sockets })
+    let heartbeat = worker.heartbeat().clone();
+    Ok(Assembled { worker, heartbeat, stop, state: Arc::new(state), keying, events: forwarded, sockets })
 }
 
 /// Tells the workers which class belongs to which peer, before there is an SA of it (C-19).
@@ -89,50 +86,4 @@ impl ClassObserver for Peers {
     fn class_released(&self, id: ClassId) {
         self.0.peers().retire(id);
     }
-}
-
-fn bind(plan: &Plan) -> Result<Vec<WireSocket>, GatewayError> {
-    if plan.listen.len() > MAX_WIRES {
-        return Err(GatewayError::TooManyWires(plan.listen.len()));
-    }
-    let bind = || plan.listen.iter().map(|&address| WireSocket::bind(address)).collect::<Result<Vec<_>, _>>();
-    Ok(plan.outer.run(bind)??)
-}
-
-/// Opens the TUN, and gives it what it is to have.
-fn open_tun(plan: &Plan) -> Result<TunQueue, GatewayError> {
-    let wanted = &plan.tun;
-    let config = TunConfig {
-        backend: wanted.backend,
-        persistence: if wanted.persistent { Persistence::Persistent } else { Persistence::AsFound },
-        ..TunConfig::new(wanted.name.clone())
-    };
-    let tun = plan.inner.run(|| TunQueue::open(&config))??;
-    if let Some(settings) = &wanted.settings {
-        give(settings, &Links::of(&plan.inner)?, tun.name())?;
-    }
-    Ok(tun)
-}
-
-fn give(settings: &TunSettings, links: &Links, name: &str) -> Result<(), GatewayError> {
-    links.set_gso_max_size(name, GSO_MAX_SIZE)?;
-    if settings.addresses.is_empty() {
-        return Ok(());
-    }
-    links.quiet_ipv6(name)?;
-    links.set_mtu(name, u32::from(settings.mtu))?;
-    links.set_up(name)?;
-    for &address in &settings.addresses {
-        links.add_address(name, address)?;
-    }
-    for &route in &settings.routes {
-        links.add_route(route, None, name, 0)?;
-    }
-    Ok(())
-}
-
-/// Opens the port by which BYPASS traffic leaves and enters.
-fn open_bypass(plan: &Plan, name: &str) -> Result<TunQueue, GatewayError> {
-    let config = TunConfig { backend: plan.tun.backend, ..TunConfig::new(name) };
-    Ok(plan.outer.run(|| TunQueue::open(&config))??)
 }

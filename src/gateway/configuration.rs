@@ -14,14 +14,15 @@ use latchway_keying::{
 };
 use latchway_tagging::{Identity, WorkerId};
 
-use crate::gateway::surroundings::Surroundings;
+use crate::gateway::guarding::Guarding;
+use crate::gateway::surroundings::prefixes;
 use crate::gateway::{GatewayError, configured};
 
 /// What a gateway was told, and what it made of it.
 pub struct Configuration {
     path: PathBuf,
     keying: KeyManagerClient,
-    surroundings: Surroundings,
+    guarding: Option<Guarding>,
     current: Mutex<Current>,
 }
 
@@ -71,11 +72,11 @@ impl Configuration {
         path: &Path,
         loaded: Loaded,
         ids: PadEntryIds,
-        surroundings: Surroundings,
+        guarding: Option<Guarding>,
         keying: KeyManagerClient,
     ) -> Self {
         let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new() });
-        Self { path: path.into(), keying, surroundings, current }
+        Self { path: path.into(), keying, guarding, current }
     }
 
     /// Makes the SAs that the gateway starts with.
@@ -118,11 +119,11 @@ impl Configuration {
             self.keying.check_change(change).map_err(GatewayError::from)??;
             return Ok(reloaded);
         }
-        self.surroundings.extend(&new.config)?;
+        self.guard(&old.config, &new.config)?;
         let changed = match self.keying.change(change).map_err(GatewayError::from)? {
             Ok(changed) => changed,
             Err(error) => {
-                self.surroundings.reduce(&new.config, &old.config)?;
+                self.unguard(&new.config, &old.config)?;
                 return Err(error.into());
             }
         };
@@ -131,11 +132,32 @@ impl Configuration {
         }
         pairs.extend(changes.sas_added.iter().map(|(_, sa)| name(sa)).zip(changed.added));
         *ids = new_ids;
-        let reduced = self.surroundings.reduce(&old.config, &new.config);
+        let unguarded = self.unguard(&old.config, &new.config);
         drop(changes);
         current.loaded = new;
-        reduced?;
+        unguarded?;
         Ok(reloaded)
+    }
+
+    /// Guards what either configuration needs, before the new one comes into force.
+    fn guard(&self, old: &Config, new: &Config) -> Result<(), GatewayError> {
+        let Some(guarding) = &self.guarding else { return Ok(()) };
+        let (mut both, other) = (prefixes(old), prefixes(new));
+        both.routes.extend(other.routes);
+        both.inner.extend(other.inner);
+        both.protected.extend(other.protected);
+        for prefixes in [&mut both.routes, &mut both.inner, &mut both.protected] {
+            prefixes.sort_unstable();
+            prefixes.dedup();
+        }
+        Ok(guarding.extend(both)?)
+    }
+
+    /// Guards what the configuration in force needs, and takes down what only the other one did.
+    fn unguard(&self, gone: &Config, in_force: &Config) -> Result<(), GatewayError> {
+        let Some(guarding) = &self.guarding else { return Ok(()) };
+        guarding.extend(prefixes(in_force))?;
+        Ok(guarding.withdraw(prefixes(gone).routes)?)
     }
 
     /// What the key manager is to change.

@@ -7,13 +7,13 @@ mod configured;
 mod convert;
 mod daemon;
 mod disposition;
-#[cfg_attr(not(test), expect(dead_code, reason = "applied by the daemon alone, which is not assembled here"))]
+mod guarding;
 mod harden;
 #[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
-#[cfg_attr(not(test), expect(dead_code, reason = "told by the daemon alone, which is not assembled here"))]
 mod notify;
 mod plan;
+mod ports;
 mod reload;
 mod rows;
 mod running;
@@ -40,6 +40,7 @@ use signal_hook::iterator::Signals;
 
 use crate::gateway::convert::SpecError;
 use crate::gateway::plan::Plan;
+use crate::gateway::ports::Ports;
 use crate::gateway::running::{Asked, Running, ask};
 
 pub use self::daemon::run as run_configured;
@@ -101,6 +102,9 @@ pub enum GatewayError {
         /// Why not.
         what: &'static str,
     },
+    /// Privileges cannot be given up.
+    #[error(transparent)]
+    Harden(#[from] harden::HardenError),
     /// A guard does not stand.
     #[error(transparent)]
     Guard(#[from] latchway_guard::GuardError),
@@ -157,7 +161,10 @@ pub fn run(path: &Path) -> Result<(), GatewayError> {
     if spec.end_with_stdin {
         watch_stdin(asked.clone())?;
     }
-    let assembled = assemble::assemble(&Plan::of_description(&spec)?)?;
+    let assembled = {
+        let plan = Plan::of_description(&spec)?;
+        assemble::assemble(&plan, Ports::open(&plan)?)?
+    };
     let running = Running::start(assembled, &spec.control, asked)?;
     let outcome = serve(&spec, &running, &questions);
     running.end()?;

@@ -41,7 +41,7 @@ impl Running {
     /// # Errors
     /// [`GatewayError`]; nothing moves then.
     pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
-        let Assembled { worker, stop, state, keying, events, sockets } = assembled;
+        let Assembled { worker, heartbeat: _, stop, state, keying, events, sockets } = assembled;
         let on_stop = asked.clone();
         let server = Server::bind(control)?.start(Arc::clone(&state), move || ask(&on_stop, Asked::End))?;
         let disposing = disposition::start(sockets, events, &state)?;

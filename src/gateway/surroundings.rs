@@ -1,9 +1,8 @@
 //! What surrounds a configured gateway: its namespaces, and what keeps inner packets where they belong. All of it is in
 //! place before the TUN comes up, and outlives the process.
 
-use ipnet::IpNet;
 use latchway_config::{Config, Guard, NamespaceRef, Place};
-use latchway_guard::{Blackholes, HostGuard, InnerSide, Lock, Missing, QUEUE};
+use latchway_guard::{Blackholes, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes, QUEUE};
 use latchway_netns::links::Links;
 use latchway_netns::{Namespace, namespace};
 
@@ -37,55 +36,29 @@ impl Surroundings {
         Ok(surroundings)
     }
 
-    /// Makes the inner side what the configuration says, now that the TUN is there. Says what had been missing.
+    /// Makes the inner side what the configuration says, now that the TUN is there. Gives what looks after it from then on;
+    /// `None` where someone else does.
     ///
     /// # Errors
     /// [`GatewayError`], also where someone else was to prepare what is not there.
-    pub fn complete(&self, config: &Config) -> Result<Vec<Missing>, GatewayError> {
+    pub fn complete(&self, config: &Config) -> Result<Option<Monitor>, GatewayError> {
         let side = inner_side(config);
-        if !config.tun.premade {
-            return Ok(side.prepare(&self.inner)?);
+        if config.tun.premade {
+            let mut missing = side.missing(&self.inner)?;
+            missing.retain(|one| matches!(one, Missing::Blackhole(_)));
+            return if missing.is_empty() {
+                Ok(None)
+            } else {
+                Err(GatewayError::NotPrepared(named(&missing)))
+            };
         }
-        let mut missing = side.missing(&self.inner)?;
-        missing.retain(|one| matches!(one, Missing::Blackhole(_)));
-        if missing.is_empty() { Ok(missing) } else { Err(GatewayError::NotPrepared(named(&missing))) }
-    }
-
-    /// Puts up what a new configuration needs and the old one did not, before it comes into force.
-    ///
-    /// # Errors
-    /// [`GatewayError`]
-    pub fn extend(&self, new: &Config) -> Result<(), GatewayError> {
-        self.guard(new)?;
-        if new.tun.premade {
-            self.complete(new)?;
-            return Ok(());
-        }
-        // The TUN itself is left alone: setting it down would lose what waits in it.
-        let (links, side) = (Links::of(&self.inner)?, inner_side(new));
-        side.blackholes().install(&links)?;
-        for &route in &side.routes {
-            links.add_route(route, None, &side.tun, latchway_guard::ROUTE_METRIC)?;
-        }
-        Ok(())
-    }
-
-    /// Takes down what the old configuration needed and the new one does not, once it is in force.
-    ///
-    /// # Errors
-    /// [`GatewayError`]
-    pub fn reduce(&self, old: &Config, new: &Config) -> Result<(), GatewayError> {
-        if old.tun.premade {
-            return Ok(());
-        }
-        let links = Links::of(&self.inner)?;
-        let kept = configured::routed(new);
-        let gone: Vec<IpNet> =
-            configured::routed(old).into_iter().filter(|prefix| !kept.contains(prefix)).collect();
-        for &prefix in &gone {
-            links.delete_route(prefix, None, &old.tun.name, latchway_guard::ROUTE_METRIC)?;
-        }
-        Ok(Blackholes::new(gone).remove(&links)?)
+        side.prepare(&self.inner)?;
+        let (outer, host) = match config.place {
+            Place::Split { .. } => (Some((self.outer.clone(), own_blackholes(config))), None),
+            Place::Host { guard: Guard::Install } => (None, Some(filters(config)?)),
+            Place::Host { guard: Guard::Preset } => (None, None),
+        };
+        Ok(Some(Monitor::new(Guarded { inner: (self.inner.clone(), side), outer, host })?))
     }
 
     /// What is guarded beside the inner side.
@@ -99,6 +72,11 @@ impl Surroundings {
             },
         }
     }
+}
+
+/// What is guarded under a configuration.
+pub fn prefixes(config: &Config) -> Prefixes {
+    Prefixes { routes: configured::routed(config), inner: config.networks(), protected: config.protected() }
 }
 
 /// What the inner namespace is to be like.
