@@ -51,6 +51,60 @@ fn two_gateways_move_packets_on_either_tun_backend() {
     });
 }
 
+/// T40: nothing that a gateway says of itself, in text or in JSON, holds a key, nor does what it says of a pair that is
+/// added or refused.
+#[test]
+fn t40_no_verb_shows_a_key() {
+    testing::namespaced("t40_no_verb_shows_a_key", || {
+        if !skip::require("t40_no_verb_shows_a_key", &[Need::Tun]) {
+            return;
+        }
+        let folder = Folder::make("keys");
+        let (a, _b) = outer_namespaces();
+        describe(&folder, &[]);
+        let spec: Value = serde_json::from_slice(&fs::read(folder.join("a.json")).unwrap()).unwrap();
+        let other: Value = serde_json::from_slice(&fs::read(folder.join("b.json")).unwrap()).unwrap();
+        let pair = &spec["sas"][0];
+        let keys = [pair["inbound"]["key"].as_str().unwrap(), pair["outbound"]["key"].as_str().unwrap()];
+        let gateway = Gateway::start(&a, &folder.join("a.json"));
+        let mut answered = 0;
+        for verb in [
+            "status",
+            "sa list",
+            "policy list",
+            "peer list",
+            "latch list",
+            "flow list",
+            "drops",
+            "reload --dry-run",
+            "reload",
+            "explain tcp 10.1.0.1:1 10.2.0.1:80",
+            "top --once --interval 0.1",
+            "sa delete 99",
+            "policy delete 99",
+            "sa add -",
+            "sa add - --again",
+        ] {
+            for form in ["", "--json"] {
+                let words: Vec<&str> =
+                    verb.split(' ').chain([form]).filter(|word| !word.is_empty()).collect();
+                // The pair that is there already is refused; that of the other side has no path from here.
+                let again = words.contains(&"--again");
+                let input = if again { other["sas"][0].to_string() } else { pair.to_string() };
+                let words: Vec<&str> = words.into_iter().filter(|word| *word != "--again").collect();
+                let output = asked(&folder.join("a.sock"), &words, &input);
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said).to_lowercase();
+                assert!(!keys.iter().any(|key| said.contains(&key.to_lowercase())), "{verb}: {said}");
+                assert!(!said.contains("panicked"), "{verb}: {said}");
+                answered += usize::from(output.status.success());
+            }
+        }
+        assert!(answered >= 8, "the gateway answered what was asked of it");
+        gateway.end();
+    });
+}
+
 /// Each wrong start says what was tried and what to do, and ends with a failure.
 #[test]
 fn every_wrong_start_says_what_to_do() {
@@ -222,6 +276,21 @@ fn shown(folder: &Folder, verb: &str) -> Value {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs a verb towards the gateway at `control`, with this on standard input.
+fn asked(control: &Path, words: &[&str], input: &str) -> Output {
+    let mut child = Command::new(PROGRAM)
+        .args(words)
+        .env("LATCHWAY_CONTROL", control)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Most verbs end without having read it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 fn complains(output: &Output, says: &[&str]) {
