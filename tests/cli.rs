@@ -129,6 +129,12 @@ fn a_refusal_is_two_lines_and_exit_code_one() {
 
 #[test]
 fn without_a_gateway_it_is_said_what_was_tried_and_what_to_do() {
+    let empty = command(Path::new(""), &["keygen", "--suite", "none", "/nonexistent"]).output().unwrap();
+    assert_eq!(
+        empty.status.code(),
+        Some(1),
+        "an empty LATCHWAY_CONTROL names nothing, and is no error: {empty:?}"
+    );
     let output = run(Path::new("/nonexistent/control.sock"), &["status"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

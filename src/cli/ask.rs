@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::packet::PacketSpec;
 use crate::cli::screen::Screen;
 use crate::cli::view::Readable;
-use crate::client::Client;
+use crate::client::{self, Client};
 
 /// How to show an answer.
 #[derive(Clone, Copy, Debug, Args)]
@@ -46,15 +46,23 @@ pub struct ExplainOptions {
     pub form: Form,
 }
 
+/// Connects to the gateway of this control socket, or to the only one that runs here.
+///
+/// # Errors
+/// [`Failure`]
+pub fn connect(control: Option<&Path>) -> Result<Client, Failure> {
+    Ok(Client::connect(&client::find(control)?)?)
+}
+
 /// Asks, and shows the answer.
 ///
 /// # Errors
 /// [`Failure`]
-pub fn show<M: Method>(control: &Path, call: &M, form: Form) -> Result<ExitCode, Failure>
+pub fn show<M: Method>(control: Option<&Path>, call: &M, form: Form) -> Result<ExitCode, Failure>
 where
     M::Reply: Readable,
 {
-    let answer = Client::connect(control)?.call(call)?;
+    let answer = connect(control)?.call(call)?;
     let mut screen = Screen::take();
     if form.json {
         screen.json(&answer)?
@@ -68,11 +76,11 @@ where
 ///
 /// # Errors
 /// [`Failure`]
-pub fn list<M: Method>(control: &Path, call: &M, form: Form) -> Result<ExitCode, Failure>
+pub fn list<M: Method>(control: Option<&Path>, call: &M, form: Form) -> Result<ExitCode, Failure>
 where
     M::Reply: Readable + Page,
 {
-    let answer = Client::connect(control)?.list(call)?;
+    let answer = connect(control)?.list(call)?;
     let mut screen = Screen::take();
     if form.json {
         screen.json(&answer)?
@@ -87,12 +95,12 @@ where
 /// # Errors
 /// [`Failure`]
 pub fn change<M: Method>(
-    control: &Path,
+    control: Option<&Path>,
     call: &M,
     form: Form,
     done: impl FnOnce(&M::Reply) -> String,
 ) -> Result<ExitCode, Failure> {
-    let answer = Client::connect(control)?.call(call)?;
+    let answer = connect(control)?.call(call)?;
     let mut screen = Screen::take();
     if form.json {
         screen.json(&answer)?

@@ -9,11 +9,11 @@ use latchway_control::EventView;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::ask::Form;
+use crate::cli::ask::{Form, connect};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::view::event_line;
-use crate::client::{CallError, Client};
+use crate::client::CallError;
 
 /// What `latchway events` is told.
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,8 @@ pub struct Options {
 ///
 /// # Errors
 /// [`Failure`]
-pub fn run(control: &Path, options: &Options) -> Result<ExitCode, Failure> {
-    let mut client = Client::connect(control)?;
+pub fn run(control: Option<&Path>, options: &Options) -> Result<ExitCode, Failure> {
+    let mut client = connect(control)?;
     end_on_signals()?;
     let mut screen = Screen::take();
     for event in client.events()?.take(options.count.unwrap_or(usize::MAX)) {

@@ -15,7 +15,8 @@ mod top;
 mod units;
 mod view;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
@@ -30,11 +31,19 @@ use crate::{demo, describe, gateway, keygen};
 #[command(name = "latchway", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 struct Cli {
     /// When to use colours.
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, help_heading = EVERYWHERE)]
     color: ColorChoice,
     /// The control socket of the gateway; not needed where only one runs in /run/latchway.
-    #[arg(long, value_name = "PATH", env = "LATCHWAY_CONTROL", global = true, value_hint = ValueHint::FilePath)]
-    control: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "LATCHWAY_CONTROL",
+        hide_env_values = true,
+        global = true,
+        help_heading = EVERYWHERE,
+        value_hint = ValueHint::FilePath
+    )]
+    control: Option<OsString>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -90,7 +99,11 @@ pub fn main() -> ExitCode {
         Verb::Completions { shell } => end(manual::completions(Cli::command(), shell)),
         Verb::Man(options) => end(manual::man(Cli::command(), &options)),
         Verb::Check(options) => end(check::run(&options)),
-        Verb::Talk(verb) => end(verb.run(cli.control.as_deref())),
+        Verb::Talk(verb) => {
+            // A variable that is empty says nothing.
+            let control = cli.control.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+            end(verb.run(control))
+        }
     }
 }
 
@@ -104,6 +117,9 @@ fn finish<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| failure.tell())
 }
+
+/// Where help lists what every verb understands.
+const EVERYWHERE: &str = "For every verb";
 
 /// What the exit codes mean.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line is not right.";

@@ -12,7 +12,6 @@ use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions};
 use crate::cli::failure::Failure;
 use crate::cli::{events, top};
-use crate::client;
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -109,14 +108,13 @@ impl Talk {
     /// # Errors
     /// [`Failure`]
     pub fn run(self, control: Option<&Path>) -> Result<ExitCode, Failure> {
-        let control = &client::find(control)?;
         match self {
             Self::Reload { dry_run, form } => show(control, &Reload { dry_run }, form),
             Self::Status(form) => show(control, &Status {}, form),
             Self::Drops(form) => show(control, &Drops {}, form),
             Self::Events(options) => events::run(control, &options),
             Self::Explain(options) => show(control, &options.call(), options.form),
-            Self::Top(options) => top::run(control.clone(), &options),
+            Self::Top(options) => top::run(control, &options),
             Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
             Self::Sa(SaVerb::Add(options)) => {
                 change(control, &options.pair()?, options.form, |added| format!("pair {} added", added.pair))

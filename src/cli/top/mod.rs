@@ -4,7 +4,7 @@ mod draw;
 mod sample;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::top::draw::{Choice, Panel, draw, full_height};
 use crate::cli::top::sample::{Board, Sample, Sort};
-use crate::client::CallError;
+use crate::client::{self, CallError};
 
 /// What `latchway top` is told.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,8 @@ pub struct Options {
 ///
 /// # Errors
 /// Where the gateway does not answer, or there is no terminal.
-pub fn run(control: PathBuf, options: &Options) -> Result<ExitCode, Failure> {
+pub fn run(control: Option<&Path>, options: &Options) -> Result<ExitCode, Failure> {
+    let control = client::find(control)?;
     let began = Instant::now();
     let look = move || Sample::take(&control, began.elapsed());
     let first = look()?;
