@@ -6,9 +6,12 @@ use latchway_netns::{
     links::Way,
     packet,
     skip::{self, Need},
+    sysctl,
     testing::{in_private_run, namespaced},
     watch::{Options, Sniffer},
 };
+
+use nix::mount::{MsFlags, mount};
 
 use crate::support::{net, seen, tun, wire};
 
@@ -109,6 +112,38 @@ fn t13_without_its_tun_a_protected_prefix_is_unreachable_even_where_there_is_a_d
         inject::as_application(&inner, &clear.unwrap()).unwrap();
         seen(&sniffer, b"in the clear");
         assert!(!sniffer.contains(b"protected").unwrap());
+    });
+}
+
+/// Where IPv6 is disabled, or the kernel has none, IPv4 works as ever; an IPv6 address is refused with a reason.
+#[test]
+fn an_inner_side_of_ipv4_alone_needs_no_ipv6() {
+    let name = "inner::an_inner_side_of_ipv4_alone_needs_no_ipv6";
+    namespaced(name, || {
+        if !skip::require(name, &[Need::Tun]) {
+            return;
+        }
+        let side = side();
+        let ipv4 = InnerSide {
+            addresses: side.addresses[..1].to_vec(),
+            routes: side.routes[..1].to_vec(),
+            ..side.clone()
+        };
+        let without = Namespace::create("disabled").unwrap();
+        sysctl::write(&without, "net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        let _device = tun(&without, "tun9");
+        ipv4.prepare(&without).unwrap();
+        assert_eq!(ipv4.missing(&without).unwrap(), []);
+        let refused = side.prepare(&without).unwrap_err().to_string();
+        assert!(refused.contains("sysctl -w net.ipv6.conf.tun9.disable_ipv6=0"), "{refused}");
+        in_private_run(|| {
+            // As with the kernel parameter ipv6.disable=1.
+            mount(Some("none"), "/proc/sys/net/ipv6", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+            let without = Namespace::create("without").unwrap();
+            let _device = tun(&without, "tun9");
+            ipv4.prepare(&without).unwrap();
+            assert_eq!(ipv4.missing(&without).unwrap(), []);
+        });
     });
 }
 

@@ -11,14 +11,23 @@ use netlink_packet_route::{
 };
 
 use super::Links;
-use crate::{Result, packet::Mac};
+use crate::{Error, Result, packet::Mac};
 
 impl Links {
     /// Gives an interface an address; an IPv6 one is usable at once, without duplicate address detection (RFC 4862 §5.4).
     pub fn add_address(&self, name: &str, address: IpNet) -> Result<()> {
         let message = self.address_message(name, address)?;
         let attempt = || format!("adding {address} to {name}");
-        self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, attempt)
+        let added = self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, attempt);
+        match added {
+            Err(Error::Refused { attempt, source })
+                if address.addr().is_ipv6() && source.raw_os_error() == Some(libc::EACCES) =>
+            {
+                let advice = format!("Is IPv6 disabled there? sysctl -w net.ipv6.conf.{name}.disable_ipv6=0");
+                Err(Error::advised(attempt, source, advice))
+            }
+            added => added,
+        }
     }
 
     /// Takes an address away from an interface.

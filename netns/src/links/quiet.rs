@@ -9,7 +9,10 @@
 //!   announce the solicited-node groups without which nobody could resolve the address, and the kernel has no switch
 //!   for them. Neighbour solicitations follow traffic, as ARP does.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
 
 use ipnet::IpNet;
 use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
@@ -32,6 +35,9 @@ impl Links {
     /// duplicate detection: without one, the kernel never solicits a neighbour for a packet that it forwards.
     pub fn quiet_ipv6(&self, name: &str) -> Result<()> {
         let link = self.link(name)?;
+        if !self.has_ipv6()? {
+            return Ok(());
+        }
         self.set_multicast(name, false)?;
         // A forwarding interface that had the multicast flag has joined the all-routers group, and would report even
         // leaving it. An MTU too small for IPv6 (RFC 8200 §5) makes the kernel forget all of that.
@@ -41,17 +47,26 @@ impl Links {
         for (setting, value) in QUIET {
             sysctl::write(self.namespace(), &format!("net/ipv6/conf/{name}/{setting}"), value)?;
         }
-        link.mac.map_or(Ok(()), |mac| self.add_address(name, link_local(mac)))
+        let disabled = sysctl::read(self.namespace(), &format!("net/ipv6/conf/{name}/disable_ipv6"))? == "1";
+        link.mac.filter(|_| !disabled).map_or(Ok(()), |mac| self.add_address(name, link_local(mac)))
     }
 
     /// Whether [`quiet_ipv6`](Self::quiet_ipv6) is in effect, as far as it can be read back.
     pub fn is_quiet_ipv6(&self, name: &str) -> Result<bool> {
+        if !self.has_ipv6()? {
+            return Ok(true);
+        }
         let settings = QUIET.into_iter().map(|(setting, value)| {
             sysctl::read(self.namespace(), &format!("net/ipv6/conf/{name}/{setting}"))
                 .map(|found| found == value)
         });
         let all = settings.collect::<Result<Vec<_>>>()?.into_iter().all(|quiet| quiet);
         Ok(all && !self.link(name)?.multicast)
+    }
+
+    /// Whether this kernel has IPv6 at all.
+    fn has_ipv6(&self) -> Result<bool> {
+        self.namespace().run(|| Path::new("/proc/sys/net/ipv6/conf").is_dir())
     }
 }
 
