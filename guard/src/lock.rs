@@ -11,7 +11,7 @@
 use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -108,13 +108,23 @@ fn refused(what: String, file: &File) -> GuardError {
 fn holder(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;
     let place = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // The list is read piece by piece, while others lock and unlock: a line may be passed over.
+    (0..LOOKS).find_map(|_| holder_of(&place, &locks().ok()?))
+}
+
+fn holder_of(place: &str, locks: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
-        let mut columns = line.split_whitespace().skip(1).filter(|column| *column != "->");
-        let (kind, _, _) = (columns.next()?, columns.next()?, columns.next()?);
-        let pid = columns.next()?;
-        (kind == "FLOCK" && columns.next()? == place).then(|| pid.parse().ok().filter(|pid| *pid != 0))?
+        let columns: Vec<&str> = line.split_whitespace().skip(1).filter(|column| *column != "->").collect();
+        let [kind, _, _, pid, found, ..] = columns[..] else { return None };
+        if kind == "FLOCK" && found == place { pid.parse().ok().filter(|pid| *pid != 0) } else { None }
     })
+}
+
+/// In pieces as large as the kernel gives them.
+fn locks() -> io::Result<String> {
+    let (mut list, mut text) = (File::open("/proc/locks")?, Vec::with_capacity(1 << 16));
+    list.read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn is_there(held: &File, path: &Path) -> bool {
@@ -167,6 +177,9 @@ fn is_plain(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
 }
 
+/// How often the list of locks is looked through for one that must be there.
+const LOOKS: usize = 10;
+
 const OWN: &str = "latchway";
 const LOCKS: &str = "locks";
 const ADVICE_FOLDER: &str = "Set XDG_RUNTIME_DIR to a folder of this user, or run as root.";
@@ -187,6 +200,14 @@ mod tests {
         let path = env::temp_dir().join(format!("latchway-lock-{}-{test}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn the_holder_is_found_among_others() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:42 0 EOF\n2: FLOCK  ADVISORY  WRITE 8 08:01:43 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 08:01:42 0 EOF\n3: -> FLOCK  ADVISORY  WRITE 10 08:01:42 0 EOF\n";
+        assert_eq!(holder_of("08:01:42", locks), Some(9));
+        assert_eq!((holder_of("08:01:44", locks), holder_of("08:01:42", "1: FLOCK")), (None, None));
     }
 
     #[test]
