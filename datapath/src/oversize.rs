@@ -8,6 +8,7 @@ use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::Datapath;
 use crate::outbound::Outbound;
+use crate::packet::IpPacket;
 use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
@@ -88,6 +89,8 @@ impl<U: Ulp> Datapath<U> {
         packet: &[u8],
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
+        // What follows a packet in what was read is no part of it, and must not become data.
+        let packet = IpPacket::parse(packet, Direction::Outbound)?.octets();
         let most = self.owned(sa)?.max_payload;
         let mut fragments = Fragments::of(packet, most).ok_or(DropReason::TooBig)?;
         let is_cut = fragments.count() > 1;

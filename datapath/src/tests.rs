@@ -385,6 +385,23 @@ fn rfc_4301_8_2_1_an_ipv4_packet_that_may_be_fragmented_is_and_each_fragment_is_
     assert_eq!(slot.entry.use_.packets.get(), 3, "each was charged");
 }
 
+/// What lies behind a packet's own end becomes nobody's data.
+#[test]
+fn rfc_791_3_1_what_follows_a_packet_is_no_part_of_its_fragments() {
+    let (mut one, mut two) = joined(Open, Open);
+    for len in [10, 2000] {
+        let mut packet = udp("10.0.1.1:1", "10.0.2.2:2", &vec![7; len]);
+        packet[6] = 0;
+        let whole = packet.len();
+        packet.resize(whole + 2000, 0xee);
+        let fragments =
+            one.send(&packet, NOW).0.iter().flat_map(|one| two.receive(one, NOW)).collect::<Vec<_>>();
+        let data: Vec<u8> = fragments.iter().flat_map(|fragment| fragment[20..].to_vec()).collect();
+        assert_eq!(data, packet[20..whole]);
+    }
+    assert!(one.drops().is_empty() && two.drops().is_empty());
+}
+
 /// RFC 4301 5.1: fragmenting can be disabled. Then the packet is dropped, and still its sender is told nothing.
 #[test]
 fn rfc_4301_5_1_fragmenting_before_sealing_can_be_disabled() {
