@@ -2,9 +2,10 @@
 //!
 //! "The key manager decides, the datapath obeys": a provider of SAs [`propose`](Keying::propose)s before it promises
 //! anything to a peer, [`install`](Keying::install)s the keys under the ticket it got, and
-//! [`commit`](Keying::commit)s changes of SAs and policy in one published snapshot. [`Keying`] is the decision maker,
-//! without threads or clock; [`KeyManager`] is the one thread that owns it. Covers RFC 4301 section 4.4 and the
-//! key-manager side of draft-ietf-btns-connection-latching-04 section 2.1 (L-69 to L-74, L-89).
+//! [`commit`](Keying::commit)s changes of SAs and policy in one published snapshot. A reload of the configuration is one
+//! [`Change`] of PAD, policy and pairs, all of it or none. [`Keying`] is the decision maker, without threads or clock;
+//! [`KeyManager`] is the one thread that owns it, and can be restarted while packets flow. Covers RFC 4301 section 4.4 and
+//! the key-manager side of draft-ietf-btns-connection-latching-04 section 2.1 (L-69 to L-74, L-89).
 
 #![forbid(unsafe_code)]
 

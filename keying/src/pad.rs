@@ -1,6 +1,8 @@
 //! The Peer Authorization Database (RFC 4301 section 4.4.3): who may be a peer, how that must have been proven, and
 //! which inner addresses each may claim.
 
+use std::collections::{HashMap, HashSet};
+
 use latchway_datapath::selector::AddressRange;
 use latchway_tagging::{AuthMethod, Identity, PadEntryId};
 
@@ -10,6 +12,8 @@ use crate::proposal::Refusal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pad {
     entries: Vec<PadEntry>,
+    /// Where the entry of each identity is that has one of its own.
+    exact: HashMap<Identity, usize>,
 }
 
 /// What one peer, or one kind of peer, is allowed (RFC 4301 4.4.3.1 to 4.4.3.3).
@@ -62,14 +66,19 @@ impl Pad {
     /// # Errors
     /// [`PadError`], naming the first entry that is at fault.
     pub fn new(entries: Vec<PadEntry>) -> Result<Self, PadError> {
+        let (mut ids, mut exact, mut any) = (HashSet::new(), HashMap::new(), false);
         for (place, entry) in entries.iter().enumerate() {
-            let mut earlier = entries.iter().take(place);
-            if earlier.clone().any(|other| other.id == entry.id) {
+            if !ids.insert(entry.id) {
                 return Err(PadError::DuplicateId(entry.name.clone()));
             }
-            if earlier.any(|other| other.peer.hides(&entry.peer)) {
+            let known = match &entry.peer {
+                PeerPattern::Exact(identity) => exact.insert(identity.clone(), place).is_some(),
+                PeerPattern::Any => false,
+            };
+            if known || any {
                 return Err(PadError::Unreachable(entry.name.clone()));
             }
+            any = entry.peer == PeerPattern::Any;
             if entry.methods.is_empty() {
                 return Err(PadError::NoMethods(entry.name.clone()));
             }
@@ -77,7 +86,7 @@ impl Pad {
                 return Err(PadError::NoRanges(entry.name.clone()));
             }
         }
-        Ok(Self { entries })
+        Ok(Self { entries, exact })
     }
 
     /// The entry that authorises `peer`, proven by `method`.
@@ -86,7 +95,9 @@ impl Pad {
     /// [`Refusal::UnknownPeer`] where no entry speaks of the peer; [`Refusal::MethodNotAccepted`] where the first that
     /// does wants better proof.
     pub fn authorise(&self, peer: &Identity, method: AuthMethod) -> Result<&PadEntry, Refusal> {
-        let entry = self.entries.iter().find(|entry| entry.peer.matches(peer));
+        // Whoever has no entry of his own is spoken of by the last one, or by none.
+        let own = self.exact.get(peer).and_then(|place| self.entries.get(*place));
+        let entry = own.or_else(|| self.entries.last().filter(|entry| entry.peer.matches(peer)));
         let entry = entry.ok_or_else(|| Refusal::UnknownPeer { peer: peer.clone() })?;
         if entry.methods.contains(&method) {
             return Ok(entry);
@@ -107,14 +118,6 @@ impl PeerPattern {
     pub fn matches(&self, peer: &Identity) -> bool {
         match self {
             Self::Exact(identity) => identity == peer,
-            Self::Any => true,
-        }
-    }
-
-    /// Whether every identity that `later` matches is matched by this pattern already.
-    fn hides(&self, later: &Self) -> bool {
-        match self {
-            Self::Exact(_) => self == later,
             Self::Any => true,
         }
     }

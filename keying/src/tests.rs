@@ -10,4 +10,5 @@ mod propose;
 mod rekey;
 mod restart;
 mod resumption;
+mod service;
 mod thread;

@@ -88,8 +88,8 @@ pub struct PeerView {
     pub peer: PeerPattern,
     /// How such an identity may be proven, best first.
     pub methods: Vec<AuthMethod>,
-    /// The best method by which a peer of it proved its identity so far and still has a pair: what a newcomer must at
-    /// least equal (L-70). `None` while it has no pair.
+    /// Its standing: the best method by which a peer of it that has a pair proved its identity. `None` while there is no
+    /// pair.
     pub standing: Option<AuthMethod>,
     /// The inner addresses it may claim.
     pub ranges: Vec<AddressRange>,

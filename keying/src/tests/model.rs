@@ -1,5 +1,7 @@
 //! Random orders of operations against a model that a child could follow: a list of pairs and a list of SPIs at rest.
 
+use latchway_datapath::drop::Direction;
+use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::sad::Usage;
 use latchway_esp::Suite;
 use latchway_tagging::{ClassId, SaRef, SnapshotId};
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::testing::{at, entry, fqdn, keying, keys, proposal};
-use crate::{Change, Keying, Keys, NewPair, Offer, Op, Pad, PairId, Start, Transaction};
+use crate::{Change, Keying, Keys, NewPair, Offer, Op, Pad, PairId, Question, Start, Transaction, Verdict};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -426,6 +428,16 @@ impl Model {
                 assert_eq!((slot.usage, slot.entry.class, slot.entry.spi), (pair.usage, view.class, sa.spi));
             }
             assert!(keying.class(view.class).is_some(), "held by its SAs");
+            // What is explained is what the packet path would choose.
+            let flow = if pair.peer == 2 { "10.3.0.1:80" } else { "10.1.0.1:80" };
+            let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), flow.parse().unwrap());
+            let question = Question { flow, direction: Direction::Outbound, required: Some(view.class) };
+            let chosen = keying.snapshot().sad.select(&flow, Some(view.class), None);
+            let explained = match keying.explain(&question).verdict {
+                Verdict::Protected(carrier) => Some(carrier.sa),
+                Verdict::Bypassed | Verdict::Dropped(_) => None,
+            };
+            assert_eq!(explained, chosen.map(|slot| slot.entry.sa));
         }
         assert_eq!(keying.snapshot().sad.iter().count(), 2 * self.pairs.len());
         let (counts, draining) =
