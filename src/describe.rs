@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, GatewaySpec, HardSpec, PairSpec, PathSpec, PeerSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
-    TunBackendSpec, TunSpec, UsageSpec,
+    ActionSpec, GatewaySpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec, RuleSpec, SaSpec, Secret,
+    SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_keying::ephemeral;
@@ -129,7 +129,8 @@ fn pair(end: &End<'_>, peer: &End<'_>, suite: Suite, (inbound, outbound): (SaSpe
         replay_window: 4096,
         path: PathSpec { from: end.outer.ip(), to: peer.outer, mtu: 1500 },
         selectors: vec![selector(end, peer)],
-        hard: HardSpec::default(),
+        soft: LifetimeSpec::default(),
+        hard: LifetimeSpec::default(),
         usage: UsageSpec::Active,
     }
 }

@@ -31,7 +31,7 @@ pub use interface::{
 pub use message::{Answering, Asking, Reply, Request};
 pub use provider::{InstallSpec, KeysSpec, Offered, ProposalSpec, RekeySpec};
 pub use spec::{
-    ActionSpec, DirectionSpec, GatewaySpec, HardSpec, InnerRange, PairSpec, PathSpec, PeerSpec, RuleSpec,
+    ActionSpec, DirectionSpec, GatewaySpec, InnerRange, LifetimeSpec, PairSpec, PathSpec, PeerSpec, RuleSpec,
     SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
 pub use view::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{HardSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
+use crate::spec::{LifetimeSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
 use crate::view::SelectorView;
 
 /// A pair of SAs that a provider could make: with whom, for what, and how well protected.
@@ -73,6 +73,10 @@ pub struct KeysSpec {
     pub inbound: SaSpec,
     /// The SA that protects what we send.
     pub outbound: SaSpec,
+    /// The name of the suite of what we receive, as it was proposed.
+    pub inbound_suite: String,
+    /// The name of the suite of what we send, as it was proposed.
+    pub outbound_suite: String,
     /// Whether sequence numbers are extended to 64 bits.
     #[serde(default = "yes")]
     pub esn: bool,
@@ -81,9 +85,12 @@ pub struct KeysSpec {
     pub replay_window: u32,
     /// Where protected packets go.
     pub path: PathSpec,
-    /// Its hard lifetime.
+    /// Its soft lifetime, after which a successor is asked for. Not beyond the hard one.
     #[serde(default)]
-    pub hard: HardSpec,
+    pub soft: LifetimeSpec,
+    /// Its hard lifetime, after which nothing passes.
+    #[serde(default)]
+    pub hard: LifetimeSpec,
     /// Whether it sends from the start.
     #[serde(default)]
     pub usage: UsageSpec,

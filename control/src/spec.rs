@@ -177,9 +177,12 @@ pub struct PairSpec {
     pub path: PathSpec,
     /// The inner flows it may carry.
     pub selectors: Vec<SelectorSpec>,
-    /// Its hard lifetime.
+    /// Its soft lifetime, after which a successor is asked for. Not beyond the hard one.
     #[serde(default)]
-    pub hard: HardSpec,
+    pub soft: LifetimeSpec,
+    /// Its hard lifetime, after which nothing passes.
+    #[serde(default)]
+    pub hard: LifetimeSpec,
     /// Whether it sends from the start.
     #[serde(default)]
     pub usage: UsageSpec,
@@ -214,11 +217,11 @@ pub struct PathSpec {
     pub mtu: u16,
 }
 
-/// A hard lifetime; what is missing is no limit.
+/// A lifetime; what is missing is no limit.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct HardSpec {
+pub struct LifetimeSpec {
     /// Octets that the cipher was applied to: inner packets with padding and trailer (RFC 4301 4.4.2.1).
     #[serde(default)]
     pub octets: Option<u64>,

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use ipnet::IpNet;
 use latchway_control::call::AddRule;
 use latchway_control::{
-    ActionSpec, DirectionSpec, HardSpec, PairSpec, PathSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
+    ActionSpec, DirectionSpec, LifetimeSpec, PairSpec, PathSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
     UsageSpec,
 };
 use latchway_esp::Suite;
@@ -166,7 +166,8 @@ impl Flags {
             replay_window: self.replay_window,
             path: PathSpec { from: self.from, to: self.to, mtu: self.mtu },
             selectors: vec![narrower.selector(self.local, self.remote)],
-            hard: HardSpec {
+            soft: LifetimeSpec::default(),
+            hard: LifetimeSpec {
                 octets: self.hard_octets,
                 packets: self.hard_packets,
                 milliseconds: self.hard_seconds.map(|seconds| seconds.saturating_mul(1000)),

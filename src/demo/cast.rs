@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, Commit, GatewaySpec, HardSpec, PeerSpec, RuleSpec, SaRow, TunSpec, UsageSpec,
+    ActionSpec, Commit, GatewaySpec, LifetimeSpec, PeerSpec, RuleSpec, SaRow, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_netns::ping::{self, Echo};
@@ -69,7 +69,7 @@ impl Cast {
     }
 
     /// Installs a fresh pair between alice and bob at both ends, which receives but does not send yet.
-    pub fn prepare(&self, suite: Suite, family: Family, hard: HardSpec) -> Result<Association, Failure> {
+    pub fn prepare(&self, suite: Suite, family: Family, hard: LifetimeSpec) -> Result<Association, Failure> {
         let wanted = Wanted {
             alice: &ALICE,
             peer: &BOB,
@@ -107,7 +107,7 @@ impl Cast {
     }
 
     /// Puts a fresh pair in the place of the one in use. What was latched to another suite is lost by that.
-    pub fn switch(&self, suite: Suite, family: Family, hard: HardSpec) -> Result<Association, Failure> {
+    pub fn switch(&self, suite: Suite, family: Family, hard: LifetimeSpec) -> Result<Association, Failure> {
         let new = self.prepare(suite, family, hard)?;
         let old = self.association.get();
         self.activate(new)?;
@@ -128,7 +128,7 @@ impl Cast {
             suite,
             host_only: true,
             usage: [UsageSpec::Standby, UsageSpec::Active],
-            hard: HardSpec::default(),
+            hard: LifetimeSpec::default(),
         };
         let Ends { alice, peer } = wanted.make()?;
         let spi = alice.inbound.spi;

@@ -1,6 +1,6 @@
 //! Fresh keys: every pair of SAs gets its own, random ones, for this run alone and never on disk (RFC 8221 section 3).
 
-use latchway_control::{HardSpec, PairSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
+use latchway_control::{LifetimeSpec, PairSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
 use latchway_esp::Suite;
 
 use crate::describe::fresh_sa;
@@ -26,7 +26,7 @@ pub struct Wanted<'a> {
     /// Whether alice's end and the peer's send from the start.
     pub usage: [UsageSpec; 2],
     /// The hard lifetime at alice.
-    pub hard: HardSpec,
+    pub hard: LifetimeSpec,
 }
 
 /// The two ends of one pair of SAs.
@@ -60,12 +60,14 @@ impl Wanted<'_> {
             replay_window: REPLAY_WINDOW,
             path: path(at_alice, at_peer),
             selectors: Vec::new(),
-            hard: HardSpec::default(),
+            soft: LifetimeSpec::default(),
+            hard: LifetimeSpec::default(),
             usage: UsageSpec::Standby,
         };
         Ok(Ends {
             alice: PairSpec {
                 selectors,
+                soft: LifetimeSpec::default(),
                 hard: self.hard,
                 usage: alice_usage,
                 ..pair(self.peer, &to_alice, &from_alice)
@@ -121,7 +123,7 @@ mod tests {
             suite,
             host_only,
             usage: [UsageSpec::Standby, UsageSpec::Active],
-            hard: HardSpec::default(),
+            hard: LifetimeSpec::default(),
         }
     }
 

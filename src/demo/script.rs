@@ -1,6 +1,6 @@
 //! The order of events.
 
-use latchway_control::HardSpec;
+use latchway_control::LifetimeSpec;
 use latchway_esp::Suite;
 use latchway_netns::user::Entered;
 
@@ -30,13 +30,13 @@ fn show(cast: &Cast, suites: &[Suite], sizes: Sizes, report: &mut Report) -> Res
     let mut suites = suites.iter().copied();
     let first = suites.next().unwrap_or(Suite::Aes128Gcm);
     for outer in [Family::V6, Family::V4] {
-        report.prepare("new SAs", || cast.switch(first, outer, HardSpec::default()))?;
+        report.prepare("new SAs", || cast.switch(first, outer, LifetimeSpec::default()))?;
         pings(cast, outer, sizes, report)?;
     }
     suite(cast, first, sizes, report)?;
     report.show("rekey", "a rekey in mid-transfer loses nothing", || rekey::show(cast, sizes))?;
     for further in suites {
-        report.prepare("new SAs", || cast.switch(further, Family::V4, HardSpec::default()))?;
+        report.prepare("new SAs", || cast.switch(further, Family::V4, LifetimeSpec::default()))?;
         suite(cast, further, sizes, report)?;
     }
     report.show("clear", "clear packets on the wire are dropped, unanswered", || clear::show(cast))?;

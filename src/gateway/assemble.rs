@@ -11,7 +11,7 @@ use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::oversize::Oversize;
 use latchway_datapath::worker::{Heartbeat, Stop, Worker};
-use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Settings};
+use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Notice, Settings};
 use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
@@ -35,6 +35,8 @@ pub struct Assembled {
     pub keying: KeyManager,
     /// What someone must act on.
     pub events: Receiver<Event>,
+    /// What became of pairs and policy.
+    pub notices: Receiver<Notice>,
     /// Ends connections in the inner namespace.
     pub sockets: SocketDestroyer,
 }
@@ -51,8 +53,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let snapshots = keying.publisher().reader();
     let (events, from_datapath) = event_queue();
     let (forward, forwarded) = bounded(EVENT_QUEUE);
-    // Nobody listens yet to what becomes of pairs and policy.
-    let (notices, _) = bounded(0);
+    let (notices, told) = bounded(EVENT_QUEUE);
     let clock_of_workers = Box::new(move || since(started));
     let inputs = Inputs { events: from_datapath, forward, notices, clock: clock_of_workers };
     let keying = KeyManager::spawn(keying, inputs)?;
@@ -68,7 +69,16 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let worker = Worker::new(datapath, devices, started, stop.clone());
     let heartbeat = worker.heartbeat().clone();
-    Ok(Assembled { worker, heartbeat, stop, state: Arc::new(state), keying, events: forwarded, sockets })
+    Ok(Assembled {
+        worker,
+        heartbeat,
+        stop,
+        state: Arc::new(state),
+        keying,
+        events: forwarded,
+        notices: told,
+        sockets,
+    })
 }
 
 /// Tells the workers which class belongs to which peer, before there is an SA of it (C-19).

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, DirectionSpec, HardSpec, PairSpec, PathSpec, PeerSpec, RuleSpec, SaSpec, SelectorSpec,
-    UsageSpec,
+    ActionSpec, DirectionSpec, KeysSpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec, RuleSpec,
+    SaSpec, SelectorSpec, UsageSpec,
 };
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
@@ -98,9 +98,16 @@ pub fn pair(
     identity: &Identity,
     listen: &[SocketAddr],
 ) -> Result<(Proposal, Keys), SpecError> {
-    let suite: Suite = spec.suite.parse().map_err(|_| SpecError::Suite(spec.suite.clone()))?;
-    let sequence = if spec.esn { SequenceKind::Extended } else { SequenceKind::Seq32 };
-    let anti_replay = anti_replay(spec.replay_window)?;
+    let suite = suite(&spec.suite)?;
+    let made = Made {
+        inbound: (&spec.inbound, suite),
+        outbound: (&spec.outbound, suite),
+        esn: spec.esn,
+        anti_replay: anti_replay(spec.replay_window)?,
+        path: path(&spec.path, listen)?,
+        limits: limits(&spec.soft, &spec.hard)?,
+        usage: spec.usage,
+    };
     let proposal = Proposal {
         peer: Identity::Fqdn(spec.peer.clone()),
         method: AuthMethod::Manual,
@@ -109,28 +116,78 @@ pub fn pair(
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
         suites: Suites::both(suite),
-        replay_checked: anti_replay != AntiReplay::Off,
+        replay_checked: made.anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
     };
-    let limits = limits(&spec.hard)?;
-    let keys = |sa| sa_keys(sa, suite, sequence, limits);
-    let keys = Keys {
-        inbound: keys(&spec.inbound)?,
-        anti_replay,
-        outbound: keys(&spec.outbound)?,
-        path: path(&spec.path, listen)?,
-        origin: KeyOrigin::Ephemeral,
-        resumption: None,
-        worker: WorkerId(0),
-        start: match spec.usage {
-            UsageSpec::Standby => Start::Standby,
-            UsageSpec::Active => Start::Active,
-        },
-    };
-    Ok((proposal, keys))
+    Ok((proposal, made.keys()?))
 }
 
-fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
+/// What a provider proposes.
+pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, SpecError> {
+    Ok(Proposal {
+        peer: Identity::Fqdn(spec.peer.clone()),
+        method: AuthMethod::Manual,
+        local: identity.clone(),
+        selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
+        mode: Mode::Tunnel,
+        suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
+        replay_checked: spec.replay_checked,
+        reqid: Reqid(0),
+    })
+}
+
+/// What makes a provider's offer real.
+pub fn keys(spec: &KeysSpec, listen: &[SocketAddr]) -> Result<Keys, SpecError> {
+    let made = Made {
+        inbound: (&spec.inbound, suite(&spec.inbound_suite)?),
+        outbound: (&spec.outbound, suite(&spec.outbound_suite)?),
+        esn: spec.esn,
+        anti_replay: anti_replay(spec.replay_window)?,
+        path: path(&spec.path, listen)?,
+        limits: limits(&spec.soft, &spec.hard)?,
+        usage: spec.usage,
+    };
+    made.keys()
+}
+
+/// Both SAs of a pair, of which only the keys are still text.
+struct Made<'a> {
+    inbound: (&'a SaSpec, Suite),
+    outbound: (&'a SaSpec, Suite),
+    esn: bool,
+    anti_replay: AntiReplay,
+    path: Path,
+    limits: Limits,
+    usage: UsageSpec,
+}
+
+impl Made<'_> {
+    fn keys(&self) -> Result<Keys, SpecError> {
+        let sequence = if self.esn { SequenceKind::Extended } else { SequenceKind::Seq32 };
+        let keys = |(sa, suite)| sa_keys(sa, suite, sequence, self.limits);
+        Ok(Keys {
+            inbound: keys(self.inbound)?,
+            anti_replay: self.anti_replay,
+            outbound: keys(self.outbound)?,
+            path: self.path,
+            origin: KeyOrigin::Ephemeral,
+            resumption: None,
+            worker: WorkerId(0),
+            start: match self.usage {
+                UsageSpec::Standby => Start::Standby,
+                UsageSpec::Active => Start::Active,
+            },
+        })
+    }
+}
+
+fn suite(name: &str) -> Result<Suite, SpecError> {
+    name.parse().map_err(|_| SpecError::Suite(name.into()))
+}
+
+/// A rule of the SPD.
+pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
     let latching = if spec.latch { Latching::On } else { Latching::Off };
     Ok(Rule {
         selector: selector(&spec.selector)?,
@@ -204,9 +261,12 @@ fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
     Ok(Path { wire, to: spec.to, mtu: spec.mtu })
 }
 
-fn limits(spec: &HardSpec) -> Result<Limits, LimitsError> {
-    let time = spec.milliseconds.map(Duration::from_millis);
-    Limits::new(Bounds::default(), Bounds { octets: spec.octets, packets: spec.packets, time })
+fn limits(soft: &LifetimeSpec, hard: &LifetimeSpec) -> Result<Limits, LimitsError> {
+    let bounds = |spec: &LifetimeSpec| {
+        let time = spec.milliseconds.map(Duration::from_millis);
+        Bounds { octets: spec.octets, packets: spec.packets, time }
+    };
+    Limits::new(bounds(soft), bounds(hard))
 }
 
 #[cfg(test)]

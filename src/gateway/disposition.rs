@@ -20,6 +20,7 @@ pub fn start(
     thread::Builder::new().name("disposition".into()).spawn(move || {
         for event in events {
             let Some(state) = state.upgrade() else { return };
+            state.tell(&event);
             if let Event::LatchBroken { flow, .. } = event {
                 state.terminate(&flow, &mut sockets);
             }

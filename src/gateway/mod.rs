@@ -1,17 +1,20 @@
 //! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke.
 
 mod assemble;
+mod chronicle;
 mod clock;
 mod configuration;
 mod configured;
 mod convert;
 mod daemon;
 mod disposition;
+mod events;
 mod guarding;
 mod harden;
 #[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
 mod notify;
+mod operator;
 mod plan;
 mod ports;
 mod reload;
@@ -39,6 +42,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::gateway::convert::SpecError;
+use crate::gateway::operator::Gateway;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
 use crate::gateway::running::{Asked, Running, ask};
@@ -126,9 +130,7 @@ pub enum GatewayError {
     #[error(transparent)]
     Keying(#[from] Stopped),
     /// The control socket cannot be offered.
-    #[error(
-        "cannot offer the control socket {path}: {source}; its folder must exist and nobody else may listen there"
-    )]
+    #[error("cannot offer the control socket {path}: {source}")]
     Control {
         /// The socket.
         path: PathBuf,
@@ -174,8 +176,10 @@ pub fn run(path: &Path) -> Result<(), GatewayError> {
 /// Makes the SAs, and waits for the end.
 fn serve(spec: &GatewaySpec, running: &Running, questions: &Receiver<Asked>) -> Result<(), GatewayError> {
     for pair in &spec.sas {
-        let refused = |reason| GatewayError::Refused { peer: pair.peer.clone(), reason };
-        running.state.add_pair(pair).map_err(refused)?;
+        running.state.add_pair(pair).map_err(|failure| GatewayError::Refused {
+            peer: pair.peer.clone(),
+            reason: failure.to_string(),
+        })?;
     }
     announce()?;
     match questions.recv() {

@@ -1,6 +1,6 @@
 //! Reloads, as whoever asks for them sees them.
 
-use latchway_control::{ReloadOutcome, Reloaded};
+use latchway_control::{EventKind, EventView, ReloadOutcome, Reloaded};
 
 use crate::gateway::configuration::{Configuration, ReloadError};
 use crate::gateway::notify;
@@ -31,6 +31,8 @@ impl State {
             Ok(reloaded) => summary(reloaded),
             Err(error) => error.to_string(),
         };
+        let kind = if outcome.is_ok() { EventKind::Reloaded } else { EventKind::ReloadRefused };
+        self.events().publish(EventView::new(kind, text.clone()));
         let time = unix_milliseconds(std::time::SystemTime::now());
         let mut history = self.reloads();
         history.count += 1;

@@ -4,14 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use latchway_control::{
-    DirectionSpec, DropRow, LatchState, LifetimeView, Origin, PathView, SaRow, SaUsage, SelectorView,
-    Severity, TagView,
+    ActionSpec, DirectionSpec, DropRow, LatchState, LifetimeView, Origin, PathView, PeerRow, PolicyRow,
+    SaRow, SaUsage, SelectorView, Severity, TagView, Traffic,
 };
 use latchway_datapath::drop::{self, Direction, DropReason};
+use latchway_datapath::lifetime::Bounds;
 use latchway_datapath::sad::{Path, Usage};
 use latchway_datapath::selector::{PortRange, Selector};
-use latchway_esp::Suite;
-use latchway_keying::{PairView, SaView, Suites};
+use latchway_datapath::spd::{Action, Latching};
+use latchway_datapath::time::Time;
+use latchway_esp::{AntiReplay, SequenceKind, Suite};
+use latchway_keying::{PairView, PeerPattern, PeerView, RuleView, SaView, Suites};
 use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
 
 /// A reason that occurred.
@@ -23,12 +26,8 @@ pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropR
         drop::Severity::Error => Severity::Error,
         drop::Severity::Audit => Severity::Audit,
     };
-    let direction = match direction {
-        Direction::Inbound => DirectionSpec::Inbound,
-        Direction::Outbound => DirectionSpec::Outbound,
-    };
     DropRow {
-        direction,
+        direction: direction_word(direction),
         reason: info.name.into(),
         packets,
         severity,
@@ -55,8 +54,13 @@ pub fn unix_milliseconds(moment: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One SA of a pair; `listen` are the wire sockets in their order.
-pub fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, listen: &[SocketAddr]) -> SaRow {
+/// Both SAs of a pair, inbound first; `listen` are the wire sockets in their order.
+pub fn sa_rows(pair: &PairView, listen: &[SocketAddr], now: Time) -> [SaRow; 2] {
+    [(DirectionSpec::Inbound, &pair.inbound), (DirectionSpec::Outbound, &pair.outbound)]
+        .map(|(direction, sa)| sa_row(pair, direction, sa, path_view(&pair.path, listen), now))
+}
+
+fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView, now: Time) -> SaRow {
     let usage = match pair.usage {
         Usage::Pending => SaUsage::Pending,
         Usage::Standby => SaUsage::Standby,
@@ -70,18 +74,21 @@ pub fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, listen: &[
         suite: sa.suite.to_string(),
         peer: pair.peer.to_string(),
         usage,
-        origin: Origin::Hand,
-        soft_expired: false,
+        origin: origin(pair.origin),
+        soft_expired: sa.soft_expired,
         expired: sa.expired,
         packets: sa.packets,
         octets: sa.octets,
-        soft: LifetimeView::default(),
-        hard: LifetimeView::default(),
-        esn: None,
-        replay_window: None,
-        path: path_view(&pair.path, listen),
+        soft: lifetime(sa.limits.soft(), sa.added, now),
+        hard: lifetime(sa.limits.hard(), sa.added, now),
+        esn: sa.sequence == SequenceKind::Extended,
+        replay_window: (direction == DirectionSpec::Inbound).then_some(match pair.anti_replay {
+            AntiReplay::Off => 0,
+            AntiReplay::Window(size) => size.get(),
+        }),
+        path,
         selectors: pair.selectors.iter().map(selector_view).collect(),
-        age: None,
+        age: milliseconds(now.since(sa.added)),
         idle: None,
         class: pair.class.raw(),
     }
@@ -131,6 +138,72 @@ pub fn selector_view(selector: &Selector) -> SelectorView {
         local_ports: ports(selector.local_ports),
         remote_ports: ports(selector.remote_ports),
     }
+}
+
+/// A direction by its word.
+pub const fn direction_word(direction: Direction) -> DirectionSpec {
+    match direction {
+        Direction::Inbound => DirectionSpec::Inbound,
+        Direction::Outbound => DirectionSpec::Outbound,
+    }
+}
+
+/// A direction.
+pub const fn direction(word: DirectionSpec) -> Direction {
+    match word {
+        DirectionSpec::Inbound => Direction::Inbound,
+        DirectionSpec::Outbound => Direction::Outbound,
+    }
+}
+
+/// A rule with its number.
+pub fn policy_row(view: &RuleView) -> PolicyRow {
+    let (action, latch) = match view.rule.action {
+        Action::Protect(protection) => (ActionSpec::Protect, protection.latching == Latching::On),
+        Action::Bypass => (ActionSpec::Bypass, false),
+        Action::Discard => (ActionSpec::Discard, false),
+    };
+    PolicyRow {
+        number: view.number.raw(),
+        origin: origin(view.origin),
+        selector: selector_view(&view.rule.selector),
+        direction: view.rule.direction.map(direction_word),
+        action,
+        latch,
+    }
+}
+
+/// An entry of the PAD, without what its pairs moved.
+pub fn peer_row(view: &PeerView) -> PeerRow {
+    let methods: Vec<_> = view.methods.iter().map(|method| method.name().to_owned()).collect();
+    PeerRow {
+        name: view.name.clone(),
+        identity: match &view.peer {
+            PeerPattern::Exact(identity) => identity.to_string(),
+            other => format!("{other:?}"),
+        },
+        standing: view.standing.map(|method| method.name().to_owned()),
+        methods,
+        ranges: view.ranges.iter().map(ToString::to_string).collect(),
+        endpoint: None,
+        pairs: view.pairs.iter().map(|pair| pair.raw()).collect(),
+        inbound: Traffic::default(),
+        outbound: Traffic::default(),
+        last_heard: None,
+    }
+}
+
+fn origin(origin: latchway_keying::Origin) -> Origin {
+    match origin {
+        latchway_keying::Origin::Configuration => Origin::Configuration,
+        latchway_keying::Origin::Hand => Origin::Hand,
+    }
+}
+
+/// What is left of a lifetime that began at `added`.
+fn lifetime(bounds: &Bounds, added: Time, now: Time) -> LifetimeView {
+    let left = |time: Duration| milliseconds(time.saturating_sub(now.since(added)));
+    LifetimeView { octets: bounds.octets, packets: bounds.packets, left: bounds.time.map(left) }
 }
 
 fn path_view(path: &Path, listen: &[SocketAddr]) -> PathView {

@@ -10,9 +10,9 @@ use latchway_datapath::worker::Stop;
 use latchway_keying::KeyManager;
 
 use crate::gateway::assemble::Assembled;
-use crate::gateway::serve::{Server, Serving};
+use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, disposition};
+use crate::gateway::{GatewayError, chronicle, disposition};
 
 /// A gateway that moves packets and answers its operator.
 pub struct Running {
@@ -23,6 +23,7 @@ pub struct Running {
     server: Serving,
     keying: KeyManager,
     disposing: JoinHandle<()>,
+    telling: JoinHandle<()>,
 }
 
 /// What whoever runs a gateway is asked to do.
@@ -41,13 +42,18 @@ impl Running {
     /// # Errors
     /// [`GatewayError`]; nothing moves then.
     pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
-        let Assembled { worker, heartbeat: _, stop, state, keying, events, sockets } = assembled;
+        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, sockets } = assembled;
         let on_stop = asked.clone();
-        let server = Server::bind(control)?.start(Arc::clone(&state), move || ask(&on_stop, Asked::End))?;
+        let server = Server::bind(control)?.start(Service {
+            gateway: Arc::clone(&state) as _,
+            events: Arc::clone(state.events()),
+            stop: Box::new(move || ask(&on_stop, Asked::End)),
+        })?;
+        let telling = chronicle::start(notices, Arc::clone(state.events()))?;
         let disposing = disposition::start(sockets, events, &state)?;
         let work = move || ask(&asked, Asked::Worker(worker.run()));
         let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
-        Ok(Self { state, stop, moving, server, keying, disposing })
+        Ok(Self { state, stop, moving, server, keying, disposing, telling })
     }
 
     /// Ends it: first the worker, with what it has in hand, then everything else.
@@ -55,13 +61,14 @@ impl Running {
     /// # Errors
     /// Where the worker cannot be woken.
     pub fn end(self) -> io::Result<()> {
-        let Self { state, stop, moving, server, keying, disposing } = self;
+        let Self { state, stop, moving, server, keying, disposing, telling } = self;
         stop.stop()?;
         let _ = moving.join();
         drop(server);
         drop(keying);
         drop(state);
         let _ = disposing.join();
+        let _ = telling.join();
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::spec::DirectionSpec;
+use crate::view::SelectorView;
 use crate::words::words;
 
 /// Something that happened. Fields that say nothing about it are null.
@@ -30,6 +31,10 @@ pub struct EventView {
     pub direction: Option<DirectionSpec>,
     /// The rule of the policy, by its number.
     pub policy: Option<u64>,
+    /// The selector of that rule: the widest that a pair for the flow may carry.
+    pub selector: Option<SelectorView>,
+    /// The congruence class that a latch demands.
+    pub class: Option<u32>,
     /// Why: the name of a drop reason, or of what broke a latch.
     pub reason: Option<String>,
     /// How many: packets dropped, or events lost.
@@ -59,6 +64,8 @@ words! {
         PairRetired = "pair_retired",
         /// A pair of SAs is gone.
         PairRemoved = "pair_removed",
+        /// A provider did not use its ticket in time.
+        OfferExpired = "offer_expired",
         /// The policy changed.
         PolicyChanged = "policy_changed",
         /// A reload was applied.
@@ -99,6 +106,8 @@ impl EventView {
             spi: None,
             direction: None,
             policy: None,
+            selector: None,
+            class: None,
             reason: None,
             count: None,
         }

@@ -30,11 +30,17 @@ pub use status::{
 /// An answer that is a list, of which a call without `more` gets the first rows only, and one with `more` gets all, a
 /// page per reply: a gateway may have a million latches, and no reply shall grow with them.
 pub trait Page {
+    /// A row.
+    type Row;
+
     /// How many rows it holds.
     fn rows(&self) -> usize;
 
     /// Whether rows are missing that no later page brings.
     fn is_truncated(&self) -> bool;
+
+    /// Says whether rows are missing.
+    fn set_truncated(&mut self, truncated: bool);
 
     /// Takes over the rows of the next page.
     fn append(&mut self, next: Self);
@@ -54,12 +60,18 @@ macro_rules! page {
         }
 
         impl $crate::view::Page for $name {
+            type Row = $row;
+
             fn rows(&self) -> usize {
                 self.$rows.len()
             }
 
             fn is_truncated(&self) -> bool {
                 self.truncated
+            }
+
+            fn set_truncated(&mut self, truncated: bool) {
+                self.truncated = truncated;
             }
 
             fn append(&mut self, mut next: Self) {

@@ -24,8 +24,9 @@ pub struct PeerRow {
     pub identity: String,
     /// How its peers may prove who they are.
     pub methods: Vec<String>,
-    /// The best of these, which decides when two peers claim one address.
-    pub standing: String,
+    /// The best of these by which a peer that has a pair did so: who comes for the same addresses must at least equal it
+    /// (L-70). Null while there is no pair.
+    pub standing: Option<String>,
     /// The inner ranges that they may claim, as in a selector.
     pub ranges: Vec<String>,
     /// Where packets to it go, by its newest pair in use.

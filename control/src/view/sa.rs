@@ -47,8 +47,8 @@ pub struct SaRow {
     pub soft: LifetimeView,
     /// Where its hard lifetime ends.
     pub hard: LifetimeView,
-    /// Whether sequence numbers have 64 bits; null where that is not known.
-    pub esn: Option<bool>,
+    /// Whether sequence numbers have 64 bits.
+    pub esn: bool,
     /// The size of the replay window in packets, 0 where replays are not checked; null for outbound SAs.
     pub replay_window: Option<u32>,
     /// Where protected packets go.
@@ -57,8 +57,8 @@ pub struct SaRow {
     pub selectors: Vec<SelectorView>,
     /// The congruence class.
     pub class: u32,
-    /// How long ago it was installed; null where that is not known.
-    pub age: Option<u64>,
+    /// How long ago it was installed.
+    pub age: u64,
     /// How long ago a packet passed; null where none has.
     pub idle: Option<u64>,
 }
@@ -82,10 +82,8 @@ words! {
     Origin {
         /// The configuration: a reload changes it.
         Configuration = "configuration",
-        /// An operator: a reload leaves it alone.
+        /// An operator or a provider of SAs: a reload leaves it alone.
         Hand = "hand",
-        /// A provider of SAs: a reload leaves it alone.
-        Provider = "provider",
     }
 }
 

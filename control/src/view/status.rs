@@ -20,9 +20,9 @@ pub struct StatusView {
     pub started: u64,
     /// Whether it stands between two namespaces or in one.
     pub mode: Mode,
-    /// The path of its inner namespace; null where that is the one it was started in.
+    /// Where its inner network namespace is found: `nsenter --net=PATH`. Null where that is not known.
     pub inner: Option<String>,
-    /// The path of its outer namespace; null where that is the one it was started in.
+    /// Where its outer network namespace is found; null where that is not known.
     pub outer: Option<String>,
     /// Who it is towards its peers.
     pub identity: String,

@@ -23,7 +23,7 @@ pub fn table(peers: &[PeerRow]) -> Table {
         let pairs = if pairs.is_empty() { toned("none", Tone::Warn) } else { cell(pairs.join(", ")) };
         table.row([
             cell(&peer.identity),
-            cell(&peer.standing),
+            or_dash(peer.standing.as_deref()),
             cell(peer.ranges.join(", ")),
             or_dash(peer.endpoint),
             pairs,
@@ -48,7 +48,7 @@ mod tests {
             name: "b".into(),
             identity: "b.example".into(),
             methods: vec!["manual".into()],
-            standing: "manual".into(),
+            standing: Some("manual".into()),
             ranges: vec!["10.2.0.0/24".into(), "fd02::/64".into()],
             endpoint: Some("192.0.2.2:4500".parse().unwrap()),
             pairs: vec![1, 3],

@@ -90,7 +90,7 @@ mod tests {
             octets: 1_500_000,
             soft: LifetimeView::default(),
             hard: LifetimeView { octets: Some(10_000_000), packets: None, left: Some(3_600_000) },
-            esn: Some(true),
+            esn: true,
             replay_window: Some(4096),
             path: PathView {
                 from: "192.0.2.1".parse().unwrap(),
@@ -99,7 +99,7 @@ mod tests {
             },
             selectors: vec![],
             class: 1,
-            age: Some(1000),
+            age: 1000,
             idle: Some(20),
         }
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
 
-use latchway_control::HardSpec;
+use latchway_control::LifetimeSpec;
 use latchway_esp::Suite;
 use latchway_netns::watch::{Direction, Frame, Sniffer};
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Closed {
 
 /// Puts in SAs that may carry so many packets, uses them up, and goes on sending.
 pub fn show(cast: &Cast, suite: Suite, sizes: Sizes) -> Result<Closed, Failure> {
-    let hard = HardSpec { packets: Some(sizes.before_expiry), ..HardSpec::default() };
+    let hard = LifetimeSpec { packets: Some(sizes.before_expiry), ..LifetimeSpec::default() };
     let spi = cast.switch(suite, Family::V4, hard)?.spis[0];
     let (alice, bob) = sockets(cast)?;
     let tun = Sniffer::start(&cast.network.alice.inner, TUN)?;

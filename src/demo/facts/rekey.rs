@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use latchway_control::HardSpec;
+use latchway_control::LifetimeSpec;
 use serde::Serialize;
 
 use crate::demo::cast::{Association, Cast};
@@ -101,7 +101,7 @@ fn change(cast: &Cast, old: Association, sizes: Sizes) -> Result<(Association, u
         })
     };
     in_flow(old.spis)?;
-    let new = cast.prepare(old.suite, old.family, HardSpec::default())?;
+    let new = cast.prepare(old.suite, old.family, LifetimeSpec::default())?;
     cast.activate(new)?;
     // Worker, TUN and wire keep the order: once data arrives under the new SAs, none is under way under the old ones.
     in_flow(new.spis)?;

@@ -1,0 +1,97 @@
+//! What the datapath and the key manager tell, as events for whoever listens on control.sock.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::Receiver;
+use latchway_control::{EventKind, EventView};
+use latchway_datapath::drop::Direction;
+use latchway_datapath::event::Event;
+use latchway_keying::{KeyManagerClient, Notice, PairId, Wanted};
+use latchway_tagging::{ClassId, Identity};
+
+use crate::gateway::events::EventHub;
+use crate::gateway::rows::{direction_word, selector_view};
+
+/// Tells what becomes of pairs and policy, until the key manager tells no more.
+pub fn start(notices: Receiver<Notice>, events: Arc<EventHub>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("chronicle".into()).spawn(move || {
+        for notice in notices {
+            if let Some(event) = of_notice(&notice) {
+                events.publish(event);
+            }
+        }
+    })
+}
+
+/// A latch that broke, with the names that the datapath does not know. What else it finds, the key manager tells.
+pub fn of_datapath(event: &Event, keying: &KeyManagerClient) -> Option<EventView> {
+    let Event::LatchBroken { flow, latched, offender } = event else { return None };
+    let peer = offender.and_then(|tag| peer_of(tag.class, keying));
+    let by = peer.as_ref().map_or_else(String::new, |peer| format!(", by a packet of {peer}"));
+    let text = format!("the latch of {flow} to class {} broke{by}; its connection ends", latched.raw());
+    Some(EventView {
+        flow: Some(flow.to_string()),
+        peer,
+        class: Some(latched.raw()),
+        reason: Some(if offender.is_some() { "other-peer" } else { "conflict" }.into()),
+        ..EventView::new(EventKind::LatchBroken, text)
+    })
+}
+
+fn peer_of(class: ClassId, keying: &KeyManagerClient) -> Option<String> {
+    let class = keying.class(class).ok().flatten()?;
+    keying.identity(class.peer).ok().flatten().map(|record| record.asserted.to_string())
+}
+
+fn of_notice(notice: &Notice) -> Option<EventView> {
+    let of_pair = |kind, pair: PairId, peer: &Identity, text: &str| {
+        let text = format!("pair {} with {peer} {text}", pair.raw());
+        Some(EventView { pair: Some(pair.raw()), peer: Some(peer.to_string()), ..EventView::new(kind, text) })
+    };
+    match notice {
+        Notice::PairAdded { pair, peer } => of_pair(EventKind::PairAdded, *pair, peer, "was installed"),
+        Notice::PairActivated { pair, peer } => of_pair(EventKind::PairActivated, *pair, peer, "sends now"),
+        Notice::PairRetired { pair, peer } => {
+            of_pair(EventKind::PairRetired, *pair, peer, "only receives what is under way")
+        }
+        Notice::PairRemoved { pair, peer } => of_pair(EventKind::PairRemoved, *pair, peer, "is gone"),
+        Notice::PolicyChanged(_) => Some(EventView::new(EventKind::PolicyChanged, "the policy is another")),
+        Notice::OfferExpired { ticket, peer } => {
+            let text = format!("nobody used ticket {ticket}, for a pair with {peer}, in time");
+            let peer = Some(peer.to_string());
+            Some(EventView { peer, ..EventView::new(EventKind::OfferExpired, text) })
+        }
+        Notice::Acquire(wanted) => Some(of_acquire(wanted)),
+        Notice::SoftExpired { pair, peer, direction } => {
+            let text = "has reached its soft lifetime: time for a successor";
+            of_pair(EventKind::SoftExpired, *pair, peer, text).map(|event| towards(event, *direction))
+        }
+        Notice::HardExpired { pair, peer, direction } => {
+            let text = "has reached its hard lifetime in one direction, and carries nothing there any more";
+            of_pair(EventKind::HardExpired, *pair, peer, text).map(|event| towards(event, *direction))
+        }
+        // A reload says so itself.
+        Notice::PadChanged => None,
+    }
+}
+
+/// What a provider needs to know to propose a pair (RFC 4301 4.4.1.2).
+fn of_acquire(wanted: &Wanted) -> EventView {
+    let peer = wanted.peer.as_ref().map(ToString::to_string);
+    let with = peer.as_ref().map_or_else(String::new, |peer| format!(" with {peer}, to whom it is latched,"));
+    let text = format!("{} needs protection, and there is no SA{with} for it", wanted.flow);
+    EventView {
+        flow: Some(wanted.flow.to_string()),
+        peer,
+        class: wanted.class.map(ClassId::raw),
+        policy: wanted.rule.as_ref().map(|rule| rule.number.raw()),
+        selector: wanted.rule.as_ref().map(|rule| selector_view(&rule.rule.selector)),
+        ..EventView::new(EventKind::Acquire, text)
+    }
+}
+
+fn towards(event: EventView, direction: Direction) -> EventView {
+    EventView { direction: Some(direction_word(direction)), ..event }
+}

@@ -1,0 +1,103 @@
+//! What an operator or a provider of SAs may ask of a gateway, a method for each call.
+
+use std::ops::ControlFlow;
+
+use latchway_control::{
+    Commit, Drops, Explanation, Failure, FlowRow, InstallSpec, LatchRow, Method, Offered, PairAdded,
+    PairSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, call,
+};
+
+/// An answer, or why there is none and what to do.
+pub type Answer<T> = Result<T, Failure>;
+
+/// Takes the rows of a list one by one, until it breaks: a list may be long, and who asked for it gone.
+pub type Rows<'a, R> = &'a mut dyn FnMut(R) -> ControlFlow<()>;
+
+/// A gateway as control.sock shows it. Calls come from several threads at once. What a gateway does not answer itself is
+/// answered as Varlink has it: the method is not implemented.
+pub trait Gateway: Send + Sync {
+    /// How it is and what it moved.
+    fn status(&self) -> Answer<StatusView>;
+
+    /// What it dropped and why.
+    fn drops(&self) -> Answer<Drops>;
+
+    /// Its SAs, two of a pair after each other.
+    fn sas(&self, _rows: Rows<'_, SaRow>) -> Answer<()> {
+        not_implemented::<call::Sas, _>()
+    }
+
+    /// Its policy, in its order.
+    fn policies(&self, _rows: Rows<'_, PolicyRow>) -> Answer<()> {
+        not_implemented::<call::Policies, _>()
+    }
+
+    /// Its peers.
+    fn peers(&self, _rows: Rows<'_, PeerRow>) -> Answer<()> {
+        not_implemented::<call::Peers, _>()
+    }
+
+    /// Its latches.
+    fn latches(&self, _rows: Rows<'_, LatchRow>) -> Answer<()> {
+        not_implemented::<call::Latches, _>()
+    }
+
+    /// The flows that it tracks.
+    fn flows(&self, _rows: Rows<'_, FlowRow>) -> Answer<()> {
+        not_implemented::<call::Flows, _>()
+    }
+
+    /// What would become of a packet.
+    fn explain(&self, _packet: &call::Explain) -> Answer<Explanation> {
+        not_implemented::<call::Explain, _>()
+    }
+
+    /// Reads the configuration again.
+    fn reload(&self, _how: call::Reload) -> Answer<Reloaded> {
+        not_implemented::<call::Reload, _>()
+    }
+
+    /// Proposes and installs a pair of SAs by hand.
+    fn add_pair(&self, _pair: &PairSpec) -> Answer<PairAdded> {
+        not_implemented::<PairSpec, _>()
+    }
+
+    /// Removes a pair.
+    fn delete_pair(&self, _pair: u64) -> Answer<()> {
+        not_implemented::<call::DeletePair, _>()
+    }
+
+    /// Adds a rule by hand.
+    fn add_rule(&self, _rule: &call::AddRule) -> Answer<RuleAdded> {
+        not_implemented::<call::AddRule, _>()
+    }
+
+    /// Removes a rule.
+    fn delete_rule(&self, _number: u64) -> Answer<()> {
+        not_implemented::<call::DeleteRule, _>()
+    }
+
+    /// Asks whether a pair would be accepted (L-69).
+    fn propose(&self, _proposal: &ProposalSpec) -> Answer<Offered> {
+        not_implemented::<ProposalSpec, _>()
+    }
+
+    /// Makes an offer real.
+    fn install(&self, _keys: &InstallSpec) -> Answer<PairAdded> {
+        not_implemented::<InstallSpec, _>()
+    }
+
+    /// Makes a successor of a pair.
+    fn rekey(&self, _keys: &RekeySpec) -> Answer<PairAdded> {
+        not_implemented::<RekeySpec, _>()
+    }
+
+    /// Changes which pairs are used, and the policy, in one step.
+    fn commit(&self, _transaction: &Commit) -> Answer<()> {
+        not_implemented::<Commit, _>()
+    }
+}
+
+fn not_implemented<M: Method, T>() -> Answer<T> {
+    Err(Failure::method_not_implemented(M::NAME))
+}

@@ -1,0 +1,287 @@
+//! What a gateway answers on control.sock.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::ControlFlow;
+
+use latchway_control::{
+    Commit, Drops, Failure, InstallSpec, LatchCounts, LatchRow, Offered, PairAdded, PairSpec, PeerRow,
+    PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, call,
+};
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::spd::Spd;
+use latchway_keying::{Op, Origin, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction};
+use latchway_tagging::ClassId;
+use latchway_ulp_shim::LatchView;
+
+use crate::gateway::clock::since;
+use crate::gateway::convert;
+use crate::gateway::operator::{Answer, Gateway, Rows};
+use crate::gateway::rows::{
+    drop_row, latch_state, milliseconds, peer_row, policy_row, protection, sa_rows, selector_view, tag_view,
+    unix_milliseconds,
+};
+use crate::gateway::state::State;
+
+impl Gateway for State {
+    fn status(&self) -> Answer<StatusView> {
+        Ok(StatusView {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: unix_milliseconds(self.started_at),
+            mode: self.mode,
+            inner: self.inner.clone(),
+            outer: self.outer.clone(),
+            identity: self.identity.to_string(),
+            tun: self.tun.clone(),
+            bypass: self.bypass.clone(),
+            listen: self.listen.clone(),
+            inbound: self.street(Direction::Inbound),
+            outbound: self.street(Direction::Outbound),
+            latches: self.latch_counts(),
+            pairs: self.keying.counts().map_err(stopped)?.pairs as u64,
+            state: None,
+            reloads: self.reloads().clone(),
+            hardening: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn drops(&self) -> Answer<Drops> {
+        let rows = [Direction::Inbound, Direction::Outbound].into_iter();
+        let rows = rows.flat_map(|direction| {
+            DropReason::ALL.iter().filter_map(move |&reason| {
+                let packets = self.counters.street(direction).dropped(reason);
+                (packets > 0).then(|| drop_row(direction, reason, packets))
+            })
+        });
+        Ok(Drops { drops: rows.collect() })
+    }
+
+    fn sas(&self, rows: Rows<'_, SaRow>) -> Answer<()> {
+        let (pairs, now) = (self.keying.pairs().map_err(stopped)?, since(self.started));
+        give(pairs.iter().flat_map(|pair| sa_rows(pair, &self.listen, now)), rows)
+    }
+
+    fn policies(&self, rows: Rows<'_, PolicyRow>) -> Answer<()> {
+        give(self.keying.policy().map_err(stopped)?.iter().map(policy_row), rows)
+    }
+
+    fn peers(&self, rows: Rows<'_, PeerRow>) -> Answer<()> {
+        let pairs = self.keying.pairs().map_err(stopped)?;
+        let pairs: HashMap<PairId, PairView> = pairs.into_iter().map(|pair| (pair.id, pair)).collect();
+        let row = |peer: &latchway_keying::PeerView| {
+            let own: Vec<_> = peer.pairs.iter().filter_map(|pair| pairs.get(pair)).collect();
+            let sum = |of: fn(&PairView) -> (u64, u64)| {
+                own.iter().map(|pair| of(pair)).fold(Traffic::default(), |sum, (packets, octets)| Traffic {
+                    packets: sum.packets.saturating_add(packets),
+                    octets: sum.octets.saturating_add(octets),
+                })
+            };
+            PeerRow {
+                inbound: sum(|pair| (pair.inbound.packets, pair.inbound.octets)),
+                outbound: sum(|pair| (pair.outbound.packets, pair.outbound.octets)),
+                endpoint: own.last().map(|pair| pair.path.to),
+                ..peer_row(peer)
+            }
+        };
+        give(self.keying.peers().map_err(stopped)?.iter().map(row), rows)
+    }
+
+    fn latches(&self, rows: Rows<'_, LatchRow>) -> Answer<()> {
+        let mut names = Names { state: self, known: HashMap::new() };
+        for latch in self.database.dump() {
+            if rows(names.latch_row(&latch).map_err(stopped)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn explain(&self, packet: &call::Explain) -> Answer<latchway_control::Explanation> {
+        self.explain_packet(packet)
+    }
+
+    fn reload(&self, how: call::Reload) -> Answer<Reloaded> {
+        Self::reload(self, how.dry_run).map_err(refused)
+    }
+
+    fn add_pair(&self, spec: &PairSpec) -> Answer<PairAdded> {
+        let (proposal, keys) = convert::pair(spec, &self.identity, &self.listen).map_err(refused)?;
+        let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
+        let pair = self.keying.install(offer.ticket, keys).map_err(stopped)?.map_err(refused)?;
+        Ok(PairAdded { pair: pair.raw() })
+    }
+
+    fn delete_pair(&self, pair: u64) -> Answer<()> {
+        self.transact(vec![Op::Remove(PairId::from_raw(pair))])
+    }
+
+    fn add_rule(&self, added: &call::AddRule) -> Answer<RuleAdded> {
+        let place = added.before.map(|number| self.place_of(number)).transpose()?;
+        let rule = convert::rule(&added.rule).map_err(refused)?;
+        let number = self.keying.add_rule(rule, place).map_err(stopped)?;
+        Ok(RuleAdded { number: number.raw() })
+    }
+
+    fn delete_rule(&self, number: u64) -> Answer<()> {
+        let deleted = self.keying.delete_rule(RuleNumber::from_raw(number)).map_err(stopped)?;
+        deleted.map(|_| ()).map_err(refused)
+    }
+
+    fn propose(&self, spec: &ProposalSpec) -> Answer<Offered> {
+        let proposal = convert::proposal(spec, &self.identity).map_err(refused)?;
+        let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
+        Ok(Offered {
+            expires: milliseconds(offer.expires.since(since(self.started))),
+            selectors: offer.selectors.iter().map(selector_view).collect(),
+            class: offer.class.raw(),
+            breaks: offer.latches_that_would_break.iter().map(|latch| latch.flow.to_string()).collect(),
+            ticket: offer.ticket.into_text().as_str().to_owned(),
+        })
+    }
+
+    fn install(&self, spec: &InstallSpec) -> Answer<PairAdded> {
+        let ticket: Ticket = spec.ticket.parse().map_err(refused)?;
+        let keys = convert::keys(&spec.keys, &self.listen).map_err(refused)?;
+        let pair = self.keying.install(ticket, keys).map_err(stopped)?.map_err(refused)?;
+        Ok(PairAdded { pair: pair.raw() })
+    }
+
+    fn rekey(&self, spec: &RekeySpec) -> Answer<PairAdded> {
+        let keys = convert::keys(&spec.keys, &self.listen).map_err(refused)?;
+        let pair = self.keying.rekey(PairId::from_raw(spec.pair), keys).map_err(stopped)?.map_err(refused)?;
+        Ok(PairAdded { pair: pair.raw() })
+    }
+
+    fn commit(&self, commit: &Commit) -> Answer<()> {
+        let each = |pairs: &[u64], op: fn(PairId) -> Op| -> Vec<Op> {
+            pairs.iter().map(|&pair| op(PairId::from_raw(pair))).collect()
+        };
+        let mut ops = each(&commit.activate, Op::Activate);
+        ops.extend(each(&commit.retire, Op::Retire));
+        ops.extend(each(&commit.remove, Op::Remove));
+        if let Some(policy) = &commit.policy {
+            ops.push(Op::SetSpd(Spd::new(convert::rules(policy).map_err(refused)?)));
+        }
+        self.transact(ops)
+    }
+}
+
+impl State {
+    fn transact(&self, ops: Vec<Op>) -> Answer<()> {
+        self.keying.commit(Transaction::new(ops)).map_err(stopped)?.map(|_| ()).map_err(refused)
+    }
+
+    /// The place of a rule among those made by hand.
+    fn place_of(&self, number: u64) -> Answer<usize> {
+        let rules = self.keying.policy().map_err(stopped)?;
+        let Some(place) = rules.iter().position(|rule| rule.number.raw() == number) else {
+            return Err(Failure::not_found(
+                format!("there is no rule {number}"),
+                "list the policy to see the numbers",
+            ));
+        };
+        match rules.get(place) {
+            Some(rule) if rule.origin == Origin::Hand => Ok(place),
+            _ => Ok(rules.iter().filter(|rule| rule.origin == Origin::Hand).count()),
+        }
+    }
+
+    fn street(&self, direction: Direction) -> StreetView {
+        let street = self.counters.street(direction);
+        StreetView {
+            packets: street.packets.get(),
+            octets: street.octets.get(),
+            dropped: DropReason::ALL.iter().map(|&reason| street.dropped(reason)).sum(),
+            wire_datagrams: None,
+            wire_octets: None,
+        }
+    }
+
+    fn latch_counts(&self) -> LatchCounts {
+        let latches = self.database.counts();
+        LatchCounts {
+            capacity: latches.capacity,
+            unlatched: latches.unlatched,
+            half_open: latches.half_open,
+            listener: latches.listener,
+            larval: latches.larval,
+            established: latches.established,
+            broken: latches.broken,
+            closed: latches.closed,
+        }
+    }
+}
+
+/// Peers and protection of classes, each asked for once however many latches there are.
+struct Names<'a> {
+    state: &'a State,
+    known: HashMap<ClassId, (String, String)>,
+}
+
+impl Names<'_> {
+    fn of(&mut self, class: ClassId) -> Result<&(String, String), Stopped> {
+        if !self.known.contains_key(&class) {
+            let found = self.state.keying.class(class)?;
+            let unknown = || "unknown".to_owned();
+            let peer =
+                found.as_ref().map(|class| self.state.keying.identity(class.peer)).transpose()?.flatten();
+            let peer = peer.map_or_else(unknown, |record| record.asserted.to_string());
+            self.known.insert(class, (peer, found.as_ref().map_or_else(unknown, protection)));
+        }
+        Ok(self.known.entry(class).or_default())
+    }
+
+    fn latch_row(&mut self, latch: &LatchView) -> Result<LatchRow, Stopped> {
+        let reason = self.reason(latch)?;
+        let now = since(self.state.started);
+        let (peer, protection) = self.of(latch.class)?.clone();
+        Ok(LatchRow {
+            flow: latch.flow.to_string(),
+            local: latch.flow.local(),
+            remote: latch.flow.remote(),
+            state: latch_state(latch.state),
+            peer,
+            protection,
+            class: latch.class.raw(),
+            last_tag: latch.last_inbound.map(tag_view),
+            reason,
+            age: milliseconds(now.since(latch.opened)),
+            idle: milliseconds(now.since(latch.seen)),
+        })
+    }
+
+    /// Why a latch is not established: the cause, whose packet it was, and what became of the connection.
+    fn reason(&mut self, latch: &LatchView) -> Result<Option<String>, Stopped> {
+        let Some(reason) = latch.reason else { return Ok(None) };
+        let mut text = reason.name().to_owned();
+        if let Some(offender) = latch.offender {
+            let (peer, _) = self.of(offender.class)?;
+            text.push_str(&format!(" ({peer}, SA {})", offender.sa));
+        }
+        if let Some(disposition) = self.state.disposition(latch.id) {
+            text.push_str(&format!("; {disposition}"));
+        }
+        Ok(Some(text))
+    }
+}
+
+fn give<R>(all: impl Iterator<Item = R>, rows: Rows<'_, R>) -> Answer<()> {
+    for row in all {
+        if rows(row) == ControlFlow::Break(()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The parts' errors say what to do by themselves.
+pub(super) fn refused(error: impl Display) -> Failure {
+    Failure::refused(error.to_string(), "")
+}
+
+pub(super) fn stopped(error: Stopped) -> Failure {
+    Failure::failed(error.to_string(), "")
+}
