@@ -229,6 +229,15 @@ mod tests {
         fs::remove_dir_all(&base).unwrap();
     }
 
+    #[test]
+    #[ignore = "run by the test below"]
+    fn holder() {
+        let _held =
+            Lock::of_file(env::var_os("LATCHWAY_TEST_LOCK").unwrap().into(), "it".to_owned()).unwrap();
+        println!("\nholding");
+        io::Read::read_to_end(&mut io::stdin(), &mut Vec::new()).unwrap();
+    }
+
     /// A holder that was killed leaves its file, and the lock is free.
     #[test]
     fn a_killed_holder_holds_nothing() {
@@ -251,15 +260,6 @@ mod tests {
         drop(Lock::of_file(path.clone(), "it".to_owned()).unwrap());
         assert!(!path.exists());
         fs::remove_dir_all(&base).unwrap();
-    }
-
-    #[test]
-    #[ignore = "run by the test above, to be killed"]
-    fn holder() {
-        let _held =
-            Lock::of_file(env::var_os("LATCHWAY_TEST_LOCK").unwrap().into(), "it".to_owned()).unwrap();
-        println!("\nholding");
-        io::Read::read_to_end(&mut io::stdin(), &mut Vec::new()).unwrap();
     }
 
     /// Whatever somebody else may have put in the way is not used.

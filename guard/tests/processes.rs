@@ -11,6 +11,19 @@ use std::{
 use latchway_guard::{Blackholes, HostGuard, Lock};
 use latchway_netns::{IpNet, Links, Namespace, testing::in_private_run, testing::namespaced};
 
+/// Puts guards up in the namespace named by the environment, and waits to be killed.
+#[test]
+#[ignore = "run by the test below"]
+fn gateway() {
+    let space = Namespace::from_path(env::var_os("LATCHWAY_TEST_NAMESPACE").unwrap()).unwrap();
+    let _held = Lock::tun(&space, "tun9").unwrap();
+    let (guard, blackholes) = guards();
+    guard.install(&space).unwrap();
+    blackholes.install(&Links::of(&space).unwrap()).unwrap();
+    println!("\nguarding");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
 /// T13: filters and blackholes outlive the process that put them up, SIGKILL or not; a lock does not.
 #[test]
 fn t13_what_discards_outlives_a_killed_process_and_its_lock_does_not() {
@@ -37,18 +50,6 @@ fn t13_what_discards_outlives_a_killed_process_and_its_lock_does_not() {
             drop(Lock::tun(&space, "tun9").unwrap());
         });
     });
-}
-
-#[test]
-#[ignore = "run by the test above, to be killed"]
-fn gateway() {
-    let space = Namespace::from_path(env::var_os("LATCHWAY_TEST_NAMESPACE").unwrap()).unwrap();
-    let _held = Lock::tun(&space, "tun9").unwrap();
-    let (guard, blackholes) = guards();
-    guard.install(&space).unwrap();
-    blackholes.install(&Links::of(&space).unwrap()).unwrap();
-    println!("\nguarding");
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 fn guards() -> (HostGuard, Blackholes) {
