@@ -7,8 +7,7 @@
 //! that was begins beyond its last block. What an SA that ended has left of its block is given back.
 //!
 //! A key serves one direction of one SPI, for good, and one holder at a time. Whoever holds what
-//! [`enrol_outbound`](Reservations::enrol_outbound) or [`enrol_inbound`](Reservations::enrol_inbound) gave holds the key; it
-//! is free again when that is dropped.
+//! [`enrol`](Reservations::enrol) gave holds the keys; each is free again when the SA that it went into is dropped.
 //!
 //! Two things no store can help: a disk that is put back to what it was, and packets received within the last moments
 //! before the process was killed, which the peer's numbers alone do not tell from new ones.
@@ -17,12 +16,14 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use latchway_esp::{KeyMaterial, ReceivedTop, Reservation, SeqNum, SequenceKind, Spi};
+use latchway_esp::{ReceivedTop, Reservation, SeqNum};
 use zeroize::Zeroizing;
 
 use self::book::{Book, Fingerprint, Record};
 use self::directory::Directory;
 use self::disk::Disk;
+
+use crate::install::{Keys, Resumption, SaKeys};
 
 pub use self::book::Role;
 pub use self::error::{EnrolError, StoreError};
@@ -92,45 +93,40 @@ impl Reservations {
         Self { block: u64::from(block.get()), ..self }
     }
 
+    /// Enrols both keys of each pair, or goes on with them: all pairs or none, with one write. The first blocks are on disk when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`EnrolError`]; nothing changes then.
+    pub fn enrol(&mut self, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
+        let mut staged = self.stage();
+        let one = |keys: &&Keys| {
+            let Receiving { after, top } = self.stage_inbound(&mut staged, &keys.inbound)?;
+            let Sending { next, reservation } = self.stage_outbound(&mut staged, &keys.outbound)?;
+            Ok(Resumption { next, reservation, after, top })
+        };
+        let resumed = pairs.iter().map(one).collect();
+        self.settle(staged, resumed)
+    }
+
     /// Enrols the key of an outbound SA, or goes on with it. Its first block is on disk when this returns.
     ///
     /// # Errors
     /// [`EnrolError`]; nothing changes then.
-    pub fn enrol_outbound(
-        &mut self,
-        spi: Spi,
-        key: &KeyMaterial,
-        sequence: SequenceKind,
-    ) -> Result<Sending, EnrolError> {
-        let (place, entry) = self.find(Role::Outbound, spi, key)?;
-        let (taken, last) = (entry.record.seq, sequence.last());
-        let next = taken.0.checked_add(1).map(SeqNum).filter(|next| *next <= last);
-        let next = next.ok_or(EnrolError::Spent(spi))?;
-        let bound = SeqNum(taken.0.saturating_add(self.block)).min(last);
-        let reservation = Reservation::new(bound);
-        let holder = Holder::Sender { reservation: reservation.clone(), resumed: taken, last };
-        self.enter(place, Entry { record: Record { seq: bound, ..entry.record }, holder })?;
-        Ok(Sending { next, reservation })
+    pub fn enrol_outbound(&mut self, keys: &SaKeys) -> Result<Sending, EnrolError> {
+        let mut staged = self.stage();
+        let sending = self.stage_outbound(&mut staged, keys);
+        self.settle(staged, sending)
     }
 
     /// Enrols the key of an inbound SA, or goes on with it.
     ///
     /// # Errors
     /// [`EnrolError`]; nothing changes then.
-    pub fn enrol_inbound(
-        &mut self,
-        spi: Spi,
-        key: &KeyMaterial,
-        sequence: SequenceKind,
-    ) -> Result<Receiving, EnrolError> {
-        let (place, entry) = self.find(Role::Inbound, spi, key)?;
-        let after = entry.record.seq;
-        if after >= sequence.last() {
-            return Err(EnrolError::Spent(spi));
-        }
-        let top = ReceivedTop::new();
-        self.enter(place, Entry { holder: Holder::Receiver(top.clone()), ..entry })?;
-        Ok(Receiving { after, top })
+    pub fn enrol_inbound(&mut self, keys: &SaKeys) -> Result<Receiving, EnrolError> {
+        let mut staged = self.stage();
+        let receiving = self.stage_inbound(&mut staged, keys);
+        self.settle(staged, receiving)
     }
 
     /// Reserves the next block of every key that used up half of its last one, and notes how far receivers came and which
@@ -170,54 +166,90 @@ impl Reservations {
         Ok(Self { disk, secret, entries, block: DEFAULT_BLOCK, unsaved: true })
     }
 
-    /// The key's place and what is known of it: a fresh record behind all others where it was never seen.
-    fn find(&mut self, role: Role, spi: Spi, key: &KeyMaterial) -> Result<(usize, Entry), EnrolError> {
+    /// Begins changes that are all made or none.
+    fn stage(&mut self) -> Staged {
         // First of all, so that a key whose SA ended is free.
         self.follow();
-        let fingerprint = Fingerprint(key.fingerprint_under(&self.secret));
-        let Some(place) = self.entries.iter().position(|entry| entry.record.fingerprint == fingerprint)
-        else {
+        Staged { known: self.entries.len(), replaced: Vec::new(), changed: false }
+    }
+
+    fn stage_outbound(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<Sending, EnrolError> {
+        let (place, record) = self.find(Role::Outbound, keys)?;
+        let (taken, last) = (record.seq, keys.sequence.last());
+        let next = taken.0.checked_add(1).map(SeqNum).filter(|next| *next <= last);
+        let next = next.ok_or(EnrolError::Spent(keys.spi))?;
+        let bound = SeqNum(taken.0.saturating_add(self.block)).min(last);
+        let reservation = Reservation::new(bound);
+        let holder = Holder::Sender { reservation: reservation.clone(), resumed: taken, last };
+        self.put(staged, place, Entry { record: Record { seq: bound, ..record }, holder });
+        Ok(Sending { next, reservation })
+    }
+
+    fn stage_inbound(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<Receiving, EnrolError> {
+        let (place, record) = self.find(Role::Inbound, keys)?;
+        if record.seq >= keys.sequence.last() {
+            return Err(EnrolError::Spent(keys.spi));
+        }
+        let top = ReceivedTop::new();
+        self.put(staged, place, Entry { record, holder: Holder::Receiver(top.clone()) });
+        Ok(Receiving { after: record.seq, top })
+    }
+
+    /// The key's place and what is known of it; a fresh record where it was never seen.
+    fn find(&self, role: Role, keys: &SaKeys) -> Result<(Option<usize>, Record), EnrolError> {
+        let spi = keys.spi;
+        let fingerprint = Fingerprint(keys.material.fingerprint_under(&self.secret));
+        let mut known = self.entries.iter().enumerate();
+        let Some((place, found)) = known.find(|(_, entry)| entry.record.fingerprint == fingerprint) else {
             if self.entries.len() >= Book::MOST_RECORDS {
                 return Err(EnrolError::Full(Book::MOST_RECORDS));
             }
-            let record = Record { fingerprint, role, spi, seq: SeqNum(0) };
-            return Ok((self.entries.len(), Entry { record, holder: Holder::Nobody }));
+            return Ok((None, Record { fingerprint, role, spi, seq: SeqNum(0) }));
         };
-        let found = self.entries.get(place).ok_or(EnrolError::InUse(spi))?;
+        let first = found.record.spi;
         if found.record.role != role {
-            return Err(EnrolError::OtherDirection { spi, role: found.record.role, first: found.record.spi });
+            return Err(EnrolError::OtherDirection { spi, role: found.record.role, first });
         }
-        if found.record.spi != spi {
-            return Err(EnrolError::OtherSpi { spi, first: found.record.spi });
+        if first != spi {
+            return Err(EnrolError::OtherSpi { spi, first });
         }
         if !matches!(found.holder, Holder::Nobody) {
             return Err(EnrolError::InUse(spi));
         }
-        Ok((place, Entry { record: found.record, holder: Holder::Nobody }))
+        Ok((Some(place), found.record))
     }
 
-    /// Puts an entry into its place and on disk. Where the disk refuses, what was there comes back: under a block that
-    /// nobody was given, nobody took a number, whether it is on disk by now or not.
-    fn enter(&mut self, place: usize, entry: Entry) -> Result<(), StoreError> {
-        let changed = self.entries.get(place).map(|known| known.record) != Some(entry.record);
-        let old = match self.entries.get_mut(place) {
-            Some(known) => Some(mem::replace(known, entry)),
+    fn put(&mut self, staged: &mut Staged, place: Option<usize>, entry: Entry) {
+        match place.and_then(|place| Some((place, self.entries.get_mut(place)?))) {
+            Some((place, known)) => {
+                staged.changed |= known.record != entry.record;
+                staged.replaced.push((place, mem::replace(known, entry)));
+            }
             None => {
+                staged.changed = true;
                 self.entries.push(entry);
-                None
-            }
-        };
-        if !changed && !self.unsaved {
-            return Ok(());
-        }
-        let saved = self.save();
-        if saved.is_err() {
-            match (self.entries.get_mut(place), old) {
-                (Some(known), Some(old)) => *known = old,
-                _ => self.entries.truncate(place),
             }
         }
-        saved
+    }
+
+    /// Puts what was staged on disk. Where that fails, or staging did, what was there comes back: under a block that nobody was
+    /// given nobody took a number, whether it is on disk by now or not.
+    fn settle<T>(&mut self, staged: Staged, outcome: Result<T, EnrolError>) -> Result<T, EnrolError> {
+        let outcome = outcome.and_then(|enrolled| {
+            if staged.changed || self.unsaved {
+                self.save()?;
+            }
+            Ok(enrolled)
+        });
+        if outcome.is_err() {
+            self.entries.truncate(staged.known);
+            for (place, old) in staged.replaced {
+                if let Some(entry) = self.entries.get_mut(place) {
+                    *entry = old;
+                }
+            }
+        }
+        outcome
     }
 
     /// Brings every record to what its holder did since.
@@ -251,6 +283,14 @@ impl std::fmt::Debug for Reservations {
             .field("unsaved", &self.unsaved)
             .finish_non_exhaustive()
     }
+}
+
+/// What to put back where changes cannot be made.
+struct Staged {
+    /// How many keys were known.
+    known: usize,
+    replaced: Vec<(usize, Entry)>,
+    changed: bool,
 }
 
 /// A key and who holds it.

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, io, thread};
 
-use latchway_esp::{KeyMaterial, SeqCounter, SequenceKind, Spi, Suite};
+use latchway_esp::{SeqCounter, SequenceKind, Suite};
+use latchway_keying::SaKeys;
 use latchway_keying::reservations::Reservations;
 
 const KIND: SequenceKind = SequenceKind::Extended;
@@ -25,7 +26,7 @@ fn life() {
     let mut store = Reservations::open(&folder).unwrap().with_block(NonZeroU32::new(64).unwrap());
     let mut counters: Vec<_> = (0..KEYS)
         .map(|n| {
-            let sending = store.enrol_outbound(spi(n), &key(n), KIND).unwrap();
+            let sending = store.enrol_outbound(&keys(n)).unwrap();
             let reservation = sending.reservation.clone();
             (
                 SeqCounter::resume_at(KIND, sending.next).unwrap().within(sending.reservation).unwrap(),
@@ -78,7 +79,7 @@ fn t12_no_number_comes_twice_over_sixty_real_kills() {
     assert!(total > 10_000, "only {total} numbers in all");
     let mut store = Reservations::open(&folder).unwrap();
     for (n, highest) in (0..KEYS).zip(highest) {
-        assert!(store.enrol_outbound(spi(n), &key(n), KIND).unwrap().next.0 > highest);
+        assert!(store.enrol_outbound(&keys(n)).unwrap().next.0 > highest);
     }
     drop(store);
     fs::remove_dir_all(&folder).unwrap();
@@ -109,10 +110,6 @@ fn announced(folder: &Path, kill_after: usize) -> Vec<(usize, u64, u64)> {
     runs
 }
 
-fn key(n: u8) -> KeyMaterial {
-    KeyMaterial::new(Suite::Aes128Gcm, &[n; 20]).unwrap()
-}
-
-fn spi(n: u8) -> Spi {
-    Spi::new(0x1000 + u32::from(n)).unwrap()
+fn keys(n: u8) -> SaKeys {
+    SaKeys::from_octets(0x1000 + u32::from(n), Suite::Aes128Gcm, &[n; 20], KIND).unwrap()
 }

@@ -4,9 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use latchway_esp::{SeqNum, SequenceKind};
+use latchway_esp::SeqNum;
 
-use super::{gcm, spi};
+use super::gcm;
 use crate::reservations::{Reservations, StoreError};
 
 /// A place of this test's own, for as long as the test runs.
@@ -32,7 +32,7 @@ impl Drop for Scratch {
 }
 
 fn next(store: &mut Reservations) -> SeqNum {
-    store.enrol_outbound(spi(256), &gcm(1), SequenceKind::Extended).unwrap().next
+    store.enrol_outbound(&gcm(256, 1)).unwrap().next
 }
 
 #[test]

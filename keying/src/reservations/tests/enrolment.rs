@@ -2,11 +2,14 @@
 
 use std::num::NonZeroU32;
 
-use latchway_esp::{ReceivedTop, SeqCounter, SeqNum, SequenceKind, Suite, TakeError};
+use latchway_esp::{
+    AntiReplay, InboundConfig, InboundSa, ReceivedTop, SeqCounter, SeqNum, SequenceKind, Suite, TakeError,
+};
 use zeroize::Zeroizing;
 
 use super::simulated::Simulated;
-use super::{gcm, key, spi};
+use super::{gcm, of};
+use crate::SaKeys;
 use crate::reservations::{EnrolError, Reservations, Role, Sending, StoreError};
 
 const KIND: SequenceKind = SequenceKind::Extended;
@@ -28,28 +31,28 @@ fn sender(sending: Sending) -> SeqCounter {
 #[test]
 fn a_key_never_seen_begins_at_1_and_one_that_was_beyond_its_block() {
     let (disk, mut store) = store();
-    let sending = store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 1)).unwrap();
     assert_eq!((sending.next, sending.reservation.bound()), (SeqNum(1), SeqNum(100)));
     let mut counter = sender(sending);
     let _ = counter.take(30).unwrap();
     // The process ends without a word.
     drop((counter, store));
     let mut store = reopened(&disk);
-    let sending = store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 1)).unwrap();
     assert_eq!((sending.next, sending.reservation.bound()), (SeqNum(101), SeqNum(200)));
-    assert_eq!(store.enrol_outbound(spi(256), &gcm(2), KIND).unwrap().next, SeqNum(1), "another key");
+    assert_eq!(store.enrol_outbound(&gcm(256, 2)).unwrap().next, SeqNum(1), "another key");
 }
 
 /// T12: in order, nothing is wasted; and what was given back is not given twice by a crash that follows.
 #[test]
 fn a_store_that_is_closed_knows_the_exact_number() {
     let (disk, mut store) = store();
-    let mut counter = sender(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap());
+    let mut counter = sender(store.enrol_outbound(&gcm(256, 1)).unwrap());
     let _ = counter.take(30).unwrap();
     drop(counter);
     store.close().unwrap();
     for (life, taken) in [(1, 30), (2, 130)] {
-        let sending = reopened(&disk).enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
+        let sending = reopened(&disk).enrol_outbound(&gcm(256, 1)).unwrap();
         assert_eq!(sending.next, SeqNum(taken + 1), "life {life}");
     }
 }
@@ -58,33 +61,31 @@ fn a_store_that_is_closed_knows_the_exact_number() {
 #[test]
 fn an_sa_that_is_still_there_keeps_its_block() {
     let (disk, mut store) = store();
-    let mut counter = sender(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap());
+    let mut counter = sender(store.enrol_outbound(&gcm(256, 1)).unwrap());
     let _ = counter.take(30).unwrap();
     store.close().unwrap();
     let _ = counter.take(70).unwrap();
     assert_eq!(counter.take(1).unwrap_err(), TakeError::Unreserved { reserved: 0 });
-    assert_eq!(reopened(&disk).enrol_outbound(spi(256), &gcm(1), KIND).unwrap().next, SeqNum(101));
+    assert_eq!(reopened(&disk).enrol_outbound(&gcm(256, 1)).unwrap().next, SeqNum(101));
 }
 
 #[test]
 fn an_sa_that_ended_frees_its_key_and_the_rest_of_its_block() {
     let (_disk, mut store) = store();
-    let mut counter = sender(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap());
+    let mut counter = sender(store.enrol_outbound(&gcm(256, 1)).unwrap());
     let _ = counter.take(30).unwrap();
-    assert!(
-        matches!(store.enrol_outbound(spi(256), &gcm(1), KIND), Err(EnrolError::InUse(held)) if held == spi(256))
-    );
+    assert!(matches!(store.enrol_outbound(&gcm(256, 1)), Err(EnrolError::InUse(held)) if held.get() == 256));
     drop(counter);
-    let sending = store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 1)).unwrap();
     assert_eq!((sending.next, sending.reservation.bound()), (SeqNum(31), SeqNum(130)));
     drop(sending);
-    assert_eq!(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap().next, SeqNum(31), "none was taken");
+    assert_eq!(store.enrol_outbound(&gcm(256, 1)).unwrap().next, SeqNum(31), "none was taken");
 }
 
 #[test]
 fn half_a_block_before_its_end_the_next_one_is_reserved() {
     let (_disk, mut store) = store();
-    let sending = store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 1)).unwrap();
     let reservation = sending.reservation.clone();
     let mut counter = sender(sending);
     for (take, bound) in [(49, 100), (1, 150), (24, 150), (26, 200), (100, 300), (0, 300)] {
@@ -98,22 +99,49 @@ fn half_a_block_before_its_end_the_next_one_is_reserved() {
 #[test]
 fn a_key_serves_one_direction_of_one_spi() {
     let (disk, mut store) = store();
-    drop(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap());
-    drop(store.enrol_inbound(spi(257), &gcm(2), KIND).unwrap());
+    drop(store.enrol_outbound(&gcm(256, 1)).unwrap());
+    drop(store.enrol_inbound(&gcm(257, 2)).unwrap());
     for mut store in [store, reopened(&disk)] {
-        let refused = store.enrol_inbound(spi(256), &gcm(1), KIND).unwrap_err();
+        let refused = store.enrol_inbound(&gcm(256, 1)).unwrap_err();
         let text = refused.to_string();
         assert!(matches!(refused, EnrolError::OtherDirection { role: Role::Outbound, .. }), "{text}");
         assert!(text.contains("serves outbound SPI 0x00000100: make a fresh key"), "{text}");
-        let refused = store.enrol_outbound(spi(257), &gcm(2), KIND).unwrap_err();
+        let refused = store.enrol_outbound(&gcm(257, 2)).unwrap_err();
         assert!(matches!(refused, EnrolError::OtherDirection { role: Role::Inbound, .. }), "{refused}");
-        for refused in [
-            store.enrol_outbound(spi(300), &gcm(1), KIND).unwrap_err(),
-            store.enrol_inbound(spi(300), &gcm(2), KIND).unwrap_err(),
-        ] {
+        for refused in
+            [store.enrol_outbound(&gcm(300, 1)).unwrap_err(), store.enrol_inbound(&gcm(300, 2)).unwrap_err()]
+        {
             assert!(matches!(refused, EnrolError::OtherSpi { .. }), "{refused}");
         }
     }
+}
+
+/// One write for all of a configuration, and none of it where any of it is refused.
+#[test]
+fn pairs_are_enrolled_all_or_none() {
+    let (disk, mut store) = store();
+    let pair = |spi, inbound, outbound| {
+        let keys = crate::testing::keys(spi, Suite::Aes128Gcm);
+        crate::Keys { inbound: gcm(spi, inbound), outbound: gcm(spi, outbound), ..keys }
+    };
+    let (first, second) = (pair(256, 1, 2), pair(257, 3, 4));
+    let resumed = store.enrol(&[&first, &second]).unwrap();
+    assert!(resumed.iter().all(|one| (one.next, one.after) == (SeqNum(1), SeqNum(0))));
+    assert!(matches!(store.enrol(&[&first]), Err(EnrolError::InUse(_))));
+    drop(resumed);
+    for bad in [pair(258, 5, 5), pair(258, 4, 6), pair(258, 6, 2), pair(258, 2, 6)] {
+        store.enrol(&[&second, &pair(300, 7, 8), &bad]).unwrap_err();
+    }
+    disk.medium().refusals = 100;
+    assert!(matches!(store.enrol(&[&second, &pair(300, 7, 8)]), Err(EnrolError::Store(_))));
+    disk.medium().refusals = 0;
+    assert_eq!(store.entries.len(), 4, "no trace of what was refused");
+    let resumed = store.enrol(&[&first, &second, &pair(300, 8, 7)]).unwrap();
+    assert!(resumed.iter().all(|one| one.next == SeqNum(1)), "nothing was taken");
+    let wrote = disk.medium().written;
+    drop(resumed);
+    store.enrol(&[&first, &second]).unwrap();
+    assert_eq!(disk.medium().written, wrote + 1);
 }
 
 /// Another suite under the same octets, or another salt, has other nonces.
@@ -122,8 +150,8 @@ fn suite_and_salt_tell_keys_apart() {
     let (_disk, mut store) = store();
     let mut octets = [7; 36];
     let mut enrol = |suite, octets: &[u8]| {
-        let key = latchway_esp::KeyMaterial::new(suite, octets).unwrap();
-        store.enrol_outbound(spi(256), &key, KIND).map(|sending| (sending.next, sending)).unwrap()
+        let keys = SaKeys::from_octets(256, suite, octets, KIND).unwrap();
+        store.enrol_outbound(&keys).map(|sending| (sending.next, sending)).unwrap()
     };
     let (first, _one) = enrol(Suite::Aes256Gcm, &octets);
     let (second, _two) = enrol(Suite::ChaCha20Poly1305, &octets);
@@ -135,28 +163,28 @@ fn suite_and_salt_tell_keys_apart() {
 #[test]
 fn receivers_resume_beyond_what_was_noted() {
     let (disk, mut store) = store();
-    let receiving = store.enrol_inbound(spi(256), &gcm(1), KIND).unwrap();
+    let receiving = store.enrol_inbound(&gcm(256, 1)).unwrap();
     assert_eq!((receiving.after, receiving.top.seq()), (SeqNum(0), SeqNum(0)));
-    assert!(matches!(store.enrol_inbound(spi(256), &gcm(1), KIND), Err(EnrolError::InUse(_))));
+    assert!(matches!(store.enrol_inbound(&gcm(256, 1)), Err(EnrolError::InUse(_))));
     move_to(&receiving.top, 77);
     store.extend().unwrap();
     move_to(&receiving.top, 99);
     drop((receiving, store));
     let mut store = reopened(&disk);
-    let receiving = store.enrol_inbound(spi(256), &gcm(1), KIND).unwrap();
+    let receiving = store.enrol_inbound(&gcm(256, 1)).unwrap();
     assert_eq!(receiving.after, SeqNum(77));
     move_to(&receiving.top, 1000);
     drop(receiving);
     store.close().unwrap();
-    assert_eq!(reopened(&disk).enrol_inbound(spi(256), &gcm(1), KIND).unwrap().after, SeqNum(1000));
+    assert_eq!(reopened(&disk).enrol_inbound(&gcm(256, 1)).unwrap().after, SeqNum(1000));
 }
 
 /// As an inbound SA under the key does.
 fn move_to(top: &ReceivedTop, number: u64) {
-    let (spi, suite, anti_replay) = (spi(256), Suite::Aes128Gcm, latchway_esp::AntiReplay::Off);
-    let top = Some(top.clone());
-    let config = latchway_esp::InboundConfig { spi, suite, keys: &gcm(1), sequence: KIND, anti_replay, top };
-    latchway_esp::InboundSa::resume_after(config, SeqNum(number)).unwrap();
+    let SaKeys { spi, ref material, sequence, .. } = gcm(256, 1);
+    let (suite, anti_replay, top) = (material.suite(), AntiReplay::Off, Some(top.clone()));
+    let config = InboundConfig { spi, suite, keys: material, sequence, anti_replay, top };
+    InboundSa::resume_after(config, SeqNum(number)).unwrap();
 }
 
 /// RFC 4303 section 3.3.3: a key whose numbers are spent stays so, and no block reaches beyond the last number.
@@ -164,7 +192,8 @@ fn move_to(top: &ReceivedTop, number: u64) {
 fn a_key_ends_with_its_numbers() {
     let (disk, mut store) = store();
     let last = u64::from(u32::MAX);
-    let sending = store.enrol_outbound(spi(256), &gcm(1), SequenceKind::Seq32).unwrap();
+    let seq32 = SaKeys { sequence: SequenceKind::Seq32, ..gcm(256, 1) };
+    let sending = store.enrol_outbound(&seq32).unwrap();
     let counter = SeqCounter::resume_at(SequenceKind::Seq32, SeqNum(last - 20)).unwrap();
     let reservation = sending.reservation.clone();
     let mut counter = counter.within(sending.reservation).unwrap();
@@ -175,7 +204,7 @@ fn a_key_ends_with_its_numbers() {
     store.extend().unwrap();
     drop((counter, reservation));
     store.close().unwrap();
-    let spent = reopened(&disk).enrol_outbound(spi(256), &gcm(1), SequenceKind::Seq32);
+    let spent = reopened(&disk).enrol_outbound(&seq32);
     assert!(matches!(spent, Err(EnrolError::Spent(_))), "{spent:?}");
 }
 
@@ -183,7 +212,7 @@ fn a_key_ends_with_its_numbers() {
 #[test]
 fn a_full_disk_stops_sealing_and_not_for_good() {
     let (disk, mut store) = store();
-    let mut counter = sender(store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap());
+    let mut counter = sender(store.enrol_outbound(&gcm(256, 1)).unwrap());
     disk.medium().refusals = 100;
     let _ = counter.take(60).unwrap();
     for _ in 0..3 {
@@ -193,22 +222,19 @@ fn a_full_disk_stops_sealing_and_not_for_good() {
     }
     let _ = counter.take(40).unwrap();
     assert_eq!(counter.take(1).unwrap_err(), TakeError::Unreserved { reserved: 0 });
-    assert!(matches!(
-        store.enrol_outbound(spi(257), &gcm(2), KIND),
-        Err(EnrolError::Store(StoreError::Io { .. }))
-    ));
+    assert!(matches!(store.enrol_outbound(&gcm(257, 2)), Err(EnrolError::Store(StoreError::Io { .. }))));
     disk.medium().refusals = 0;
     store.extend().unwrap();
     assert_eq!(counter.take(60).unwrap().next_seq().unwrap().number(), SeqNum(101));
-    assert_eq!(store.enrol_outbound(spi(257), &gcm(2), KIND).unwrap().next, SeqNum(1));
+    assert_eq!(store.enrol_outbound(&gcm(257, 2)).unwrap().next, SeqNum(1));
 }
 
 /// The disk is left alone where nothing changed.
 #[test]
 fn nothing_is_written_where_nothing_changed() {
     let (disk, mut store) = store();
-    let sending = store.enrol_outbound(spi(256), &gcm(1), KIND).unwrap();
-    let receiving = store.enrol_inbound(spi(257), &gcm(2), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 1)).unwrap();
+    let receiving = store.enrol_inbound(&gcm(257, 2)).unwrap();
     disk.medium().refusals = 100;
     for _ in 0..10 {
         store.extend().unwrap();
@@ -221,7 +247,7 @@ fn nothing_is_written_where_nothing_changed() {
 #[test]
 fn nothing_shows_a_key_or_the_secret() {
     let (_disk, mut store) = store();
-    let sending = store.enrol_outbound(spi(256), &gcm(0xd7), KIND).unwrap();
+    let sending = store.enrol_outbound(&gcm(256, 0xd7)).unwrap();
     let shown = format!("{store:?} {sending:?}");
     assert!(shown.contains("keys: 1"), "{shown}");
     for octet in ["215", "d7", "[9, 9"] {
@@ -230,6 +256,6 @@ fn nothing_shows_a_key_or_the_secret() {
     let octets = store.disk.read().unwrap().unwrap();
     assert!(!octets.windows(8).any(|window| window == [0xd7; 8]), "the key itself is not in the file");
     assert!(octets.len() < 200);
-    let cbc = store.enrol_outbound(spi(258), &key(Suite::Aes256CbcHmacSha256, 5), KIND).unwrap();
+    let cbc = store.enrol_outbound(&of(Suite::Aes256CbcHmacSha256, 258, 5)).unwrap();
     assert_eq!(cbc.next, SeqNum(1), "any suite may be enrolled");
 }

@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 use fastrand::Rng;
 use latchway_esp::{
     AntiReplay, EspHeader, InboundConfig, InboundSa, NextHeader, OutboundConfig, OutboundSa, ReceivedTop,
-    SeqCounter, SeqNum, SequenceKind, Suite, TakeError, WindowSize,
+    SeqCounter, SeqNum, SequenceKind, TakeError, WindowSize,
 };
 use zeroize::Zeroizing;
 
+use super::gcm;
 use super::simulated::{Lie, Simulated};
-use super::{gcm, spi};
 use crate::reservations::{EnrolError, Reservations};
 
 const SENDERS: usize = 3;
@@ -130,7 +130,7 @@ impl Life<'_> {
 
     fn enrol_sender(&mut self) -> Result<(), String> {
         let n = self.rng.usize(0..SENDERS);
-        let enrolled = self.store.enrol_outbound(spi(0x1000 + n as u32), &gcm(n as u8), KIND);
+        let enrolled = self.store.enrol_outbound(&gcm(0x1000 + n as u32, n as u8));
         if self.senders[n].is_some() {
             return match enrolled {
                 Err(EnrolError::InUse(_)) => Ok(()),
@@ -174,8 +174,8 @@ impl Life<'_> {
 
     fn enrol_receiver(&mut self) -> Result<(), String> {
         let n = self.rng.usize(0..RECEIVERS);
-        let material = gcm(100 + n as u8);
-        let enrolled = self.store.enrol_inbound(spi(0x2000 + n as u32), &material, KIND);
+        let keys = gcm(0x2000 + n as u32, 100 + n as u8);
+        let enrolled = self.store.enrol_inbound(&keys);
         if self.receivers[n].is_some() {
             return match enrolled {
                 Err(EnrolError::InUse(_)) => Ok(()),
@@ -194,9 +194,9 @@ impl Life<'_> {
         // From now on it must not go back, even where it had not been noted.
         self.oracle.noted[n] = after;
         let config = InboundConfig {
-            spi: spi(0x2000 + n as u32),
-            suite: Suite::Aes128Gcm,
-            keys: &material,
+            spi: keys.spi,
+            suite: keys.material.suite(),
+            keys: &keys.material,
             sequence: KIND,
             anti_replay: AntiReplay::Window(WindowSize::MIN),
             top: Some(receiving.top.clone()),
@@ -213,7 +213,7 @@ impl Life<'_> {
         let config = OutboundConfig {
             spi: sa.spi(),
             suite: sa.suite(),
-            keys: &gcm(100 + n as u8),
+            keys: &gcm(0x2000, 100 + n as u8).material,
             sequence: KIND,
             reservation: None,
         };
@@ -256,8 +256,8 @@ impl Life<'_> {
         let mut store = Reservations::open_on(Box::new(disk.clone())).map_err(|error| error.to_string())?;
         // One that took nothing in this life leaves the block of its last one as it was.
         if taken == Some(self.oracle.taken[ended]) {
-            let key = (spi(0x1000 + ended as u32), gcm(ended as u8));
-            let next = store.enrol_outbound(key.0, &key.1, KIND).map_err(|error| error.to_string())?.next;
+            let keys = gcm(0x1000 + ended as u32, ended as u8);
+            let next = store.enrol_outbound(&keys).map_err(|error| error.to_string())?.next;
             if next.0 != self.oracle.taken[ended] + 1 {
                 return Err(format!("{next:?} after {}: numbers were wasted", self.oracle.taken[ended]));
             }

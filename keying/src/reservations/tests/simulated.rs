@@ -29,6 +29,8 @@ pub(super) struct Medium {
     pub(super) lies: Option<Lie>,
     pub(super) killed_in: [u32; 4],
     pub(super) refused: u32,
+    /// Files that were written.
+    pub(super) written: u32,
 }
 
 /// A disk that does not do what a store relies on.
@@ -76,6 +78,7 @@ impl Simulated {
             lies: None,
             killed_in: [0; 4],
             refused: 0,
+            written: 0,
         })))
     }
 
@@ -177,6 +180,7 @@ impl Disk for Simulated {
 
     fn write_next(&mut self, octets: &[u8]) -> io::Result<()> {
         let mut medium = self.medium();
+        medium.written += 1;
         let whole = medium.fuse > 1;
         medium.perform(0, |medium| {
             medium.change(NameChange::Next(None));
