@@ -50,7 +50,7 @@ pub fn run(control: Option<&Path>, options: &Options) -> Result<ExitCode, Failur
 /// One line for each event, there at once for whoever reads it.
 fn print(screen: &mut Screen, event: &EventView, form: Form) -> io::Result<()> {
     if form.json {
-        screen.line(&serde_json::to_string(event).map_err(io::Error::from)?)?;
+        screen.json_line(event)?;
     } else {
         screen.line(&event_line(event))?;
     }

@@ -7,7 +7,7 @@ use clap::ColorChoice;
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
 
-use crate::cli::table::Table;
+use crate::cli::table::{Table, steers};
 
 /// Where verbs write what they found.
 #[derive(Debug)]
@@ -54,7 +54,16 @@ impl Screen {
     /// Those of standard output.
     pub fn json(&mut self, view: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string_pretty(view).map_err(io::Error::from)?;
-        self.line(&text)
+        self.line(&escaped(&text))
+    }
+
+    /// Writes a view on one line, as one of many.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn json_line(&mut self, view: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(view).map_err(io::Error::from)?;
+        self.line(&escaped(&text))
     }
 
     /// Writes a line.
@@ -66,6 +75,19 @@ impl Screen {
     }
 }
 
+/// The same JSON, of which no character steers a terminal. Outside of strings, JSON has none but line ends.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for found in json.chars() {
+        if steers(found) && found != '\n' {
+            text.push_str(&format!("\\u{:04x}", u32::from(found)));
+        } else {
+            text.push(found);
+        }
+    }
+    text
+}
+
 impl Write for Screen {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.out.write(octets)
@@ -73,5 +95,18 @@ impl Write for Screen {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_its_meaning_and_steers_no_terminal() {
+        let names = ["plain", "\u{1b}[2J", "\u{9b}2J", "\u{202e}", "\u{feff}", "\u{7f}", "a\nb", "ä🜁"];
+        let text = escaped(&serde_json::to_string_pretty(&names).unwrap());
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), names);
+        assert!(!text.chars().any(|found| steers(found) && found != '\n'), "{text:?}");
     }
 }

@@ -83,10 +83,6 @@ pub fn or_dash<T: Display>(value: Option<T>) -> Cell {
 
 /// The text without anything by which a peer's name could steer the terminal or hide in the line.
 pub fn printable(text: &str) -> String {
-    let steers = |found: char| {
-        found.is_control()
-            || matches!(found, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-    };
     let mut shown = String::with_capacity(text.len());
     for found in text.chars() {
         if steers(found) {
@@ -96,6 +92,12 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// Whether a character does something else than to be shown: controls, and marks that turn or hide what follows.
+pub fn steers(found: char) -> bool {
+    found.is_control()
+        || matches!(found, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl Tone {
