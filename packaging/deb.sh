@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Builds the Debian package: `packaging/deb.sh [FOLDER]` writes latchway_VERSION_ARCHITECTURE.deb into FOLDER (target/debian).
+#
+# Two builds of one commit on one release of Debian with one Rust give the same octets: times come from the commit, paths
+# are cut off. PROFILE=dev builds fast, for trying the package itself. Needs dpkg-dev and binutils.
+
+set -Eeuo pipefail
+trap 'echo "packaging/deb.sh: line $LINENO: failed: $BASH_COMMAND" >&2' ERR
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+for needed in cargo dpkg-deb dpkg-shlibdeps strip; do
+    command -v "$needed" >/dev/null || { echo "$needed is missing: apt-get install dpkg-dev binutils" >&2 && exit 1; }
+done
+
+profile=${PROFILE:-release}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+out=$(realpath -m "${1:-$target/debian}")
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+architecture=$(dpkg --print-architecture)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+
+main() {
+    root=$(mktemp -d)
+    trap 'rm -rf "$root"' EXIT
+    build
+    binary_and_manual
+    units
+    configuration
+    documentation
+    control
+    # Modes and times do not depend on who builds, or when.
+    find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+    mkdir -p "$out"
+    dpkg-deb --root-owner-group -Zxz --build "$root" "$out/latchway_${version}_$architecture.deb"
+}
+
+# In a folder of its own: the flags would have everything else built again.
+build() {
+    RUSTFLAGS="${RUSTFLAGS-} --remap-path-prefix=$PWD=/usr/src/latchway --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/usr/src/cargo" \
+        CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" --bin latchway
+    built=$target/deb/${profile/#dev/debug}/latchway
+}
+
+binary_and_manual() {
+    install -D --strip -m 755 "$built" "$root/usr/bin/latchway"
+    mkdir -p "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}
+    "$built" man --out "$root/usr/share/man/man1"
+    gzip -9n "$root"/usr/share/man/man1/*
+    "$built" completions bash >"$root/usr/share/bash-completion/completions/latchway"
+    "$built" completions zsh >"$root/usr/share/zsh/vendor-completions/_latchway"
+    "$built" completions fish >"$root/usr/share/fish/vendor_completions.d/latchway.fish"
+    chmod 644 "$root"/usr/share/man/man1/* "$root"/usr/share/*/{completions,vendor-completions,vendor_completions.d}/*
+}
+
+units() {
+    install -D -m 644 -t "$root/usr/lib/systemd/system" packaging/systemd/*.service
+    install -D -m 644 packaging/systemd/latchway.sysusers "$root/usr/lib/sysusers.d/latchway.conf"
+}
+
+# An example under a name that no unit takes for a gateway.
+configuration() {
+    install -d -m 700 "$root/etc/latchway"
+    install -m 600 examples/gateway.toml "$root/etc/latchway/example.toml.disabled"
+}
+
+documentation() {
+    local doc=$root/usr/share/doc/latchway
+    install -D -m 644 -t "$doc/examples" examples/*.toml
+    install -D -m 644 packaging/grafana/latchway.json "$doc/examples/grafana.json"
+    install -D -m 644 -t "$doc" README.md docs/*.md
+    gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
+    copyright >"$doc/copyright"
+    # What is linked in, and under which licences: deny.toml says which those may be.
+    cargo tree --locked --edges normal --prefix none --format '{p} {l}' |
+        sed 's/ ([^)]*)//' | sort -u >"$doc/crates"
+    chmod 644 "$doc"/{changelog.gz,copyright,crates}
+}
+
+copyright() {
+    echo "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
+    echo "Upstream-Name: latchway"
+    echo "Source: $(sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml)"
+    echo
+    echo "Files: *"
+    echo "Copyright: $(sed -n 's/^Copyright (c) //p' LICENSE-MIT)"
+    echo "License: MIT or Apache-2.0"
+    echo
+    echo "License: MIT"
+    sed '1,/^Copyright/d; s/^$/./; s/^/ /' LICENSE-MIT | sed '1{/^ \.$/d}'
+    echo
+    echo "License: Apache-2.0"
+    echo " The text is in /usr/share/common-licenses/Apache-2.0."
+}
+
+control() {
+    local scratch depends
+    install -d -m 755 "$root/DEBIAN"
+    install -m 755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN"
+    echo /etc/latchway/example.toml.disabled >"$root/DEBIAN/conffiles"
+    chmod 644 "$root/DEBIAN/conffiles"
+    scratch=$(mktemp -d)
+    mkdir "$scratch/debian" && touch "$scratch/debian/control"
+    depends=$(cd "$scratch" && dpkg-shlibdeps -O -e"$root/usr/bin/latchway" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+    rm -r "$scratch"
+    cat >"$root/DEBIAN/control" <<CONTROL
+Package: latchway
+Version: $version
+Architecture: $architecture
+Maintainer: The Latchway maintainers <maintainers@latchway.invalid>
+Installed-Size: $(du -k --apparent-size --summarize --exclude DEBIAN "$root" | cut -f1)
+Depends: $depends
+Recommends: iproute2
+Section: net
+Priority: optional
+Homepage: $(sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml)
+Description: IPsec gateway in userspace with connection latching
+ A gateway that speaks standard ESP on a TUN device, for network namespaces,
+ containers and kernels whose own IPsec is absent or not allowed. Each
+ connection keeps the peer and the protection that it began with, or breaks.
+CONTROL
+}
+
+main
