@@ -9,7 +9,7 @@ mod rule;
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -28,8 +28,11 @@ use crate::{Error, Namespace, Result, netlink::Netlink, packet::Mac};
 #[derive(Debug)]
 pub struct Links {
     namespace: Namespace,
-    netlink: Mutex<Netlink<RouteNetlinkMessage>>,
+    netlink: Socket,
 }
+
+/// A netlink socket that handles share.
+pub(crate) type Socket = Arc<Mutex<Netlink<RouteNetlinkMessage>>>;
 
 /// What the kernel says of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +76,17 @@ pub fn veth(ns_a: &Namespace, name_a: &str, ns_b: &Namespace, name_b: &str) -> R
 }
 
 impl Links {
-    /// Opens a handle on a namespace's links.
+    /// Opens a handle on a namespace's links. The namespace keeps the socket, so that whoever was in there once needs no
+    /// privilege to enter it again.
     pub fn of(namespace: &Namespace) -> Result<Self> {
-        let netlink = namespace.run(Netlink::open)??;
-        Ok(Self { namespace: namespace.clone(), netlink: Mutex::new(netlink) })
+        let netlink = match namespace.netlink().get() {
+            Some(netlink) => Arc::clone(netlink),
+            None => {
+                let opened = Arc::new(Mutex::new(namespace.run(Netlink::open)??));
+                Arc::clone(namespace.netlink().get_or_init(|| opened))
+            }
+        };
+        Ok(Self { namespace: namespace.clone(), netlink })
     }
 
     /// The namespace whose links these are.

@@ -8,7 +8,7 @@ use std::{
     fs::File,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -18,13 +18,15 @@ use nix::{
 };
 
 pub use self::reference::{NamespaceRef, Opened};
-use crate::{Error, Links, Result};
+use crate::{Error, Links, Result, links};
 
 /// A network namespace. Clones hold the same one.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     label: Arc<str>,
     descriptor: Arc<OwnedFd>,
+    /// Opened when it is first needed.
+    netlink: Arc<OnceLock<links::Socket>>,
 }
 
 impl Namespace {
@@ -56,7 +58,7 @@ impl Namespace {
 
     /// The namespace behind a descriptor received from elsewhere.
     pub fn from_fd(descriptor: OwnedFd, label: &str) -> Self {
-        Self { label: label.into(), descriptor: Arc::new(descriptor) }
+        Self { label: label.into(), descriptor: Arc::new(descriptor), netlink: Arc::default() }
     }
 
     /// What errors call this namespace.
@@ -99,6 +101,11 @@ impl Namespace {
         fstat(self).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| {
             Error::refused(format!("looking at the network namespace {}", self.label), errno)
         })
+    }
+
+    /// The socket to its links, once somebody needed one.
+    pub(crate) fn netlink(&self) -> &OnceLock<links::Socket> {
+        &self.netlink
     }
 
     /// Whether the calling thread is in this namespace.

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use latchway_datapath::flow::FlowKey;
-use latchway_netns::{Namespace, skip};
+use latchway_netns::{Links, Namespace, skip};
 use latchway_ulp_shim::{DestroyError, SocketDestroyer};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
@@ -178,6 +178,9 @@ fn a_gateway_still_can_what_it_needs() {
             let error = world.destroyer.destroy(&flow).unwrap_err();
             assert!(matches!(error, DestroyError::NoSuchSocket), "{error}");
         }
+        "change what another namespace routes" => {
+            Links::of(&world.inner).unwrap().set_mtu("lo", 1400).unwrap();
+        }
         "wait for signals" => {
             let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP]).unwrap();
             nix::sys::signal::raise(Signal::SIGHUP).unwrap();
@@ -193,6 +196,7 @@ fn a_gateway_still_can_what_it_needs() {
         "serve the control socket",
         "move packets",
         "ask sock_diag",
+        "change what another namespace routes",
         "wait for signals",
         "draw random numbers",
     ] {
@@ -271,6 +275,7 @@ const UNPRIVILEGED: u32 = 61_234;
 struct World {
     folder: PathBuf,
     namespace: Namespace,
+    inner: Namespace,
     wire: UdpSocket,
     destroyer: SocketDestroyer,
 }
@@ -282,6 +287,7 @@ fn perform(test: &str, deeds: impl FnOnce(&str, &mut World)) {
     let mut world = World {
         folder: folder.clone(),
         namespace: Namespace::current().unwrap(),
+        inner: Namespace::create("inner").unwrap(),
         wire: UdpSocket::bind("127.0.0.1:0").unwrap(),
         destroyer: SocketDestroyer::open().unwrap(),
     };
