@@ -23,6 +23,7 @@ export SOURCE_DATE_EPOCH
 main() {
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
+    chmod 755 "$root"
     build
     binary_and_manual
     units
