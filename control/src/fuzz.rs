@@ -92,7 +92,24 @@ mod tests {
     fn seeds_are_understood() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
         let read = |target: &str, seed: &str| fs::read(corpus.join(target).join(seed)).unwrap();
-        for call in ["status", "drops", "latches", "sas", "add_pair", "commit", "stop"] {
+        for call in [
+            "status",
+            "drops",
+            "latches",
+            "sas",
+            "add_pair",
+            "commit",
+            "stop",
+            "explain",
+            "events",
+            "reload_dry_run",
+            "add_rule",
+            "propose",
+            "install",
+            "rekey",
+            "peers_oneway",
+            "interface",
+        ] {
             let octets = read("control_message", call);
             let mut frames = Frames::new(octets.as_slice(), MAX_MESSAGE);
             Request::read(frames.next_message().unwrap().unwrap()).unwrap().call().unwrap();
