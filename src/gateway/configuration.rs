@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latchway_config::{Changes, Config, Keyring, Lifetime, Loaded, Peer, Sa, SaDirection, compare, load};
@@ -15,6 +15,7 @@ use latchway_keying::{
 use latchway_tagging::{Identity, WorkerId};
 
 use crate::gateway::guarding::Guarding;
+use crate::gateway::records::Records;
 use crate::gateway::surroundings::prefixes;
 use crate::gateway::{GatewayError, configured};
 
@@ -23,6 +24,7 @@ pub struct Configuration {
     path: PathBuf,
     keying: KeyManagerClient,
     guarding: Option<Guarding>,
+    records: Option<Arc<Records>>,
     current: Mutex<Current>,
 }
 
@@ -58,6 +60,12 @@ pub enum ReloadError {
         "{0} would be given to another SA while packets of the old one are under way; choose new SPIs where an SA changes"
     )]
     SameSpi(String),
+    /// SAs would have to send to another address.
+    #[error(
+        "{0} has another endpoint, and SAs that are there send to the old one; give the peer new SAs, or end the gateway and \
+         start it"
+    )]
+    Moved(Identity),
     /// The key manager refuses.
     #[error(transparent)]
     Refused(#[from] ChangeError),
@@ -72,11 +80,11 @@ impl Configuration {
         path: &Path,
         loaded: Loaded,
         ids: PadEntryIds,
-        guarding: Option<Guarding>,
+        (guarding, records): (Option<Guarding>, Option<Arc<Records>>),
         keying: KeyManagerClient,
     ) -> Self {
         let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new() });
-        Self { path: path.into(), keying, guarding, current }
+        Self { path: path.into(), keying, guarding, records, current }
     }
 
     /// Makes the SAs that the gateway starts with.
@@ -108,6 +116,10 @@ impl Configuration {
         let reloaded = Reloaded { applied: !dry_run, changes: rows(&changes), warnings };
         if !changes.restart.is_empty() {
             return Err(ReloadError::Restart(quoted(&changes.restart)));
+        }
+        let moved = |(old, new): &&(&Peer, &Peer)| old.endpoint != new.endpoint && !new.sas.is_empty();
+        if let Some((_, peer)) = changes.peers_changed.iter().find(moved) {
+            return Err(ReloadError::Moved(peer.identity.clone()));
         }
         if !changes.spis_kept.is_empty() {
             let spis = changes.spis_kept.iter().map(|(peer, spi)| format!("SPI {spi} of {peer}"));
@@ -210,20 +222,30 @@ impl Configuration {
                 .map_err(|_| unusable("its soft lifetime does not lie below the hard one"))?;
             Ok(SaKeys { spi: of.spi, material, sequence: configured::sequence(sa), limits })
         };
+        let path = configured::path(config, peer, sa);
+        let path = path.ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?;
+        let (inbound, outbound) = (direction(&sa.inbound)?, direction(&sa.outbound)?);
+        let resumption = self.records.as_ref().map(|records| records.resume(&inbound, &outbound)).transpose()?;
         Ok(NewPair {
             proposal: configured::proposal(config, peer, sa, ids)?,
             keys: Keys {
-                inbound: direction(&sa.inbound)?,
+                inbound,
                 anti_replay: sa.anti_replay,
-                outbound: direction(&sa.outbound)?,
-                path: configured::path(config, peer, sa)
-                    .ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?,
+                outbound,
+                path,
                 origin: KeyOrigin::Static,
-                resumption: None,
+                resumption,
                 worker: WorkerId(0),
                 start: Start::Active,
             },
         })
+    }
+
+    /// The record of sequence numbers, where there is one: its folder, and what is wrong with it.
+    pub fn record(&self) -> Option<(PathBuf, Option<String>)> {
+        let records = self.records.as_ref()?;
+        let folder = self.lock().loaded.config.state.as_ref()?.path.clone();
+        Some((folder, records.failing()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

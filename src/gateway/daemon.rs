@@ -19,6 +19,7 @@ use crate::gateway::configuration::{Configuration, ReloadError};
 use crate::gateway::guarding::Guarding;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
+use crate::gateway::records::Records;
 use crate::gateway::running::{Asked, Running, ask};
 use crate::gateway::state::State;
 use crate::gateway::surroundings::Surroundings;
@@ -57,13 +58,20 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let (state, keying) = (Arc::clone(&assembled.state), assembled.keying.client());
     let heartbeat = assembled.heartbeat.clone();
     let guarding = monitor.map(|monitor| Guarding::start(monitor, Arc::new(Log))).transpose();
-    let configuration = Configuration::new(path, loaded, ids, guarding.map_err(GatewayError::from)?, keying);
+    let guarding = guarding.map_err(GatewayError::from)?;
+    let records = loaded.config.state.as_ref().map(|state| Records::open(&state.path, told_of_record));
+    let records = records.transpose().map_err(GatewayError::from)?.map(Arc::new);
+    let parts = (guarding, records.clone());
+    let configuration = Configuration::new(path, loaded, ids, parts, keying);
     let running = Running::start(assembled, &control, asked)?;
     let watchdog = notify::watchdog(move || heartbeat.beats()).map_err(GatewayError::from)?;
     let outcome = serve(&state, configuration, &questions);
     drop(watchdog);
     drop(state);
     running.end().map_err(GatewayError::from)?;
+    if let Some(Err(error)) = records.map(|records| records.close()) {
+        tell(&error.to_string());
+    }
     outcome
 }
 
@@ -117,6 +125,14 @@ fn make_folder(control: &Path) -> Result<(), GatewayError> {
     };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|source| GatewayError::Control { path: control.into(), source })
+}
+
+/// Says that numbers cannot be reserved, and when they can again.
+fn told_of_record(health: Result<(), &str>) {
+    match health {
+        Ok(()) => tell("sequence numbers are reserved on disk again"),
+        Err(error) => tell(error),
+    }
 }
 
 /// Writes into the log what becomes of the guards.

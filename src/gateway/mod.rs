@@ -17,6 +17,7 @@ mod notify;
 mod operator;
 mod plan;
 mod ports;
+mod records;
 mod reload;
 mod rows;
 mod running;
@@ -106,6 +107,12 @@ pub enum GatewayError {
         /// Why not.
         what: &'static str,
     },
+    /// There is no record of sequence numbers.
+    #[error(transparent)]
+    Record(#[from] records::OpenError),
+    /// The record does not take a key.
+    #[error(transparent)]
+    Resume(#[from] records::RecordError),
     /// Privileges cannot be given up.
     #[error(transparent)]
     Harden(#[from] harden::HardenError),

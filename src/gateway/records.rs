@@ -1,0 +1,115 @@
+//! Sequence numbers on record, while the gateway runs: reserved before they are used, and noted when it ends (T11, T12).
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
+use latchway_keying::reservations::{EnrolError, Reservations, StoreError};
+use latchway_keying::{Resumption, SaKeys};
+
+/// The record of one state directory, kept up to date until it is closed.
+pub struct Records {
+    store: Arc<Mutex<Option<Reservations>>>,
+    failing: Arc<Mutex<Option<String>>>,
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why a pair cannot go on under its keys.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The record does not take them.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The gateway ends.
+    #[error("the record of sequence numbers is closed, since the gateway ends")]
+    Closed,
+}
+
+/// How often numbers are reserved and windows noted.
+const STEP: Duration = Duration::from_millis(100);
+
+impl Records {
+    /// Opens the record in the folder, and keeps it up to date. `tell` hears when it cannot be, and when it can again.
+    ///
+    /// # Errors
+    /// [`StoreError`], or the system's where it has no thread left.
+    pub fn open(folder: &Path, tell: impl Fn(Result<(), &str>) + Send + 'static) -> Result<Self, OpenError> {
+        let store = Arc::new(Mutex::new(Some(Reservations::open(folder)?)));
+        let failing = Arc::new(Mutex::new(None));
+        let (end, ended) = bounded(0);
+        let (kept, health) = (Arc::clone(&store), Arc::clone(&failing));
+        let keep = move || {
+            while ended.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+                let Some(outcome) = lock(&kept).as_mut().map(Reservations::extend) else { return };
+                let now = outcome.err().map(|error| error.to_string());
+                let before = std::mem::replace(&mut *lock(&health), now.clone());
+                match (&before, &now) {
+                    (None, Some(error)) => tell(Err(error)),
+                    (Some(_), None) => tell(Ok(())),
+                    _ => {}
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("records".into()).spawn(keep)?;
+        Ok(Self { store, failing, end: Some(end), thread: Some(thread) })
+    }
+
+    /// Where both SAs of a pair go on.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn resume(&self, inbound: &SaKeys, outbound: &SaKeys) -> Result<Resumption, RecordError> {
+        let mut store = lock(&self.store);
+        let store = store.as_mut().ok_or(RecordError::Closed)?;
+        let receiving = store.enrol_inbound(inbound.spi, &inbound.material, inbound.sequence)?;
+        let sending = store.enrol_outbound(outbound.spi, &outbound.material, outbound.sequence)?;
+        Ok(Resumption {
+            next: sending.next,
+            reservation: sending.reservation,
+            after: receiving.after,
+            top: receiving.top,
+        })
+    }
+
+    /// What keeps numbers from being reserved, if anything does.
+    pub fn failing(&self) -> Option<String> {
+        lock(&self.failing).clone()
+    }
+
+    /// Notes where every SA ended. To be called when nothing is sealed any more.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the rest of each block is lost then, and nothing else.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let store = lock(&self.store).take();
+        store.map_or(Ok(()), Reservations::close)
+    }
+}
+
+/// Why there is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder gives none.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody could keep it.
+    #[error("nobody can keep the record of sequence numbers: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
