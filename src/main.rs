@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod demo;
 mod describe;
+mod exec;
 mod gateway;
 mod keygen;
 

@@ -21,10 +21,11 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use latchway_keying::reservations::Reservations;
 
 use crate::cli::failure::Failure;
 use crate::cli::talk::Talk;
-use crate::{demo, describe, gateway, keygen};
+use crate::{demo, describe, exec, gateway, keygen};
 
 /// An IPsec gateway in userspace whose connections keep the peer and the protection they began with, or break.
 #[derive(Debug, Parser)]
@@ -60,6 +61,32 @@ enum Verb {
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         config: PathBuf,
     },
+    /// Run a program in a namespace of its own, whose only way out is a running gateway: what it sends is protected or dropped.
+    Exec(exec::Options),
+    /// Make, as root, what a gateway with less privilege needs: namespaces, guards, and a TUN that its user may open.
+    Setup {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: PathBuf,
+        /// The user who may open the TUN; that of the configuration where it is missing.
+        #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
+        owner: Option<String>,
+    },
+    /// Take away what outlives a gateway that is given up: its TUN, routes, blackholes and packet filters.
+    Clear {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: PathBuf,
+    },
+    /// Make the record of sequence numbers in a state directory, once, before any of its keys is used.
+    ///
+    /// A gateway with `state` in its configuration opens it, and never makes one by itself: under a key that was used before,
+    /// a new record would begin at 1 again.
+    Enrol {
+        /// The state directory.
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
     /// Run one gateway from a description with fresh keys, as the demo and the benchmarks do.
     ///
     /// The description is JSON, and it holds keys for one run: a file is deleted as soon as it is read. `-` reads
@@ -90,20 +117,22 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     screen::choose_colours(cli.color);
+    // A variable that is empty says nothing.
+    let control = cli.control.as_deref().filter(|path| !path.is_empty()).map(Path::new);
     match cli.verb {
         Verb::Demo(options) => demo::run(&options),
         Verb::Run { config } => finish(gateway::run_configured(&config)),
+        Verb::Exec(options) => finish(exec::run(control, &options)),
+        Verb::Setup { config, owner } => finish(gateway::setup(&config, owner.as_deref())),
+        Verb::Clear { config } => finish(gateway::clear(&config)),
+        Verb::Enrol { folder } => finish(Reservations::create(&folder).and_then(Reservations::close)),
         Verb::Gateway { spec } => finish(gateway::run(&spec)),
         Verb::Describe(options) => finish(describe::run(&options)),
         Verb::Keygen(options) => finish(keygen::run(&options)),
         Verb::Completions { shell } => end(manual::completions(Cli::command(), shell)),
         Verb::Man(options) => end(manual::man(Cli::command(), &options)),
         Verb::Check(options) => end(check::run(&options)),
-        Verb::Talk(verb) => {
-            // A variable that is empty says nothing.
-            let control = cli.control.as_deref().filter(|path| !path.is_empty()).map(Path::new);
-            end(verb.run(control))
-        }
+        Verb::Talk(verb) => end(verb.run(control)),
     }
 }
 

@@ -47,6 +47,7 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let plan = Plan::of_configuration(config, &surroundings, &mut ids)?;
     let mut ports = Ports::open(&plan)?;
     let monitor = surroundings.complete(config)?;
+    surroundings.let_bypass(config)?;
     end_leftovers(config, &mut ports.sockets);
 
     // Here there is one thread, and everything that takes privilege is open. Threads that start from here on have less.

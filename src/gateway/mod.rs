@@ -22,6 +22,7 @@ mod reload;
 mod rows;
 mod running;
 mod serve;
+mod setup;
 mod source;
 mod state;
 mod surroundings;
@@ -49,6 +50,7 @@ use crate::gateway::ports::Ports;
 use crate::gateway::running::{Asked, Running, ask};
 
 pub use self::daemon::run as run_configured;
+pub use self::setup::{clear, setup};
 
 /// Why a gateway did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +109,9 @@ pub enum GatewayError {
         /// Why not.
         what: &'static str,
     },
+    /// Nobody has this name.
+    #[error("there is no user {0}; make it, for example by `useradd --system {0}`")]
+    NoUser(String),
     /// There is no record of sequence numbers.
     #[error(transparent)]
     Record(#[from] records::OpenError),

@@ -1,10 +1,13 @@
 //! What surrounds a configured gateway: its namespaces, and what keeps inner packets where they belong. All of it is in
 //! place before the TUN comes up, and outlives the process.
 
-use latchway_config::{Config, Guard, NamespaceRef, Place};
-use latchway_guard::{Blackholes, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes, QUEUE};
-use latchway_netns::links::Links;
+use std::collections::HashSet;
+
+use latchway_config::{Action, Config, Guard, NamespaceRef, Place};
+use latchway_guard::{Blackholes, BypassPort, GuardError, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes, QUEUE};
+use latchway_netns::links::{Links, MAIN, Route, Way};
 use latchway_netns::{Namespace, namespace};
+use nix::errno::Errno;
 
 use crate::gateway::plan::{GSO_MAX_SIZE, configured_mtu};
 use crate::gateway::{GatewayError, configured};
@@ -61,17 +64,80 @@ impl Surroundings {
         Ok(Some(Monitor::new(Guarded { inner: (self.inner.clone(), side), outer, host })?))
     }
 
+    /// Lets the outer kernel route what policy lets pass in the clear, by the bypass port that is open now.
+    ///
+    /// # Errors
+    /// [`GatewayError`]
+    pub fn let_bypass(&self, config: &Config) -> Result<(), GatewayError> {
+        let Some(tun) = &config.bypass_port else { return Ok(()) };
+        let links = Links::of(&self.outer)?;
+        let port = BypassPort {
+            tun: tun.clone(),
+            mtu: u32::from(configured_mtu(config)),
+            queue: QUEUE,
+            inner: config.networks(),
+            outside: outside(config, &links, tun)?,
+        };
+        port.prepare(&self.outer)?;
+        Ok(())
+    }
+
+    /// Takes away what outlives a gateway: the TUN, its routes and blackholes, filters. Namespaces stay, since others may be
+    /// in them.
+    ///
+    /// # Errors
+    /// [`GatewayError`]
+    pub fn clear(&self, config: &Config) -> Result<(), GatewayError> {
+        let (inner, side) = (Links::of(&self.inner)?, inner_side(config));
+        if !config.tun.premade && inner.exists(&side.tun)? {
+            inner.delete(&side.tun)?;
+        }
+        side.blackholes().remove(&inner)?;
+        match config.place {
+            Place::Split { .. } => own_blackholes(config).remove(&Links::of(&self.outer)?)?,
+            Place::Host { guard: Guard::Install } => filters(config)?.remove(&self.inner)?,
+            Place::Host { guard: Guard::Preset } => {}
+        }
+        Ok(())
+    }
+
     /// What is guarded beside the inner side.
     fn guard(&self, config: &Config) -> Result<(), GatewayError> {
         match config.place {
             Place::Split { .. } => Ok(own_blackholes(config).install(&Links::of(&self.outer)?)?),
             Place::Host { guard: Guard::Install } => Ok(filters(config)?.install(&self.inner)?),
-            Place::Host { guard: Guard::Preset } => match filters(config)?.missing(&self.inner)? {
-                missing if missing.is_empty() => Ok(()),
-                missing => Err(GatewayError::NotPrepared(missing.join(", "))),
+            Place::Host { guard: Guard::Preset } => match filters(config)?.missing(&self.inner) {
+                Ok(missing) if missing.is_empty() => Ok(()),
+                Ok(missing) => Err(GatewayError::NotPrepared(missing.join(", "))),
+                // Looking takes CAP_NET_ADMIN, and who has none was told to rely on somebody who had.
+                Err(error) if is_refused(&error) => Ok(()),
+                Err(error) => Err(error.into()),
             },
         }
     }
+}
+
+/// The interfaces by which the outer namespace reaches what policy lets pass in the clear.
+fn outside(config: &Config, links: &Links, port: &str) -> Result<Vec<String>, GatewayError> {
+    let bypassed = config.policies.iter().filter(|policy| policy.action == Action::Bypass);
+    let remote: Vec<_> = bypassed.flat_map(|policy| policy.selector.remote.clone()).collect();
+    let leads_there = |route: &Route| remote.iter().any(|range| range.overlaps(&route.destination.into()));
+    let routes = links.routes()?;
+    let devices: HashSet<u32> = routes
+        .iter()
+        .filter(|route| route.table == MAIN && leads_there(route))
+        .filter_map(|route| match route.way {
+            Way::Through { device, .. } => Some(device),
+            _ => None,
+        })
+        .collect();
+    let names = links.all()?.into_iter().filter(|link| devices.contains(&link.index)).map(|link| link.name);
+    Ok(names.filter(|name| name != "lo" && name != port).collect())
+}
+
+/// Whether a capability is missing.
+fn is_refused(error: &GuardError) -> bool {
+    matches!(error, GuardError::Network(error) if error.raw_os_error() == Some(Errno::EPERM as i32))
 }
 
 /// What is guarded under a configuration.

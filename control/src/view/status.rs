@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::words::words;
@@ -30,6 +31,9 @@ pub struct StatusView {
     pub tun: TunView,
     /// The name of its bypass port, the second TUN through which BYPASS traffic leaves and enters.
     pub bypass: Option<String>,
+    /// The prefixes that programs started behind the gateway get their addresses from.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub exec: Vec<IpNet>,
     /// Its wire sockets.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub listen: Vec<SocketAddr>,

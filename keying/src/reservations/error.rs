@@ -19,7 +19,7 @@ pub enum StoreError {
     Exists(PathBuf),
     /// There is none, and none is made silently.
     #[error(
-        "{} holds no store of numbers: make one if none of the keys was used before; where there was one, restore it or \
+        "{} holds no store of numbers: make one by `latchway enrol` if none of the keys was used before; where there was one, restore it or \
          make fresh keys, since numbers would repeat under the old ones",
         .0.display()
     )]
