@@ -36,10 +36,14 @@ pub enum ExecError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// Only split mode has nothing but the TUN to leave by.
-    #[error("the gateway is not in split mode, so that a program behind it would have other ways out; give it an `inner` namespace")]
+    #[error(
+        "the gateway is not in split mode, so that a program behind it would have other ways out; give it an `inner` namespace"
+    )]
     NotSplit,
     /// Nothing to give the program an address from.
-    #[error("the configuration of the gateway names no `exec` prefix; name one there, or give one by --address")]
+    #[error(
+        "the configuration of the gateway names no `exec` prefix; name one there, or give one by --address"
+    )]
     NoPrefix,
     /// The gateway's inner namespace cannot be entered.
     #[error("{0}; making a namespace behind the gateway takes root")]
@@ -70,7 +74,8 @@ pub fn run(control: Option<&Path>, options: &Options) -> Result<(), ExecError> {
     if prefixes.is_empty() {
         return Err(ExecError::NoPrefix);
     }
-    let inner = status.inner.map_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", status.pid)), PathBuf::from);
+    let inner =
+        status.inner.map_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", status.pid)), PathBuf::from);
     let room = Room::make(&Namespace::from_path(inner)?, &status.tun.name, prefixes)?;
     room.enter()?;
     let Some((program, arguments)) = options.command.split_first() else { return Ok(()) };

@@ -225,7 +225,8 @@ impl Configuration {
         let path = configured::path(config, peer, sa);
         let path = path.ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?;
         let (inbound, outbound) = (direction(&sa.inbound)?, direction(&sa.outbound)?);
-        let resumption = self.records.as_ref().map(|records| records.resume(&inbound, &outbound)).transpose()?;
+        let resumption =
+            self.records.as_ref().map(|records| records.resume(&inbound, &outbound)).transpose()?;
         Ok(NewPair {
             proposal: configured::proposal(config, peer, sa, ids)?,
             keys: Keys {
@@ -239,6 +240,11 @@ impl Configuration {
                 start: Start::Active,
             },
         })
+    }
+
+    /// What is not wrong with what is in force, but worth a look.
+    pub fn warnings(&self) -> Vec<String> {
+        self.lock().loaded.warnings.problems.iter().map(|problem| problem.message.clone()).collect()
     }
 
     /// The record of sequence numbers, where there is one: its folder, and what is wrong with it.

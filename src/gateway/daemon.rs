@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +10,22 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use latchway_config::{Config, Loaded, load};
-use latchway_guard::GuardError;
+use latchway_control::{EventKind, EventView};
+use latchway_guard::{Change, GuardError, Lack, Missing};
 use latchway_keying::PadEntryIds;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::gateway::assemble::assemble;
 use crate::gateway::configuration::{Configuration, ReloadError};
+use crate::gateway::events::EventHub;
 use crate::gateway::guarding::Guarding;
+use crate::gateway::metrics::Listener;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
 use crate::gateway::records::Records;
 use crate::gateway::running::{Asked, Running, ask};
-use crate::gateway::state::State;
+use crate::gateway::state::{Measured, State};
 use crate::gateway::surroundings::Surroundings;
 use crate::gateway::{GatewayError, announce, configured, guarding, harden, notify, reload};
 
@@ -50,6 +54,8 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     surroundings.let_bypass(config)?;
     end_leftovers(config, &mut ports.sockets);
 
+    let metrics = config.metrics.map(listen).transpose()?;
+
     // Here there is one thread, and everything that takes privilege is open. Threads that start from here on have less.
     let hardened = harden::apply(&hardening(&loaded, &control)).map_err(GatewayError::from)?;
     tell(&format!("keeps {hardened}"));
@@ -58,16 +64,23 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let assembled = assemble(&plan, ports)?;
     let (state, keying) = (Arc::clone(&assembled.state), assembled.keying.client());
     let heartbeat = assembled.heartbeat.clone();
-    let guarding = monitor.map(|monitor| Guarding::start(monitor, Arc::new(Log))).transpose();
+    let guarding = monitor
+        .map(|monitor| Guarding::start(monitor, Arc::new(Log(Arc::clone(state.events())))))
+        .transpose();
     let guarding = guarding.map_err(GatewayError::from)?;
-    let records = loaded.config.state.as_ref().map(|state| Records::open(&state.path, told_of_record));
+    let events = Arc::clone(state.events());
+    let told = move |health: Result<(), &str>| told_of_record(health, &events);
+    let records = loaded.config.state.as_ref().map(|state| Records::open(&state.path, told));
     let records = records.transpose().map_err(GatewayError::from)?.map(Arc::new);
     let parts = (guarding, records.clone());
     let configuration = Configuration::new(path, loaded, ids, parts, keying);
     let running = Running::start(assembled, &control, asked)?;
+    let mut measured = Measured::new(Arc::clone(&state), heartbeat.clone(), records.clone());
+    let metrics = metrics.map(|listener| listener.serve(move || measured.gather())).transpose();
+    let metrics = metrics.map_err(GatewayError::from)?;
     let watchdog = notify::watchdog(move || heartbeat.beats()).map_err(GatewayError::from)?;
-    let outcome = serve(&state, configuration, &questions);
-    drop(watchdog);
+    let outcome = serve(&state, (configuration, hardened.lines()), &questions);
+    drop((watchdog, metrics));
     drop(state);
     running.end().map_err(GatewayError::from)?;
     if let Some(Err(error)) = records.map(|records| records.close()) {
@@ -79,13 +92,14 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
 /// Makes the SAs, and then does what is asked until that is to end.
 fn serve(
     state: &State,
-    configuration: Configuration,
+    (configuration, hardening): (Configuration, Vec<String>),
     questions: &Receiver<Asked>,
 ) -> Result<(), ReloadError> {
     configuration.begin()?;
-    state.configured_by(configuration);
+    state.configured_by(configuration, hardening);
     announce().map_err(GatewayError::from)?;
     told_systemd(notify::ready());
+    told_systemd(notify::status("moving packets"));
     loop {
         match questions.recv() {
             Ok(Asked::Reload) => match state.reload(false) {
@@ -98,6 +112,10 @@ fn serve(
     }
     told_systemd(notify::stopping());
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<Listener, GatewayError> {
+    Listener::bind(address).map_err(|source| GatewayError::Metrics { address, source })
 }
 
 /// What is given up, and what is not.
@@ -129,23 +147,34 @@ fn make_folder(control: &Path) -> Result<(), GatewayError> {
 }
 
 /// Says that numbers cannot be reserved, and when they can again.
-fn told_of_record(health: Result<(), &str>) {
-    match health {
-        Ok(()) => tell("sequence numbers are reserved on disk again"),
-        Err(error) => tell(error),
-    }
+fn told_of_record(health: Result<(), &str>, events: &EventHub) {
+    let (kind, text) = match health {
+        Ok(()) => (EventKind::ReservationRestored, "sequence numbers are reserved on disk again"),
+        Err(error) => (EventKind::ReservationFailed, error),
+    };
+    tell(text);
+    events.publish(EventView::new(kind, text));
 }
 
-/// Writes into the log what becomes of the guards.
-struct Log;
+/// Tells what becomes of the guards: the log, and whoever listens.
+struct Log(Arc<EventHub>);
 
 impl guarding::Listener for Log {
-    fn changed(&self, change: &latchway_guard::Change) {
+    fn changed(&self, change: &Change) {
+        let kind = match change {
+            Change::Lost(Lack::Inner(Missing::Up | Missing::Tun)) => EventKind::TunDown,
+            Change::Back(Lack::Inner(Missing::Up | Missing::Tun)) => EventKind::TunUp,
+            Change::Lost(_) => EventKind::GuardLost,
+            Change::Back(_) => EventKind::GuardRestored,
+        };
         tell(&format!("guards: {change}"));
+        self.0.publish(EventView::new(kind, change.to_string()));
     }
 
     fn failed(&self, error: &GuardError) {
-        tell(&format!("a guard cannot be put up again: {error}"));
+        let text = format!("a guard cannot be put up again: {error}");
+        tell(&text);
+        self.0.publish(EventView::new(EventKind::GuardLost, text));
     }
 }
 

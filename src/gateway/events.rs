@@ -20,6 +20,8 @@ pub struct EventHub {
 struct State {
     /// The number of the last event.
     number: u64,
+    /// How many events subscribers were too slow for.
+    lost: u64,
     subscribers: Vec<Weak<Queue>>,
     ended: bool,
 }
@@ -102,21 +104,29 @@ impl EventHub {
         Subscription { queue }
     }
 
+    /// How many events subscribers were too slow for, in all.
+    pub fn lost(&self) -> u64 {
+        lock(&self.state).lost
+    }
+
     fn tell(&self, state: &mut State, event: EventView) {
         state.number += 1;
         let event =
             Arc::new(EventView { time: unix_milliseconds(SystemTime::now()), number: state.number, ..event });
+        let mut lost = 0;
         state.subscribers.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut waiting = lock(&queue.waiting);
             if waiting.lost > 0 || waiting.events.len() >= self.room {
                 waiting.lost += 1;
+                lost += 1;
             } else {
                 waiting.events.push_back(Arc::clone(&event));
             }
             queue.filled.notify_all();
             true
         });
+        state.lost += lost;
     }
 }
 

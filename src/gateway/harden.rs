@@ -147,6 +147,14 @@ fn give_up(plan: &Plan) -> Result<Applied, HardenError> {
     })
 }
 
+impl Applied {
+    /// The same, an item each.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.to_string();
+        text.split("; ").flat_map(|part| part.split(", ")).map(str::to_owned).collect()
+    }
+}
+
 impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let capabilities = match self.capabilities.as_slice() {

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use latchway_datapath::drop::Counters;
 use latchway_ulp_shim::LatchCounts;
 
-pub use self::listener::{Listener, Serving};
+pub use self::listener::Listener;
 
 /// What a gateway counts, at one moment.
 #[derive(Debug)]

@@ -11,7 +11,6 @@ mod disposition;
 mod events;
 mod guarding;
 mod harden;
-#[cfg_attr(not(test), expect(dead_code, reason = "served by the daemon alone, which is not assembled here"))]
 mod metrics;
 mod notify;
 mod operator;
@@ -28,6 +27,7 @@ mod state;
 mod surroundings;
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -112,6 +112,14 @@ pub enum GatewayError {
     /// Nobody has this name.
     #[error("there is no user {0}; make it, for example by `useradd --system {0}`")]
     NoUser(String),
+    /// Metrics cannot be offered.
+    #[error("cannot offer metrics at {address}: {source}; choose another address, or end who listens there")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is no record of sequence numbers.
     #[error(transparent)]
     Record(#[from] records::OpenError),

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use latchway_config::Config;
-use latchway_control::{GatewaySpec, PairSpec, TunBackendSpec};
+use latchway_config::{Config, Place};
+use latchway_control::{GatewaySpec, Mode, PairSpec, TunBackendSpec};
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::spd::Rule;
 use latchway_esp::Suite;
@@ -21,6 +21,10 @@ pub struct Plan {
     pub name: String,
     /// Who it is.
     pub identity: Identity,
+    /// What keeps clear packets from the inner addresses.
+    pub mode: Mode,
+    /// The prefixes that programs started behind the gateway get their addresses from.
+    pub exec: Vec<IpNet>,
     /// Where the TUN is, and behind it the inner hosts.
     pub inner: Namespace,
     /// Where the wire sockets are.
@@ -67,6 +71,8 @@ impl Plan {
         let plan = Self {
             name: spec.name.clone(),
             identity: Identity::Fqdn(spec.identity.clone()),
+            mode: if spec.unguarded { Mode::Unguarded } else { Mode::Split },
+            exec: Vec::new(),
             inner: namespace(spec.inner.as_deref())?,
             outer: namespace(spec.outer.as_deref())?,
             tun: TunPlan {
@@ -103,6 +109,8 @@ impl Plan {
         Ok(Self {
             name: config.name.clone(),
             identity: config.identity.clone(),
+            mode: if matches!(config.place, Place::Host { .. }) { Mode::Host } else { Mode::Split },
+            exec: config.exec.into_iter().collect(),
             inner: surroundings.inner.clone(),
             outer: surroundings.outer.clone(),
             tun: TunPlan {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use latchway_keying::{Resumption, SaKeys};
 pub struct Records {
     store: Arc<Mutex<Option<Reservations>>>,
     failing: Arc<Mutex<Option<String>>>,
+    failures: Arc<AtomicU64>,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,11 +43,13 @@ impl Records {
         let store = Arc::new(Mutex::new(Some(Reservations::open(folder)?)));
         let failing = Arc::new(Mutex::new(None));
         let (end, ended) = bounded(0);
-        let (kept, health) = (Arc::clone(&store), Arc::clone(&failing));
+        let failures = Arc::new(AtomicU64::new(0));
+        let (kept, health, failed) = (Arc::clone(&store), Arc::clone(&failing), Arc::clone(&failures));
         let keep = move || {
             while ended.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
                 let Some(outcome) = lock(&kept).as_mut().map(Reservations::extend) else { return };
                 let now = outcome.err().map(|error| error.to_string());
+                failed.fetch_add(u64::from(now.is_some()), Ordering::Relaxed);
                 let before = std::mem::replace(&mut *lock(&health), now.clone());
                 match (&before, &now) {
                     (None, Some(error)) => tell(Err(error)),
@@ -55,7 +59,7 @@ impl Records {
             }
         };
         let thread = thread::Builder::new().name("records".into()).spawn(keep)?;
-        Ok(Self { store, failing, end: Some(end), thread: Some(thread) })
+        Ok(Self { store, failing, failures, end: Some(end), thread: Some(thread) })
     }
 
     /// Where both SAs of a pair go on.
@@ -78,6 +82,11 @@ impl Records {
     /// What keeps numbers from being reserved, if anything does.
     pub fn failing(&self) -> Option<String> {
         lock(&self.failing).clone()
+    }
+
+    /// How often numbers could not be reserved.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Notes where every SA ended. To be called when nothing is sealed any more.

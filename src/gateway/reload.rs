@@ -1,6 +1,8 @@
 //! Reloads, as whoever asks for them sees them.
 
-use latchway_control::{EventKind, EventView, ReloadOutcome, Reloaded};
+use std::sync::atomic::Ordering;
+
+use latchway_control::{EventKind, EventView, ReloadOutcome, Reloaded, StateHealth};
 
 use crate::gateway::configuration::{Configuration, ReloadError};
 use crate::gateway::notify;
@@ -9,9 +11,16 @@ use crate::gateway::state::State;
 
 impl State {
     /// From here on there is a configuration that can be read again.
-    pub fn configured_by(&self, configuration: Configuration) {
+    pub fn configured_by(&self, configuration: Configuration, hardening: Vec<String>) {
         // Set once, by the one who started the gateway.
         let _ = self.configuration.set(configuration);
+        let _ = self.hardening.set(hardening);
+    }
+
+    /// How it is about the record of sequence numbers, where there is one.
+    pub(super) fn state_health(&self) -> Option<StateHealth> {
+        let (folder, message) = self.configuration.get()?.record()?;
+        Some(StateHealth { path: folder.display().to_string(), healthy: message.is_none(), message })
     }
 
     /// Reads the configuration again and applies what differs, all of it or nothing; or only says what would differ.
@@ -36,6 +45,7 @@ impl State {
         let time = unix_milliseconds(std::time::SystemTime::now());
         let mut history = self.reloads();
         history.count += 1;
+        self.refused_reloads.fetch_add(u64::from(outcome.is_err()), Ordering::Relaxed);
         history.last = Some(ReloadOutcome { time, applied: outcome.is_ok(), text });
         outcome
     }

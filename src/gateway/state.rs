@@ -2,12 +2,17 @@
 
 mod answers;
 mod explain;
+mod measured;
+
+pub use self::measured::Measured;
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use ipnet::IpNet;
 use latchway_control::{Mode, ReloadHistory, TunView};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::Event;
@@ -30,6 +35,7 @@ pub struct State {
     name: String,
     identity: Identity,
     mode: Mode,
+    exec: Vec<IpNet>,
     inner: Option<String>,
     outer: Option<String>,
     tun: TunView,
@@ -43,7 +49,10 @@ pub struct State {
     dispositions: Mutex<Vec<(LatchId, String)>>,
     /// There where the gateway has a configuration file.
     pub(super) configuration: OnceLock<Configuration>,
+    /// What the process gave up.
+    pub(super) hardening: OnceLock<Vec<String>>,
     reloads: Mutex<ReloadHistory>,
+    pub(super) refused_reloads: AtomicU64,
     events: Arc<EventHub>,
 }
 
@@ -70,7 +79,8 @@ impl State {
         Self {
             name: plan.name.clone(),
             identity: plan.identity.clone(),
-            mode: if plan.inner.is_same(&plan.outer) { Mode::Unguarded } else { Mode::Split },
+            mode: plan.mode,
+            exec: plan.exec.clone(),
             inner: Some(path_of(&plan.inner)),
             outer: Some(path_of(&plan.outer)),
             bypass: plan.bypass.clone(),
@@ -88,7 +98,9 @@ impl State {
             counters,
             dispositions: Mutex::default(),
             configuration: OnceLock::new(),
+            hardening: OnceLock::new(),
             reloads: Mutex::default(),
+            refused_reloads: AtomicU64::new(0),
             events: Arc::default(),
         }
     }

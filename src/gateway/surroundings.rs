@@ -4,7 +4,10 @@
 use std::collections::HashSet;
 
 use latchway_config::{Action, Config, Guard, NamespaceRef, Place};
-use latchway_guard::{Blackholes, BypassPort, GuardError, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes, QUEUE};
+use latchway_guard::{
+    Blackholes, BypassPort, GuardError, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes,
+    QUEUE,
+};
 use latchway_netns::links::{Links, MAIN, Route, Way};
 use latchway_netns::{Namespace, namespace};
 use nix::errno::Errno;

@@ -66,6 +66,7 @@ impl Listener {
     ///
     /// # Errors
     /// What the system says.
+    #[cfg(test)]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -74,7 +75,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system has no thread or descriptor left.
-    pub fn serve(self, source: impl Fn() -> Snapshot + Send + 'static) -> io::Result<Serving> {
+    pub fn serve(self, source: impl FnMut() -> Snapshot + Send + 'static) -> io::Result<Serving> {
         let end = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let told = Arc::clone(&end);
         let serve = move || Service::new(self.socket, source).run(&told);
@@ -101,7 +102,7 @@ struct Service<F> {
     rendered: Option<(Instant, Arc<str>)>,
 }
 
-impl<F: Fn() -> Snapshot> Service<F> {
+impl<F: FnMut() -> Snapshot> Service<F> {
     fn new(socket: TcpListener, source: F) -> Self {
         Self { socket, source, connections: VecDeque::new(), accept_again: Instant::now(), rendered: None }
     }

@@ -15,6 +15,7 @@ use latchway_tagging::ClassId;
 use latchway_ulp_shim::LatchView;
 
 use crate::gateway::clock::since;
+use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
 use crate::gateway::rows::{
@@ -41,10 +42,11 @@ impl Gateway for State {
             outbound: self.street(Direction::Outbound),
             latches: self.latch_counts(),
             pairs: self.keying.counts().map_err(stopped)?.pairs as u64,
-            state: None,
+            exec: self.exec.clone(),
+            state: self.state_health(),
             reloads: self.reloads().clone(),
-            hardening: Vec::new(),
-            warnings: Vec::new(),
+            hardening: self.hardening.get().cloned().unwrap_or_default(),
+            warnings: self.configuration.get().map(Configuration::warnings).unwrap_or_default(),
         })
     }
 
