@@ -201,7 +201,11 @@ impl Configuration {
         let pair = |&(identity, sa): &(&Identity, &Sa)| {
             of_peer(identity).map(|peer| self.pair((config, keys), peer, sa, ids))
         };
-        sas.iter().filter_map(pair).collect()
+        let mut pairs: Vec<NewPair> = sas.iter().filter_map(pair).collect::<Result<_, _>>()?;
+        if let Some(records) = &self.records {
+            records.resume(&mut pairs)?;
+        }
+        Ok(pairs)
     }
 
     /// One pair of SAs, with its keys.
@@ -225,8 +229,6 @@ impl Configuration {
         let path = configured::path(config, peer, sa);
         let path = path.ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?;
         let (inbound, outbound) = (direction(&sa.inbound)?, direction(&sa.outbound)?);
-        let resumption =
-            self.records.as_ref().map(|records| records.resume(&inbound, &outbound)).transpose()?;
         Ok(NewPair {
             proposal: configured::proposal(config, peer, sa, ids)?,
             keys: Keys {
@@ -235,7 +237,7 @@ impl Configuration {
                 outbound,
                 path,
                 origin: KeyOrigin::Static,
-                resumption,
+                resumption: None,
                 worker: WorkerId(0),
                 start: Start::Active,
             },

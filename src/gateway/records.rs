@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use latchway_keying::reservations::{EnrolError, Reservations, StoreError};
-use latchway_keying::{Resumption, SaKeys};
+use latchway_keying::{Keys, NewPair};
 
 /// The record of one state directory, kept up to date until it is closed.
 pub struct Records {
@@ -62,21 +62,19 @@ impl Records {
         Ok(Self { store, failing, failures, end: Some(end), thread: Some(thread) })
     }
 
-    /// Where both SAs of a pair go on.
+    /// Lets pairs go on where their keys are on record, all or none.
     ///
     /// # Errors
     /// [`RecordError`]
-    pub fn resume(&self, inbound: &SaKeys, outbound: &SaKeys) -> Result<Resumption, RecordError> {
+    pub fn resume(&self, pairs: &mut [NewPair]) -> Result<(), RecordError> {
         let mut store = lock(&self.store);
         let store = store.as_mut().ok_or(RecordError::Closed)?;
-        let receiving = store.enrol_inbound(inbound.spi, &inbound.material, inbound.sequence)?;
-        let sending = store.enrol_outbound(outbound.spi, &outbound.material, outbound.sequence)?;
-        Ok(Resumption {
-            next: sending.next,
-            reservation: sending.reservation,
-            after: receiving.after,
-            top: receiving.top,
-        })
+        let keys: Vec<&Keys> = pairs.iter().map(|pair| &pair.keys).collect();
+        let resumptions = store.enrol(&keys)?;
+        for (pair, resumption) in pairs.iter_mut().zip(resumptions) {
+            pair.keys.resumption = Some(resumption);
+        }
+        Ok(())
     }
 
     /// What keeps numbers from being reserved, if anything does.

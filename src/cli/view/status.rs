@@ -123,6 +123,7 @@ mod tests {
                 up: Some(true),
             },
             bypass: Some("latchway-clear".into()),
+            exec: vec!["10.1.1.0/24".parse().unwrap()],
             listen: vec!["192.0.2.1:4500".parse().unwrap(), "[2001:db8::1]:4500".parse().unwrap()],
             inbound: StreetView {
                 packets: 1234,
