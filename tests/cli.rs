@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -306,9 +308,9 @@ fn answer(method: &str) -> Vec<Value> {
         "Sas" => json!({"truncated": false, "sas": [{
             "pair": 1, "direction": "inbound", "spi": 0x1001, "suite": "aes-128-gcm", "peer": "b.example",
             "usage": "active", "origin": "hand", "soft_expired": false, "expired": false, "packets": 1, "octets": 100,
-            "soft": lifetime, "hard": lifetime, "esn": null, "replay_window": 4096,
+            "soft": lifetime, "hard": lifetime, "esn": true, "replay_window": 4096,
             "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500", "mtu": 1500}, "selectors": [], "class": 1,
-            "age": null, "idle": null
+            "age": 1, "idle": null
         }]}),
         "Peers" => json!({"truncated": false, "peers": [{
             "name": "b", "identity": "b.example", "methods": ["manual"], "standing": "manual",
@@ -435,8 +437,11 @@ fn signal_to(child: &Child, signal: Signal) {
 }
 
 /// Reads until the text is there.
-fn read_until(from: &mut impl Read, seen: &mut String, text: &str) {
+fn read_until(from: &mut fs::File, seen: &mut String, text: &str) {
     while !seen.contains(text) {
+        let mut ready = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(PATIENCE).unwrap();
+        assert!(poll(&mut ready, patience).unwrap() > 0, "{text:?} never came: {seen:?}");
         let mut octets = [0; 4096];
         let read = from.read(&mut octets).unwrap();
         assert!(read > 0, "{text:?} never came: {seen:?}");
