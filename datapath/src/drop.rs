@@ -3,6 +3,9 @@
 //! A drop is a value. "Late" (`too_old`) is never confused with "forged" (`icv_mismatch`), and nothing is dropped
 //! silently. RFC 4301 section 5 and RFC 4303 section 3.4 name which drops are auditable.
 
+#[cfg(test)]
+mod documentation;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,12 +42,21 @@ pub struct DropInfo {
     pub severity: Severity,
     /// The closest counter of /proc/net/xfrm_stat, or "-".
     pub linux: &'static str,
+    /// On which of the streets it happens.
+    pub directions: &'static [Direction],
     /// One sentence for people.
     pub text: &'static str,
+    /// What whoever runs the gateway can do about it.
+    pub remedy: &'static str,
 }
 
+const INBOUND: &[Direction] = &[Direction::Inbound];
+const OUTBOUND: &[Direction] = &[Direction::Outbound];
+const BOTH: &[Direction] = &[Direction::Inbound, Direction::Outbound];
+
 macro_rules! drop_reasons {
-    ($($variant:ident $name:literal $section:literal $severity:ident $linux:literal $text:literal;)*) => {
+    ($($variant:ident $name:literal $section:literal $severity:ident $directions:ident $linux:literal
+        $text:literal $remedy:literal;)*) => {
         /// The verdict on one packet that goes no further.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -65,7 +77,9 @@ macro_rules! drop_reasons {
                         section: $section,
                         severity: Severity::$severity,
                         linux: $linux,
+                        directions: $directions,
                         text: $text,
+                        remedy: $remedy,
                     },)*
                 }
             }
@@ -74,46 +88,126 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    Runt "runt" "RFC 4303 2" Error "XfrmInHdrError" "Shorter than the headers it must have.";
-    BadIpHeader "bad_ip_header" "RFC 4301 5" Error "XfrmInHdrError" "An IP or upper-layer header that contradicts itself.";
-    BadOffload "bad_offload" "-" Error "-" "A super-packet from the TUN whose virtio header contradicts the packet.";
-    LinkLocal "link_local" "RFC 4291 2.5.6" Info "-" "Link-local traffic of the inner hosts, which no gateway forwards.";
-    FragmentUnresolved "fragment_unresolved" "RFC 4301 7" Audit "-" "A later fragment whose first fragment was not seen.";
-    FragmentConflict "fragment_conflict" "RFC 4301 7" Audit "-" "A first fragment whose identification is in use under another SA.";
-    Keepalive "keepalive" "RFC 3948 2.3" Info "-" "A NAT keepalive, which has done its work on the way.";
-    NonEsp "non_esp" "RFC 3948 2.2" Warn "-" "A key exchange message (non-ESP marker), and no key exchange runs here.";
-    ReservedSpi "reserved_spi" "RFC 4303 2.1" Audit "XfrmInNoStates" "An SPI from 1 to 255, which no SA may have.";
-    NoSa "no_sa" "RFC 4303 3.4.2" Audit "XfrmInNoStates" "No SA has this SPI.";
-    SaPending "sa_pending" "RFC 5660 2.3" Info "-" "The SA is not in force yet: latches that it conflicts with are being broken first.";
-    Replayed "replayed" "RFC 4303 3.4.3" Warn "XfrmInStateSeqError" "This sequence number was received before.";
-    TooOld "too_old" "RFC 4303 3.4.3" Warn "XfrmInStateSeqError" "The sequence number lies below the replay window.";
-    IcvMismatch "icv_mismatch" "RFC 4303 3.4.4" Audit "XfrmInStateProtoError" "The integrity check failed: forged or damaged.";
-    BadLength "bad_length" "RFC 4303 2.4" Error "XfrmInStateProtoError" "The protected part is not a whole number of the cipher's blocks.";
-    BadPadding "bad_padding" "RFC 4303 2.4" Error "XfrmInStateProtoError" "Authentic, but the padding is not what ESP prescribes.";
-    Dummy "dummy" "RFC 4303 2.6" Info "-" "A dummy packet sent for traffic-flow confidentiality.";
-    BadNextHeader "bad_next_header" "RFC 4303 2.6" Error "XfrmInStateProtoError" "Authentic, but not an IP packet as tunnel mode prescribes.";
-    SelectorMismatch "selector_mismatch" "RFC 4301 5.2" Audit "XfrmInTmplMismatch" "The inner packet is not one that its SA may carry.";
-    NoPolicy "no_policy" "RFC 4301 5.1" Audit "XfrmInNoPols" "No policy matches, so the packet is discarded.";
-    PolicyDiscard "policy_discard" "RFC 4301 5.1" Audit "XfrmOutPolBlock" "A policy says DISCARD.";
-    Unprotected "unprotected" "RFC 4301 5.2" Audit "XfrmInNoPols" "Arrived in the clear where policy demands protection.";
-    NoBypassPort "no_bypass_port" "RFC 4301 5.1" Warn "-" "Policy says BYPASS, but this gateway has no bypass port.";
-    NoOutboundSa "no_outbound_sa" "RFC 4301 5.1" Warn "XfrmOutNoStates" "Policy demands protection and no SA offers it; one was asked for.";
-    SeqExhausted "seq_exhausted" "RFC 4303 3.3.3" Audit "XfrmOutStateSeqError" "Every sequence number of the SA was used.";
-    NumbersUnreserved "numbers_unreserved" "RFC 8221 3" Error "-" "The SA's next sequence numbers are not on record yet: a static key waits for its state directory.";
-    HardExpired "hard_expired" "RFC 4301 4.4.2.1" Warn "XfrmOutStateExpired" "The SA's hard lifetime is over and nothing replaced it.";
-    TooBig "too_big" "RFC 4301 8.2" Info "-" "Larger than the path allows after encapsulation.";
-    LatchMismatch "latch_mismatch" "RFC 5660 2.4" Audit "-" "Protected by an SA that does not match the connection's latch.";
-    LatchUnprotected "latch_unprotected" "RFC 5660 2.4" Audit "-" "Arrived in the clear for a latched connection.";
-    StaleVersion "stale_version" "latching-04 2.1" Warn "-" "Opened before the latch last changed.";
-    LatchLarval "latch_larval" "latching-04 2" Info "-" "The connection's latch is still being established.";
-    LatchBroken "latch_broken" "RFC 5660 2.3" Info "-" "The connection's latch is broken or closed.";
-    MidStream "mid_stream" "latching-04 2" Warn "-" "Part of a connection that policy wants latched and whose beginning was not seen.";
-    FlowTableFull "flow_table_full" "latching-04 2" Warn "-" "No room to remember another flow, so none is let in.";
-    NoBuffer "no_buffer" "-" Warn "XfrmInBufferError" "No room in a send buffer.";
-    Truncated "truncated" "-" Error "XfrmInBufferError" "A datagram longer than the receive buffer.";
-    TunDown "tun_down" "-" Warn "-" "The TUN is set down, so it takes nothing until it is up again.";
-    IoFull "io_full" "-" Warn "XfrmInBufferError" "The socket or the TUN took no more.";
-    IoError "io_error" "-" Error "XfrmInError" "The socket or the TUN refused the packet.";
+    Runt "runt" "RFC 4303 2" Error BOTH "XfrmInHdrError"
+        "Shorter than the headers it must have."
+        "In numbers: capture on the side it comes from, and look for what cuts packets short.";
+    BadIpHeader "bad_ip_header" "RFC 4301 5" Error BOTH "XfrmInHdrError"
+        "An IP or upper-layer header that contradicts itself."
+        "In numbers: capture on the side it comes from. IPv6 packets with mapped IPv4 addresses count here, too.";
+    BadOffload "bad_offload" "-" Error BOTH "-"
+        "A super-packet from the TUN whose virtio header contradicts the packet."
+        "Try `tun = { backend = \"plain\" }`, and report it: the kernel should not make such packets.";
+    LinkLocal "link_local" "RFC 4291 2.5.6" Info BOTH "-"
+        "Link-local traffic of the inner hosts, which no gateway forwards."
+        "Nothing: router solicitations and multicast name lookups of the inner hosts end here.";
+    FragmentUnresolved "fragment_unresolved" "RFC 4301 7" Audit BOTH "-"
+        "A later fragment whose first fragment was not seen."
+        "Look for loss or reordering before the gateway; let senders keep to the inner MTU, so that they do not fragment.";
+    FragmentConflict "fragment_conflict" "RFC 4301 7" Audit BOTH "-"
+        "A first fragment whose identification is in use under another SA."
+        "A few are chance. In numbers fragments are flooded: let senders keep to the inner MTU, so that they need none.";
+    Keepalive "keepalive" "RFC 3948 2.3" Info INBOUND "-"
+        "A NAT keepalive, which has done its work on the way."
+        "Nothing: a peer behind a NAT keeps its mapping open.";
+    NonEsp "non_esp" "RFC 3948 2.2" Warn INBOUND "-"
+        "A key exchange message (non-ESP marker), and no key exchange runs here."
+        "Turn the key exchange of the peer off for this gateway, or drive it by a provider of SAs.";
+    ReservedSpi "reserved_spi" "RFC 4303 2.1" Audit INBOUND "XfrmInNoStates"
+        "An SPI from 1 to 255, which no SA may have."
+        "Find the sender by a capture on the wire: no gateway sends such an SPI.";
+    NoSa "no_sa" "RFC 4303 3.4.2" Audit INBOUND "XfrmInNoStates"
+        "No SA has this SPI."
+        "Compare the SPIs of both ends (`sa list`): what one sends under, the other receives under. Else strangers are probing.";
+    SaPending "sa_pending" "RFC 5660 2.3" Info INBOUND "-"
+        "The SA is not in force yet: latches that it conflicts with are being broken first."
+        "Nothing: it lasts for milliseconds. The peer sends again.";
+    Replayed "replayed" "RFC 4303 3.4.3" Warn INBOUND "XfrmInStateSeqError"
+        "This sequence number was received before."
+        "A few come from networks that duplicate packets. Many: the peer was restarted and counts from 1 again; give it a state directory, or both ends new keys.";
+    TooOld "too_old" "RFC 4303 3.4.3" Warn INBOUND "XfrmInStateSeqError"
+        "The sequence number lies below the replay window."
+        "Raise `replay_window` if the path reorders widely. After a restart of the peer, as for `replayed`.";
+    IcvMismatch "icv_mismatch" "RFC 4303 3.4.4" Audit INBOUND "XfrmInStateProtoError"
+        "The integrity check failed: forged or damaged."
+        "Compare keys, suite and `esn` of both ends; if they agree, somebody forges packets or something damages them.";
+    BadLength "bad_length" "RFC 4303 2.4" Error INBOUND "XfrmInStateProtoError"
+        "The protected part is not a whole number of the cipher's blocks."
+        "Compare the suites of both ends.";
+    BadPadding "bad_padding" "RFC 4303 2.4" Error INBOUND "XfrmInStateProtoError"
+        "Authentic, but the padding is not what ESP prescribes."
+        "Report it to the maker of the peer: its packet is authentic and wrong.";
+    Dummy "dummy" "RFC 4303 2.6" Info INBOUND "-"
+        "A dummy packet sent for traffic-flow confidentiality."
+        "Nothing: the peer hides how much it sends.";
+    BadNextHeader "bad_next_header" "RFC 4303 2.6" Error INBOUND "XfrmInStateProtoError"
+        "Authentic, but not an IP packet as tunnel mode prescribes."
+        "Set the peer to tunnel mode.";
+    SelectorMismatch "selector_mismatch" "RFC 4301 5.2" Audit INBOUND "XfrmInTmplMismatch"
+        "The inner packet is not one that its SA may carry."
+        "Compare the ranges of both ends: the peer sends from or to addresses that its SA here may not carry (`sa list --json`).";
+    NoPolicy "no_policy" "RFC 4301 5.1" Audit BOTH "XfrmInNoPols"
+        "No policy matches, so the packet is discarded."
+        "Ask `explain` about the packet, and add a rule if it should pass.";
+    PolicyDiscard "policy_discard" "RFC 4301 5.1" Audit BOTH "XfrmOutPolBlock"
+        "A policy says DISCARD."
+        "Nothing if the rule is meant so; `explain` names it.";
+    Unprotected "unprotected" "RFC 4301 5.2" Audit INBOUND "XfrmInNoPols"
+        "Arrived in the clear where policy demands protection."
+        "Find who sends in the clear to inner addresses: a peer whose tunnel is down, or somebody who tries.";
+    NoBypassPort "no_bypass_port" "RFC 4301 5.1" Warn OUTBOUND "-"
+        "Policy says BYPASS, but this gateway has no bypass port."
+        "Name one by `bypass_port`, or take the bypass rule out.";
+    NoOutboundSa "no_outbound_sa" "RFC 4301 5.1" Warn OUTBOUND "XfrmOutNoStates"
+        "Policy demands protection and no SA offers it; one was asked for."
+        "`sa list` and `explain`: give the peer an SA whose selectors cover the packet, or wait for the provider that was asked.";
+    SeqExhausted "seq_exhausted" "RFC 4303 3.3.3" Audit OUTBOUND "XfrmOutStateSeqError"
+        "Every sequence number of the SA was used."
+        "Replace the pair: new keys, new SPIs. Give it a soft lifetime, so that it is told of earlier.";
+    NumbersUnreserved "numbers_unreserved" "RFC 8221 3" Error OUTBOUND "-"
+        "The SA's next sequence numbers are not on record yet: a static key waits for its state directory."
+        "Look at the state directory: is the disk full, read-only, or gone? `status` says so. Sealing goes on as soon as it can be written.";
+    HardExpired "hard_expired" "RFC 4301 4.4.2.1" Warn BOTH "XfrmOutStateExpired"
+        "The SA's hard lifetime is over and nothing replaced it."
+        "Replace the pair: new keys, new SPIs. A soft lifetime warns before.";
+    TooBig "too_big" "RFC 4301 8.2" Info OUTBOUND "-"
+        "Larger than the path allows after encapsulation."
+        "Nothing: the sender is told what fits. If it does not heed that, lower the MTU of the TUN, or let ICMP pass to it.";
+    LatchMismatch "latch_mismatch" "RFC 5660 2.4" Audit BOTH "-"
+        "Protected by an SA that does not match the connection's latch."
+        "Somebody else's SA, or the same peer under other protection, spoke on a connection. `latch list` and `events` say whose it was; open it anew.";
+    LatchUnprotected "latch_unprotected" "RFC 5660 2.4" Audit INBOUND "-"
+        "Arrived in the clear for a latched connection."
+        "Find who sends in the clear to inner addresses; the connection itself is unharmed.";
+    StaleVersion "stale_version" "latching-04 2.1" Warn INBOUND "-"
+        "Opened before the latch last changed."
+        "Nothing: the packet came just when the latch changed. The peer sends again.";
+    LatchLarval "latch_larval" "latching-04 2" Info BOTH "-"
+        "The connection's latch is still being established."
+        "Nothing if it is short. Else `explain` says why the flow gets no SA.";
+    LatchBroken "latch_broken" "RFC 5660 2.3" Info BOTH "-"
+        "The connection's latch is broken or closed."
+        "Open the connection anew. `latch list` says what broke it.";
+    MidStream "mid_stream" "latching-04 2" Warn BOTH "-"
+        "Part of a connection that policy wants latched and whose beginning was not seen."
+        "Open the connection anew: it is older than the gateway, or its beginning went another way. Look for asymmetric routes.";
+    FlowTableFull "flow_table_full" "latching-04 2" Warn BOTH "-"
+        "No room to remember another flow, so none is let in."
+        "`status` says how many latches there are and how many are half open: look for a scan or a flood in `flow list`.";
+    NoBuffer "no_buffer" "-" Warn BOTH "XfrmInBufferError"
+        "No room in a send buffer."
+        "In numbers, report it with `status --json`.";
+    Truncated "truncated" "-" Error INBOUND "XfrmInBufferError"
+        "A datagram longer than the receive buffer."
+        "Look for a sender of oversized datagrams on the wire: no peer needs them.";
+    TunDown "tun_down" "-" Warn BOTH "-"
+        "The TUN is set down, so it takes nothing until it is up again."
+        "`ip link set NAME up` for the TUN, and find out who set it down.";
+    IoFull "io_full" "-" Warn BOTH "XfrmInBufferError"
+        "The socket or the TUN took no more."
+        "More arrives than the socket or the inner hosts take: `top` says from whom. Short bursts are usual.";
+    IoError "io_error" "-" Error BOTH "XfrmInError"
+        "The socket or the TUN refused the packet."
+        "Is there a route to the peer, and is the link up (`ip route get` in the outer namespace)? A packet filter may refuse it, too.";
 }
 
 impl DropReason {
