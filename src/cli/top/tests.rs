@@ -14,7 +14,7 @@ fn sample(at: u64, moved: u64) -> Sample {
         "name": "branch", "version": "0.1.0", "pid": 1, "started": 0, "mode": "split", "inner": "/run/netns/branch",
         "outer": null, "identity": "a.example",
         "tun": {"name": "latchway0", "backend": "offload", "mtu": 1400, "up": true},
-        "bypass": null, "listen": ["192.0.2.1:4500"], "inbound": street(moved / 10_000), "outbound": {"packets": 0, "octets": 0, "dropped": 0, "wire_datagrams": null, "wire_octets": null},
+        "bypass": null, "exec": [], "listen": ["192.0.2.1:4500"], "inbound": street(moved / 10_000), "outbound": {"packets": 0, "octets": 0, "dropped": 0, "wire_datagrams": null, "wire_octets": null},
         "latches": {"capacity": 65536, "unlatched": 0, "half_open": 0, "listener": 0, "larval": 0, "established": 12, "broken": 1, "closed": 0},
         "pairs": 2, "state": null, "reloads": {"count": 0, "last": null}, "hardening": [], "warnings": []
     });
