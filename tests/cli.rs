@@ -13,6 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use latchway_control::{
+    DirectionSpec, LatchCounts, LifetimeView, Mode, Origin, PathView, ReloadHistory, SaRow, SaUsage, Sas,
+    StatusView, StreetView, TunView,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -292,26 +296,10 @@ const VERBS: [(&str, &str, &str); 9] = [
 
 /// What the scripted gateway answers.
 fn answer(method: &str) -> Vec<Value> {
-    let lifetime = json!({"octets": null, "packets": null, "left": null});
-    let street =
-        json!({"packets": 1, "octets": 100, "dropped": 0, "wire_datagrams": null, "wire_octets": null});
     let traffic = json!({"packets": 1, "octets": 100});
     let parameters = match method.rsplit('.').next().unwrap() {
-        "Status" => json!({
-            "name": "branch", "version": "0.1.0", "pid": 1, "started": 0, "mode": "split", "inner": null, "outer": null,
-            "identity": "a.example", "tun": {"name": "latchway0", "backend": "plain", "mtu": null, "up": null},
-            "bypass": null, "listen": ["192.0.2.1:4500"], "inbound": street, "outbound": street,
-            "latches": {"capacity": 1, "unlatched": 0, "half_open": 0, "listener": 0, "larval": 0, "established": 1,
-                        "broken": 0, "closed": 0},
-            "pairs": 1, "state": null, "reloads": {"count": 0, "last": null}, "hardening": [], "warnings": []
-        }),
-        "Sas" => json!({"truncated": false, "sas": [{
-            "pair": 1, "direction": "inbound", "spi": 0x1001, "suite": "aes-128-gcm", "peer": "b.example",
-            "usage": "active", "origin": "hand", "soft_expired": false, "expired": false, "packets": 1, "octets": 100,
-            "soft": lifetime, "hard": lifetime, "esn": true, "replay_window": 4096,
-            "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500", "mtu": 1500}, "selectors": [], "class": 1,
-            "age": 1, "idle": null
-        }]}),
+        "Status" => json!(status()),
+        "Sas" => json!(Sas::from(vec![sa()])),
         "Peers" => json!({"truncated": false, "peers": [{
             "name": "b", "identity": "b.example", "methods": ["manual"], "standing": "manual",
             "ranges": ["10.2.0.0/24"], "endpoint": null, "pairs": [1], "inbound": traffic, "outbound": traffic,
@@ -334,6 +322,60 @@ fn answer(method: &str) -> Vec<Value> {
         other => panic!("{other} has no script"),
     };
     vec![json!({"parameters": parameters})]
+}
+
+fn status() -> StatusView {
+    StatusView {
+        name: "branch".into(),
+        version: "0.1.0".into(),
+        pid: 1,
+        started: 0,
+        mode: Mode::Split,
+        inner: None,
+        outer: None,
+        identity: "a.example".into(),
+        tun: TunView { name: "latchway0".into(), backend: "plain".into(), mtu: None, up: None },
+        exec: vec![],
+        bypass: None,
+        listen: vec!["192.0.2.1:4500".parse().unwrap()],
+        inbound: StreetView { packets: 1, octets: 100, ..StreetView::default() },
+        outbound: StreetView::default(),
+        latches: LatchCounts { capacity: 1, established: 1, ..LatchCounts::default() },
+        pairs: 1,
+        state: None,
+        reloads: ReloadHistory::default(),
+        hardening: vec![],
+        warnings: vec![],
+    }
+}
+
+fn sa() -> SaRow {
+    SaRow {
+        pair: 1,
+        direction: DirectionSpec::Inbound,
+        spi: 0x1001,
+        suite: "aes-128-gcm".into(),
+        peer: "b.example".into(),
+        usage: SaUsage::Active,
+        origin: Origin::Hand,
+        soft_expired: false,
+        expired: false,
+        packets: 1,
+        octets: 100,
+        soft: LifetimeView::default(),
+        hard: LifetimeView::default(),
+        esn: true,
+        replay_window: Some(4096),
+        path: PathView {
+            from: "192.0.2.1".parse().unwrap(),
+            to: "192.0.2.2:4500".parse().unwrap(),
+            mtu: 1500,
+        },
+        selectors: vec![],
+        class: 1,
+        age: 1,
+        idle: None,
+    }
 }
 
 fn event(kind: &str) -> Value {

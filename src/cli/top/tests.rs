@@ -1,23 +1,23 @@
 //! Pictures from recorded answers.
 
+use latchway_control::{DirectionSpec, SaRow, StatusView, StreetView};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::cli::top::sample::Speed;
+use crate::cli::view::{sa_sample, status_sample};
 
 /// One peer, two pairs, flows and drops, as a gateway answers. `moved` is what has passed.
 fn sample(at: u64, moved: u64) -> Sample {
-    let street = |dropped: u64| json!({"packets": moved / 1000, "octets": moved, "dropped": dropped, "wire_datagrams": null, "wire_octets": null});
-    let status = json!({
-        "name": "branch", "version": "0.1.0", "pid": 1, "started": 0, "mode": "split", "inner": "/run/netns/branch",
-        "outer": null, "identity": "a.example",
-        "tun": {"name": "latchway0", "backend": "offload", "mtu": 1400, "up": true},
-        "bypass": null, "exec": [], "listen": ["192.0.2.1:4500"], "inbound": street(moved / 10_000), "outbound": {"packets": 0, "octets": 0, "dropped": 0, "wire_datagrams": null, "wire_octets": null},
-        "latches": {"capacity": 65536, "unlatched": 0, "half_open": 0, "listener": 0, "larval": 0, "established": 12, "broken": 1, "closed": 0},
-        "pairs": 2, "state": null, "reloads": {"count": 0, "last": null}, "hardening": [], "warnings": []
-    });
+    let street = |octets: u64| StreetView {
+        packets: octets / 1000,
+        octets,
+        dropped: octets / 10_000,
+        ..StreetView::default()
+    };
+    let status = StatusView { started: 0, inbound: street(moved), outbound: street(0), ..status_sample() };
     let peer = |name: &str, octets: u64| {
         json!({
             "name": name, "identity": name, "methods": ["manual"], "standing": "manual", "ranges": ["10.2.0.0/24"],
@@ -25,14 +25,14 @@ fn sample(at: u64, moved: u64) -> Sample {
             "outbound": {"packets": 1, "octets": 2 * octets}, "last_heard": 20
         })
     };
-    let sa = |pair: u64, direction: &str, octets: u64| {
-        json!({
-            "pair": pair, "direction": direction, "spi": 4096 + pair, "suite": "aes-128-gcm", "peer": "b.example",
-            "usage": "active", "origin": "hand", "soft_expired": false, "expired": pair == 2, "packets": 5, "octets": octets,
-            "soft": {"octets": null, "packets": null, "left": null}, "hard": {"octets": null, "packets": null, "left": null},
-            "esn": true, "replay_window": null, "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500", "mtu": 1500},
-            "selectors": [], "class": 1, "age": 1, "idle": 1500
-        })
+    let sa = |pair: u64, direction, octets: u64| SaRow {
+        pair,
+        direction,
+        spi: 4096 + u32::try_from(pair).unwrap(),
+        expired: pair == 2,
+        octets,
+        idle: Some(1500),
+        ..sa_sample()
     };
     let flow = |port: u16, latch: &str, idle: u64| {
         json!({
@@ -46,12 +46,12 @@ fn sample(at: u64, moved: u64) -> Sample {
     });
     Sample {
         at: Duration::from_secs(at),
-        status: read(status),
+        status,
         peers: vec![read(peer("b.example", moved)), read(peer("c.example", 9_000_000_000))],
         sas: vec![
-            read(sa(1, "inbound", moved)),
-            read(sa(1, "outbound", 2 * moved)),
-            read(sa(2, "inbound", 9)),
+            sa(1, DirectionSpec::Inbound, moved),
+            sa(1, DirectionSpec::Outbound, 2 * moved),
+            sa(2, DirectionSpec::Inbound, 9),
         ],
         flows: vec![read(flow(40_001, "established", 1500)), read(flow(40_000, "broken", 20))],
         drops: vec![read(drop)],

@@ -24,6 +24,8 @@ use crate::cli::units::span;
 
 pub use drops::tone as severity;
 pub use event::event_line;
+#[cfg(test)]
+pub use {sa::tests::sample as sa_sample, status::tests::sample as status_sample};
 
 /// An answer that people can read.
 pub trait Readable {

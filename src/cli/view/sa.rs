@@ -69,13 +69,13 @@ fn ends(sa: &SaRow) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use latchway_control::{DirectionSpec, LifetimeView, Origin, PathView};
 
     use super::*;
     use crate::cli::view::shown;
 
-    fn sample() -> SaRow {
+    pub fn sample() -> SaRow {
         SaRow {
             pair: 1,
             direction: DirectionSpec::Inbound,

@@ -99,14 +99,14 @@ fn health(state: &StateHealth) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use latchway_control::{Mode, ReloadHistory, ReloadOutcome};
 
     use super::*;
     use crate::cli::view::shown;
 
     /// A gateway with something to say in every row.
-    fn sample() -> StatusView {
+    pub fn sample() -> StatusView {
         StatusView {
             name: "branch".into(),
             version: "0.1.0".into(),
