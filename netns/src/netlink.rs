@@ -165,12 +165,6 @@ impl Changes {
         Ok(Self(socket))
     }
 
-    /// Subscribes to changes of links.
-    pub(crate) fn of_links() -> Result<Self> {
-        Self::subscribe(SockProtocol::NetlinkRoute, LINK_CHANGES)
-            .map_err(|source| Error::refused("subscribing to link changes", source))
-    }
-
     /// Waits until there is a change or time is up, and takes all notices there are; whether there was any.
     pub fn wait(changes: &[&Self], within: Duration) -> io::Result<bool> {
         // Rounded up: a wait that ends early would become a busy loop.
@@ -209,5 +203,3 @@ const SOCKET_OVERHEAD: usize = 4096;
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// rtnetlink(7): the multicast group RTMGRP_LINK.
-const LINK_CHANGES: u32 = 1;
