@@ -202,4 +202,3 @@ const SOCKET_OVERHEAD: usize = 4096;
 
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const LARGEST_ANSWER: usize = 64 * 1024;
-
