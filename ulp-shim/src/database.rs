@@ -4,6 +4,7 @@
 //! any thread while packets pass. The state clock is advanced before a change of a latch becomes visible (L-89).
 
 mod entries;
+mod flows;
 mod view;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::table::{FlowTable, Found, Seed};
 
 pub(crate) use self::entries::{Birth, Known};
+pub use self::flows::FlowView;
 pub use self::view::{LatchCounts, LatchView};
 
 /// The latches of the gateway, shared by its workers and the key manager.

@@ -17,7 +17,7 @@ mod sock_destroy;
 mod sync;
 mod table;
 
-pub use database::{LatchCounts, LatchDatabase, LatchView};
+pub use database::{FlowView, LatchCounts, LatchDatabase, LatchView};
 pub use disposition::{Disposed, terminate};
 pub use latch::{BreakReason, LatchId, LatchState};
 pub use limits::{Limits, LimitsError, OCTETS_PER_FLOW};

@@ -8,6 +8,7 @@ use latchway_datapath::drop::DropReason::{
     StaleVersion,
 };
 use latchway_datapath::event::Event;
+use latchway_datapath::flow::protocol;
 use latchway_datapath::packet::flags::{ACK, FIN, RST, SYN};
 use latchway_datapath::spd::{Action, Protection};
 
@@ -488,6 +489,30 @@ fn rfc_4301_5_2_an_authentic_packet_begins_nothing_that_policy_discards() {
         bed.rules(rules);
         assert_eq!(bed.udp_in(A), Err(reason), "what was cached under another policy is asked again");
     }
+}
+
+#[test]
+fn r_4_flows_are_listed_with_a_latch_and_without_with_the_sa_they_leave_by() {
+    let mut bed = Bed::established(A);
+    bed.policy(Some(Protection::UNLATCHED));
+    bed.pass(5);
+    bed.udp_out(B).unwrap();
+    let mut flows: Vec<_> = bed.database.flows().collect();
+    flows.sort_by_key(|view| view.flow.protocol());
+    let [tcp, udp] = flows[..] else { panic!("{flows:?}") };
+    assert_eq!((tcp.flow, udp.flow), (bed.flow(protocol::TCP), bed.flow(protocol::UDP)));
+    assert_eq!((tcp.latch, udp.latch), (Some((LatchState::Established, A)), None));
+    assert_eq!((tcp.progress, udp.progress), (Progress::Both, Progress::Untracked));
+    assert_eq!((tcp.outbound.unwrap().index, udp.outbound), (bed.sa(A).index, Some(bed.sa(B))));
+    assert_eq!((tcp.inbound.unwrap().index, udp.inbound), (bed.sa(A).index, None));
+    assert_eq!((bed.now().since(tcp.seen).as_secs(), bed.now().since(udp.seen).as_secs()), (5, 0));
+
+    bed.pass(3600);
+    bed.sweep();
+    assert!(
+        bed.database.flows().all(|view| view.flow.protocol() == protocol::TCP),
+        "what is gone is not listed"
+    );
 }
 
 #[test]

@@ -314,7 +314,7 @@ impl Bed {
     }
 
     /// The SA of a class in this snapshot.
-    fn sa(&self, class: ClassId) -> SaRef {
+    pub(super) fn sa(&self, class: ClassId) -> SaRef {
         SaRef { index: SaIndex::new(class.raw()), generation: self.snapshot.id.raw() as u32 + 1 }
     }
 
