@@ -104,6 +104,7 @@ impl Pair {
                 added,
                 packets,
                 octets,
+                last_used: entry.use_.last_used(),
                 soft_expired,
                 expired,
             })

@@ -71,6 +71,8 @@ pub struct SaView {
     pub packets: u64,
     /// Their octets.
     pub octets: u64,
+    /// When it carried a packet last; `None` where it never did.
+    pub last_used: Option<Time>,
     /// Whether its soft lifetime is over, and a successor wanted (T36).
     pub soft_expired: bool,
     /// Whether its hard lifetime is over, and its keys gone.

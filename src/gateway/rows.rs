@@ -89,7 +89,7 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
         path,
         selectors: pair.selectors.iter().map(selector_view).collect(),
         age: milliseconds(now.since(sa.added)),
-        idle: None,
+        idle: sa.last_used.map(|used| milliseconds(now.since(used))),
         class: pair.class.raw(),
     }
 }
