@@ -3,6 +3,7 @@
 mod answers;
 mod explain;
 mod measured;
+mod named;
 
 pub use self::measured::Measured;
 

@@ -42,7 +42,7 @@ mod tests {
             protocol: 6,
             local: "10.1.0.1:40000".parse().unwrap(),
             remote: "10.2.0.1:80".parse().unwrap(),
-            progress: "open".into(),
+            progress: "both".into(),
             latch: Some(LatchState::Established),
             peer: Some("b.example".into()),
             sa: Some(SaUsed {
@@ -55,11 +55,11 @@ mod tests {
             idle: 1500,
         };
         let unlatched =
-            FlowRow { progress: "-".into(), latch: None, peer: None, sa: None, ..latched.clone() };
+            FlowRow { progress: "untracked".into(), latch: None, peer: None, sa: None, ..latched.clone() };
         let expected = "\
-FLOW                            PROGRESS  LATCH        PEER       PAIR (SPI)      IDLE
-tcp 10.1.0.1:40000 10.2.0.1:80  open      established  b.example  1 (0x00001002)   1 s
-tcp 10.1.0.1:40000 10.2.0.1:80  -         -            -          -                1 s
+FLOW                            PROGRESS   LATCH        PEER       PAIR (SPI)      IDLE
+tcp 10.1.0.1:40000 10.2.0.1:80  both       established  b.example  1 (0x00001002)   1 s
+tcp 10.1.0.1:40000 10.2.0.1:80  untracked  -            -          -                1 s
 ";
         assert_eq!(shown(&table(&[latched, unlatched]), None), expected);
     }

@@ -5,24 +5,23 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    Commit, Drops, Failure, InstallSpec, LatchCounts, LatchRow, Offered, PairAdded, PairSpec, PeerRow,
-    PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, call,
+    Commit, Drops, Failure, FlowRow, InstallSpec, LatchCounts, LatchRow, Offered, PairAdded, PairSpec,
+    PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic,
+    call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::Spd;
 use latchway_keying::{Op, Origin, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction};
-use latchway_tagging::ClassId;
-use latchway_ulp_shim::LatchView;
 
 use crate::gateway::clock::since;
 use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
 use crate::gateway::rows::{
-    drop_row, latch_state, milliseconds, peer_row, policy_row, protection, sa_rows, selector_view, tag_view,
-    unix_milliseconds,
+    drop_row, milliseconds, peer_row, policy_row, sa_rows, selector_view, unix_milliseconds,
 };
 use crate::gateway::state::State;
+use crate::gateway::state::named::{Carriers, Names};
 
 impl Gateway for State {
     fn status(&self) -> Answer<StatusView> {
@@ -71,7 +70,7 @@ impl Gateway for State {
     }
 
     fn peers(&self, rows: Rows<'_, PeerRow>) -> Answer<()> {
-        let pairs = self.keying.pairs().map_err(stopped)?;
+        let (pairs, now) = (self.keying.pairs().map_err(stopped)?, since(self.started));
         let pairs: HashMap<PairId, PairView> = pairs.into_iter().map(|pair| (pair.id, pair)).collect();
         let row = |peer: &latchway_keying::PeerView| {
             let own: Vec<_> = peer.pairs.iter().filter_map(|pair| pairs.get(pair)).collect();
@@ -81,7 +80,9 @@ impl Gateway for State {
                     octets: sum.octets.saturating_add(octets),
                 })
             };
+            let heard = own.iter().filter_map(|pair| pair.inbound.last_used).max();
             PeerRow {
+                last_heard: heard.map(|heard| milliseconds(now.since(heard))),
                 inbound: sum(|pair| (pair.inbound.packets, pair.inbound.octets)),
                 outbound: sum(|pair| (pair.outbound.packets, pair.outbound.octets)),
                 endpoint: own.last().map(|pair| pair.path.to),
@@ -92,9 +93,20 @@ impl Gateway for State {
     }
 
     fn latches(&self, rows: Rows<'_, LatchRow>) -> Answer<()> {
-        let mut names = Names { state: self, known: HashMap::new() };
+        let mut names = Names::of(self);
         for latch in self.database.dump() {
             if rows(names.latch_row(&latch).map_err(stopped)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn flows(&self, rows: Rows<'_, FlowRow>) -> Answer<()> {
+        let (mut names, pairs) = (Names::of(self), self.keying.pairs().map_err(stopped)?);
+        let carriers = Carriers::of(&pairs);
+        for flow in self.database.flows() {
+            if rows(names.flow_row(&flow, &carriers).map_err(stopped)?).is_break() {
                 break;
             }
         }
@@ -214,59 +226,6 @@ impl State {
             broken: latches.broken,
             closed: latches.closed,
         }
-    }
-}
-
-/// Peers and protection of classes, each asked for once however many latches there are.
-struct Names<'a> {
-    state: &'a State,
-    known: HashMap<ClassId, (String, String)>,
-}
-
-impl Names<'_> {
-    fn of(&mut self, class: ClassId) -> Result<&(String, String), Stopped> {
-        if !self.known.contains_key(&class) {
-            let found = self.state.keying.class(class)?;
-            let unknown = || "unknown".to_owned();
-            let peer =
-                found.as_ref().map(|class| self.state.keying.identity(class.peer)).transpose()?.flatten();
-            let peer = peer.map_or_else(unknown, |record| record.asserted.to_string());
-            self.known.insert(class, (peer, found.as_ref().map_or_else(unknown, protection)));
-        }
-        Ok(self.known.entry(class).or_default())
-    }
-
-    fn latch_row(&mut self, latch: &LatchView) -> Result<LatchRow, Stopped> {
-        let reason = self.reason(latch)?;
-        let now = since(self.state.started);
-        let (peer, protection) = self.of(latch.class)?.clone();
-        Ok(LatchRow {
-            flow: latch.flow.to_string(),
-            local: latch.flow.local(),
-            remote: latch.flow.remote(),
-            state: latch_state(latch.state),
-            peer,
-            protection,
-            class: latch.class.raw(),
-            last_tag: latch.last_inbound.map(tag_view),
-            reason,
-            age: milliseconds(now.since(latch.opened)),
-            idle: milliseconds(now.since(latch.seen)),
-        })
-    }
-
-    /// Why a latch is not established: the cause, whose packet it was, and what became of the connection.
-    fn reason(&mut self, latch: &LatchView) -> Result<Option<String>, Stopped> {
-        let Some(reason) = latch.reason else { return Ok(None) };
-        let mut text = reason.name().to_owned();
-        if let Some(offender) = latch.offender {
-            let (peer, _) = self.of(offender.class)?;
-            text.push_str(&format!(" ({peer}, SA {})", offender.sa));
-        }
-        if let Some(disposition) = self.state.disposition(latch.id) {
-            text.push_str(&format!("; {disposition}"));
-        }
-        Ok(Some(text))
     }
 }
 

@@ -1,0 +1,115 @@
+//! Latches and flows as control.sock shows them: with the names of peers and SAs, of which the datapath knows numbers.
+
+use std::collections::HashMap;
+
+use latchway_control::{FlowRow, LatchRow, SaUsed};
+use latchway_keying::{PairView, SaView, Stopped};
+use latchway_tagging::{ClassId, SaRef};
+use latchway_ulp_shim::{FlowView, LatchView};
+
+use crate::gateway::clock::since;
+use crate::gateway::rows::{latch_state, milliseconds, protection, tag_view};
+use crate::gateway::state::State;
+
+/// Peers and protection of classes, each asked for once however many latches there are.
+pub struct Names<'a> {
+    state: &'a State,
+    known: HashMap<ClassId, (String, String)>,
+}
+
+/// The SAs there are, by what the datapath calls them.
+pub struct Carriers<'a>(HashMap<SaRef, (&'a PairView, &'a SaView)>);
+
+impl<'a> Names<'a> {
+    /// The names that this gateway knows.
+    pub fn of(state: &'a State) -> Self {
+        Self { state, known: HashMap::new() }
+    }
+
+    /// A flow. Its SA is the one that it leaves by, or where nothing left, the one that it came in under.
+    pub fn flow_row(&mut self, view: &FlowView, carriers: &Carriers<'_>) -> Result<FlowRow, Stopped> {
+        let sa = [view.outbound, view.inbound].into_iter().flatten().find_map(|sa| carriers.used(sa, view));
+        let peer = match (view.latch, &sa) {
+            (Some((_, class)), _) => Some(self.class(class)?.0.clone()),
+            (None, Some(sa)) => Some(sa.peer.clone()),
+            (None, None) => None,
+        };
+        Ok(FlowRow {
+            flow: view.flow.to_string(),
+            protocol: view.flow.protocol(),
+            local: view.flow.local(),
+            remote: view.flow.remote(),
+            progress: view.progress.name().into(),
+            latch: view.latch.map(|(state, _)| latch_state(state)),
+            peer,
+            sa,
+            idle: milliseconds(since(self.state.started).since(view.seen)),
+        })
+    }
+
+    /// A latch.
+    pub fn latch_row(&mut self, latch: &LatchView) -> Result<LatchRow, Stopped> {
+        let reason = self.reason(latch)?;
+        let now = since(self.state.started);
+        let (peer, protection) = self.class(latch.class)?.clone();
+        Ok(LatchRow {
+            flow: latch.flow.to_string(),
+            local: latch.flow.local(),
+            remote: latch.flow.remote(),
+            state: latch_state(latch.state),
+            peer,
+            protection,
+            class: latch.class.raw(),
+            last_tag: latch.last_inbound.map(tag_view),
+            reason,
+            age: milliseconds(now.since(latch.opened)),
+            idle: milliseconds(now.since(latch.seen)),
+        })
+    }
+
+    fn class(&mut self, class: ClassId) -> Result<&(String, String), Stopped> {
+        if !self.known.contains_key(&class) {
+            let found = self.state.keying.class(class)?;
+            let unknown = || "unknown".to_owned();
+            let peer =
+                found.as_ref().map(|class| self.state.keying.identity(class.peer)).transpose()?.flatten();
+            let peer = peer.map_or_else(unknown, |record| record.asserted.to_string());
+            self.known.insert(class, (peer, found.as_ref().map_or_else(unknown, protection)));
+        }
+        Ok(self.known.entry(class).or_default())
+    }
+
+    /// Why a latch is not established: the cause, whose packet it was, and what became of the connection.
+    fn reason(&mut self, latch: &LatchView) -> Result<Option<String>, Stopped> {
+        let Some(reason) = latch.reason else { return Ok(None) };
+        let mut text = reason.name().to_owned();
+        if let Some(offender) = latch.offender {
+            let (peer, _) = self.class(offender.class)?;
+            text.push_str(&format!(" ({peer}, SA {})", offender.sa));
+        }
+        if let Some(disposition) = self.state.disposition(latch.id) {
+            text.push_str(&format!("; {disposition}"));
+        }
+        Ok(Some(text))
+    }
+}
+
+impl<'a> Carriers<'a> {
+    /// The SAs of these pairs.
+    pub fn of(pairs: &'a [PairView]) -> Self {
+        let both = |pair: &'a PairView| [&pair.inbound, &pair.outbound].map(|sa| (sa.sa, (pair, sa)));
+        Self(pairs.iter().flat_map(both).collect())
+    }
+
+    /// An SA of a flow. One that is gone, or not of the class that the flow is latched to, is none.
+    fn used(&self, sa: SaRef, view: &FlowView) -> Option<SaUsed> {
+        let (pair, sa) = self.0.get(&sa)?;
+        view.latch.is_none_or(|(_, class)| class == pair.class).then(|| SaUsed {
+            pair: pair.id.raw(),
+            spi: sa.spi.get(),
+            suite: sa.suite.to_string(),
+            peer: pair.peer.to_string(),
+            class: pair.class.raw(),
+        })
+    }
+}
