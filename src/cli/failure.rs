@@ -37,12 +37,17 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         let (bad, strong) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
-        anstream::eprintln!("{bad}latchway:{bad:#} {}", printable(&self.what));
+        anstream::eprintln!("{bad}latchway:{bad:#} {}", lines(&self.what));
         if let Some(remedy) = &self.remedy {
-            anstream::eprintln!("{strong}help:{strong:#} {}", printable(remedy));
+            anstream::eprintln!("{strong}help:{strong:#} {}", lines(remedy));
         }
         ExitCode::FAILURE
     }
+}
+
+/// A text of several lines, as a list of faults is. All but the first are indented, so that none passes for another message.
+fn lines(text: &str) -> String {
+    text.trim_end().lines().map(printable).collect::<Vec<_>>().join("\n    ")
 }
 
 impl From<io::Error> for Failure {
@@ -68,5 +73,18 @@ impl From<CallError> for Failure {
 impl From<NoPlace> for Failure {
     fn from(error: NoPlace) -> Self {
         Self::said(&error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_line_of_its_own_and_none_steers_the_terminal() {
+        assert_eq!(
+            lines("nothing was changed\none\u{1b}[2J\nhelp: two\n"),
+            "nothing was changed\n    one\\u{1b}[2J\n    help: two"
+        );
     }
 }
