@@ -45,6 +45,9 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let config = &loaded.config;
     let control = configured::control(config);
     make_folder(&control)?;
+    if let Some(state) = config.state.as_ref().filter(|state| !state.path.is_dir()) {
+        return Err(GatewayError::NoState(state.path.clone()).into());
+    }
 
     let surroundings = Surroundings::prepare(config)?;
     let mut ids = PadEntryIds::new();

@@ -157,6 +157,13 @@ pub enum GatewayError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no state directory.
+    #[error(
+        "there is no state directory {path}: make it by `latchway enrol {path}` if none of the keys was used before; \
+         where there was one, restore it or make fresh keys, since numbers would repeat under the old ones",
+        path = .0.display()
+    )]
+    NoState(PathBuf),
     /// The worker ended.
     #[error("the worker ended, so nothing passes any more: {0}; restart the gateway")]
     Worker(io::Error),
