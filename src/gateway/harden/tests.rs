@@ -299,13 +299,21 @@ fn perform(test: &str, deeds: impl FnOnce(&str, &mut World)) {
     };
     let applied = match give_up(&plan) {
         Ok(applied) => applied,
-        Err(HardenError::Missing(_)) => process::exit(LACKING),
+        Err(HardenError::Missing(_)) => end(LACKING),
         Err(error) => panic!("{test}: {error}"),
     };
     assert_eq!(applied.capabilities, ["CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN"]);
     assert!(applied.files && applied.syscalls && applied.missing.is_empty(), "{applied}");
     deeds(&deed, &mut world);
-    process::exit(DONE);
+    end(DONE);
+}
+
+/// Ends the copy of a test, and nothing but that. `process::exit` first unmaps the main thread's signal stack, whichever
+/// thread calls it (rust-lang/rust#161018), and the test's thread is another. The main thread may stand on that stack
+/// still: glibc changes the user in every thread by a signal, and does not wait for the handlers to return. A gateway
+/// changes users while it has one thread, and ends by returning from `main`.
+fn end(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }
 
 /// How the copy of a test that does this deed ends.
