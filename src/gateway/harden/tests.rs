@@ -10,6 +10,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -205,6 +206,29 @@ fn a_gateway_still_can_what_it_needs() {
     }
 }
 
+/// As release builds end: the message first, a trace as far as files can be read, then SIGABRT, from whichever thread.
+#[test]
+fn a_panic_is_told_and_ends_the_process() {
+    const TEST: &str = "a_panic_is_told_and_ends_the_process";
+    perform(TEST, |_, _| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            process::abort();
+        }));
+        let worker = thread::Builder::new().name("worker".into()).spawn(|| panic!("beyond help")).unwrap();
+        let _ = worker.join();
+    });
+    let folder = Folder::new("panic");
+    let Some(mut command) = another_process(TEST, "panic", &folder) else { return };
+    let ended = command.env("RUST_BACKTRACE", "1").output().unwrap();
+    let Some(status) = unless_lacking(TEST, ended.status) else { return };
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}: {told}");
+    assert!(told.contains("thread 'worker'") && told.contains("beyond help"), "{told}");
+    assert!(told.contains("stack backtrace:"), "{told}");
+}
+
 /// As the kernel sees it, from outside: the user, its groups, capabilities, and what binds them.
 #[test]
 fn t33_the_kernel_confirms_what_was_given_up() {
@@ -318,7 +342,11 @@ fn end(code: i32) -> ! {
 
 /// How the copy of a test that does this deed ends.
 fn in_another_process(test: &str, deed: &str, folder: &Folder) -> Option<ExitStatus> {
-    let status = another_process(test, deed, folder)?.status().unwrap();
+    unless_lacking(test, another_process(test, deed, folder)?.status().unwrap())
+}
+
+/// `None` where the kernel lacks a protection.
+fn unless_lacking(test: &str, status: ExitStatus) -> Option<ExitStatus> {
     if status.code() == Some(LACKING) {
         skip::report(test, "the kernel lacks Landlock or filters of system calls");
         return None;
