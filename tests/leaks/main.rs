@@ -5,7 +5,9 @@
 
 mod control;
 mod gateway;
+mod intrusion;
 mod lifetimes;
+mod oom;
 mod outage;
 mod reload;
 mod site;

@@ -1,11 +1,13 @@
 //! A gateway that ends, in whatever way, and what happens to its TUN meanwhile: nothing leaves in the clear, and when it is
 //! started again, everything passes as before (T13).
 
+use ipnet::IpNet;
+use latchway_guard::{BLACKHOLE_METRIC, ROUTE_METRIC};
 use latchway_netns::sysctl;
 use nix::sys::signal::Signal;
 
-use crate::site::{Mode, Side, Site, TUN, Terms};
-use crate::{eventually, scenario};
+use crate::site::{Mode, Side, Site, TUN, Terms, WIRE};
+use crate::{eventually, oom, scenario};
 
 /// Runs a scenario at two gateways that stand.
 fn at(mode: Mode, test: &str, body: impl FnOnce(&mut Site)) {
@@ -76,8 +78,73 @@ fn killed_where_routes_need_carrier(site: &mut Site) {
     site.passes();
 }
 
+/// T13: killed by the kernel for want of memory.
+fn out_of_memory(site: &mut Site) {
+    oom::kill(&mut site.a);
+    site.holds_out();
+    site.a.start();
+    site.passes();
+}
+
+/// T13: the routes into the TUN are deleted, and where nothing else is to hold, the blackholes behind them; the gateway puts
+/// them back.
+fn routes_deleted(site: &mut Site) {
+    let links = site.links();
+    let before = links.routes().unwrap();
+    for prefix in ["10.2.0.0/24", "fd00:2::/64"].map(|prefix| prefix.parse().unwrap()) {
+        if site.mode != Mode::Split {
+            links.delete_blackhole(prefix, BLACKHOLE_METRIC).unwrap();
+        }
+        links.delete_route(prefix, None, TUN, ROUTE_METRIC).unwrap();
+    }
+    eventually("the routes are back", || {
+        let now = links.routes().unwrap();
+        before.iter().all(|route| now.contains(route))
+    });
+    assert!(site.a.runs(), "{}", site.a.log());
+    site.passes();
+}
+
+/// T17: somebody on the link offers better ways to the other side, by a gateway and directly, as a DHCP server can.
+fn better_routes(site: &mut Site) {
+    let links = site.links();
+    let rogue = [("10.2.0.0/25", "192.0.2.2"), ("fd00:2::/80", "2001:db8::2")];
+    let direct: [IpNet; 2] = ["10.2.0.1/32", "fd00:2::1/128"].map(|prefix| prefix.parse().unwrap());
+    for (prefix, via) in rogue {
+        links.add_route(prefix.parse().unwrap(), Some(via.parse().unwrap()), WIRE, 1).unwrap();
+    }
+    site.holds_out();
+    assert!(!site.echo(Side::A, false) && !site.echo(Side::A, true));
+    for prefix in direct {
+        links.add_route(prefix, None, WIRE, 1).unwrap();
+    }
+    site.holds_out();
+    for prefix in direct {
+        links.delete_route(prefix, None, WIRE, 1).unwrap();
+    }
+    for (prefix, via) in rogue {
+        links.delete_route(prefix.parse().unwrap(), Some(via.parse().unwrap()), WIRE, 1).unwrap();
+    }
+    site.passes();
+}
+
 mod split {
     use super::*;
+
+    #[test]
+    fn t13_out_of_memory() {
+        at(Mode::Split, "outage::split::t13_out_of_memory", out_of_memory);
+    }
+
+    #[test]
+    fn t13_routes_deleted() {
+        at(Mode::Split, "outage::split::t13_routes_deleted", routes_deleted);
+    }
+
+    #[test]
+    fn t13_routes_and_blackholes_deleted() {
+        at(Mode::Alone, "outage::split::t13_routes_and_blackholes_deleted", routes_deleted);
+    }
 
     #[test]
     fn t13_killed() {
@@ -111,6 +178,21 @@ mod split {
 
 mod host {
     use super::*;
+
+    #[test]
+    fn t13_out_of_memory() {
+        at(Mode::Host, "outage::host::t13_out_of_memory", out_of_memory);
+    }
+
+    #[test]
+    fn t13_routes_and_blackholes_deleted() {
+        at(Mode::Host, "outage::host::t13_routes_and_blackholes_deleted", routes_deleted);
+    }
+
+    #[test]
+    fn t17_better_routes() {
+        at(Mode::Host, "outage::host::t17_better_routes", better_routes);
+    }
 
     #[test]
     fn t13_killed() {
