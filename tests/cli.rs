@@ -340,6 +340,8 @@ fn status() -> StatusView {
         listen: vec!["192.0.2.1:4500".parse().unwrap()],
         inbound: StreetView { packets: 1, octets: 100, ..StreetView::default() },
         outbound: StreetView::default(),
+        told_too_big: 0,
+        fragmented: 0,
         latches: LatchCounts { capacity: 1, established: 1, ..LatchCounts::default() },
         pairs: 1,
         state: None,

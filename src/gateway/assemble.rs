@@ -19,7 +19,7 @@ use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
-use crate::gateway::state::State;
+use crate::gateway::state::{DevicesView, State};
 
 /// A gateway whose parts stand and do not run yet.
 pub struct Assembled {
@@ -64,7 +64,8 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
     let shared =
         Shared { snapshots, clock, counters: Arc::clone(&counters), events, oversize: Oversize::default() };
-    let state = State::new(plan, &devices.tun, &devices.wires, started, keying.client(), database, counters);
+    let view = DevicesView::of(&plan.inner, &devices.tun, &devices.wires);
+    let state = State::new(plan, view, started, keying.client(), database, counters);
     let stop = Stop::new()?;
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let worker = Worker::new(datapath, devices, started, stop.clone());

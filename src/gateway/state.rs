@@ -1,25 +1,24 @@
 //! What control.sock shows of a gateway, and what it changes.
 
 mod answers;
+mod devices;
 mod explain;
 mod measured;
 mod named;
 
+pub use self::devices::DevicesView;
 pub use self::measured::Measured;
 
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
-use latchway_control::{Mode, ReloadHistory, TunView};
+use latchway_control::{Mode, ReloadHistory};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::FlowKey;
-use latchway_datapath::low::tun::TunQueue;
-use latchway_datapath::low::wire::WireSocket;
 use latchway_keying::KeyManagerClient;
 use latchway_netns::Namespace;
 use latchway_tagging::Identity;
@@ -39,9 +38,8 @@ pub struct State {
     exec: Vec<IpNet>,
     inner: Option<String>,
     outer: Option<String>,
-    tun: TunView,
     bypass: Option<String>,
-    listen: Vec<SocketAddr>,
+    devices: DevicesView,
     started: Instant,
     started_at: SystemTime,
     keying: KeyManagerClient,
@@ -67,11 +65,9 @@ const REMEMBERED: usize = 1024;
 
 impl State {
     /// The state of a gateway whose parts these are.
-    #[expect(clippy::too_many_arguments, reason = "called once, by the one place that makes the parts")]
     pub fn new(
         plan: &Plan,
-        tun: &TunQueue,
-        wires: &[WireSocket],
+        devices: DevicesView,
         started: Instant,
         keying: KeyManagerClient,
         database: Arc<LatchDatabase>,
@@ -85,13 +81,7 @@ impl State {
             inner: Some(path_of(&plan.inner)),
             outer: Some(path_of(&plan.outer)),
             bypass: plan.bypass.clone(),
-            tun: TunView {
-                name: tun.name().into(),
-                backend: tun.backend().to_string(),
-                mtu: plan.tun.settings.as_ref().map(|settings| u32::from(settings.mtu)),
-                up: None,
-            },
-            listen: wires.iter().map(WireSocket::local_addr).collect(),
+            devices,
             started,
             started_at: SystemTime::now(),
             keying,
@@ -114,6 +104,11 @@ impl State {
     /// What happens, for whoever listens.
     pub const fn events(&self) -> &Arc<EventHub> {
         &self.events
+    }
+
+    /// What the worker counts.
+    pub const fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Tells whoever listens what the datapath found.

@@ -41,6 +41,10 @@ pub struct StatusView {
     pub inbound: StreetView,
     /// To the wire.
     pub outbound: StreetView,
+    /// Messages to inner senders whose packets were too big for their SA (RFC 4301 8.2.1); those packets are drops besides.
+    pub told_too_big: u64,
+    /// Inner IPv4 packets that were sealed in fragments, each of which counts as a packet (RFC 4301 8.2.1).
+    pub fragmented: u64,
     /// Latches by state.
     pub latches: LatchCounts,
     /// Pairs of SAs.

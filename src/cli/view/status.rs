@@ -27,6 +27,9 @@ pub fn table(status: &StatusView, now: Duration) -> Table {
     row("listens", cell(listen.join(", ")));
     row("inbound", cell(street(&status.inbound)));
     row("outbound", cell(street(&status.outbound)));
+    if let Some(sizes) = sizes(status) {
+        row("too big", cell(sizes));
+    }
     row("latches", latches(&status.latches));
     row("sa pairs", cell(count(status.pairs)));
     if let Some(state) = &status.state {
@@ -72,6 +75,13 @@ fn street(street: &StreetView) -> String {
         .map(|(datagrams, sum)| format!("; on the wire {} datagrams, {}", count(datagrams), octets(sum)));
     let (packets, dropped) = (count(street.packets), count(street.dropped));
     format!("{packets} packets, {}, {dropped} dropped{}", octets(street.octets), wire.unwrap_or_default())
+}
+
+/// What became of packets that did not fit, where there were any.
+fn sizes(status: &StatusView) -> Option<String> {
+    let (told, fragmented) = (count(status.told_too_big), count(status.fragmented));
+    let any = status.told_too_big > 0 || status.fragmented > 0;
+    any.then(|| format!("{told} senders told, {fragmented} packets fragmented"))
 }
 
 /// The states that there are latches in.
@@ -139,6 +149,8 @@ pub mod tests {
                 wire_datagrams: None,
                 wire_octets: None,
             },
+            told_too_big: 2,
+            fragmented: 7,
             latches: LatchCounts { capacity: 65_536, established: 12, broken: 1, ..LatchCounts::default() },
             pairs: 2,
             state: Some(StateHealth {
@@ -170,6 +182,7 @@ bypass     latchway-clear
 listens    192.0.2.1:4500, [2001:db8::1]:4500
 inbound    1 234 packets, 1.50 MB, 3 dropped; on the wire 1 237 datagrams, 1.60 MB
 outbound   5 packets, 420 B, 0 dropped
+too big    2 senders told, 7 packets fragmented
 latches    12 established, 1 broken; room for 65 536
 sa pairs   2
 state      /var/lib/latchway/branch, healthy

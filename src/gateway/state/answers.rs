@@ -34,11 +34,13 @@ impl Gateway for State {
             inner: self.inner.clone(),
             outer: self.outer.clone(),
             identity: self.identity.to_string(),
-            tun: self.tun.clone(),
+            tun: self.devices.tun(),
             bypass: self.bypass.clone(),
-            listen: self.listen.clone(),
+            listen: self.devices.listen.clone(),
             inbound: self.street(Direction::Inbound),
             outbound: self.street(Direction::Outbound),
+            told_too_big: self.counters.told_too_big.get(),
+            fragmented: self.counters.fragmented.get(),
             latches: self.latch_counts(),
             pairs: self.keying.counts().map_err(stopped)?.pairs as u64,
             exec: self.exec.clone(),
@@ -62,7 +64,7 @@ impl Gateway for State {
 
     fn sas(&self, rows: Rows<'_, SaRow>) -> Answer<()> {
         let (pairs, now) = (self.keying.pairs().map_err(stopped)?, since(self.started));
-        give(pairs.iter().flat_map(|pair| sa_rows(pair, &self.listen, now)), rows)
+        give(pairs.iter().flat_map(|pair| sa_rows(pair, &self.devices.listen, now)), rows)
     }
 
     fn policies(&self, rows: Rows<'_, PolicyRow>) -> Answer<()> {
@@ -122,7 +124,7 @@ impl Gateway for State {
     }
 
     fn add_pair(&self, spec: &PairSpec) -> Answer<PairAdded> {
-        let (proposal, keys) = convert::pair(spec, &self.identity, &self.listen).map_err(refused)?;
+        let (proposal, keys) = convert::pair(spec, &self.identity, &self.devices.listen).map_err(refused)?;
         let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
         let pair = self.keying.install(offer.ticket, keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
@@ -158,13 +160,13 @@ impl Gateway for State {
 
     fn install(&self, spec: &InstallSpec) -> Answer<PairAdded> {
         let ticket: Ticket = spec.ticket.parse().map_err(refused)?;
-        let keys = convert::keys(&spec.keys, &self.listen).map_err(refused)?;
+        let keys = convert::keys(&spec.keys, &self.devices.listen).map_err(refused)?;
         let pair = self.keying.install(ticket, keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
     }
 
     fn rekey(&self, spec: &RekeySpec) -> Answer<PairAdded> {
-        let keys = convert::keys(&spec.keys, &self.listen).map_err(refused)?;
+        let keys = convert::keys(&spec.keys, &self.devices.listen).map_err(refused)?;
         let pair = self.keying.rekey(PairId::from_raw(spec.pair), keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
     }
@@ -205,12 +207,13 @@ impl State {
 
     fn street(&self, direction: Direction) -> StreetView {
         let street = self.counters.street(direction);
+        let (datagrams, octets) = self.devices.on_wire(direction);
         StreetView {
             packets: street.packets.get(),
             octets: street.octets.get(),
             dropped: DropReason::ALL.iter().map(|&reason| street.dropped(reason)).sum(),
-            wire_datagrams: None,
-            wire_octets: None,
+            wire_datagrams: Some(datagrams),
+            wire_octets: Some(octets),
         }
     }
 

@@ -1,0 +1,61 @@
+//! The gateway's TUN and wire sockets as status output shows them, while the worker has them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use latchway_control::TunView;
+use latchway_datapath::drop::Direction;
+use latchway_datapath::low::tun::TunQueue;
+use latchway_datapath::low::wire::{WireCounters, WireSocket};
+use latchway_netns::links::Links;
+use latchway_netns::{Error, Namespace};
+use nix::errno::Errno;
+
+/// What is known of the TUN and the wire sockets without having them.
+pub struct DevicesView {
+    /// Our addresses and ports, by the number of the wire socket.
+    pub listen: Vec<SocketAddr>,
+    tun: String,
+    backend: String,
+    links: Option<Links>,
+    wires: Vec<Arc<WireCounters>>,
+}
+
+impl DevicesView {
+    /// Of these, the TUN being in the namespace `inner`. Where its links cannot be asked, the TUN's state is not known.
+    pub fn of(inner: &Namespace, tun: &TunQueue, wires: &[WireSocket]) -> Self {
+        Self {
+            listen: wires.iter().map(WireSocket::local_addr).collect(),
+            tun: tun.name().into(),
+            backend: tun.backend().to_string(),
+            links: Links::of(inner).ok(),
+            wires: wires.iter().map(|wire| Arc::clone(wire.counters())).collect(),
+        }
+    }
+
+    /// The TUN as it is now.
+    pub fn tun(&self) -> TunView {
+        let link = self.links.as_ref().map(|links| links.link(&self.tun));
+        let (mtu, up) = match link {
+            Some(Ok(link)) => (Some(link.mtu), Some(link.up)),
+            Some(Err(error)) if is_gone(&error) => (None, Some(false)),
+            Some(Err(_)) | None => (None, None),
+        };
+        TunView { name: self.tun.clone(), backend: self.backend.clone(), mtu, up }
+    }
+
+    /// Datagrams on the wire, and octets of their payload.
+    pub fn on_wire(&self, direction: Direction) -> (u64, u64) {
+        let of = |wire: &WireCounters| match direction {
+            Direction::Inbound => (wire.received_datagrams.get(), wire.received_octets.get()),
+            Direction::Outbound => (wire.sent_datagrams.get(), wire.sent_octets.get()),
+        };
+        self.wires.iter().map(|wire| of(wire)).fold((0, 0), |(datagrams, octets), (more, long)| {
+            (datagrams.saturating_add(more), octets.saturating_add(long))
+        })
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    error.raw_os_error() == Some(Errno::ENODEV as i32)
+}
