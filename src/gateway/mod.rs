@@ -1,6 +1,8 @@
 //! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke.
 
 mod assemble;
+mod bursts;
+mod care;
 mod chronicle;
 mod clock;
 mod configuration;

@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{Sender, TrySendError};
 use latchway_datapath::worker::Stop;
-use latchway_keying::KeyManager;
 
 use crate::gateway::assemble::Assembled;
+use crate::gateway::care::Care;
 use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
 use crate::gateway::{GatewayError, chronicle, disposition};
@@ -21,7 +21,7 @@ pub struct Running {
     stop: Stop,
     moving: JoinHandle<()>,
     server: Serving,
-    keying: KeyManager,
+    care: Care,
     disposing: JoinHandle<()>,
     telling: JoinHandle<()>,
 }
@@ -51,9 +51,10 @@ impl Running {
         })?;
         let telling = chronicle::start(notices, Arc::clone(state.events()))?;
         let disposing = disposition::start(sockets, events, &state)?;
+        let care = Care::start(keying, Arc::clone(state.counters()), Arc::clone(state.events()))?;
         let work = move || ask(&asked, Asked::Worker(worker.run()));
         let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
-        Ok(Self { state, stop, moving, server, keying, disposing, telling })
+        Ok(Self { state, stop, moving, server, care, disposing, telling })
     }
 
     /// Ends it: first the worker, with what it has in hand, then everything else.
@@ -61,11 +62,11 @@ impl Running {
     /// # Errors
     /// Where the worker cannot be woken.
     pub fn end(self) -> io::Result<()> {
-        let Self { state, stop, moving, server, keying, disposing, telling } = self;
+        let Self { state, stop, moving, server, care, disposing, telling } = self;
         stop.stop()?;
         let _ = moving.join();
         drop(server);
-        drop(keying);
+        drop(care);
         drop(state);
         let _ = disposing.join();
         let _ = telling.join();
