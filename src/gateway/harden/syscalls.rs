@@ -34,7 +34,7 @@ fn programs(arch: TargetArch) -> Result<(BpfProgram, BpfProgram), BackendError> 
 }
 
 /// Calls that are allowed with some arguments.
-fn narrow() -> Result<[(i64, Vec<SeccompRule>); 7], BackendError> {
+fn narrow() -> Result<[(i64, Vec<SeccompRule>); 8], BackendError> {
     let any_of = |argument, values: &[u64]| {
         let equal = |&value| rule(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
         values.iter().map(equal).collect::<Result<Vec<_>, _>>()
@@ -48,6 +48,8 @@ fn narrow() -> Result<[(i64, Vec<SeccompRule>); 7], BackendError> {
         (libc::SYS_socket, any_of(0, &SOCKETS)?),
         (libc::SYS_ioctl, any_of(1, &IOCTLS)?),
         (libc::SYS_prctl, any_of(0, &PRCTLS)?),
+        // An abort signals a thread of its own process.
+        (libc::SYS_tgkill, any_of(0, &[u64::from(std::process::id())])?),
         // Limits are read, not set.
         (libc::SYS_prlimit64, vec![rule(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?]),
     ])
@@ -161,7 +163,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_rseq,
     libc::SYS_gettid,
     libc::SYS_getpid,
-    libc::SYS_tgkill,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
