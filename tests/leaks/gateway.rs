@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use latchway_netns::Namespace;
@@ -37,6 +37,25 @@ impl Gateway {
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(self.folder.join(name));
         file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads a file of its folder.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts it where it must fail, and gives its complaint.
+    pub fn refused(&self) -> String {
+        let output = self.place.run(|| self.command().output()).unwrap().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "it must not start: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+        text
     }
 
     /// Starts it, and waits until it stands.
@@ -108,9 +127,7 @@ impl Gateway {
 
     /// All that it has said so far.
     pub fn log(&self) -> String {
-        let mut text = String::new();
-        File::open(self.folder.join("log")).unwrap().read_to_string(&mut text).unwrap();
-        text
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     fn command(&self) -> Command {
@@ -133,6 +150,12 @@ impl Drop for Gateway {
     }
 }
 
+/// Makes a record of numbers in a folder.
+pub fn enrol(folder: &Path) {
+    let output = Command::new(PROGRAM).arg("enrol").arg(folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// A folder of one scenario, gone with it.
 pub struct Folder(PathBuf);
 
@@ -145,6 +168,11 @@ impl Folder {
         let path = std::env::temp_dir().join(name);
         DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// A place in it.

@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod control;
+mod disk;
 mod gateway;
 mod intrusion;
 mod lifetimes;
 mod oom;
 mod outage;
+mod refused;
 mod reload;
+mod restart;
 mod site;
 mod traffic;
 mod watch;

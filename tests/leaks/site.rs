@@ -1,6 +1,7 @@
 //! Two gateways with their hosts, the wire between them, and ways around the gateways wherever the kernel would take one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use latchway_netns::ping::{self, Echo};
@@ -57,6 +58,10 @@ pub struct Site {
 /// What differs between configurations of one gateway.
 #[derive(Clone, Debug)]
 pub struct Terms {
+    /// The folder with the state directory of each end, if numbers are on record.
+    pub state: Option<PathBuf>,
+    /// How many octets a key has.
+    pub key: u8,
     /// Lines of the SA.
     pub sa: String,
     /// Whether there is a peer.
@@ -97,7 +102,15 @@ impl Default for Terms {
     fn default() -> Self {
         // Numbers that begin anew after a restart are no replays, and no wrap: the other end goes on as before.
         let sa = "replay_window = \"off\"\nesn = false".to_owned();
-        Self { sa, peer: true, sas: true, tail: String::new(), number: 1 }
+        Self { state: None, key: 64, sa, peer: true, sas: true, tail: String::new(), number: 1 }
+    }
+}
+
+impl Terms {
+    /// SAs in counter mode, whose numbers are on record below a folder.
+    pub fn enrolled(state: &Path) -> Self {
+        let sa = "suite = \"aes-128-gcm\"".to_owned();
+        Self { state: Some(state.to_owned()), key: 20, sa, ..Self::default() }
     }
 }
 
@@ -162,6 +175,11 @@ impl Site {
     /// How many datagrams of ESP were seen so far.
     pub fn esp(&self) -> usize {
         self.watch.esp()
+    }
+
+    /// The low halves of the numbers that a sealed packets with so far, in their order.
+    pub fn sealed_by_a(&self) -> Vec<u32> {
+        self.watch.sealed(0x1001)
     }
 
     /// T13: ends everything, and not one octet of an inner host was seen.
@@ -248,10 +266,15 @@ pub fn configure(gateway: &Gateway, side: Side, mode: Mode, place: &Place, terms
             format!("inner = {{ path = \"{}\" }}", place.inner.proc_path().display())
         }
     };
+    let state = terms
+        .state
+        .as_ref()
+        .map(|state| format!("state = \"{}/{own}\"\ncounter_mode_static = true\n", state.display()));
     let mut text = format!(
         "name = \"gateway{own}\"\nidentity = \"{own}.example\"\n{mode}\n\
          addresses = [\"10.{own}.0.1/24\", \"fd00:{own}::1/64\"]\nlisten = [\"192.0.2.{own}:4500\"]\n\
-         control = \"control.sock\"\n\n[tun]\nname = \"{TUN}\"\n"
+         control = \"control.sock\"\n{}\n[tun]\nname = \"{TUN}\"\n",
+        state.unwrap_or_default()
     );
     if terms.peer {
         text += &format!(
@@ -269,12 +292,12 @@ pub fn configure(gateway: &Gateway, side: Side, mode: Mode, place: &Place, terms
     text += &format!("\n{}\n", terms.tail);
     gateway.write("gateway.toml", &text);
     for end in [own, far] {
-        gateway.write(&format!("{end}{n}.key"), &key(end, n));
+        gateway.write(&format!("{end}{n}.key"), &key(end, n, terms.key));
     }
 }
 
-/// AES-256 with HMAC-SHA-256-128: 64 octets, by the sending end and the number of the SA.
-fn key(end: u8, number: u8) -> String {
-    let octets = (0..64_u8).map(|n| n.wrapping_mul(7) ^ end.wrapping_mul(31) ^ number.wrapping_mul(101));
+/// So many octets, by the sending end and the number of the SA.
+fn key(end: u8, number: u8, len: u8) -> String {
+    let octets = (0..len).map(|n| n.wrapping_mul(7) ^ end.wrapping_mul(31) ^ number.wrapping_mul(101));
     octets.map(|octet| format!("{octet:02x}")).collect()
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use latchway_netns::Namespace;
-use latchway_netns::watch::{Captured, Frame, Mark, Options, Sniffer};
+use latchway_netns::watch::{Captured, Direction, Frame, Mark, Options, Sniffer};
 
 use crate::site::{INNER, Side};
 
@@ -43,6 +43,13 @@ impl Watch {
     /// How many datagrams of ESP were seen so far.
     pub fn esp(&self) -> usize {
         self.0.iter().map(|(_, sniffer, start)| esp(&sniffer.frames_since(*start).unwrap())).sum()
+    }
+
+    /// The numbers of the packets of an SA that left by the first of the interfaces.
+    pub fn sealed(&self, spi: u32) -> Vec<u32> {
+        let frames = self.0.first().map(|(_, sniffer, start)| sniffer.frames_since(*start).unwrap());
+        let sent = frames.iter().flatten().filter(|frame| frame.direction == Direction::Outbound);
+        sent.filter_map(Frame::esp).filter(|(of, _)| *of == spi).map(|(_, number)| number).collect()
     }
 
     /// Ends it, and says what was seen. No frame was missed.
