@@ -53,7 +53,7 @@ pub struct InstallSpec {
     pub keys: KeysSpec,
 }
 
-/// A pair to be succeeded.
+/// A pair to be succeeded. Its successor receives at once, and sends when a commit activates it: once the peer has it.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -91,7 +91,7 @@ pub struct KeysSpec {
     /// Its hard lifetime, after which nothing passes.
     #[serde(default)]
     pub hard: LifetimeSpec,
-    /// Whether it sends from the start.
+    /// Whether it sends from the start. A successor never does.
     #[serde(default)]
     pub usage: UsageSpec,
 }
