@@ -42,6 +42,15 @@ fn two_gateways_move_packets_on_either_tun_backend() {
             let named = status["tun"]["backend"].as_str().unwrap();
             assert!(named.starts_with(backend), "{named}");
             assert_eq!(status["outbound"]["packets"], 5);
+            assert_eq!((&status["tun"]["up"], &status["tun"]["mtu"]), (&json!(true), &json!(1400)));
+            for direction in ["inbound", "outbound"] {
+                let wire = &status[direction];
+                assert_eq!(wire["wire_datagrams"], 5);
+                assert!(wire["wire_octets"].as_u64() > wire["octets"].as_u64(), "{wire}");
+            }
+            shows_who_is_there(&folder);
+            Links::of(&a).unwrap().set_down("lw0").unwrap();
+            assert_eq!(shown(&folder, "status")["tun"]["up"], false);
             assert_eq!(shown(&folder, "drops")["drops"], json!([]), "nothing was dropped");
             for gateway in [one, two] {
                 gateway.end();
@@ -49,6 +58,26 @@ fn two_gateways_move_packets_on_either_tun_backend() {
             assert!(folder.is_empty(), "left behind: {folder:?}");
         }
     });
+}
+
+/// After an echo, the flow is listed though it has no latch, and its SAs and its peer were heard of just now.
+fn shows_who_is_there(folder: &Folder) {
+    let listed = |kind: &str| {
+        let output = asked(&folder.join("a.sock"), &[kind, "list", "--json"], "");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let (flows, sas, peers) = (listed("flow"), listed("sa"), listed("peer"));
+    let [flow] = &flows["flows"].as_array().unwrap()[..] else { panic!("one flow: {flows}") };
+    assert_eq!(
+        (&flow["protocol"], &flow["latch"], &flow["progress"]),
+        (&json!(1), &Value::Null, &json!("untracked"))
+    );
+    let outbound = sas["sas"].as_array().unwrap().iter().find(|sa| sa["direction"] == "outbound").unwrap();
+    assert_eq!((&flow["sa"]["spi"], &flow["peer"]), (&outbound["spi"], &outbound["peer"]));
+    for idle in [&flow["idle"], &outbound["idle"], &peers["peers"][0]["last_heard"]] {
+        assert!(idle.as_u64().is_some_and(|idle| idle < 60_000), "{flows} {sas} {peers}");
+    }
 }
 
 /// T40: nothing that a gateway says of itself, in text or in JSON, holds a key, nor does what it says of a pair that is

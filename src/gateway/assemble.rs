@@ -83,7 +83,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
 }
 
 /// Tells the workers which class belongs to which peer, before there is an SA of it (C-19).
-struct Peers(Arc<LatchDatabase>);
+pub struct Peers(pub Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
     fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {

@@ -68,3 +68,46 @@ fn revive(keying: &mut KeyManager) {
         Err(error) => format!("the key manager ended unexpectedly, and cannot be started again yet: {error}"),
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use latchway_control::ProposalSpec;
+    use latchway_keying::{ClassObserver, ClassRefused};
+    use latchway_tagging::{Class, ClassId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::gateway::operator::Gateway;
+    use crate::gateway::state::testing::World;
+
+    /// Makes the key manager panic, once.
+    struct Fragile(AtomicBool);
+
+    impl ClassObserver for Fragile {
+        fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+            assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
+            Ok(())
+        }
+    }
+
+    /// latching-04 2.1: a key manager that ended by itself is started again, and its clients stay good.
+    #[test]
+    fn a_key_manager_that_ended_is_started_again() {
+        let mut world = World::observed(|_| Arc::new(Fragile(AtomicBool::new(false))));
+        let proposal: ProposalSpec = serde_json::from_value(json!({
+            "peer": "b.example", "selectors": [{"local": "10.1.0.0/24", "remote": "10.2.0.0/24"}],
+            "inbound_suite": "aes-128-gcm", "outbound_suite": "aes-128-gcm",
+        }))
+        .unwrap();
+        let failure = world.state.propose(&proposal).unwrap_err();
+        assert!(failure.to_string().contains("the key manager has stopped"), "{failure}");
+        while !world.manager.has_ended() {
+            thread::yield_now();
+        }
+        revive(&mut world.manager);
+        assert!(!world.manager.has_ended());
+        world.state.propose(&proposal).unwrap();
+    }
+}

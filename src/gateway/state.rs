@@ -5,6 +5,10 @@ mod devices;
 mod explain;
 mod measured;
 mod named;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use self::devices::DevicesView;
 pub use self::measured::Measured;

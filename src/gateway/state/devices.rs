@@ -33,6 +33,12 @@ impl DevicesView {
         }
     }
 
+    /// Of a gateway that has none of them, in tests.
+    #[cfg(test)]
+    pub fn absent(listen: Vec<SocketAddr>) -> Self {
+        Self { listen, tun: "absent".into(), backend: "none".into(), links: None, wires: Vec::new() }
+    }
+
     /// The TUN as it is now.
     pub fn tun(&self) -> TunView {
         let link = self.links.as_ref().map(|links| links.link(&self.tun));
