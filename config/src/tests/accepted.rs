@@ -36,6 +36,26 @@ fn examples_parse_without_a_warning() {
     }
 }
 
+/// What the quick start and the front page tell people to write is taken as it stands.
+#[test]
+fn the_files_that_people_begin_with_parse_without_a_warning() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (page, files) in [("docs/quick-start.md", 2), ("README.md", 1)] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let mut found = 0;
+        for file in text.split("\n\n    identity = ").skip(1) {
+            let (identity, rest) = file.split_once('\n').unwrap();
+            let indented = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+            let lines: Vec<_> = indented.map(str::trim).collect();
+            let parsed = parse(&format!("identity = {identity}\n{}", lines.join("\n")));
+            let parsed = parsed.unwrap_or_else(|r| panic!("{}", r.render(page)));
+            assert!(parsed.warnings.is_empty(), "{}", parsed.warnings.render(page));
+            found += 1;
+        }
+        assert_eq!(found, files, "{page}");
+    }
+}
+
 /// The manual shows the tunnel of the example.
 #[test]
 fn the_tunnel_of_the_manual_is_that_of_the_examples() {
