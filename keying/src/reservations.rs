@@ -100,13 +100,24 @@ impl Reservations {
     /// [`EnrolError`]; nothing changes then.
     pub fn enrol(&mut self, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
         let mut staged = self.stage();
-        let one = |keys: &&Keys| {
-            let Receiving { after, top } = self.stage_inbound(&mut staged, &keys.inbound)?;
-            let Sending { next, reservation } = self.stage_outbound(&mut staged, &keys.outbound)?;
-            Ok(Resumption { next, reservation, after, top })
-        };
-        let resumed = pairs.iter().map(one).collect();
+        let resumed = self.stage_pairs(&mut staged, pairs);
         self.settle(staged, resumed)
+    }
+
+    /// What [`enrol`](Self::enrol) would say, with nothing enrolled and nothing on disk: a question whether pairs could be
+    /// must not bind their keys. No number can be taken of what it gives.
+    ///
+    /// # Errors
+    /// [`EnrolError`]
+    pub fn rehearse(&mut self, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
+        let mut staged = self.stage();
+        let resumed = self.stage_pairs(&mut staged, pairs);
+        self.put_back(staged);
+        let idle = |on: Resumption| {
+            let reservation = Reservation::new(SeqNum(on.next.0.saturating_sub(1)));
+            Resumption { reservation, ..on }
+        };
+        Ok(resumed?.into_iter().map(idle).collect())
     }
 
     /// Enrols the key of an outbound SA, or goes on with it. Its first block is on disk when this returns.
@@ -171,6 +182,15 @@ impl Reservations {
         // First of all, so that a key whose SA ended is free.
         self.follow();
         Staged { known: self.entries.len(), replaced: Vec::new(), changed: false }
+    }
+
+    fn stage_pairs(&mut self, staged: &mut Staged, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
+        let one = |keys: &&Keys| {
+            let Receiving { after, top } = self.stage_inbound(staged, &keys.inbound)?;
+            let Sending { next, reservation } = self.stage_outbound(staged, &keys.outbound)?;
+            Ok(Resumption { next, reservation, after, top })
+        };
+        pairs.iter().map(one).collect()
     }
 
     fn stage_outbound(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<Sending, EnrolError> {
@@ -242,14 +262,18 @@ impl Reservations {
             Ok(enrolled)
         });
         if outcome.is_err() {
-            self.entries.truncate(staged.known);
-            for (place, old) in staged.replaced {
-                if let Some(entry) = self.entries.get_mut(place) {
-                    *entry = old;
-                }
-            }
+            self.put_back(staged);
         }
         outcome
+    }
+
+    fn put_back(&mut self, staged: Staged) {
+        self.entries.truncate(staged.known);
+        for (place, old) in staged.replaced {
+            if let Some(entry) = self.entries.get_mut(place) {
+                *entry = old;
+            }
+        }
     }
 
     /// Brings every record to what its holder did since.

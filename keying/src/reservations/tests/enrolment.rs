@@ -144,6 +144,25 @@ fn pairs_are_enrolled_all_or_none() {
     assert_eq!(disk.medium().written, wrote + 1);
 }
 
+/// T12: a question leaves no trace: the key may still serve another SPI, nobody holds it, and no number can be taken.
+#[test]
+fn t12_a_rehearsal_enrols_nothing_and_gives_no_number() {
+    let (disk, mut store) = store();
+    let pair = |spi, inbound, outbound| {
+        let keys = crate::testing::keys(spi, Suite::Aes128Gcm);
+        crate::Keys { inbound: gcm(spi, inbound), outbound: gcm(spi, outbound), ..keys }
+    };
+    let held = store.enrol(&[&pair(256, 1, 2)]).unwrap();
+    let (wrote, known) = (disk.medium().written, store.entries.len());
+    let rehearsed = store.rehearse(&[&pair(257, 3, 4)]).unwrap().remove(0);
+    assert_eq!((rehearsed.next, rehearsed.reservation.bound()), (SeqNum(1), SeqNum(0)));
+    assert!(matches!(store.rehearse(&[&pair(257, 3, 4), &pair(256, 1, 2)]), Err(EnrolError::InUse(_))));
+    assert_eq!((disk.medium().written, store.entries.len()), (wrote, known));
+    drop(held);
+    assert_eq!(store.rehearse(&[&pair(256, 1, 2)]).unwrap().remove(0).next, SeqNum(1));
+    store.enrol(&[&pair(300, 4, 3), &pair(256, 1, 2)]).unwrap();
+}
+
 /// Another suite under the same octets, or another salt, has other nonces.
 #[test]
 fn suite_and_salt_tell_keys_apart() {
