@@ -146,7 +146,13 @@ impl Monitor {
     /// [withdrawn](Self::withdraw).
     pub fn extend(&mut self, prefixes: &Prefixes) -> Result<()> {
         let guarded = &mut self.guarded;
-        guarded.inner.1.routes.clone_from(&prefixes.routes);
+        let side = &mut guarded.inner.1;
+        let before = std::mem::replace(&mut side.routes, prefixes.routes.clone());
+        // Inside a prefix that is guarded the route comes before its blackhole, or packets would be lost in between. Should
+        // the TUN go just then, the wider blackhole discards.
+        for &route in side.routes.iter().filter(|route| is_inside(route, &before)) {
+            self.inner.add_route(route, None, &side.tun, ROUTE_METRIC)?;
+        }
         if let Some((_, blackholes)) = &mut guarded.outer {
             *blackholes = Blackholes::new(prefixes.inner.iter().copied());
         }
@@ -166,15 +172,18 @@ impl Monitor {
     /// guarded any more.
     pub fn withdraw(&mut self, routes: &[IpNet]) -> Result<()> {
         let side = &self.guarded.inner.1;
-        let gone: Vec<IpNet> =
-            routes.iter().copied().filter(|prefix| !side.routes.contains(prefix)).collect();
-        for &prefix in &gone {
+        let gone = routes.iter().copied().filter(|prefix| !side.routes.contains(prefix));
+        // For the same reason as above, what stays inside a guarded prefix loses its blackhole first.
+        let (inside, outside): (Vec<IpNet>, Vec<IpNet>) =
+            gone.partition(|prefix| is_inside(prefix, &side.routes));
+        Blackholes::new(inside.iter().copied()).remove(&self.inner)?;
+        for &prefix in inside.iter().chain(&outside) {
             let removed = self.inner.delete_route(prefix, None, &side.tun, ROUTE_METRIC);
             removed.or_else(
                 |error| if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) },
             )?;
         }
-        Blackholes::new(gone).remove(&self.inner)
+        Blackholes::new(outside).remove(&self.inner)
     }
 
     fn compare(&mut self) -> Result<Vec<Change>> {
@@ -225,6 +234,11 @@ impl fmt::Display for Change {
             Self::Back(lack) => write!(f, "{lack} is back"),
         }
     }
+}
+
+/// Whether a prefix is part of a wider one.
+fn is_inside(prefix: &IpNet, others: &[IpNet]) -> bool {
+    others.iter().any(|other| other != prefix && other.contains(prefix))
 }
 
 fn of_routes(namespace: &Namespace) -> Result<Changes> {

@@ -1,10 +1,13 @@
 //! What takes a guard away is noticed, and put right where it can be (T13).
 
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use latchway_guard::{
-    BLACKHOLE_METRIC, Blackholes, Change, Guarded, HostGuard, InnerSide, Lack, Missing, Monitor, QUEUE,
-    ROUTE_METRIC,
+    BLACKHOLE_METRIC, Blackholes, Change, Guarded, HostGuard, InnerSide, Lack, Missing, Monitor, Prefixes,
+    QUEUE, ROUTE_METRIC,
 };
 use latchway_netns::{
     Links, Namespace,
@@ -87,6 +90,49 @@ fn a_swarm_of_changes_of_others_is_no_change() {
         }
         outside.delete_blackhole(net(PROTECTED[0]), BLACKHOLE_METRIC).unwrap();
         assert_eq!(monitor.wait(SOON).unwrap(), [Change::Lost(Lack::Outer(net(PROTECTED[0])))]);
+    });
+}
+
+/// T13: where prefixes are put together and taken apart again, what goes to them meets a route at every moment.
+#[test]
+fn t13_prefixes_that_change_their_size_are_never_without_a_route() {
+    let name = "monitor::t13_prefixes_that_change_their_size_are_never_without_a_route";
+    namespaced(name, || {
+        if !skip::require(name, &[Need::Tun]) {
+            return;
+        }
+        let (inner, outer) = (Namespace::create("inner").unwrap(), Namespace::create("outer").unwrap());
+        let (_device, guarded) = (tun(&inner, "tun9"), guarded(&inner, &outer));
+        guarded.inner.1.prepare(&inner).unwrap();
+        let mut monitor = Monitor::new(Guarded { host: None, ..guarded }).unwrap();
+        let done = AtomicBool::new(false);
+        let send = || {
+            let socket = UdpSocket::bind("10.77.1.1:0").unwrap();
+            let mut refused = 0;
+            while !done.load(Ordering::Relaxed) {
+                // A blackhole says EINVAL to whoever sends into it.
+                refused += u32::from(socket.send_to(&[0], "10.77.2.7:9").is_err());
+            }
+            refused
+        };
+        let refused = thread::scope(|scope| {
+            let sender = scope.spawn(|| inner.run(send).unwrap());
+            for _ in 0..100 {
+                for (gone, next) in [("10.77.2.0/24", "10.77.2.0/23"), ("10.77.2.0/23", "10.77.2.0/24")] {
+                    let routes = |these: &[&str]| Prefixes {
+                        routes: these.iter().map(|text| net(text)).collect(),
+                        ..Prefixes::default()
+                    };
+                    monitor.extend(&routes(&[gone, next])).unwrap();
+                    monitor.extend(&routes(&[next])).unwrap();
+                    monitor.withdraw(&[net(gone)]).unwrap();
+                    assert_eq!(monitor.lacking(), []);
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            sender.join().unwrap()
+        });
+        assert_eq!(refused, 0);
     });
 }
 
