@@ -40,16 +40,22 @@ impl Guarding {
     pub fn start(mut monitor: Monitor, listener: Arc<dyn Listener>) -> std::io::Result<Self> {
         let (wishes, wished) = unbounded();
         let look_after = move || {
+            let mut trouble = Trouble { listener: &*listener, told: None };
             while fulfil(&mut monitor, &wished) {
-                match monitor.wait(STEP) {
-                    Ok(changes) => {
-                        changes.iter().for_each(|change| listener.changed(change));
-                        restore(&mut monitor, &changes, &*listener);
+                let looked = monitor.wait(STEP);
+                let failed = looked.is_err();
+                let restored = looked.and_then(|changes| {
+                    changes.iter().for_each(|change| listener.changed(change));
+                    // What could not be put up is tried again, whether or not anything happens.
+                    if changes.is_empty() && trouble.told.is_none() {
+                        Ok(Vec::new())
+                    } else {
+                        restore(&mut monitor)
                     }
-                    Err(error) => {
-                        listener.failed(&error);
-                        thread::sleep(STEP);
-                    }
+                });
+                trouble.tell(restored);
+                if failed {
+                    thread::sleep(STEP);
                 }
             }
         };
@@ -105,14 +111,95 @@ fn fulfil(monitor: &mut Monitor, wished: &Receiver<Wish>) -> bool {
 }
 
 /// Puts up what fell. A TUN that somebody set down stays down for as long as they want, with what discards in its place.
-fn restore(monitor: &mut Monitor, changes: &[Change], listener: &dyn Listener) {
-    if changes.is_empty() {
-        return;
-    }
+fn restore(monitor: &mut Monitor) -> Result<Vec<Change>, GuardError> {
     let is_tun = |lack: &Lack| matches!(lack, Lack::Inner(Missing::Tun | Missing::Up));
-    let restored = if monitor.lacking().iter().any(is_tun) { monitor.hold() } else { monitor.restore() };
-    match restored {
-        Ok(changes) => changes.iter().for_each(|change| listener.changed(change)),
-        Err(error) => listener.failed(&error),
+    if monitor.lacking().iter().any(is_tun) { monitor.hold() } else { monitor.restore() }
+}
+
+/// What keeps guards from being put up, told once for as long as it stays the same.
+struct Trouble<'l> {
+    listener: &'l dyn Listener,
+    told: Option<String>,
+}
+
+impl Trouble<'_> {
+    fn tell(&mut self, restored: Result<Vec<Change>, GuardError>) {
+        let error = match restored {
+            Ok(changes) => {
+                changes.iter().for_each(|change| self.listener.changed(change));
+                self.told = None;
+                return;
+            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            self.listener.failed(&error);
+            self.told = Some(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_datapath::low::tun::{TunConfig, TunQueue};
+    use latchway_guard::{BLACKHOLE_METRIC, Blackholes, Guarded, InnerSide, QUEUE};
+    use latchway_netns::links::Links;
+    use latchway_netns::skip::{self, Need};
+    use latchway_netns::{Namespace, testing};
+
+    /// Everything that is told, in words.
+    struct Told(Sender<String>);
+
+    impl Listener for Told {
+        fn changed(&self, change: &Change) {
+            self.0.send(change.to_string()).unwrap();
+        }
+
+        fn failed(&self, error: &GuardError) {
+            self.0.send(format!("failed: {error}")).unwrap();
+        }
+    }
+
+    /// T13: what stands in the way of a guard may go without anything happening to the guard itself.
+    #[test]
+    fn t13_what_could_not_be_put_up_is_tried_again_and_told_once() {
+        let name = "gateway::guarding::tests::t13_what_could_not_be_put_up_is_tried_again_and_told_once";
+        testing::namespaced(name, || {
+            if !skip::require(name, &[Need::Tun]) {
+                return;
+            }
+            let (inner, outer) = (Namespace::create("inner").unwrap(), Namespace::create("outer").unwrap());
+            let _tun = inner.run(|| TunQueue::open(&TunConfig::new("tun9"))).unwrap().unwrap();
+            let [routed, ours] = ["10.77.2.0/24", "10.77.1.0/24"].map(|net| net.parse::<IpNet>().unwrap());
+            let side = InnerSide {
+                tun: "tun9".into(),
+                addresses: vec!["10.77.1.1/24".parse().unwrap()],
+                mtu: 1400,
+                queue: QUEUE,
+                gso_max_size: 60_000,
+                routes: vec![routed],
+            };
+            side.prepare(&inner).unwrap();
+            let guarded = Guarded {
+                inner: (inner, side),
+                outer: Some((outer.clone(), Blackholes::new([]))),
+                host: None,
+            };
+            let (told, heard) = unbounded();
+            let guarding = Guarding::start(Monitor::new(guarded).unwrap(), Arc::new(Told(told))).unwrap();
+
+            let links = Links::of(&outer).unwrap();
+            links.set_up("lo").unwrap();
+            links.add_route(ours, None, "lo", BLACKHOLE_METRIC).unwrap();
+            let prefixes = Prefixes { routes: vec![routed], inner: vec![ours], protected: vec![routed] };
+            guarding.extend(prefixes).unwrap_err();
+            let next = || heard.recv_timeout(Duration::from_secs(20)).unwrap();
+            while !next().starts_with("failed: ") {}
+            assert!(heard.recv_timeout(3 * STEP).is_err(), "the same is told once");
+            links.delete_route(ours, None, "lo", BLACKHOLE_METRIC).unwrap();
+            while !next().ends_with(" is back") {}
+        });
     }
 }
