@@ -91,6 +91,18 @@ pub enum HardenError {
         /// What the system said.
         source: io::Error,
     },
+    /// A folder holds, or may hold, what is not the gateway's.
+    #[error(
+        "{} would be given to {user}, and holds what is not the gateway's alone; give `control` and `state` a folder of their \
+         own each, away from the configuration and its keys, that nobody else may enter (chmod 700)",
+        path.display()
+    )]
+    Shared {
+        /// The folder.
+        path: PathBuf,
+        /// To whom it would be given.
+        user: String,
+    },
     /// A protection is required and this system does not give it.
     #[error(
         "{0}, and the configuration requires every protection; relax that, or run where the kernel has it"
@@ -122,7 +134,12 @@ pub fn apply(plan: &Plan) -> Result<Applied, HardenError> {
 fn give_up(plan: &Plan) -> Result<Applied, HardenError> {
     let account = plan.user.as_deref().map(Account::find).transpose()?;
     if let Some(account) = &account {
-        plan.write.iter().try_for_each(|folder| account.own(folder))?;
+        plan.write.iter().try_for_each(|folder| {
+            // Whoever has the folder of the configuration writes another.
+            let user = || plan.user.clone().unwrap_or_default();
+            let shared = || HardenError::Shared { path: folder.clone(), user: user() };
+            if plan.read.contains(folder) { Err(shared()) } else { account.own(folder) }
+        })?;
     }
     let mut gaps = Gaps { required: plan.required, missing: Vec::new() };
     let bounds = gaps.note("files are not confined", files::Bounds::new(plan)?)?;

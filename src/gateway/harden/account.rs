@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -35,14 +35,17 @@ impl Account {
         Ok(Self { name: name.to_owned(), uid, gid })
     }
 
-    /// Gives a folder to the user: the folder itself, and nothing that lies in it.
+    /// Gives a folder to the user: the folder itself, and nothing that lies in it. One that others may enter is not given
+    /// away, such as `/run`: whoever has a folder replaces what is in it.
     pub(super) fn own(&self, folder: &Path) -> Result<(), HardenError> {
-        let give = || {
-            let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
-            let folder = File::options().read(true).custom_flags(flags).open(folder)?;
-            fchown(&folder, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
-        };
-        give().map_err(|source: io::Error| HardenError::Folder { path: folder.into(), source })
+        let failed = |source: io::Error| HardenError::Folder { path: folder.into(), source };
+        let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+        let opened = File::options().read(true).custom_flags(flags).open(folder).map_err(failed)?;
+        let found = opened.metadata().map_err(failed)?;
+        if found.uid() != self.uid.as_raw() && found.mode() & 0o077 != 0 {
+            return Err(HardenError::Shared { path: folder.into(), user: self.name.clone() });
+        }
+        fchown(&opened, Some(self.uid.as_raw()), Some(self.gid.as_raw())).map_err(failed)
     }
 
     /// Becomes the user, with its group and no other. Permitted capabilities stay, for now.
@@ -65,6 +68,8 @@ fn numbers(uid: &str, gid: &str) -> Option<(Uid, Gid)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn users_are_found_by_name_and_by_numbers() {
@@ -75,5 +80,20 @@ mod tests {
             let error = found(missing).unwrap_err().to_string();
             assert!(error.contains("useradd"), "{missing}: {error}");
         }
+    }
+
+    /// T33: a control socket in a folder of the system's must not make that folder the gateway's.
+    #[test]
+    fn t33_a_folder_that_others_may_enter_is_not_given_away() {
+        let folder = std::env::temp_dir().join(format!("latchway-account-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mode = |mode| std::fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+        let other = Account { name: "other".into(), uid: Uid::from_raw(64_321), gid: Gid::from_raw(64_321) };
+        mode(0o755);
+        let refused = other.own(&folder).unwrap_err();
+        assert!(matches!(refused, HardenError::Shared { .. }), "{refused}");
+        mode(0o700);
+        assert!(!matches!(other.own(&folder), Err(HardenError::Shared { .. })));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
