@@ -200,7 +200,12 @@ fn watch_signals(asked: Sender<Asked>) -> Result<(), GatewayError> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            ask(&asked, if signal == SIGHUP { Asked::Reload } else { Asked::End });
+            match signal {
+                // One that waits already will read the file as it is then; many must not keep the end from being heard.
+                SIGHUP if !asked.is_empty() => {}
+                SIGHUP => ask(&asked, Asked::Reload),
+                _ => ask(&asked, Asked::End),
+            }
         }
     })?;
     Ok(())
