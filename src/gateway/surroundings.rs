@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use latchway_config::{Action, Config, Guard, NamespaceRef, Place};
+use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
 use latchway_guard::{
     Blackholes, BypassPort, GuardError, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes,
     QUEUE,
@@ -89,11 +90,14 @@ impl Surroundings {
     /// in them.
     ///
     /// # Errors
-    /// [`GatewayError`]
+    /// [`GatewayError`]; where the TUN is in use, nothing was taken away.
     pub fn clear(&self, config: &Config) -> Result<(), GatewayError> {
         let (inner, side) = (Links::of(&self.inner)?, inner_side(config));
         if !config.tun.premade && inner.exists(&side.tun)? {
-            inner.delete(&side.tun)?;
+            // Opened before it goes: what is no TUN, or in use by a gateway whose user's locks are elsewhere, stays.
+            let wanted =
+                TunConfig { persistence: Persistence::Transient, ..TunConfig::new(side.tun.clone()) };
+            drop(self.inner.run(|| TunQueue::open(&wanted))??);
         }
         side.blackholes().remove(&inner)?;
         match config.place {
