@@ -24,7 +24,8 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use latchway_netns::Namespace;
 
-pub(crate) use self::nftables::{Tables, changes};
+pub use self::nftables::Tables;
+pub(crate) use self::nftables::changes;
 use self::{
     nftables::Table,
     rule::{Chain, Condition, Rule, Side},
@@ -98,7 +99,7 @@ impl HostGuard {
     }
 
     /// What is missing, through a handle that was opened before.
-    pub(crate) fn differences(&self, tables: &mut Tables) -> Result<Vec<String>> {
+    pub fn differences(&self, tables: &mut Tables) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for table in self.tables() {
             missing.extend(tables.differences(&table)?);

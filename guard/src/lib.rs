@@ -29,7 +29,7 @@ mod steering;
 pub use blackholes::Blackholes;
 pub use bypass::BypassPort;
 pub use error::GuardError;
-pub use host::{Discarded, HostGuard};
+pub use host::{Discarded, HostGuard, Tables};
 pub use inner::{InnerSide, Missing, QUEUE};
 pub use lock::Lock;
 pub use monitor::{Change, Guarded, Lack, Monitor, Prefixes};

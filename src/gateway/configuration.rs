@@ -1,6 +1,6 @@
 //! The configuration in force, and how another one takes its place: all of it or nothing, without touching what stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use latchway_keying::{
 use latchway_tagging::{Identity, WorkerId};
 
 use crate::gateway::guarding::Guarding;
+use crate::gateway::prepared::Prepared;
 use crate::gateway::records::Records;
 use crate::gateway::surroundings::prefixes;
 use crate::gateway::{GatewayError, configured};
@@ -24,6 +25,7 @@ pub struct Configuration {
     path: PathBuf,
     keying: KeyManagerClient,
     guarding: Option<Guarding>,
+    prepared: Mutex<Prepared>,
     records: Option<Arc<Records>>,
     current: Mutex<Current>,
 }
@@ -38,6 +40,15 @@ struct Current {
 
 /// Both SPIs of a pair: no other pair of the configuration has them.
 type Name = (Spi, Spi);
+
+/// What becomes of keys on record.
+#[derive(Clone, Copy)]
+enum Record {
+    /// They are enrolled, and their first numbers reserved.
+    Enrolled,
+    /// It is only asked whether they could be.
+    Rehearsed,
+}
 
 /// Why a configuration did not come into force. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -80,11 +91,11 @@ impl Configuration {
         path: &Path,
         loaded: Loaded,
         ids: PadEntryIds,
-        (guarding, records): (Option<Guarding>, Option<Arc<Records>>),
+        (guarding, prepared, records): (Option<Guarding>, Prepared, Option<Arc<Records>>),
         keying: KeyManagerClient,
     ) -> Self {
         let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new() });
-        Self { path: path.into(), keying, guarding, records, current }
+        Self { path: path.into(), keying, guarding, prepared: Mutex::new(prepared), records, current }
     }
 
     /// Makes the SAs that the gateway starts with.
@@ -96,11 +107,10 @@ impl Configuration {
         let Current { loaded, ids, .. } = &mut *current;
         let all = loaded.config.peers.iter().flat_map(|peer| peer.sas.iter().map(|sa| (&peer.identity, sa)));
         let all: Vec<(&Identity, &Sa)> = all.collect();
-        let add = self.pairs((&loaded.config, &loaded.keys), &all, ids)?;
+        let add = self.pairs((&loaded.config, &loaded.keys), &all, ids, Record::Enrolled)?;
         let changed =
             self.keying.change(Change { add, ..Change::default() }).map_err(GatewayError::from)??;
-        current.pairs = all.iter().map(|(_, sa)| name(sa)).zip(changed.added).collect();
-        Ok(())
+        Ok(self.note(&changed.added, &mut current.pairs)?)
     }
 
     /// Reads the file again and applies what differs; or only says what would.
@@ -108,47 +118,56 @@ impl Configuration {
     /// # Errors
     /// [`ReloadError`], which says everything that stands against it.
     pub fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError> {
-        let new = load(&self.path)?;
         let mut current = self.lock();
+        // Not before: of two reloads, the one that comes second must not bring back what the first one replaced.
+        let new = load(&self.path)?;
         let Current { loaded: old, ids, pairs } = &mut *current;
         let changes = compare((&old.config, &old.keys), (&new.config, &new.keys));
+        refuse(&changes)?;
         let warnings = new.warnings.problems.iter().map(|problem| problem.message.clone()).collect();
-        let reloaded = Reloaded { applied: !dry_run, changes: rows(&changes), warnings };
-        if !changes.restart.is_empty() {
-            return Err(ReloadError::Restart(quoted(&changes.restart)));
-        }
-        let moved = |(old, new): &&(&Peer, &Peer)| old.endpoint != new.endpoint && !new.sas.is_empty();
-        if let Some((_, peer)) = changes.peers_changed.iter().find(moved) {
-            return Err(ReloadError::Moved(peer.identity.clone()));
-        }
-        if !changes.spis_kept.is_empty() {
-            let spis = changes.spis_kept.iter().map(|(peer, spi)| format!("SPI {spi} of {peer}"));
-            return Err(ReloadError::SameSpi(spis.collect::<Vec<_>>().join(", ")));
-        }
+        let mut reloaded = Reloaded { applied: !dry_run, changes: rows(&changes), warnings };
         let mut new_ids = ids.clone();
-        let change = self.change(&changes, (&new.config, &new.keys), pairs, &mut new_ids)?;
+        let with_keys = (&new.config, &new.keys);
+        // What would be refused is refused here, before there is anything to take back.
+        let rehearsed = self.change(&changes, with_keys, pairs, &mut new_ids, Record::Rehearsed)?;
+        self.keying.check_change(rehearsed).map_err(GatewayError::from)??;
+        lock(&self.prepared).check(&new.config)?;
         if dry_run {
-            self.keying.check_change(change).map_err(GatewayError::from)??;
             return Ok(reloaded);
         }
-        self.guard(&old.config, &new.config)?;
-        let changed = match self.keying.change(change).map_err(GatewayError::from)? {
+        let change = self.change(&changes, with_keys, pairs, &mut new_ids, Record::Enrolled)?;
+        let changed = self
+            .guard(&old.config, &new.config)
+            .map_err(ReloadError::from)
+            .and_then(|()| Ok(self.keying.change(change).map_err(GatewayError::from)??));
+        let changed = match changed {
             Ok(changed) => changed,
+            // Whoever did not answer may have brought it into force all the same: what guards either stays.
+            Err(error @ ReloadError::Gateway(GatewayError::Keying(_))) => return Err(error),
             Err(error) => {
-                self.unguard(&new.config, &old.config)?;
-                return Err(error.into());
+                // What stands against it matters more than what stays up for longer than needed.
+                let _ = self.unguard(&new.config, &old.config);
+                return Err(error);
             }
         };
-        for (_, sa) in &changes.sas_removed {
-            pairs.remove(&name(sa));
-        }
-        pairs.extend(changes.sas_added.iter().map(|(_, sa)| name(sa)).zip(changed.added));
+        let gone: HashSet<Name> = changes.sas_removed.iter().map(|(_, sa)| name(sa)).collect();
+        pairs.retain(|pair, _| !gone.contains(pair));
+        self.note(&changed.added, pairs)?;
         *ids = new_ids;
-        let unguarded = self.unguard(&old.config, &new.config);
+        let left = self.unguard(&old.config, &new.config).err().map(|error| {
+            format!("the new configuration is in force, and guards of the old one are left: {error}")
+        });
+        reloaded.warnings.extend(left);
         drop(changes);
         current.loaded = new;
-        unguarded?;
         Ok(reloaded)
+    }
+
+    /// Notes which pairs were made of SAs, by their SPIs: one that somebody removed at once is not among them.
+    fn note(&self, added: &[PairId], pairs: &mut HashMap<Name, PairId>) -> Result<(), GatewayError> {
+        let made = self.keying.pairs()?.into_iter().filter(|pair| added.contains(&pair.id));
+        pairs.extend(made.map(|pair| ((pair.inbound.spi, pair.outbound.spi), pair.id)));
+        Ok(())
     }
 
     /// Guards what either configuration needs, before the new one comes into force.
@@ -179,13 +198,18 @@ impl Configuration {
         (config, keys): (&Config, &Keyring),
         pairs: &HashMap<Name, PairId>,
         ids: &mut PadEntryIds,
+        record: Record,
     ) -> Result<Change, ReloadError> {
+        let there = self.keying.pairs().map_err(GatewayError::from)?;
+        let there: HashSet<PairId> = there.into_iter().map(|pair| pair.id).collect();
         let removed = changes.sas_removed.iter().filter_map(|(_, sa)| pairs.get(&name(sa)).copied());
+        // Somebody may have removed one by hand.
+        let removed = removed.filter(|pair| there.contains(pair));
         Ok(Change {
             pad: Some(configured::pad(config, ids).map_err(GatewayError::from)?),
             rules: Some(configured::rules(config, ids).map_err(GatewayError::from)?),
             remove: removed.collect(),
-            add: self.pairs((config, keys), &changes.sas_added, ids)?,
+            add: self.pairs((config, keys), &changes.sas_added, ids, record)?,
             ..Change::default()
         })
     }
@@ -196,6 +220,7 @@ impl Configuration {
         (config, keys): (&Config, &Keyring),
         sas: &[(&Identity, &Sa)],
         ids: &mut PadEntryIds,
+        record: Record,
     ) -> Result<Vec<NewPair>, GatewayError> {
         let of_peer = |identity: &Identity| config.peer(identity);
         let pair = |&(identity, sa): &(&Identity, &Sa)| {
@@ -203,7 +228,10 @@ impl Configuration {
         };
         let mut pairs: Vec<NewPair> = sas.iter().filter_map(pair).collect::<Result<_, _>>()?;
         if let Some(records) = &self.records {
-            records.resume(&mut pairs)?;
+            match record {
+                Record::Enrolled => records.resume(&mut pairs)?,
+                Record::Rehearsed => records.rehearse(&mut pairs)?,
+            }
         }
         Ok(pairs)
     }
@@ -257,8 +285,29 @@ impl Configuration {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
+}
+
+/// What no reload can do.
+fn refuse(changes: &Changes<'_>) -> Result<(), ReloadError> {
+    if !changes.restart.is_empty() {
+        return Err(ReloadError::Restart(quoted(&changes.restart)));
+    }
+    let stays = |sa: &Sa| !changes.sas_added.iter().any(|(_, added)| std::ptr::eq(*added, sa));
+    let moved = |(old, new): &&(&Peer, &Peer)| old.endpoint != new.endpoint && new.sas.iter().any(stays);
+    if let Some((_, peer)) = changes.peers_changed.iter().find(moved) {
+        return Err(ReloadError::Moved(peer.identity.clone()));
+    }
+    if !changes.spis_kept.is_empty() {
+        let spis = changes.spis_kept.iter().map(|(peer, spi)| format!("SPI {spi} of {peer}"));
+        return Err(ReloadError::SameSpi(spis.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn name(sa: &Sa) -> Name {

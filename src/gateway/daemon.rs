@@ -23,6 +23,7 @@ use crate::gateway::guarding::Guarding;
 use crate::gateway::metrics::Listener;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
+use crate::gateway::prepared::Prepared;
 use crate::gateway::records::Records;
 use crate::gateway::running::{Asked, Running, ask};
 use crate::gateway::state::{Measured, State};
@@ -50,6 +51,8 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     }
 
     let surroundings = Surroundings::prepare(config)?;
+    let mut prepared = Prepared::open(config, &surroundings)?;
+    prepared.check(config)?;
     let mut ids = PadEntryIds::new();
     let plan = Plan::of_configuration(config, &surroundings, &mut ids)?;
     let mut ports = Ports::open(&plan)?;
@@ -75,7 +78,7 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let told = move |health: Result<(), &str>| told_of_record(health, &events);
     let records = loaded.config.state.as_ref().map(|state| Records::open(&state.path, told));
     let records = records.transpose().map_err(GatewayError::from)?.map(Arc::new);
-    let parts = (guarding, records.clone());
+    let parts = (guarding, prepared, records.clone());
     let configuration = Configuration::new(path, loaded, ids, parts, keying);
     let running = Running::start(assembled, &control, asked)?;
     let mut measured = Measured::new(Arc::clone(&state), heartbeat.clone(), records.clone());

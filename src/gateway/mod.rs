@@ -18,6 +18,7 @@ mod notify;
 mod operator;
 mod plan;
 mod ports;
+mod prepared;
 mod records;
 mod reload;
 mod rows;
@@ -136,7 +137,8 @@ pub enum GatewayError {
     Guard(#[from] latchway_guard::GuardError),
     /// Someone else was to prepare what is not there.
     #[error(
-        "the configuration says that these are there already, and they are not: {0}; put them there, or let the gateway do it"
+        "the configuration says that these are there already, and they are not: {0}; put them there, as `latchway setup` does \
+         while no gateway runs, or let the gateway do it"
     )]
     NotPrepared(String),
     /// The TUN could not be opened.

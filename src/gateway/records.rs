@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use latchway_keying::reservations::{EnrolError, Reservations, StoreError};
-use latchway_keying::{Keys, NewPair};
+use latchway_keying::{Keys, NewPair, Resumption};
 
 /// The record of one state directory, kept up to date until it is closed.
 pub struct Records {
@@ -67,14 +67,15 @@ impl Records {
     /// # Errors
     /// [`RecordError`]
     pub fn resume(&self, pairs: &mut [NewPair]) -> Result<(), RecordError> {
-        let mut store = lock(&self.store);
-        let store = store.as_mut().ok_or(RecordError::Closed)?;
-        let keys: Vec<&Keys> = pairs.iter().map(|pair| &pair.keys).collect();
-        let resumptions = store.enrol(&keys)?;
-        for (pair, resumption) in pairs.iter_mut().zip(resumptions) {
-            pair.keys.resumption = Some(resumption);
-        }
-        Ok(())
+        self.go_on(pairs, Reservations::enrol)
+    }
+
+    /// Whether pairs could go on where their keys are on record, with nothing enrolled.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn rehearse(&self, pairs: &mut [NewPair]) -> Result<(), RecordError> {
+        self.go_on(pairs, Reservations::rehearse)
     }
 
     /// What keeps numbers from being reserved, if anything does.
@@ -85,6 +86,21 @@ impl Records {
     /// How often numbers could not be reserved.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    fn go_on(
+        &self,
+        pairs: &mut [NewPair],
+        by: impl FnOnce(&mut Reservations, &[&Keys]) -> Result<Vec<Resumption>, EnrolError>,
+    ) -> Result<(), RecordError> {
+        let mut store = lock(&self.store);
+        let store = store.as_mut().ok_or(RecordError::Closed)?;
+        let keys: Vec<&Keys> = pairs.iter().map(|pair| &pair.keys).collect();
+        let resumptions = by(store, &keys)?;
+        for (pair, resumption) in pairs.iter_mut().zip(resumptions) {
+            pair.keys.resumption = Some(resumption);
+        }
+        Ok(())
     }
 
     /// Notes where every SA ended. To be called when nothing is sealed any more.

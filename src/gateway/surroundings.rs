@@ -5,13 +5,9 @@ use std::collections::HashSet;
 
 use latchway_config::{Action, Config, Guard, NamespaceRef, Place};
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
-use latchway_guard::{
-    Blackholes, BypassPort, GuardError, Guarded, HostGuard, InnerSide, Lock, Missing, Monitor, Prefixes,
-    QUEUE,
-};
+use latchway_guard::{Blackholes, BypassPort, Guarded, HostGuard, InnerSide, Lock, Monitor, Prefixes, QUEUE};
 use latchway_netns::links::{Links, MAIN, Route, Way};
 use latchway_netns::{Namespace, namespace};
-use nix::errno::Errno;
 
 use crate::gateway::plan::{GSO_MAX_SIZE, configured_mtu};
 use crate::gateway::{GatewayError, configured};
@@ -47,18 +43,12 @@ impl Surroundings {
     /// `None` where someone else does.
     ///
     /// # Errors
-    /// [`GatewayError`], also where someone else was to prepare what is not there.
+    /// [`GatewayError`]
     pub fn complete(&self, config: &Config) -> Result<Option<Monitor>, GatewayError> {
-        let side = inner_side(config);
         if config.tun.premade {
-            let mut missing = side.missing(&self.inner)?;
-            missing.retain(|one| matches!(one, Missing::Blackhole(_)));
-            return if missing.is_empty() {
-                Ok(None)
-            } else {
-                Err(GatewayError::NotPrepared(named(&missing)))
-            };
+            return Ok(None);
         }
+        let side = inner_side(config);
         side.prepare(&self.inner)?;
         let (outer, host) = match config.place {
             Place::Split { .. } => (Some((self.outer.clone(), own_blackholes(config))), None),
@@ -113,13 +103,7 @@ impl Surroundings {
         match config.place {
             Place::Split { .. } => Ok(own_blackholes(config).install(&Links::of(&self.outer)?)?),
             Place::Host { guard: Guard::Install } => Ok(filters(config)?.install(&self.inner)?),
-            Place::Host { guard: Guard::Preset } => match filters(config)?.missing(&self.inner) {
-                Ok(missing) if missing.is_empty() => Ok(()),
-                Ok(missing) => Err(GatewayError::NotPrepared(missing.join(", "))),
-                // Looking takes CAP_NET_ADMIN, and who has none was told to rely on somebody who had.
-                Err(error) if is_refused(&error) => Ok(()),
-                Err(error) => Err(error.into()),
-            },
+            Place::Host { guard: Guard::Preset } => Ok(()),
         }
     }
 }
@@ -142,11 +126,6 @@ fn outside(config: &Config, links: &Links, port: &str) -> Result<Vec<String>, Ga
     Ok(names.filter(|name| name != "lo" && name != port).collect())
 }
 
-/// Whether a capability is missing.
-fn is_refused(error: &GuardError) -> bool {
-    matches!(error, GuardError::Network(error) if error.raw_os_error() == Some(Errno::EPERM as i32))
-}
-
 /// What is guarded under a configuration.
 pub fn prefixes(config: &Config) -> Prefixes {
     Prefixes { routes: configured::routed(config), inner: config.networks(), protected: config.protected() }
@@ -165,7 +144,7 @@ fn inner_side(config: &Config) -> InnerSide {
 }
 
 /// In host mode, inner and protected addresses pass by the TUN alone.
-fn filters(config: &Config) -> Result<HostGuard, GatewayError> {
+pub fn filters(config: &Config) -> Result<HostGuard, GatewayError> {
     let (inner, protected) = (config.networks(), config.protected());
     Ok(HostGuard::new(&config.name, &config.tun.name, &inner, &protected)?)
 }
@@ -173,10 +152,6 @@ fn filters(config: &Config) -> Result<HostGuard, GatewayError> {
 /// In the outer namespace nothing answers for our own inner networks (T16).
 fn own_blackholes(config: &Config) -> Blackholes {
     Blackholes::new(config.networks())
-}
-
-fn named(missing: &[Missing]) -> String {
-    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn reference(place: &NamespaceRef) -> namespace::NamespaceRef {

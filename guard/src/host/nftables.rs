@@ -34,15 +34,16 @@ pub(crate) fn changes(namespace: &Namespace) -> Result<Option<Changes>> {
     Ok(subscribed.ok())
 }
 
-/// The packet filter of one namespace.
+/// A handle on the packet filter of one namespace.
 #[derive(Debug)]
-pub(crate) struct Tables {
+pub struct Tables {
     netlink: Netlink<NetfilterMessage>,
     label: String,
 }
 
 impl Tables {
-    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
+    /// Opens a handle, which takes no privilege beyond entering the namespace.
+    pub fn of(namespace: &Namespace) -> Result<Self> {
         let opened = namespace.run(|| Netlink::open_for(SockProtocol::NetlinkNetFilter))?;
         let label = namespace.label().to_owned();
         let netlink = opened.map_err(|source| refused("opening the packet filter", &label, source))?;
