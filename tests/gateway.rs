@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use latchway_netns::skip::{self, Need};
 use latchway_netns::{Links, Namespace, links, ping, testing};
@@ -130,6 +130,42 @@ fn t40_no_verb_shows_a_key() {
             }
         }
         assert!(answered >= 8, "the gateway answered what was asked of it");
+        gateway.end();
+    });
+}
+
+/// Whoever listens hears of a flood while it lasts, with the reason of its drops (RFC 4303 3.4.2).
+#[test]
+fn a_flood_under_no_sa_is_told_as_a_burst() {
+    testing::namespaced("a_flood_under_no_sa_is_told_as_a_burst", || {
+        if !skip::require("a_flood_under_no_sa_is_told_as_a_burst", &[Need::Tun]) {
+            return;
+        }
+        let folder = Folder::make("flood");
+        let (a, b) = outer_namespaces();
+        describe(&folder, &[]);
+        let gateway = Gateway::start(&a, &folder.join("a.json"));
+        let mut listening = Command::new(PROGRAM)
+            .args(["events", "--json", "--control"])
+            .arg(folder.join("a.sock"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut events = BufReader::new(listening.stdout.take().unwrap()).lines();
+        assert!(events.next().unwrap().unwrap().contains("\"subscribed\""));
+        let told =
+            std::thread::spawn(move || events.map(Result::unwrap).find(|line| line.contains("drop_burst")));
+        let flood = b.run(|| UdpSocket::bind("192.0.2.2:0")).unwrap().unwrap();
+        let started = Instant::now();
+        while !told.is_finished() {
+            assert!(started.elapsed() < 6 * PATIENCE, "{}", shown(&folder, "drops"));
+            flood.send_to(&[0xee; 64], "192.0.2.1:4500").unwrap();
+        }
+        let burst: Value = serde_json::from_str(&told.join().unwrap().unwrap()).unwrap();
+        assert_eq!((&burst["reason"], &burst["direction"]), (&json!("no_sa"), &json!("inbound")));
+        assert!(burst["count"].as_u64() >= Some(1000), "{burst}");
+        listening.kill().unwrap();
+        listening.wait().unwrap();
         gateway.end();
     });
 }

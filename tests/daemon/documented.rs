@@ -69,7 +69,10 @@ fn tunnel() {
     let mut octets = [0; 8];
     accepted.read_exact(&mut octets).unwrap();
     assert_eq!(&octets, b"latchway");
-    assert_eq!(a.shown("status")["name"], "a", "named after its file");
+    let status = a.shown("status");
+    assert_eq!(status["name"], "a", "named after its file");
+    assert_eq!(status["tun"]["up"], true, "privileges that are given up take no sight");
+    assert!(status["tun"]["mtu"].as_u64() > Some(1280), "{status}");
     assert_eq!(a.rows("latch list")[0]["peer"], "fqdn:b.example");
     assert!(fs::metadata("/var/lib/latchway/branch").unwrap().is_dir());
     for gateway in [&mut a, &mut b] {

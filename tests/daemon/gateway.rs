@@ -248,8 +248,19 @@ pub fn complaint(output: &Output) -> String {
 
 /// Takes out what passes with time or traffic alone, and how often it was reloaded.
 fn timeless(value: Value) -> Value {
-    const PASSING: [&str; 9] =
-        ["age", "idle", "left", "last_heard", "packets", "octets", "inbound", "outbound", "reloads"];
+    const PASSING: [&str; 11] = [
+        "age",
+        "idle",
+        "left",
+        "last_heard",
+        "packets",
+        "octets",
+        "inbound",
+        "outbound",
+        "told_too_big",
+        "fragmented",
+        "reloads",
+    ];
     match value {
         Value::Object(fields) => Value::Object(
             fields
