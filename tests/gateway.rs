@@ -1,6 +1,6 @@
 //! The gateway as a process: two of them from descriptions, on either TUN backend, and every way to start one wrongly.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
