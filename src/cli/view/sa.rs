@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use latchway_control::{SaRow, SaUsage};
+use latchway_control::{Origin, SaRow, SaUsage};
 
 use crate::cli::table::{Cell, Table, Tone, cell, left, right, text, toned};
 use crate::cli::units::{count, octets, span};
@@ -17,6 +17,7 @@ pub fn table(sas: &[SaRow]) -> Table {
         text("SUITE"),
         text("PEER"),
         left("USAGE"),
+        left("BY"),
         right("PACKETS"),
         right("OCTETS"),
         right("IDLE"),
@@ -30,6 +31,7 @@ pub fn table(sas: &[SaRow]) -> Table {
             cell(&sa.suite),
             cell(&sa.peer),
             usage(sa),
+            cell(by(sa.origin)),
             cell(count(sa.packets)),
             cell(octets(sa.octets)),
             milliseconds(sa.idle),
@@ -46,6 +48,14 @@ fn usage(sa: &SaRow) -> Cell {
         SaUsage::Active if sa.soft_expired => toned("active", Tone::Warn),
         SaUsage::Active => toned("active", Tone::Good),
         other => cell(other),
+    }
+}
+
+/// Who asked for it, which says whether a reload may change it.
+const fn by(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Configuration => "file",
+        Origin::Hand => "hand",
     }
 }
 
@@ -70,7 +80,7 @@ fn ends(sa: &SaRow) -> Cell {
 
 #[cfg(test)]
 pub mod tests {
-    use latchway_control::{DirectionSpec, LifetimeView, Origin, PathView};
+    use latchway_control::{DirectionSpec, LifetimeView, PathView};
 
     use super::*;
     use crate::cli::view::shown;
@@ -109,13 +119,19 @@ pub mod tests {
         let inbound = sample();
         let soft = SaRow { direction: DirectionSpec::Outbound, spi: 0x1002, soft_expired: true, ..sample() };
         let expired = SaRow { pair: 2, expired: true, idle: None, ..sample() };
-        let endless = SaRow { pair: 3, usage: SaUsage::Standby, hard: LifetimeView::default(), ..sample() };
+        let endless = SaRow {
+            pair: 3,
+            usage: SaUsage::Standby,
+            origin: Origin::Hand,
+            hard: LifetimeView::default(),
+            ..sample()
+        };
         let expected = "\
-PAIR  DIR  SPI         SUITE                     PEER       USAGE    PACKETS   OCTETS   IDLE  ENDS
-   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active     1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
-   1  out  0x00001002  aes-128-cbc-hmac-sha-256  b.example  active     1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
-   2  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  expired    1 234  1.50 MB      -  over
-   3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby    1 234  1.50 MB  20 ms  never
+PAIR  DIR  SPI         SUITE                     PEER       USAGE    BY    PACKETS   OCTETS   IDLE  ENDS
+   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
+   1  out  0x00001002  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
+   2  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  expired  file    1 234  1.50 MB      -  over
+   3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
 ";
         assert_eq!(shown(&table(&[inbound, soft, expired, endless]), None), expected);
     }
