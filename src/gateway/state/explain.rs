@@ -41,7 +41,7 @@ impl State {
         };
         explained.tell_latch(latch.as_ref());
         explained.tell_passed_over(&judged);
-        explained.tell_verdict(&judged.verdict);
+        explained.tell_verdict(&judged.verdict, self.bypass.is_some());
         explained.tell_size(packet.octets);
         explained.tell_state(latch.as_ref());
         Ok(explained)
@@ -52,7 +52,7 @@ impl State {
 trait Tell {
     fn tell_latch(&mut self, latch: Option<&LatchView>);
     fn tell_passed_over(&mut self, judged: &latchway_keying::Explanation);
-    fn tell_verdict(&mut self, verdict: &Judged);
+    fn tell_verdict(&mut self, verdict: &Judged, bypass_port: bool);
     fn tell_size(&mut self, octets: Option<u32>);
     fn tell_state(&mut self, latch: Option<&LatchView>);
 }
@@ -82,7 +82,7 @@ impl Tell for Explanation {
         }
     }
 
-    fn tell_verdict(&mut self, verdict: &Judged) {
+    fn tell_verdict(&mut self, verdict: &Judged, bypass_port: bool) {
         match verdict {
             Judged::Protected(carrier) => {
                 self.verdict = Verdict::Protect;
@@ -100,6 +100,7 @@ impl Tell for Explanation {
                     class: carrier.class.raw(),
                 });
             }
+            Judged::Bypassed if !bypass_port => self.tell_drop(DropReason::NoBypassPort),
             Judged::Bypassed => {
                 self.verdict = Verdict::Bypass;
                 self.why.push("it passes in the clear".into());
@@ -120,8 +121,9 @@ impl Tell for Explanation {
     fn tell_state(&mut self, latch: Option<&LatchView>) {
         let Some(latch) = latch else { return };
         if matches!(latch.state, LatchState::Broken | LatchState::Closed) {
-            self.verdict = Verdict::Drop;
             self.why.push(format!("a latch in state {} lets nothing pass", latch.state.name()));
+            (self.sa, self.mtu) = (None, None);
+            self.tell_drop(DropReason::LatchBroken);
         }
     }
 }
