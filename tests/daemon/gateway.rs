@@ -4,14 +4,16 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use latchway_netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::eventually;
+use crate::{PATIENCE, eventually};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_latchway");
 
@@ -116,11 +118,17 @@ impl Gateway {
     /// Listens to its events, from here on.
     pub fn listen(&self) -> Listening {
         let mut child = self.verb(&["events", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut events = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        events.read_line(&mut first).unwrap();
-        assert!(first.contains("\"subscribed\""), "{first}");
-        Listening { child, events, heard: vec![serde_json::from_str(&first).unwrap()] }
+        let (tell, events) = mpsc::channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // Nobody may want to hear any more.
+                let _ = tell.send(line);
+            }
+        });
+        let mut listening = Listening { child, events, heard: Vec::new() };
+        listening.until("subscribed");
+        listening
     }
 
     /// What a verb shows, as JSON.
@@ -209,7 +217,7 @@ impl Drop for Gateway {
 /// Somebody who hears what happens in a gateway.
 pub struct Listening {
     child: Child,
-    events: BufReader<ChildStdout>,
+    events: Receiver<String>,
     /// Every event so far.
     pub heard: Vec<Value>,
 }
@@ -217,12 +225,18 @@ pub struct Listening {
 impl Listening {
     /// Waits for an event of this kind.
     pub fn until(&mut self, kind: &str) -> &Value {
-        while self.heard.last().unwrap()["event"] != kind {
-            let mut line = String::new();
-            assert!(self.events.read_line(&mut line).unwrap() > 0, "no {kind} came: {:?}", self.heard);
+        loop {
+            let line = self.events.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {kind} came: {:?}", self.texts()));
             self.heard.push(serde_json::from_str(&line).unwrap());
+            if self.heard.last().unwrap()["event"] == kind {
+                return self.heard.last().unwrap();
+            }
         }
-        self.heard.last().unwrap()
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.heard.iter().map(|event| format!("{} {}", event["event"], event["text"])).collect()
     }
 
     /// Waits for its end, which the gateway's end brings.

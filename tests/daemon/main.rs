@@ -3,9 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod checked;
 mod documented;
+mod exec;
+mod explained;
 mod gateway;
 mod reload;
+mod schema;
+mod shown;
 mod signals;
 mod site;
 mod traffic;

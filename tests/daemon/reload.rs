@@ -309,7 +309,7 @@ fn place(text: &str, part: &str) -> (usize, String) {
 }
 
 /// Calls a method of control.sock as a provider of SAs does.
-fn said(gateway: &Gateway, method: &str, parameters: &Value) {
+pub fn said(gateway: &Gateway, method: &str, parameters: &Value) {
     let mut stream = UnixStream::connect(gateway.control()).unwrap();
     let call = json!({"method": format!("org.latchway.Control.{method}"), "parameters": parameters});
     stream.write_all(call.to_string().as_bytes()).unwrap();

@@ -134,6 +134,13 @@ impl Site {
         site.started()
     }
 
+    /// The same, where only a is configured so, and b by default.
+    pub fn start_a(terms: &Terms) -> Self {
+        let site = Self::prepare(&Terms::default());
+        site.configure(Side::A, terms);
+        site.started()
+    }
+
     /// Gateways that could be started.
     pub fn prepare(terms: &Terms) -> Self {
         let places = places();
