@@ -112,8 +112,20 @@ fn fulfil(monitor: &mut Monitor, wished: &Receiver<Wish>) -> bool {
 
 /// Puts up what fell. A TUN that somebody set down stays down for as long as they want, with what discards in its place.
 fn restore(monitor: &mut Monitor) -> Result<Vec<Change>, GuardError> {
-    let is_tun = |lack: &Lack| matches!(lack, Lack::Inner(Missing::Tun | Missing::Up));
-    if monitor.lacking().iter().any(is_tun) { monitor.hold() } else { monitor.restore() }
+    if !is_down(monitor) {
+        return monitor.restore();
+    }
+    let mut changes = monitor.hold()?;
+    // It was set up while it was looked at, and nothing else will say so.
+    if !is_down(monitor) {
+        changes.extend(monitor.restore()?);
+    }
+    Ok(changes)
+}
+
+/// Whether the TUN is gone or down, as far as the monitor has seen.
+fn is_down(monitor: &Monitor) -> bool {
+    monitor.lacking().iter().any(|lack| matches!(lack, Lack::Inner(Missing::Tun | Missing::Up)))
 }
 
 /// What keeps guards from being put up, told once for as long as it stays the same.
