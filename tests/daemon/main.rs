@@ -5,6 +5,7 @@
 
 mod checked;
 mod documented;
+mod events;
 mod exec;
 mod explained;
 mod gateway;
