@@ -56,7 +56,7 @@ pub fn claims(mut claims: Vec<Claim>, problems: &mut Problems<'_>) {
 }
 
 /// Says so where a gateway's policies hold what is never used.
-pub fn policies(policies: &Policies, peers: &Peers, problems: &mut Problems<'_>) {
+pub fn policies(policies: &Policies, peers: &Peers, host: bool, problems: &mut Problems<'_>) {
     if policies.written {
         shadowed(&policies.read, problems);
     }
@@ -66,7 +66,7 @@ pub fn policies(policies: &Policies, peers: &Peers, problems: &mut Problems<'_>)
     let protects: Vec<_> =
         policies.read.iter().filter(|policy| policy.policy.action == Action::Protect).collect();
     unprotected(&protects, &peers.read, problems);
-    unclaimed(&protects, &peers.read, problems);
+    unclaimed(&protects, &peers.read, host, problems);
 }
 
 /// BYPASS takes a way out.
@@ -183,16 +183,24 @@ fn unprotected(protects: &[&ReadPolicy], peers: &[ReadPeer], problems: &mut Prob
     budget.tell("SAs and peers without a policy", problems);
 }
 
-/// Policies that protect what no peer may claim: those packets are dropped for good.
-fn unclaimed(protects: &[&ReadPolicy], peers: &[ReadPeer], problems: &mut Problems<'_>) {
+/// Policies that protect what no peer may claim: those packets are dropped for good. In host mode they do not meet the
+/// gateway, also where a peer may claim some of it.
+fn unclaimed(protects: &[&ReadPolicy], peers: &[ReadPeer], host: bool, problems: &mut Problems<'_>) {
     let claimed = merge(peers.iter().flat_map(|peer| peer.ranges.iter().copied()).collect());
     let is_claimed = |range: &AddressRange| {
         let behind = claimed
             .partition_point(|other| (!other.is_ipv4(), other.first()) <= (!range.is_ipv4(), range.last()));
         behind.checked_sub(1).and_then(|at| claimed.get(at)).is_some_and(|other| other.overlaps(range))
     };
-    for policy in protects.iter().filter(|policy| !policy.policy.selector.remote.iter().any(is_claimed)) {
-        let message = "protects what no peer may claim, so its packets are dropped";
+    let is_guarded = |remote: &[AddressRange]| {
+        if host { remote.iter().all(|range| holds(&claimed, range)) } else { remote.iter().any(is_claimed) }
+    };
+    for policy in protects.iter().filter(|policy| !is_guarded(&policy.policy.selector.remote)) {
+        let message = if host {
+            "protects what no peer may claim: in host mode that is neither routed into the TUN nor filtered, and leaves in the clear"
+        } else {
+            "protects what no peer may claim, so its packets are dropped"
+        };
         let hint = format!("name the addresses as `{}` of a [[peer]]", peer::INNER.name);
         problems.warning(policy.at, "policy", message, hint);
     }

@@ -15,7 +15,7 @@ use toml::de::DeTable;
 
 use crate::check;
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{Config, StateDirectory};
+use crate::model::{Config, Place, StateDirectory};
 use crate::problem::Report;
 use crate::range::{AddressRange, merge};
 use crate::read::wire::Listen;
@@ -123,7 +123,8 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let peers = peer::read(file, &known, &mut seen, problems);
     let policies = policy::read(file, &known, &peers, problems);
     check::claims(seen.claims, problems);
-    check::policies(&policies, &peers, problems);
+    let host = matches!(place, Some(Place::Host { .. }));
+    check::policies(&policies, &peers, host, problems);
     check::bypass(&policies, file, problems);
     if state == Some(None) {
         check::stateless(&peers, problems);

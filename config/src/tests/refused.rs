@@ -518,6 +518,18 @@ fn policies_that_never_decide_are_refused() {
     }
 }
 
+/// T13: in host mode what no peer may claim does not meet the gateway, and so is not dropped by it.
+#[test]
+fn t13_host_mode_warns_of_what_it_protects_and_does_not_guard() {
+    let host = HEAD.replace("inner = \"branch\"", "mode = \"host\"");
+    let policy = |head: &str, remote: &str| {
+        problems(&format!("{head}[[policy]]\naction = \"protect\"\nremote = \"{remote}\"\n{PEER}{SA}"))
+    };
+    let warned = policy(&host, "0.0.0.0/0");
+    assert!(warned.iter().any(|problem| problem.contains("leaves in the clear")), "{host}{warned:#?}");
+    assert_eq!(policy(HEAD, "0.0.0.0/0"), Vec::<String>::new());
+}
+
 #[test]
 fn sas_peers_and_policies_that_do_not_meet() {
     let policy = |lines: &str| format!("{HEAD}[[policy]]\naction = \"protect\"\n{lines}\n{PEER}{SA}");
