@@ -51,7 +51,7 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     }
 
     let surroundings = Surroundings::prepare(config)?;
-    let mut prepared = Prepared::open(config, &surroundings)?;
+    let mut prepared = Prepared::open(config, &surroundings.inner)?;
     prepared.check(config)?;
     let mut ids = PadEntryIds::new();
     let plan = Plan::of_configuration(config, &surroundings, &mut ids)?;

@@ -3,9 +3,10 @@
 
 use latchway_config::{Config, Guard, Place};
 use latchway_guard::{Blackholes, GuardError, Tables};
+use latchway_netns::Namespace;
 use latchway_netns::links::Links;
 
-use crate::gateway::surroundings::{Surroundings, filters};
+use crate::gateway::surroundings::filters;
 use crate::gateway::{GatewayError, configured};
 
 /// Handles to look through, opened at the start: later there may be no privilege to enter the namespace.
@@ -21,8 +22,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`GatewayError`]
-    pub fn open(config: &Config, surroundings: &Surroundings) -> Result<Self, GatewayError> {
-        let inner = &surroundings.inner;
+    pub fn open(config: &Config, inner: &Namespace) -> Result<Self, GatewayError> {
         let premade = config.tun.premade;
         let by_others = match config.place {
             Place::Split { .. } => false,
@@ -59,4 +59,45 @@ impl Prepared {
 
 const fn is_preset(config: &Config) -> bool {
     matches!(config.place, Place::Host { guard: Guard::Preset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_netns::skip::{self, Need};
+    use latchway_netns::testing;
+
+    /// The configuration of a gateway whose peer has this inner range; `more` comes first.
+    fn config(more: &str, inner: &str) -> Config {
+        let text = format!(
+            "identity = \"a.example\"\ninner = \"in\"\nouter = \"out\"\naddresses = [\"10.77.1.1/24\"]\n{more}\n\
+             [[peer]]\nidentity = \"b.example\"\ninner = [\"{inner}\"]\n"
+        );
+        latchway_config::parse(&text).unwrap().config
+    }
+
+    /// T13: prefixes that a reload adds are not taken on where others keep the guards and have put up none.
+    #[test]
+    fn t13_what_others_did_not_prepare_is_named_whatever_the_configuration_becomes() {
+        let name = "gateway::prepared::tests::\
+                    t13_what_others_did_not_prepare_is_named_whatever_the_configuration_becomes";
+        testing::namespaced(name, || {
+            if !skip::require(name, &[Need::NetAdmin]) {
+                return;
+            }
+            let inner = Namespace::create("inner").unwrap();
+            let premade = "tun = { name = \"lw9\", premade = true }";
+            let [first, second] = ["10.77.2.0/24", "10.77.3.0/24"].map(|range| config(premade, range));
+            let mut prepared = Prepared::open(&first, &inner).unwrap();
+            let missing = prepared.check(&first).unwrap_err().to_string();
+            assert!(missing.contains("the blackhole route of 10.77.2.0/24"), "{missing}");
+            Blackholes::new(configured::routed(&first)).install(&Links::of(&inner).unwrap()).unwrap();
+            prepared.check(&first).unwrap();
+            let missing = prepared.check(&second).unwrap_err().to_string();
+            assert!(missing.contains("10.77.3.0/24") && missing.contains("latchway setup"), "{missing}");
+            // What the gateway keeps itself is not asked of others.
+            let own = config("", "10.77.3.0/24");
+            Prepared::open(&own, &inner).unwrap().check(&own).unwrap();
+        });
+    }
 }
