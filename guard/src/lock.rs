@@ -1,4 +1,4 @@
-//! Locks: one gateway per TUN and per state directory.
+//! Locks: one gateway per TUN, per name of packet filters and per state directory.
 //!
 //! A lock is an flock(2), which ends with its holder however that ends. The locks of TUNs are files in a folder that only
 //! their owner can enter, for whoever can open a file can lock it: `/run/latchway/locks` for root, and for whoever else may
@@ -46,9 +46,18 @@ impl Lock {
             let rule = format!("1 to {LONGEST_NAME} letters, digits, '-', '_' or '.'");
             return Err(GuardError::Invalid(format!("{name:?} cannot name a TUN: {rule}")));
         }
-        let (device, inode) = namespace.identity()?;
-        let file = folder()?.join(format!("tun-{device:x}-{inode}-{name}"));
+        let file = folder()?.join(file_of("tun", namespace, name)?);
         Self::of_file(file, format!("the TUN {name} in {}", namespace.label()))
+    }
+
+    /// Locks the packet filters of a gateway's name: another gateway of that name would put its own in their place.
+    pub fn filters(namespace: &Namespace, name: &str) -> Result<Self> {
+        if !name.chars().all(is_plain) {
+            return Err(GuardError::Invalid(format!("{name:?} cannot name packet filters")));
+        }
+        let file = folder()?.join(file_of("filters", namespace, name)?);
+        let what = format!("the gateway name {name}, by which packet filters go,");
+        Self::of_file(file, format!("{what} in {}", namespace.label()))
     }
 
     /// Locks a folder that exists, such as the state directory.
@@ -89,6 +98,11 @@ impl Drop for Lock {
             let _ = fs::remove_file(file);
         }
     }
+}
+
+fn file_of(kind: &str, namespace: &Namespace, name: &str) -> Result<String> {
+    let (device, inode) = namespace.identity()?;
+    Ok(format!("{kind}-{device:x}-{inode}-{name}"))
 }
 
 /// The lock, or the file back that somebody else has locked.
@@ -285,6 +299,18 @@ mod tests {
         let refused = folder_in(&run, None, &temporary).unwrap_err().to_string();
         assert!(refused.contains("remove it, or set XDG_RUNTIME_DIR"), "{refused}");
         fs::remove_dir_all(&base).unwrap();
+    }
+
+    /// T13: two gateways of one name would take each other's filters away in turns.
+    #[test]
+    fn t13_filters_of_one_name_are_one_gateways() {
+        let (own, name) = (Namespace::current().unwrap(), format!("lock-test-{}", std::process::id()));
+        let first = Lock::filters(&own, &name).unwrap();
+        let refused = Lock::filters(&own, &name).unwrap_err().to_string();
+        assert!(refused.contains("the gateway name lock-test-"), "{refused}");
+        drop(first);
+        drop(Lock::filters(&own, &name).unwrap());
+        assert!(matches!(Lock::filters(&own, "a/b"), Err(GuardError::Invalid(_))));
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub struct Surroundings {
     pub inner: Namespace,
     /// Where the wire sockets are.
     pub outer: Namespace,
-    /// No other gateway takes the TUN while this one lives.
-    _lock: Lock,
+    /// No other gateway takes the TUN, or puts up filters of this name, while this one lives.
+    _locks: Vec<Lock>,
 }
 
 impl Surroundings {
@@ -34,7 +34,11 @@ impl Surroundings {
         if matches!(config.place, Place::Split { .. }) && inner.is_same(&outer) {
             return Err(GatewayError::OneNamespace);
         }
-        let surroundings = Self { _lock: Lock::tun(&inner, &config.tun.name)?, inner, outer };
+        let mut locks = vec![Lock::tun(&inner, &config.tun.name)?];
+        if matches!(config.place, Place::Host { guard: Guard::Install }) {
+            locks.push(Lock::filters(&inner, &config.name)?);
+        }
+        let surroundings = Self { _locks: locks, inner, outer };
         surroundings.guard(config)?;
         Ok(surroundings)
     }
