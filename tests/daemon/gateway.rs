@@ -23,6 +23,7 @@ pub struct Gateway {
     folder: PathBuf,
     file: &'static str,
     control: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -33,13 +34,18 @@ impl Gateway {
         DirBuilder::new().mode(0o700).create(&folder).unwrap();
         let control = folder.join("control.sock");
         let (place, file) = (place.clone(), "gateway.toml");
-        Self { place, folder, file, control, child: None }
+        Self { place, folder, file, control, environment: Vec::new(), child: None }
     }
 
     /// The same, with another configuration file, and its control socket elsewhere.
     pub fn of_file(mut self, file: &'static str, control: impl Into<PathBuf>) -> Self {
         (self.file, self.control) = (file, control.into());
         self
+    }
+
+    /// From its next start on it has this in its environment.
+    pub fn with(&mut self, name: &'static str, value: impl Into<PathBuf>) {
+        self.environment.push((name, value.into()));
     }
 
     /// Writes a file of its folder, which nobody else may read.
@@ -189,6 +195,7 @@ impl Gateway {
     fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--config"]).arg(self.folder.join(self.file)).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod explained;
 mod gateway;
+mod kept;
 mod reload;
 mod schema;
 mod shown;
