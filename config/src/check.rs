@@ -83,6 +83,23 @@ pub fn bypass(policies: &Policies, file: &Scope<'_>, problems: &mut Problems<'_>
     }
 }
 
+/// In host mode, what is sent to an endpoint within a protected range would enter the TUN again.
+pub fn looping(peers: &Peers, problems: &mut Problems<'_>) {
+    let claimed = merge(peers.read.iter().flat_map(|peer| peer.ranges.iter().copied()).collect());
+    for ReadPeer { peer, at, .. } in &peers.read {
+        let Some(endpoint) = peer.endpoint else { continue };
+        let single = AddressRange::new(endpoint.ip(), endpoint.ip());
+        if single.is_some_and(|single| overlap_any(&claimed, &[single])) {
+            let message = format!(
+                "the endpoint {} lies in a range that is routed into the TUN: in host mode its own packets would come back",
+                endpoint.ip()
+            );
+            let hint = "use split mode, or let no peer claim that address";
+            problems.error(*at, "peer.endpoint", message, hint);
+        }
+    }
+}
+
 /// T12: keys that outlive the gateway, and numbers that do not.
 pub fn stateless(peers: &Peers, problems: &mut Problems<'_>) {
     if let Some(&at) = peers.read.iter().find_map(|peer| peer.sas.first()) {

@@ -126,6 +126,9 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let host = matches!(place, Some(Place::Host { .. }));
     check::policies(&policies, &peers, host, problems);
     check::bypass(&policies, file, problems);
+    if host {
+        check::looping(&peers, problems);
+    }
     if state == Some(None) {
         check::stateless(&peers, problems);
     }

@@ -165,6 +165,17 @@ fn every_key_of_the_reference_is_read_and_its_type_is_checked() {
     }
 }
 
+/// What is sent to the peer must not be what the peer protects, where there is one routing table for both.
+#[test]
+fn an_endpoint_within_a_protected_range_is_refused_in_host_mode_alone() {
+    let file = |mode: &str| {
+        let head = HEAD.replace("inner = \"branch\"", mode);
+        format!("{head}{}{SA}", PEER.replace("10.2.0.0/24", "192.0.2.2/32"))
+    };
+    only(&file("mode = \"host\""), "6:1: error: peer.endpoint: the endpoint 192.0.2.2", &["split mode"]);
+    assert!(parse(&file("inner = \"branch\"")).is_ok());
+}
+
 #[test]
 fn values_of_the_file_itself() {
     let cases: [(&str, &str, &[&str]); 21] = [
