@@ -6,12 +6,13 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use latchway_netns::ping::{self, Echo};
+use latchway_netns::skip::{Need, require};
 use latchway_netns::{Namespace, NamespaceRef, testing};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use crate::gateway::{Folder, Gateway, PROGRAM};
-use crate::site::{key, wire};
+use crate::site::{Side, Site, Terms, key, wire};
 use crate::{PATIENCE, scenario};
 
 /// Two gateways of the ten lines in docs/configuration.md, one of them mirrored, carry ping and TCP, with keys made by hand;
@@ -106,4 +107,25 @@ fn mirrored(text: &str) -> String {
     };
     // The inner network of the peer is the only prefix of its kind, so it is not swapped back.
     text.lines().map(|line| swap(line) + "\n").collect()
+}
+
+/// A container is named by the process id of its first process, and the gateway's TUN is what it has of a network.
+#[test]
+fn a_container_is_named_by_a_process_of_it() {
+    const TEST: &str = "documented::a_container_is_named_by_a_process_of_it";
+    scenario(TEST, || {
+        if !require(TEST, &[Need::Program("sleep")]) {
+            return;
+        }
+        let site = Site::prepare(&Terms::default());
+        let container = &site.at(Side::A).inner;
+        let mut first = container.run(|| Command::new("sleep").arg("600").spawn()).unwrap().unwrap();
+        let text = Terms::default().text(Side::A, container);
+        let by_path = format!("path = \"{}\"", container.proc_path().display());
+        assert!(text.contains(&by_path));
+        site.a.configure(&text.replace(&by_path, &format!("pid = {}", first.id())));
+        drop(site.started());
+        first.kill().unwrap();
+        first.wait().unwrap();
+    });
 }
