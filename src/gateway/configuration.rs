@@ -174,6 +174,9 @@ impl Configuration {
     fn guard(&self, old: &Config, new: &Config) -> Result<(), GatewayError> {
         let Some(guarding) = &self.guarding else { return Ok(()) };
         let (mut both, other) = (prefixes(old), prefixes(new));
+        if both == other {
+            return Ok(());
+        }
         both.routes.extend(other.routes);
         both.inner.extend(other.inner);
         both.protected.extend(other.protected);
@@ -187,8 +190,12 @@ impl Configuration {
     /// Guards what the configuration in force needs, and takes down what only the other one did.
     fn unguard(&self, gone: &Config, in_force: &Config) -> Result<(), GatewayError> {
         let Some(guarding) = &self.guarding else { return Ok(()) };
-        guarding.extend(prefixes(in_force))?;
-        Ok(guarding.withdraw(prefixes(gone).routes)?)
+        let (gone, needed) = (prefixes(gone), prefixes(in_force));
+        if gone == needed {
+            return Ok(());
+        }
+        guarding.extend(needed)?;
+        Ok(guarding.withdraw(gone.routes)?)
     }
 
     /// What the key manager is to change.
