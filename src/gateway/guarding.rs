@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use ipnet::IpNet;
 use latchway_guard::{Change, GuardError, Lack, Missing, Monitor, Prefixes};
 
@@ -31,6 +31,9 @@ pub trait Listener: Send + Sync {
 
 /// How long a wish waits at most while nothing happens to the guards.
 const STEP: Duration = Duration::from_millis(100);
+
+/// How soon a wish follows another of the same reload.
+const FOLLOW_UP: Duration = Duration::from_millis(20);
 
 impl Guarding {
     /// Starts to look after the guards. Those that fall are put up again, a TUN that was deleted aside.
@@ -99,14 +102,16 @@ impl Drop for Guarding {
 
 /// Does what is wished. Returns whether anybody may still wish for something.
 fn fulfil(monitor: &mut Monitor, wished: &Receiver<Wish>) -> bool {
+    let mut patience = Duration::ZERO;
     loop {
         // A failed send is an asker that went away.
-        let _ = match wished.try_recv() {
+        let _ = match wished.recv_timeout(patience) {
             Ok(Wish::Extend(prefixes, reply)) => reply.send(monitor.extend(&prefixes)),
             Ok(Wish::Withdraw(routes, reply)) => reply.send(monitor.withdraw(&routes)),
-            Err(TryRecvError::Empty) => return true,
-            Err(TryRecvError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
         };
+        patience = FOLLOW_UP;
     }
 }
 
