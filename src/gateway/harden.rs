@@ -21,6 +21,8 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -124,12 +126,24 @@ pub fn keep_memory_private() -> io::Result<()> {
 /// # Errors
 /// [`HardenError`]. Some privileges may be gone then, and the process must end.
 pub fn apply(plan: &Plan) -> Result<Applied, HardenError> {
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads > 1 {
-        return Err(HardenError::Threads(threads));
+    // A thread that was joined may still be on its way out of the kernel's list.
+    let last = Instant::now() + LEAVING;
+    while threads() > 1 && Instant::now() < last {
+        thread::sleep(Duration::from_millis(1));
+    }
+    if threads() > 1 {
+        return Err(HardenError::Threads(threads()));
     }
     give_up(plan)
 }
+
+/// How many threads the process has; one where nobody can say.
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// How long a thread that was joined may take to be gone.
+const LEAVING: Duration = Duration::from_secs(1);
 
 fn give_up(plan: &Plan) -> Result<Applied, HardenError> {
     let account = plan.user.as_deref().map(Account::find).transpose()?;
