@@ -121,6 +121,14 @@ pub fn keep_memory_private() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
+/// The number of a user, by name or as `UID:GID`.
+///
+/// # Errors
+/// [`HardenError::Account`]
+pub fn uid(user: &str) -> Result<u32, HardenError> {
+    Account::find(user).map(|account| account.uid())
+}
+
 /// Gives up everything that is not in the plan, for the calling thread and all that start later.
 ///
 /// # Errors

@@ -112,9 +112,6 @@ pub enum GatewayError {
         /// Why not.
         what: &'static str,
     },
-    /// Nobody has this name.
-    #[error("there is no user {0}; make it, for example by `useradd --system {0}`")]
-    NoUser(String),
     /// Metrics cannot be offered.
     #[error("cannot offer metrics at {address}: {source}; choose another address, or end who listens there")]
     Metrics {

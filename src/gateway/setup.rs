@@ -4,11 +4,10 @@ use std::path::Path;
 
 use latchway_config::{Config, Guard, Place, load};
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
-use nix::unistd::User;
 
 use crate::gateway::configuration::ReloadError;
 use crate::gateway::surroundings::Surroundings;
-use crate::gateway::{GatewayError, configured};
+use crate::gateway::{GatewayError, configured, harden};
 
 /// Makes everything of a configuration that outlives a gateway: namespaces, guards, and a TUN that `owner` may open, or the
 /// user that the configuration names. The gateway then runs as that user, with `premade = true` and in host mode with
@@ -18,7 +17,7 @@ use crate::gateway::{GatewayError, configured};
 /// [`ReloadError`]
 pub fn setup(path: &Path, owner: Option<&str>) -> Result<(), ReloadError> {
     let config = ours(load(path)?.config);
-    let owner = owner.or(config.user.as_deref()).map(uid).transpose()?;
+    let owner = owner.or(config.user.as_deref()).map(harden::uid).transpose().map_err(GatewayError::from)?;
     let surroundings = Surroundings::prepare(&config)?;
     let wanted = TunConfig {
         backend: configured::backend(&config),
@@ -49,9 +48,4 @@ fn ours(mut config: Config) -> Config {
         *guard = Guard::Install;
     }
     config
-}
-
-fn uid(name: &str) -> Result<u32, GatewayError> {
-    let found = User::from_name(name).map_err(std::io::Error::from)?;
-    found.map(|user| user.uid.as_raw()).ok_or_else(|| GatewayError::NoUser(name.into()))
 }

@@ -35,6 +35,11 @@ impl Account {
         Ok(Self { name: name.to_owned(), uid, gid })
     }
 
+    /// The user's number.
+    pub(super) const fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Gives a folder to the user: the folder itself, and nothing that lies in it. One that others may enter is not given
     /// away, such as `/run`: whoever has a folder replaces what is in it.
     pub(super) fn own(&self, folder: &Path) -> Result<(), HardenError> {
