@@ -112,12 +112,20 @@ pub enum HardenError {
     Missing(String),
 }
 
+/// Keeps keys out of core dumps (T33).
+///
+/// # Errors
+/// What the system says.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
+}
+
 /// Keeps keys out of core dumps, and other processes of the same user out of our memory (T33). First of all things.
 ///
 /// # Errors
 /// What the system says.
 pub fn keep_memory_private() -> io::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    forbid_core_dumps()?;
     Ok(prctl::set_dumpable(false)?)
 }
 

@@ -1,4 +1,5 @@
-//! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke.
+//! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke. It runs
+//! from a configuration file ([`daemon`]) or from a description for one run ([`once`]).
 
 mod assemble;
 mod bursts;
@@ -10,11 +11,13 @@ mod configured;
 mod convert;
 mod daemon;
 mod disposition;
+mod error;
 mod events;
 mod guarding;
 mod harden;
 mod metrics;
 mod notify;
+mod once;
 mod operator;
 mod plan;
 mod ports;
@@ -29,221 +32,16 @@ mod source;
 mod state;
 mod surroundings;
 
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::thread;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
-use latchway_control::GatewaySpec;
-use latchway_datapath::low::tun::TunError;
-use latchway_datapath::low::wire::WireError;
-use latchway_esp::Spi;
-use latchway_keying::Stopped;
-use latchway_tagging::Identity;
-use latchway_ulp_shim::LimitsError;
-use nix::sys::resource::{Resource, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use crate::gateway::convert::SpecError;
-use crate::gateway::operator::Gateway;
-use crate::gateway::plan::Plan;
-use crate::gateway::ports::Ports;
-use crate::gateway::running::{Asked, Running, ask};
+use std::io::{self, Write};
 
 pub use self::daemon::run as run_configured;
+pub use self::error::GatewayError;
+pub use self::once::run;
 pub use self::setup::{clear, setup};
-
-/// Why a gateway did not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    /// The description cannot be read.
-    #[error("cannot read the description {path}: {source}")]
-    Read {
-        /// The file, or `-`.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The description is not what it must be.
-    #[error("the description {path} is not right: {source}")]
-    Json {
-        /// The file, or `-`.
-        path: PathBuf,
-        /// Where and what.
-        source: serde_json::Error,
-    },
-    /// The file stays where it is, and with it the keys.
-    #[error("cannot delete {path} after reading it ({source}); it holds keys that must not be used twice")]
-    NotDeleted {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A part of the description cannot be used.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// An SA of the description was refused.
-    #[error("the SAs with {peer} were refused: {reason}")]
-    Refused {
-        /// The peer.
-        peer: String,
-        /// Why.
-        reason: String,
-    },
-    /// A namespace or an interface could not be used.
-    #[error(transparent)]
-    Network(#[from] latchway_netns::Error),
-    /// Inner and outer namespace are one.
-    #[error(
-        "inner and outer network namespace are one, where nothing keeps clear packets from the inner addresses, nor \
-         the inner hosts' packets from other routes; name two namespaces, or write \"unguarded\": true to accept that"
-    )]
-    OneNamespace,
-    /// An SA of the configuration cannot be made.
-    #[error("the SA of {peer} with inbound SPI {spi} cannot be made: {what}; `latchway check` says more")]
-    Unusable {
-        /// The peer.
-        peer: Identity,
-        /// The SPI of its inbound SA.
-        spi: Spi,
-        /// Why not.
-        what: &'static str,
-    },
-    /// Metrics cannot be offered.
-    #[error("cannot offer metrics at {address}: {source}; choose another address, or end who listens there")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is no record of sequence numbers.
-    #[error(transparent)]
-    Record(#[from] records::OpenError),
-    /// The record does not take a key.
-    #[error(transparent)]
-    Resume(#[from] records::RecordError),
-    /// Privileges cannot be given up.
-    #[error(transparent)]
-    Harden(#[from] harden::HardenError),
-    /// A guard does not stand.
-    #[error(transparent)]
-    Guard(#[from] latchway_guard::GuardError),
-    /// Someone else was to prepare what is not there.
-    #[error(
-        "the configuration says that these are there already, and they are not: {0}; put them there, as `latchway setup` does \
-         while no gateway runs, or let the gateway do it"
-    )]
-    NotPrepared(String),
-    /// The TUN could not be opened.
-    #[error(transparent)]
-    Tun(#[from] TunError),
-    /// A wire socket could not be bound.
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    /// The Latch Database cannot have this size.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
-    /// The key manager is gone.
-    #[error(transparent)]
-    Keying(#[from] Stopped),
-    /// The control socket cannot be offered.
-    #[error("cannot offer the control socket {path}: {source}")]
-    Control {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is no state directory.
-    #[error(
-        "there is no state directory {path}: make it by `latchway enrol {path}` if none of the keys was used before; \
-         where there was one, restore it or make fresh keys, since numbers would repeat under the old ones",
-        path = .0.display()
-    )]
-    NoState(PathBuf),
-    /// The worker ended.
-    #[error("the worker ended, so nothing passes any more: {0}; restart the gateway")]
-    Worker(io::Error),
-    /// The system gave no thread, descriptor or signal.
-    #[error("the system refused what a gateway needs: {0}")]
-    System(#[from] io::Error),
-    /// More wire sockets than a worker can have.
-    #[error("{0} listen addresses are more than the {max} that a worker serves", max = latchway_datapath::worker::MAX_WIRES)]
-    TooManyWires(usize),
-}
-
-/// Runs the gateway that `path` describes until it is told to end.
-///
-/// # Errors
-/// [`GatewayError`]
-pub fn run(path: &Path) -> Result<(), GatewayError> {
-    forbid_core_dumps()?;
-    let spec = source::read(path)?;
-    if spec.end_with_stdin {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)?;
-    }
-    let (asked, questions) = bounded(4);
-    watch_signals(asked.clone())?;
-    if spec.end_with_stdin {
-        watch_stdin(asked.clone())?;
-    }
-    let assembled = {
-        let plan = Plan::of_description(&spec)?;
-        assemble::assemble(&plan, Ports::open(&plan)?)?
-    };
-    let running = Running::start(assembled, &spec.control, asked)?;
-    let outcome = serve(&spec, &running, &questions);
-    running.end()?;
-    outcome
-}
-
-/// Makes the SAs, and waits for the end.
-fn serve(spec: &GatewaySpec, running: &Running, questions: &Receiver<Asked>) -> Result<(), GatewayError> {
-    for pair in &spec.sas {
-        running.state.add_pair(pair).map_err(|failure| GatewayError::Refused {
-            peer: pair.peer.clone(),
-            reason: failure.to_string(),
-        })?;
-    }
-    announce()?;
-    match questions.recv() {
-        Ok(Asked::Worker(Err(error))) => Err(GatewayError::Worker(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Keys are in memory from here on, and no core dump shall hold them (T33).
-fn forbid_core_dumps() -> Result<(), GatewayError> {
-    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from)?)
-}
 
 /// Tells whoever started the gateway that it stands.
 fn announce() -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
     out.flush()
-}
-
-fn watch_signals(asked: Sender<Asked>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in signals.forever() {
-            ask(&asked, Asked::End);
-        }
-    })?;
-    Ok(())
-}
-
-/// The gateway goes with whoever holds the other end of its standard input.
-fn watch_stdin(asked: Sender<Asked>) -> io::Result<()> {
-    thread::Builder::new().name("stdin".into()).spawn(move || {
-        let mut octet = [0];
-        while io::stdin().lock().read(&mut octet).is_ok_and(|read| read > 0) {}
-        ask(&asked, Asked::End);
-    })?;
-    Ok(())
 }
