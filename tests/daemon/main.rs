@@ -8,6 +8,7 @@ mod documented;
 mod events;
 mod exec;
 mod explained;
+#[path = "../support/process.rs"]
 mod gateway;
 mod kept;
 mod reload;
@@ -17,29 +18,4 @@ mod signals;
 mod site;
 mod traffic;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use latchway_netns::skip::{Need, require};
-use latchway_netns::testing::namespaced;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Runs a scenario where namespaces and TUNs can be made.
-fn scenario(test: &str, body: impl FnOnce()) {
-    namespaced(test, || {
-        if require(test, &[Need::Tun]) {
-            body();
-        }
-    });
-}
-
-/// Waits for what must come.
-fn eventually(what: &str, mut comes: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !comes() {
-        assert!(Instant::now() < end, "it never came that {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::gateway::{PATIENCE, eventually, scenario};

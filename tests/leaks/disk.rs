@@ -10,8 +10,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::gateway::{Folder, enrol};
-use crate::site::{Mode, Side, Site, Terms};
+use crate::gateway::Folder;
+use crate::site::{Mode, Side, Site, Terms, enrol};
 use crate::{eventually, scenario};
 
 /// T12: until the last octet is taken, and given back.
@@ -45,7 +45,7 @@ fn goes_on(fail: impl Fn(&Path), mend: impl Fn(&Path)) {
     mount(Some("none"), &disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
     enrol(&disk);
     enrol(&folder.join(&Side::B.number().to_string()));
-    let mut site = Site::start(Mode::Alone, &Terms::enrolled(folder.path()));
+    let mut site = Site::start(Mode::Alone, &Terms::enrolled(folder.as_ref()));
     fail(&disk);
     eventually("the gateway says that numbers cannot be recorded", || failing(&site));
     site.passes();
@@ -64,7 +64,7 @@ fn goes_on(fail: impl Fn(&Path), mend: impl Fn(&Path)) {
 
 /// Whether `status` says that numbers cannot be recorded.
 fn failing(site: &Site) -> bool {
-    let status = site.a.shown(&["status"]);
+    let status = site.a.shown("status");
     status.pointer("/state/healthy").and_then(Value::as_bool) == Some(false)
 }
 

@@ -5,6 +5,8 @@
 
 mod control;
 mod disk;
+#[path = "../support/process.rs"]
+#[expect(dead_code, clippy::panic, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
 mod intrusion;
 mod lifetimes;
@@ -17,29 +19,4 @@ mod site;
 mod traffic;
 mod watch;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use latchway_netns::skip::{Need, require};
-use latchway_netns::testing::namespaced;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Runs a scenario where namespaces and TUNs can be made.
-fn scenario(test: &str, body: impl FnOnce()) {
-    namespaced(test, || {
-        if require(test, &[Need::Tun]) {
-            body();
-        }
-    });
-}
-
-/// Waits for what must come.
-fn eventually(what: &str, mut comes: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !comes() {
-        assert!(Instant::now() < end, "it never came that {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::gateway::{PATIENCE, eventually, scenario};

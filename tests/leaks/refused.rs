@@ -1,10 +1,12 @@
 //! A second gateway where there is one: it is refused, and told what is taken.
 
+use std::fs;
+
 use latchway_netns::Namespace;
 
-use crate::gateway::{Folder, Gateway, enrol};
+use crate::gateway::{Folder, Gateway};
 use crate::scenario;
-use crate::site::{Mode, Side, Site, Terms};
+use crate::site::{Mode, Side, Site, Terms, enrol};
 
 /// The TUN, the port, the control socket and the state directory are one gateway's alone; the first one goes on as if nothing
 /// had happened.
@@ -17,13 +19,13 @@ fn a_second_gateway_is_told_what_is_taken() {
         }
         let (state, other) = (folder.join("1"), folder.join("other"));
         enrol(&other);
-        let mut site = Site::start(Mode::Alone, &Terms::enrolled(folder.path()));
+        let mut site = Site::start(Mode::Alone, &Terms::enrolled(folder.as_ref()));
         let elsewhere = Namespace::create("elsewhere").unwrap();
         let second = Gateway::new(&site.at(Side::A).outer, folder.join("second"));
         for name in ["11.key", "21.key"] {
-            second.write(name, &site.a.read(name));
+            second.write(name, &fs::read_to_string(site.a.folder().join(name)).unwrap());
         }
-        let same = site.a.read("gateway.toml");
+        let same = fs::read_to_string(site.a.folder().join("gateway.toml")).unwrap();
         let inner = site.at(Side::A).inner.proc_path().display().to_string();
         let control = site.a.folder().join("control.sock").display().to_string();
         let changes = [

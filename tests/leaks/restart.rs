@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 
-use crate::gateway::{Folder, enrol};
-use crate::site::{Mode, Side, Site, Terms};
+use crate::gateway::Folder;
+use crate::site::{Mode, Side, Site, Terms, enrol};
 use crate::{eventually, scenario};
 
 /// T12: twenty kills under traffic, and every sequence number on the wire was there once.
@@ -16,7 +16,7 @@ fn t12_no_number_returns_after_a_kill() {
         for side in [Side::A, Side::B] {
             enrol(&folder.join(&side.number().to_string()));
         }
-        let numbers = numbers(20, &Terms::enrolled(folder.path()));
+        let numbers = numbers(20, &Terms::enrolled(folder.as_ref()));
         let different: BTreeSet<u32> = numbers.iter().copied().collect();
         assert!(different.len() > 20, "{different:?}");
         assert_eq!(numbers.len(), different.len(), "numbers came twice under one key");

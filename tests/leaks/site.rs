@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use latchway_netns::ping::{self, Echo};
 use latchway_netns::{Links, Namespace, links};
 
-use crate::gateway::{Folder, Gateway};
+use crate::gateway::{Folder, Gateway, PROGRAM};
 use crate::traffic::Traffic;
 use crate::watch::Watch;
 use crate::{PATIENCE, eventually};
@@ -300,4 +301,10 @@ pub fn configure(gateway: &Gateway, side: Side, mode: Mode, place: &Place, terms
 fn key(end: u8, number: u8, len: u8) -> String {
     let octets = (0..len).map(|n| n.wrapping_mul(7) ^ end.wrapping_mul(31) ^ number.wrapping_mul(101));
     octets.map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Makes a record of numbers in a folder.
+pub fn enrol(folder: &Path) {
+    let output = Command::new(PROGRAM).arg("enrol").arg(folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

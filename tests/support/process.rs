@@ -1,4 +1,4 @@
-//! A gateway as a process, with its configuration in a folder of its own.
+//! A gateway as a process, with its configuration in a folder of its own; and the patience that processes take.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use latchway_netns::Namespace;
+use latchway_netns::skip::{Need, require};
+use latchway_netns::testing::namespaced;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::{PATIENCE, eventually};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_latchway");
 
@@ -295,7 +296,7 @@ impl Folder {
     pub fn make() -> Self {
         let mut random = [0; 8];
         File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-        let name = format!("latchway-daemon-{:016x}", u64::from_ne_bytes(random));
+        let name = format!("latchway-gateway-{:016x}", u64::from_ne_bytes(random));
         let path = std::env::temp_dir().join(name);
         DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
@@ -307,8 +308,35 @@ impl Folder {
     }
 }
 
+impl AsRef<Path> for Folder {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a scenario where namespaces and TUNs can be made.
+pub fn scenario(test: &str, body: impl FnOnce()) {
+    namespaced(test, || {
+        if require(test, &[Need::Tun]) {
+            body();
+        }
+    });
+}
+
+/// Waits for what must come.
+pub fn eventually(what: &str, mut comes: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !comes() {
+        assert!(Instant::now() < end, "it never came that {what}");
+        thread::sleep(Duration::from_millis(2));
     }
 }
