@@ -8,8 +8,9 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_keying::{Change, NewPair, PairId};
 
+use crate::rekey::exchange;
 use crate::support::gateway::{Gateway, Host, Terms, keys, proposal};
-use crate::support::net::{ALICE, BOB, Delivery, Net, Tunnel, join, rekey};
+use crate::support::net::{ALICE, BOB, Net, Tunnel, join, rekey};
 use crate::{no_drops, only, open, tcp, udp};
 
 /// T14, R-2: a reload that replaces the pair at both ends, first at one and then at the other.
@@ -172,19 +173,6 @@ fn rules(round: u32) -> Vec<Rule> {
         Rule { selector, direction: None, action: Action::Protect(Protection::LATCHED) }
     });
     std::iter::once(discard).chain(protect).collect()
-}
-
-/// A segment and a datagram each way.
-fn exchange(net: &mut Net, seq: u32) {
-    let text = seq.to_be_bytes();
-    for (from, at, flows) in
-        [(ALICE, "bob", [tcp(), udp()]), (BOB, "alice", [tcp().reversed(), udp().reversed()])]
-    {
-        for packet in [flows[0].data(seq, &text), flows[1].datagram(&text)] {
-            let expected = vec![Delivery { at, packet: packet.clone() }];
-            assert_eq!(net.send(from, &packet), expected);
-        }
-    }
 }
 
 /// All that must not be touched.

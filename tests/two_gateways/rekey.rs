@@ -50,7 +50,7 @@ fn r_2_t14_rekeying_in_mid_traffic_drops_nothing_and_moves_no_latch() {
 }
 
 /// A segment and a datagram each way.
-fn exchange(net: &mut Net, seq: u32) {
+pub fn exchange(net: &mut Net, seq: u32) {
     let text = seq.to_be_bytes();
     for (from, at, flows) in
         [(ALICE, "bob", [tcp(), udp()]), (BOB, "alice", [tcp().reversed(), udp().reversed()])]
