@@ -40,7 +40,7 @@ impl Bed {
         let database = LatchDatabase::new(limits, Arc::new(StateClock::new()), Seed::Fixed(1)).unwrap();
         let shim = Shim::new(Arc::new(database), WorkerId(0), event_queue().0);
         let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-        let rule = Rule { selector: any, direction: None, action: Action::Protect(protection) };
+        let rule = Rule::new(any, None, Action::Protect(protection));
         let id = SnapshotId::from_raw(1);
         Self { shim, snapshot: Snapshot { id, spd: Spd::new(vec![rule]), ..Snapshot::default() } }
     }

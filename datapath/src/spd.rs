@@ -47,12 +47,47 @@ pub struct Rule {
     pub direction: Option<Direction>,
     /// What it wants.
     pub action: Action,
+    /// How far an application may deviate from that for its own connections.
+    pub freedom: Freedom,
+}
+
+/// What an application may ask for its own connections where a rule speaks of them (latching-04 section 2, R8; section
+/// 3). Nothing that is asked outlives the latch it was asked with (L-118).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Freedom {
+    /// Exactly what the rule says, as policies typically have it (L-36).
+    #[default]
+    None,
+    /// The same or more: protection where the rule bypasses, or a peer and a quality of its own choice (L-13, L-111).
+    Stronger,
+    /// All that, and bypass where the rule protects, for an application that is privileged (L-112).
+    Bypass,
 }
 
 /// The rules in their order. The first that matches decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spd {
     rules: Vec<Rule>,
+}
+
+impl Rule {
+    /// A rule from which no application may deviate (L-36).
+    #[must_use]
+    pub const fn new(selector: Selector, direction: Option<Direction>, action: Action) -> Self {
+        Self { selector, direction, action, freedom: Freedom::None }
+    }
+}
+
+impl Freedom {
+    /// The stable name, as configuration and status output show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::Stronger => "more",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 impl Spd {
@@ -103,8 +138,8 @@ mod tests {
         let ssh = Selector { remote_ports: PortRange::new(&(22..=22)), ..any.clone() };
         let out = Some(Direction::Outbound);
         let spd = Spd::new(vec![
-            Rule { selector: ssh, direction: out, action: Action::Bypass },
-            Rule { selector: any, direction: None, action: Action::Protect(Protection::LATCHED) },
+            Rule::new(ssh, out, Action::Bypass),
+            Rule::new(any, None, Action::Protect(Protection::LATCHED)),
         ]);
         let flow = |remote: &str| {
             FlowKey::new(protocol::TCP, "10.0.0.1:9".parse().unwrap(), remote.parse().unwrap())

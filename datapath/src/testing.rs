@@ -201,8 +201,7 @@ pub fn joined<U: Ulp>(one: U, two: U) -> (Host<U>, Host<U>) {
 impl<U: Ulp> Host<U> {
     /// A host with policy and no SA.
     pub fn new(us: u8, them: u8, ulp: U) -> Self {
-        let protect =
-            |selector| Rule { selector, direction: None, action: Action::Protect(Protection::LATCHED) };
+        let protect = |selector| Rule::new(selector, None, Action::Protect(Protection::LATCHED));
         let spd = Spd::new(selectors(us, them).into_iter().map(protect).collect());
         let snapshot = Snapshot { id: SnapshotId::from_raw(1), spd, ..Snapshot::default() };
         let publisher = Publisher::new(Arc::new(snapshot.clone()));

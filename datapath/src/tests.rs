@@ -148,11 +148,11 @@ fn rfc_4303_3_4_3_late_is_counted_apart_from_seen_before() {
 #[test]
 fn t15_an_inner_source_that_its_sa_does_not_admit_is_a_selector_mismatch() {
     let (mut one, mut two) = joined(Open, Open);
-    one.snapshot.spd = Spd::new(vec![Rule {
-        selector: Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4),
-        direction: None,
-        action: Action::Protect(crate::spd::Protection::LATCHED),
-    }]);
+    one.snapshot.spd = Spd::new(vec![Rule::new(
+        Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4),
+        None,
+        Action::Protect(crate::spd::Protection::LATCHED),
+    )]);
     let wide = vec![Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4)];
     let slot = one.snapshot.sad.iter().find(|slot| !slot.entry.is_inbound()).unwrap().entry.sa;
     let old = one.snapshot.sad.remove(slot).unwrap();
@@ -173,11 +173,7 @@ fn rfc_4301_5_1_policy_decides_and_no_match_is_discard() {
     let outside = udp("10.0.1.1:1", "203.0.113.1:2", b"elsewhere");
     assert!(one.send(&outside, NOW).0.is_empty());
     assert_eq!(one.dropped(Direction::Outbound, DropReason::NoPolicy), 1);
-    let rule = |action| Rule {
-        selector: Selector::between(inner(1, false), AddressRange::ANY_V4),
-        direction: None,
-        action,
-    };
+    let rule = |action| Rule::new(Selector::between(inner(1, false), AddressRange::ANY_V4), None, action);
     one.snapshot.spd = Spd::new(vec![rule(Action::Discard)]);
     one.publish();
     assert!(one.send(&outside, NOW).0.is_empty());
@@ -196,7 +192,7 @@ fn rfc_4301_5_2_what_comes_in_the_clear_passes_only_where_policy_says_bypass() {
     assert!(!one.datapath.unprotected(&mut clear));
     assert_eq!(one.dropped(Direction::Inbound, DropReason::Unprotected), 1);
     let selector = selectors(1, 2).remove(0);
-    one.snapshot.spd = Spd::new(vec![Rule { selector, direction: None, action: Action::Bypass }]);
+    one.snapshot.spd = Spd::new(vec![Rule::new(selector, None, Action::Bypass)]);
     one.publish();
     one.datapath.begin(NOW);
     assert!(one.datapath.unprotected(&mut clear));

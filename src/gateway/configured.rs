@@ -53,9 +53,7 @@ pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecEr
             Direction::Inbound => drop::Direction::Inbound,
             Direction::Outbound => drop::Direction::Outbound,
         });
-        selectors(&policy.selector)
-            .map(|selector| Ok(Rule { selector: selector?, direction, action }))
-            .collect()
+        selectors(&policy.selector).map(|selector| Ok(Rule::new(selector?, direction, action))).collect()
     };
     let mut rules = Vec::new();
     for policy in &config.policies {

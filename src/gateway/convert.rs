@@ -189,18 +189,16 @@ fn suite(name: &str) -> Result<Suite, SpecError> {
 /// A rule of the SPD.
 pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
     let latching = if spec.latch { Latching::On } else { Latching::Off };
-    Ok(Rule {
-        selector: selector(&spec.selector)?,
-        direction: spec.direction.map(|direction| match direction {
-            DirectionSpec::Inbound => Direction::Inbound,
-            DirectionSpec::Outbound => Direction::Outbound,
-        }),
-        action: match spec.action {
-            ActionSpec::Protect => Action::Protect(Protection { reqid: None, latching }),
-            ActionSpec::Bypass => Action::Bypass,
-            ActionSpec::Discard => Action::Discard,
-        },
-    })
+    let direction = spec.direction.map(|direction| match direction {
+        DirectionSpec::Inbound => Direction::Inbound,
+        DirectionSpec::Outbound => Direction::Outbound,
+    });
+    let action = match spec.action {
+        ActionSpec::Protect => Action::Protect(Protection { reqid: None, latching }),
+        ActionSpec::Bypass => Action::Bypass,
+        ActionSpec::Discard => Action::Discard,
+    };
+    Ok(Rule::new(selector(&spec.selector)?, direction, action))
 }
 
 fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {

@@ -24,7 +24,7 @@ fn rule(first: &str, last: &str, action: Action) -> Rule {
     let [v4, v6] = ALICE.networks();
     let remote = AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
     let local = if remote.is_ipv4() { v4 } else { v6 };
-    Rule { selector: Selector::between(local, remote), direction: None, action }
+    Rule::new(Selector::between(local, remote), None, action)
 }
 
 pub fn rules() -> Vec<Rule> {

@@ -72,8 +72,7 @@ pub fn sites(options: &Options) -> (Site, Site) {
     let (mut alice, mut bob) =
         (Gateway::new(ALICE, &[BOB], options.protection), Gateway::new(BOB, &[ALICE], options.protection));
     for (gateway, peer) in [(&mut alice, BOB), (&mut bob, ALICE)] {
-        let protect =
-            |selector| Rule { selector, direction: None, action: Action::Protect(options.protection) };
+        let protect = |selector| Rule::new(selector, None, Action::Protect(options.protection));
         let between = gateway.host.selectors(peer).into_iter().map(protect);
         let spd = Spd::new(options.rules.iter().cloned().chain(between).collect());
         gateway.commit(vec![Op::SetSpd(spd)], Time::default());

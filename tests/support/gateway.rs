@@ -140,7 +140,7 @@ impl Gateway {
     pub fn set_policy(&mut self, actions: &[(Host, Action)], now: Time) {
         let rules = actions.iter().flat_map(|&(peer, action)| {
             let selectors = self.host.selectors(peer).into_iter();
-            selectors.map(move |selector| Rule { selector, direction: None, action })
+            selectors.map(move |selector| Rule::new(selector, None, action))
         });
         let spd = Spd::new(rules.collect());
         self.commit(vec![Op::SetSpd(spd)], now);

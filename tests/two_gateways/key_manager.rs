@@ -167,10 +167,10 @@ fn apply(net: &mut Net, at: Host, change: Change) {
 fn rules(round: u32) -> Vec<Rule> {
     let elsewhere = AddressRange::single([10, 77, 0, round as u8].into());
     let other = Selector::between(AddressRange::ANY_V4, elsewhere);
-    let discard = Rule { selector: other, direction: None, action: Action::Discard };
+    let discard = Rule::new(other, None, Action::Discard);
     let protect = [AddressRange::ANY_V4, AddressRange::ANY_V6].map(|any| {
         let selector = Selector::between(any, any);
-        Rule { selector, direction: None, action: Action::Protect(Protection::LATCHED) }
+        Rule::new(selector, None, Action::Protect(Protection::LATCHED))
     });
     std::iter::once(discard).chain(protect).collect()
 }

@@ -21,7 +21,7 @@ type Edit = fn(&mut Vec<PadEntry>);
 
 fn rule(action: Action) -> Rule {
     let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-    Rule { selector, direction: None, action }
+    Rule::new(selector, None, action)
 }
 
 fn new_pair(peer: &str, spi: u32) -> NewPair {

@@ -10,7 +10,7 @@ use crate::{CommitError, Keying, Op, PairId, SpdChange, Transaction};
 
 fn rule(action: Action) -> Rule {
     let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-    Rule { selector, direction: None, action }
+    Rule::new(selector, None, action)
 }
 
 fn with_pairs(count: u32) -> (Keying, Vec<PairId>) {

@@ -36,9 +36,9 @@ fn world() -> (Keying, [PairId; 3]) {
     let out = Some(Direction::Outbound);
     let protect = Action::Protect(Protection { reqid: Some(Reqid(1)), ..Protection::LATCHED });
     let rules = vec![
-        Rule { selector: telnet, direction: None, action: Action::Discard },
-        Rule { selector: nine, direction: out, action: Action::Bypass },
-        Rule { selector: any, direction: None, action: protect },
+        Rule::new(telnet, None, Action::Discard),
+        Rule::new(nine, out, Action::Bypass),
+        Rule::new(any, None, protect),
     ];
     keying.commit(Transaction::new(vec![Op::SetSpd(Spd::new(rules))]), at(0)).unwrap();
     let pairs = [("bob", 0x1000), ("mallory", 0x1001), ("carol", 0x1002)];
@@ -108,8 +108,7 @@ fn an_explanation_stays_readable_however_many_rules_there_are() {
     let (mut keying, _) = world();
     let elsewhere = AddressRange::single("10.77.0.1".parse().unwrap());
     let selector = Selector::between(elsewhere, AddressRange::ANY_V4);
-    let rules =
-        (0..100).map(|_| Rule { selector: selector.clone(), direction: None, action: Action::Discard });
+    let rules = (0..100).map(|_| Rule::new(selector.clone(), None, Action::Discard));
     let spd = Spd::new(rules.collect());
     keying.commit(Transaction::new(vec![Op::SetSpd(spd)]), at(0)).unwrap();
     let explanation = keying.explain(&ask("10.1.0.1:80", Direction::Outbound));

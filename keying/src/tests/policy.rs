@@ -10,7 +10,7 @@ use crate::{Change, Keying, Origin, RuleError, RuleNumber};
 fn rule(port: u16) -> Rule {
     let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
     let selector = Selector { remote_ports: PortRange::new(&(port..=port)), ..any };
-    Rule { selector, direction: None, action: Action::Discard }
+    Rule::new(selector, None, Action::Discard)
 }
 
 fn configure(keying: &mut Keying, ports: &[u16]) {

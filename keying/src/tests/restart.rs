@@ -78,7 +78,7 @@ fn side(local: &str, remote: &str) -> Side {
     let manager = KeyManager::spawn(keying, inputs).unwrap();
     let selector = Selector::between(range(local, local), range(remote, remote));
     let action = Action::Protect(Protection::UNLATCHED);
-    let rules = Some(vec![Rule { selector, direction: None, action }]);
+    let rules = Some(vec![Rule::new(selector, None, action)]);
     manager.client().change(Change { rules, ..Change::default() }).unwrap().unwrap();
     Side { manager, datapath, counters, _forwarded: forwarded }
 }
@@ -321,7 +321,7 @@ fn a_restart_without_need_changes_nothing_and_offers_stand() {
     let client = manager.client();
     let bob = install(&client, "bob", 0x1000);
     let rule_selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-    let rule = Rule { selector: rule_selector, direction: None, action: Action::Discard };
+    let rule = Rule::new(rule_selector, None, Action::Discard);
     let number = client.add_rule(rule, None).unwrap();
     let offer = client.propose(proposal("carol")).unwrap().unwrap();
     let written = client.propose(proposal("bob")).unwrap().unwrap().ticket.into_text();

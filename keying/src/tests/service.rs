@@ -48,7 +48,7 @@ fn add(peer: &str, spi: u32) -> Change {
 
 fn protect() -> Rule {
     let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-    Rule { selector, direction: None, action: Action::Protect(Protection::LATCHED) }
+    Rule::new(selector, None, Action::Protect(Protection::LATCHED))
 }
 
 fn flow(remote: &str) -> FlowKey {

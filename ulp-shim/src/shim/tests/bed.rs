@@ -92,7 +92,7 @@ impl Bed {
     /// Another snapshot with these rules, all of which speak of every flow.
     pub(super) fn rules(&mut self, actions: &[Action]) {
         let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-        let rule = |&action: &Action| Rule { selector: selector.clone(), direction: None, action };
+        let rule = |&action: &Action| Rule::new(selector.clone(), None, action);
         self.snapshot.spd = Spd::new(actions.iter().map(rule).collect());
         self.rekey();
     }
