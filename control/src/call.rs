@@ -8,6 +8,10 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::interface::{GetInfo, GetInterfaceDescription, INTERFACES, InterfaceDescription, ServiceInfo};
+use crate::latch::{
+    CloseLatch, ConnectSpec, FindLatch, InquireLatch, ListenSpec, PeerGoneSpec, ReleaseLatch, WatchLatches,
+    Whois,
+};
 use crate::provider::{InstallSpec, Offered, ProposalSpec, RekeySpec};
 use crate::spec::{DirectionSpec, PairSpec, RuleSpec};
 use crate::view;
@@ -125,6 +129,25 @@ calls! {
     Rekey = "org.latchway.Control.Rekey": RekeySpec => PairAdded;
     /// Changes which pairs are used, and the policy, in one step: all of it becomes visible at once, or none.
     Commit = "org.latchway.Control.Commit": Commit => Done;
+    /// Makes a listener's latch: connections to its address and port are latched with what it demands
+    /// (CREATE_LISTENER_LATCH).
+    ListenLatch = "org.latchway.Control.ListenLatch": ListenSpec => view::LatchNamed;
+    /// Makes a connection's latch before its first packet (CREATE_CONNECTION_LATCH).
+    ConnectLatch = "org.latchway.Control.ConnectLatch": ConnectSpec => view::LatchNamed;
+    /// Gives up a latch that the caller owns: it is closed, and its handle void (RELEASE_LATCH).
+    ReleaseLatch = "org.latchway.Control.ReleaseLatch": ReleaseLatch => Done;
+    /// All that is known of a latch (INQUIRE_LATCH).
+    InquireLatch = "org.latchway.Control.InquireLatch": InquireLatch => view::LatchDetail;
+    /// The latch of a connection, or of a listener (FIND_LATCH).
+    FindLatch = "org.latchway.Control.FindLatch": FindLatch => view::LatchNamed;
+    /// Closes a latch by order of an operator, whoever owns it: its connection is reset.
+    CloseLatch = "org.latchway.Control.CloseLatch": CloseLatch => Done;
+    /// What becomes of latches, as it happens (ALERT). Needs `more`; the first reply says that it is watched.
+    WatchLatches = "org.latchway.Control.WatchLatches": WatchLatches => view::AlertView;
+    /// Breaks the latches of a peer that is gone, and removes its pairs.
+    PeerGone = "org.latchway.Control.PeerGone": PeerGoneSpec => PeerForgotten;
+    /// Who is on the other end of a connection.
+    Whois = "org.latchway.Control.Whois": Whois => view::WhoisAnswer;
     /// Ends the gateway.
     Stop = "org.latchway.Control.Stop": Stop => Done;
 }
@@ -280,6 +303,16 @@ pub struct PairAdded {
 pub struct RuleAdded {
     /// The number by which other calls name the rule.
     pub number: u64,
+}
+
+/// What went with a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PeerForgotten {
+    /// How many latches broke.
+    pub latches: u64,
+    /// The pairs that were removed.
+    pub pairs: Vec<u64>,
 }
 
 /// Done, and nothing more to say.

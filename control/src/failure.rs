@@ -34,12 +34,18 @@ pub struct FailureParameters {
 
 /// The errors of org.latchway.Control, each with message and hint.
 #[cfg(test)]
-pub(crate) const ERRORS: [(&str, &str); 5] = [
+pub(crate) const ERRORS: [(&str, &str); 11] = [
     ("BadCall", "The call cannot be understood, or its parameters cannot be used."),
     ("NotFound", "What the call speaks of is not there."),
     ("Refused", "The gateway does not do this, and changed nothing."),
     ("Busy", "The gateway serves as many callers as it can."),
     ("Failed", "The gateway could not do this."),
+    ("BadTuple", "No connection and no listener can have these addresses, protocol and ports."),
+    ("Conflict", "Another latch, or SAs that are there, stand against the latch."),
+    ("Full", "There is no room for another."),
+    ("NotOwner", "The latch is somebody else's."),
+    ("PolicyForbids", "The policy does not let anybody ask for this."),
+    ("PrivilegeNeeded", "The policy lets only a privileged caller ask for this."),
 ];
 
 impl Failure {
@@ -71,6 +77,42 @@ impl Failure {
     #[must_use]
     pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::control("Failed", message, hint)
+    }
+
+    /// No connection and no listener can have these addresses, protocol and ports.
+    #[must_use]
+    pub fn bad_tuple(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("BadTuple", message, hint)
+    }
+
+    /// Another latch, or SAs that are there, stand against the latch.
+    #[must_use]
+    pub fn conflict(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("Conflict", message, hint)
+    }
+
+    /// There is no room for another.
+    #[must_use]
+    pub fn full(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("Full", message, hint)
+    }
+
+    /// The latch is somebody else's.
+    #[must_use]
+    pub fn not_owner(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("NotOwner", message, hint)
+    }
+
+    /// The policy does not let anybody ask for this.
+    #[must_use]
+    pub fn policy_forbids(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("PolicyForbids", message, hint)
+    }
+
+    /// The policy lets only a privileged caller ask for this.
+    #[must_use]
+    pub fn privilege_needed(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::control("PrivilegeNeeded", message, hint)
     }
 
     /// There is no such method.

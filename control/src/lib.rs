@@ -14,6 +14,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 mod interface;
+mod latch;
 mod message;
 mod provider;
 #[cfg(test)]
@@ -22,11 +23,15 @@ mod spec;
 mod view;
 mod words;
 
-pub use call::{Call, Commit, Done, Method, PairAdded, RuleAdded};
+pub use call::{Call, Commit, Done, Method, PairAdded, PeerForgotten, RuleAdded};
 pub use failure::{Failure, FailureParameters};
 pub use frame::{FrameError, Frames, MAX_MESSAGE, MAX_REPLY, write_message};
 pub use interface::{
     GetInfo, GetInterfaceDescription, INTERFACES, Interface, InterfaceDescription, ServiceInfo,
+};
+pub use latch::{
+    CloseLatch, ConnectSpec, ConstraintsSpec, FindLatch, GoneSpec, InquireLatch, ListenSpec, MethodSpec,
+    ModeSpec, OwnerSpec, PeerGoneSpec, ProtectionSpec, ReleaseLatch, WatchLatches, Whois,
 };
 pub use message::{Answering, Asking, Reply, Request};
 pub use provider::{InstallSpec, KeysSpec, Offered, ProposalSpec, RekeySpec};
@@ -35,8 +40,10 @@ pub use spec::{
     SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
 pub use view::{
-    ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView, Explanation, FlowRow, Flows, LatchCounts,
-    LatchRow, LatchState, Latches, LifetimeView, Mode, Origin, Page, PathView, PeerRow, Peers, Policies,
+    AlertKind, AlertView, Bond, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView, Explanation,
+    FlowRow, Flows, HeldView, IdentityView, LatchCounts, LatchDetail, LatchNamed, LatchRow, LatchState,
+    Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView, PeerRow, Peers, Policies,
     PolicyRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas, SelectorView, Severity,
-    StateHealth, StatusView, StreetView, TagView, Traffic, TunView, Verdict,
+    StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView, Verdict, WhoisAnswer,
+    WhoisRow,
 };

@@ -30,12 +30,15 @@ pub struct Described {
 const INTERFACE: &str = "org.latchway.Control";
 
 /// Files of docs/schema and the methods whose answers they describe.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 13] = [
     ("status", "Status"),
     ("sas", "Sas"),
     ("policies", "Policies"),
     ("peers", "Peers"),
     ("latches", "Latches"),
+    ("latch", "InquireLatch"),
+    ("alert", "WatchLatches"),
+    ("whois", "Whois"),
     ("flows", "Flows"),
     ("drops", "Drops"),
     ("explanation", "Explain"),

@@ -19,6 +19,8 @@ page! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LatchRow {
+    /// Its handle.
+    pub latch: String,
     /// The flow: protocol, local, remote.
     pub flow: String,
     /// Local address and port.

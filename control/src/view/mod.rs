@@ -3,21 +3,26 @@
 //! Moments are milliseconds since 1970-01-01T00:00Z; `idle` and `age` are milliseconds before the answer. What is
 //! missing is null: not known, or not there.
 
+mod alert;
 mod drops;
 mod event;
 mod explain;
 mod flow;
+mod inquiry;
 mod latch;
 mod peer;
 mod policy;
 mod reload;
 mod sa;
 mod status;
+mod whois;
 
+pub use alert::{AlertKind, AlertView};
 pub use drops::{DropRow, Drops, Severity};
 pub use event::{EventKind, EventView};
 pub use explain::{Explanation, SaUsed, Verdict};
 pub use flow::{FlowRow, Flows};
+pub use inquiry::{HeldView, IdentityView, LatchDetail, LatchNamed, OwnerKind, OwnerView, TunnelView};
 pub use latch::{LatchRow, LatchState, Latches, TagView};
 pub use peer::{PeerRow, Peers, Traffic};
 pub use policy::{Policies, PolicyRow, SelectorView};
@@ -26,6 +31,7 @@ pub use sa::{LifetimeView, Origin, PathView, SaRow, SaUsage, Sas};
 pub use status::{
     LatchCounts, Mode, ReloadHistory, ReloadOutcome, StateHealth, StatusView, StreetView, TunView,
 };
+pub use whois::{Bond, WhoisAnswer, WhoisRow};
 
 /// An answer that is a list, of which a call without `more` gets the first rows only, and one with `more` gets all, a
 /// page per reply: a gateway may have a million latches, and no reply shall grow with them.

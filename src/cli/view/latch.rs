@@ -8,6 +8,7 @@ use crate::cli::view::{latch_state, milliseconds};
 /// One row per latch.
 pub fn table(latches: &[LatchRow]) -> Table {
     let mut table = Table::new([
+        left("LATCH"),
         text("FLOW"),
         left("STATE"),
         text("PEER"),
@@ -17,6 +18,7 @@ pub fn table(latches: &[LatchRow]) -> Table {
     ]);
     for latch in latches {
         table.row([
+            cell(&latch.latch),
             cell(&latch.flow),
             latch_state(latch.state),
             cell(&latch.peer),
@@ -38,6 +40,7 @@ mod tests {
     #[test]
     fn latches_read_as_a_table() {
         let established = LatchRow {
+            latch: "7.1".into(),
             flow: "tcp 10.1.0.1:40000 10.2.0.1:80".into(),
             local: "10.1.0.1:40000".parse().unwrap(),
             remote: "10.2.0.1:80".parse().unwrap(),
@@ -56,14 +59,14 @@ mod tests {
             ..established.clone()
         };
         let expected = "\
-FLOW                 STATE        PEER       PROTECTION            IDLE  REASON
-tcp 10.1.0.1:40000   established  b.example  esp tunnel           20 ms  -
-10.2.0.1:80                                  aes-128-gcm
-tcp 10.1.0.1:40000   broken       b.example  esp tunnel           20 ms  conflict
-10.2.0.1:80                                  aes-128-gcm                 (c.example, SA 2);
-                                                                         the connection was
-                                                                         reset
+LATCH  FLOW                 STATE        PEER       PROTECTION            IDLE  REASON
+7.1    tcp 10.1.0.1:40000   established  b.example  esp tunnel           20 ms  -
+       10.2.0.1:80                                  aes-128-gcm
+7.1    tcp 10.1.0.1:40000   broken       b.example  esp tunnel           20 ms  conflict
+       10.2.0.1:80                                  aes-128-gcm                 (c.example, SA 2);
+                                                                                the connection was
+                                                                                reset
 ";
-        assert_eq!(shown(&table(&[established, broken]), Some(92)), expected);
+        assert_eq!(shown(&table(&[established, broken]), Some(99)), expected);
     }
 }

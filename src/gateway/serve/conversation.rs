@@ -96,6 +96,15 @@ impl Back<'_> {
             Call::Install(keys) => self.give(gateway.install(keys)),
             Call::Rekey(keys) => self.give(gateway.rekey(keys)),
             Call::Commit(transaction) => self.give(done(gateway.commit(transaction))),
+            Call::ListenLatch(_)
+            | Call::ConnectLatch(_)
+            | Call::ReleaseLatch(_)
+            | Call::InquireLatch(_)
+            | Call::FindLatch(_)
+            | Call::CloseLatch(_)
+            | Call::WatchLatches(_)
+            | Call::PeerGone(_)
+            | Call::Whois(_) => self.fail(&Failure::method_not_implemented(call.name())),
             Call::Stop(_) => {
                 // Said before it is done: afterwards nobody may be there to say it.
                 let said = self.last(&Done {});

@@ -53,6 +53,7 @@ impl<'a> Names<'a> {
         let now = since(self.state.started);
         let (peer, protection) = self.class(latch.class)?.clone();
         Ok(LatchRow {
+            latch: latch.id.to_string(),
             flow: latch.flow.to_string(),
             local: latch.flow.local(),
             remote: latch.flow.remote(),
