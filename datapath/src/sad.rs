@@ -3,6 +3,8 @@
 //! A copy is cheap and a change copies only the chunk it touches. What changes per packet (numbers, windows, use of
 //! lifetimes) is not here: it belongs to the worker that owns the SA, which takes it out of the entry once.
 
+mod covering;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use crate::lifetime::Limits;
 use crate::selector::Selector;
 use crate::spd::Reqid;
 use crate::time::Time;
+
+use self::covering::Covering;
 
 /// One SA, one direction.
 #[derive(Debug)]
@@ -115,6 +119,8 @@ pub struct Sad {
     /// Outbound SAs in force, newest first.
     sending: Arc<Vec<SaIndex>>,
     sending_by_class: Arc<HashMap<ClassId, Vec<SaIndex>, RandomState>>,
+    /// The selectors of inbound SAs.
+    covering: Arc<Covering>,
 }
 
 /// A slot that holds an SA.
@@ -240,6 +246,7 @@ impl Sad {
         *slot = Some(Slot { entry: Arc::clone(&entry), usage });
         if entry.is_inbound() {
             self.by_spi.insert(entry.spi, index);
+            Arc::make_mut(&mut self.covering).insert(&entry);
         }
         self.list(&entry, usage);
         Ok(())
@@ -264,6 +271,7 @@ impl Sad {
         let slot = self.slot_mut(sa.index)?.take()?;
         if slot.entry.is_inbound() {
             self.by_spi.remove(slot.entry.spi);
+            Arc::make_mut(&mut self.covering).remove(&slot.entry);
         }
         self.unlist(&slot.entry);
         Some(slot.entry)
@@ -310,6 +318,24 @@ impl Sad {
             expired = expired.or(Some(slot));
         }
         expired
+    }
+
+    /// Whether an SA of another class admits the flow, pending and retired ones included (L-71, L-72). Expired ones,
+    /// whose keys are gone, do not count.
+    #[must_use]
+    pub fn admits_otherwise(&self, flow: &FlowKey, class: ClassId) -> bool {
+        self.covering.any(flow, |cover| {
+            let live = |slot: &&Slot| !slot.entry.use_.is_expired() && slot.entry.admits(flow);
+            cover.class != class && self.slot(cover.index).filter(live).is_some()
+        })
+    }
+
+    /// Whether any SA of a class that has not expired serves the rules of a reqid.
+    #[must_use]
+    pub fn serves(&self, class: ClassId, reqid: Reqid) -> bool {
+        self.iter().any(|Slot { entry, .. }| {
+            entry.class == class && entry.reqid == reqid && !entry.use_.is_expired()
+        })
     }
 
     /// Every SA.

@@ -100,6 +100,12 @@ impl AddressRange {
         Self { first: number(address), last: number(address) }
     }
 
+    /// The first and the last address, as numbers.
+    #[must_use]
+    pub const fn numbers(&self) -> (u128, u128) {
+        (self.first, self.last)
+    }
+
     /// Whether the address, as a number, lies in the range. IPv4 addresses are in no IPv6 range, though their mapped
     /// form lies between the ends of some.
     #[inline]

@@ -385,7 +385,7 @@ impl Keying {
         // L-89: counted before it becomes visible.
         self.version = self.clock.advance();
         let id = SnapshotId::from_raw(self.current.id.raw() + 1);
-        let snapshot = Arc::new(Snapshot { id, sad, spd });
+        let snapshot = Arc::new(Snapshot { id, sad, spd, pending: None });
         self.publication = self.publisher.publish(Arc::clone(&snapshot));
         self.current = snapshot;
     }
