@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod flood;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
@@ -11,4 +12,13 @@ mod provider;
 mod site;
 mod storm;
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::gateway::{PATIENCE, scenario};
+
+/// Runs a scenario that takes all the machine has, while no other such runs.
+fn alone(test: &str, body: impl FnOnce()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    scenario(test, body);
+}

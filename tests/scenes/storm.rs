@@ -8,9 +8,9 @@ use std::{env, fs};
 use latchway_netns::Namespace;
 use serde_json::{Value, json};
 
+use crate::alone;
 use crate::load::Load;
 use crate::provider::{Pair, Provider};
-use crate::scenario;
 use crate::site::{Site, Terms};
 
 /// From one rekey to the next.
@@ -24,7 +24,7 @@ const WAITING: usize = 30;
 /// order is kept in each flow, and each flow keeps the latch that it began with.
 #[test]
 fn t14_r2_a_storm_of_rekeys_loses_nothing() {
-    scenario("storm::t14_r2_a_storm_of_rekeys_loses_nothing", || {
+    alone("storm::t14_r2_a_storm_of_rekeys_loses_nothing", || {
         let site = Site::start(&[("one.example", 2)], &Terms::default());
         let mut provider = Provider::between(&site, 0);
         let first = provider.join();
