@@ -80,7 +80,7 @@ fn small_datagrams_neither_allocate_nor_free() {
     }
 }
 
-/// Forged, replayed, unserved: a flood of what is dropped costs no memory either.
+/// Forged, replayed, unserved: a flood of what is dropped costs no memory either, nor that its sender is told (L-103).
 #[test]
 fn dropped_packets_neither_allocate_nor_free() {
     let flow = Flow::udp("10.0.1.10:1000", "10.0.2.20:53");
@@ -94,8 +94,11 @@ fn dropped_packets_neither_allocate_nor_free() {
     bed.outbound(Outbound::Sealed);
     let fresh = bed.sealed();
     for turn in 0..PACKETS {
-        bed.octets.clone_from(if turn % 2 == 0 { &mid_stream } else { &no_policy });
-        bed.outbound(Outbound::Dropped);
+        bed.net.now = bed.net.now + Duration::from_millis(1);
+        let (dropped, outcome) =
+            if turn % 2 == 0 { (&mid_stream, Outbound::Answered) } else { (&no_policy, Outbound::Dropped) };
+        bed.octets.clone_from(dropped);
+        bed.outbound(outcome);
         bed.train.clone_from(&replayed);
         bed.inbound(replayed.len());
         bed.train.clone_from(&fresh);

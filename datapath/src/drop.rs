@@ -190,6 +190,9 @@ drop_reasons! {
     MidStream "mid_stream" "latching-04 2" Warn BOTH "-"
         "Part of a connection that policy wants latched and whose beginning was not seen."
         "Open the connection anew: it is older than the gateway, or its beginning went another way. Look for asymmetric routes.";
+    Ending "ending" "latching-04 2" Info BOTH "-"
+        "The gateway ends, and lets nothing more pass."
+        "Nothing if it was told to end: latched connections are reset before it does.";
     FlowTableFull "flow_table_full" "latching-04 2" Warn BOTH "-"
         "No room to remember another flow, so none is let in."
         "`status` says how many latches there are and how many are half open: look for a scan or a flood in `flow list`.";
@@ -252,6 +255,8 @@ pub struct Counters {
     /// Messages to inner senders whose packet did not fit its SA (RFC 4301 8.2.1 cases 1 and 3). The packets are drops,
     /// `too_big`, besides.
     pub told_too_big: Counter,
+    /// Answers to inner senders whose connection is over (L-87, L-103). The packets are drops besides.
+    pub told_over: Counter,
     /// Inner IPv4 packets that were sealed in fragments (RFC 4301 8.2.1 case 2). Each fragment counts as a packet.
     pub fragmented: Counter,
 }
@@ -275,6 +280,7 @@ impl Counters {
             inbound: Street::new(),
             outbound: Street::new(),
             told_too_big: Counter::default(),
+            told_over: Counter::default(),
             fragmented: Counter::default(),
         }
     }

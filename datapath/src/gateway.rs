@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use latchway_tagging::{ClassId, StateClock, StateVersion, WorkerId};
 
+use crate::answer::Answer;
 use crate::drop::Counters;
 use crate::event::{Event, Events};
 use crate::flow::FlowKey;
 use crate::fragments::FragmentFlows;
+use crate::limit::Limit;
 use crate::low::publish::Reader;
 use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
@@ -28,6 +30,9 @@ pub struct Datapath<U> {
     pub(crate) inbound_fragments: FragmentFlows,
     pub(crate) counters: Arc<Counters>,
     pub(crate) too_big: PacketTooBig,
+    /// How many senders may be told that their connection is over.
+    pub(crate) refusals: Limit,
+    pub(crate) answer: Answer,
     /// Room for one packet that is looked at more closely.
     pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
@@ -67,6 +72,8 @@ impl<U: Ulp> Datapath<U> {
             inbound_fragments: FragmentFlows::new(),
             counters,
             too_big: PacketTooBig::new(oversize),
+            refusals: Limit::full(),
+            answer: Answer::default(),
             scratch: vec![0; LONGEST_PACKET].into_boxed_slice(),
             soft_reached: false,
             events,

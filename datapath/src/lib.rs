@@ -14,12 +14,14 @@ pub mod flow;
 pub mod fragments;
 pub mod gateway;
 pub mod inbound;
+pub mod injection;
 pub mod lifetime;
 pub mod low;
 pub mod outbound;
 pub mod oversize;
 pub mod owned;
 pub mod packet;
+pub mod reset;
 pub mod sad;
 pub mod segment;
 pub mod selector;
@@ -35,9 +37,13 @@ pub mod virtio;
 pub mod fuzz_offload;
 pub mod worker;
 
+mod answer;
 mod checksum;
+mod icmp_error;
+mod limit;
 mod packet_too_big;
 mod refragment;
+mod refusal;
 
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

@@ -12,6 +12,7 @@ use crate::gateway::{Datapath, context};
 use crate::lifetime::HardExpired;
 use crate::owned::OwnedOutbound;
 use crate::packet::IpPacket;
+use crate::refusal::may_be_over;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
@@ -59,7 +60,10 @@ impl<U: Ulp> Datapath<U> {
         let segments = super_packet.segment_count() as u64;
         match self.protect(super_packet, batch) {
             Ok(outcome) => outcome,
-            Err(reason) => self.drop_outbound(reason, segments),
+            Err(reason) => {
+                let dropped = self.drop_outbound(reason, segments);
+                if may_be_over(reason) { self.refuse_over(octets, reason) } else { dropped }
+            }
         }
     }
 

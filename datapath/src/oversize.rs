@@ -38,7 +38,7 @@ impl<U: Ulp> Datapath<U> {
     /// What is to be written to the TUN after [`Outbound::Answered`]: a packet to the sender of what was dropped.
     #[must_use]
     pub fn answer(&self) -> &[u8] {
-        self.too_big.message()
+        self.answer.octets()
     }
 
     /// Whether fragments of at most `most` octets may be made of a packet.
@@ -54,7 +54,7 @@ impl<U: Ulp> Datapath<U> {
         // The sender knows packets, and of a super-packet what the first of them would have been.
         let first = super_packet.segments().write_next(&mut self.scratch).unwrap_or(0);
         let packet = self.scratch.get(..first).unwrap_or_default();
-        if self.too_big.write(packet, most, self.now) {
+        if self.too_big.write(packet, most, self.now, &mut self.answer) {
             self.counters.told_too_big.add(1);
             return Outbound::Answered;
         }

@@ -4,199 +4,86 @@
 //! The message is written by the gateway itself and goes to the inner host alone, so nobody on the wire can cause or
 //! forge one (T18). Its MTU is the largest inner packet of the SA that would have carried the packet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
-use zerocopy::IntoBytes;
-
-use crate::checksum::Sum;
+use crate::answer::Answer;
 use crate::drop::Direction;
-use crate::flow::protocol;
+use crate::icmp_error::{IcmpError, is_group, may_be_told};
+use crate::limit::Limit;
 use crate::oversize::Oversize;
 use crate::packet::IpPacket;
-use crate::segment::header::{Ipv4, Ipv6};
 use crate::time::Time;
 
 /// Writes the messages, so many per second and no more.
 pub(crate) struct PacketTooBig {
     settings: Oversize,
-    credit: Duration,
-    counted: Time,
-    message: Box<[u8; LONGEST]>,
-    len: usize,
+    limit: Limit,
 }
-
-/// A message is no longer than the least MTU of IPv6 (RFC 4443 2.4c), or than every IPv4 host takes (RFC 1812 4.3.2.3).
-const LONGEST: usize = 1280;
-const LONGEST_V4: usize = 576;
 
 /// No host believes less (RFC 8201 section 4, RFC 1191 section 3).
 const LEAST_MTU_V6: usize = 1280;
 const LEAST_MTU_V4: usize = 68;
 
-/// One message for each interval, and so much saved up for bursts (RFC 4443 2.4f, RFC 1812 4.3.2.8).
-const INTERVAL: Duration = Duration::from_millis(1);
-const SAVED: Duration = Duration::from_millis(50);
-
 impl PacketTooBig {
-    pub(crate) fn new(settings: Oversize) -> Self {
-        let message = Box::new([0; LONGEST]);
-        Self { settings, credit: SAVED, counted: Time::default(), message, len: 0 }
+    pub(crate) const fn new(settings: Oversize) -> Self {
+        Self { settings, limit: Limit::full() }
     }
 
     pub(crate) const fn settings(&self) -> &Oversize {
         &self.settings
     }
 
-    /// The message last written.
-    pub(crate) fn message(&self) -> &[u8] {
-        self.message.get(..self.len).unwrap_or_default()
-    }
-
     /// Writes the message about a packet of which at most `mtu` octets would have fitted. Returns whether there is one to
     /// be sent: not all packets may be answered, and none that is no larger than every packet must be able to be.
-    pub(crate) fn write(&mut self, packet: &[u8], mtu: usize, now: Time) -> bool {
+    pub(crate) fn write(&mut self, packet: &[u8], mtu: usize, now: Time, answer: &mut Answer) -> bool {
         let Ok(parsed) = IpPacket::parse(packet, Direction::Outbound) else { return false };
         let (from, to) = (parsed.flow().local().ip(), parsed.flow().remote().ip());
         let packet = parsed.octets();
         let mtu = mtu.max(if from.is_ipv4() { LEAST_MTU_V4 } else { LEAST_MTU_V6 });
-        if packet.len() <= mtu || !may_be_answered(&parsed, from, to) {
+        let source = match to {
+            IpAddr::V4(_) => self.settings.source_v4.map(IpAddr::from),
+            IpAddr::V6(_) => self.settings.source_v6.map(IpAddr::from),
+        };
+        let source = source.unwrap_or(to);
+        if packet.len() <= mtu || !may_be_answered(&parsed) || is_group(source) || !self.limit.allows(now) {
             return false;
         }
-        let written = match (from, to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let source = self.settings.source_v4.unwrap_or(to);
-                (!source.is_multicast() && self.is_due(now))
-                    .then(|| write_v4(&mut *self.message, (source, from), packet, mtu))
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let source = self.settings.source_v6.unwrap_or(to);
-                (!source.is_multicast() && self.is_due(now))
-                    .then(|| write_v6(&mut *self.message, (source, from), packet, mtu))
-            }
-            _ => None,
-        };
-        self.len = written.flatten().unwrap_or(0);
-        self.len > 0
+        answer.write(|out| too_big(from, mtu).write(out, (source, from), packet))
     }
+}
 
-    /// A bucket that time fills.
-    fn is_due(&mut self, now: Time) -> bool {
-        self.credit = (self.credit + now.since(self.counted)).min(SAVED);
-        self.counted = now;
-        match self.credit.checked_sub(INTERVAL) {
-            Some(left) => self.credit = left,
-            None => return false,
+/// Nobody is told that DF was set where it was not (RFC 4301 section 8.2.1 case 2). To multicast, Packet Too Big is the
+/// exception that IPv6 makes (RFC 4443 section 2.4e.3).
+fn may_be_answered(packet: &IpPacket<'_>) -> bool {
+    let may = match packet.flow().remote().ip() {
+        to @ IpAddr::V4(_) => {
+            !is_group(to) && packet.octets().get(6).is_some_and(|flags| flags & DONT_FRAGMENT != 0)
         }
-        true
-    }
-}
-
-/// RFC 1122 section 3.2.2 and RFC 4443 section 2.4e; and nobody is told that DF was set where it was not (RFC 4301
-/// section 8.2.1 case 2). To multicast, Packet Too Big is the exception that IPv6 makes.
-fn may_be_answered(packet: &IpPacket<'_>, from: IpAddr, to: IpAddr) -> bool {
-    if packet.is_later_fragment() || packet.icmp_kind().is_some_and(|kind| is_error(kind, from)) {
-        return false;
-    }
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let names_no_host = from.is_unspecified()
-                || from.is_loopback()
-                || from.is_multicast()
-                || from.is_broadcast()
-                || from.octets().first().is_some_and(|&octet| octet >= 240);
-            let whole = packet.octets().get(6).is_some_and(|flags| flags & DONT_FRAGMENT != 0);
-            whole && !names_no_host && !to.is_multicast() && !to.is_broadcast()
-        }
-        (IpAddr::V6(from), _) => !from.is_unspecified() && !from.is_loopback() && !from.is_multicast(),
-        _ => false,
-    }
-}
-
-/// Errors about errors would never end; a redirect counts as one.
-const fn is_error(kind: u8, from: IpAddr) -> bool {
-    match from {
-        IpAddr::V4(_) => matches!(kind, 3 | 4 | 5 | 11 | 12),
-        IpAddr::V6(_) => kind < 128 || kind == 137,
-    }
-}
-
-/// Destination Unreachable (3), fragmentation needed and DF set (4), with the next hop's MTU (RFC 1191 section 4).
-fn write_v4(
-    out: &mut [u8],
-    (source, destination): (Ipv4Addr, Ipv4Addr),
-    about: &[u8],
-    mtu: usize,
-) -> Option<usize> {
-    const ICMP_LEN: usize = 8;
-    let quoted = about.get(..about.len().min(LONGEST_V4 - size_of::<Ipv4>() - ICMP_LEN))?;
-    let [high, low] = u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes();
-    let mut icmp = [3, 4, 0, 0, 0, 0, high, low];
-    let [a, b] = Sum::ZERO.bytes(&icmp).bytes(quoted).checksum();
-    (icmp[2], icmp[3]) = (a, b);
-    let total_len = u16::try_from(size_of::<Ipv4>() + ICMP_LEN + quoted.len()).ok()?;
-    let mut ip = Ipv4 {
-        version_ihl: 0x45,
-        tos: INTERNETWORK_CONTROL,
-        total_len: total_len.into(),
-        id: 0.into(),
-        fragment: 0.into(),
-        ttl: 64,
-        protocol: protocol::ICMP,
-        checksum: [0; 2],
-        source: source.octets(),
-        destination: destination.octets(),
+        IpAddr::V6(_) => true,
     };
-    ip.checksum = Sum::ZERO.bytes(ip.as_bytes()).checksum();
-    put(out, [ip.as_bytes(), &icmp, quoted])
+    may && may_be_told(packet)
 }
 
+/// Destination Unreachable (3), fragmentation needed and DF set (4), with the next hop's MTU (RFC 1191 section 4); or
 /// Packet Too Big (RFC 4443 section 3.2).
-fn write_v6(
-    out: &mut [u8],
-    (source, destination): (Ipv6Addr, Ipv6Addr),
-    about: &[u8],
-    mtu: usize,
-) -> Option<usize> {
-    const ICMP_LEN: usize = 8;
-    let quoted = about.get(..about.len().min(LONGEST - size_of::<Ipv6>() - ICMP_LEN))?;
-    let payload_len = u16::try_from(ICMP_LEN + quoted.len()).ok()?;
-    let [a, b, c, d] = u32::try_from(mtu).ok()?.to_be_bytes();
-    let mut icmp = [2, 0, 0, 0, a, b, c, d];
-    let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6).u16(payload_len);
-    let [a, b] = pseudo.bytes(&icmp).bytes(quoted).checksum();
-    (icmp[2], icmp[3]) = (a, b);
-    let ip = Ipv6 {
-        version_class_label: (6 << 28 | u32::from(INTERNETWORK_CONTROL) << 20).into(),
-        payload_len: payload_len.into(),
-        next_header: protocol::ICMPV6,
-        hop_limit: 64,
-        source: source.octets(),
-        destination: destination.octets(),
-    };
-    put(out, [ip.as_bytes(), &icmp, quoted])
-}
-
-fn put(mut out: &mut [u8], parts: [&[u8]; 3]) -> Option<usize> {
-    let mut len = 0;
-    for part in parts {
-        let (here, rest) = out.split_at_mut_checked(part.len())?;
-        here.copy_from_slice(part);
-        (out, len) = (rest, len + part.len());
+fn too_big(sender: IpAddr, mtu: usize) -> IcmpError {
+    if sender.is_ipv4() {
+        let [high, low] = u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes();
+        IcmpError { kind: 3, code: 4, rest: [0, 0, high, low] }
+    } else {
+        IcmpError { kind: 2, code: 0, rest: u32::try_from(mtu).unwrap_or(u32::MAX).to_be_bytes() }
     }
-    Some(len)
 }
 
 /// DF, in the octet that has it (RFC 791 section 3.1).
 const DONT_FRAGMENT: u8 = 0x40;
 
-/// The precedence of ICMP errors (RFC 1812 4.3.2.5).
-const INTERNETWORK_CONTROL: u8 = 0xc0;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::Sum;
     use etherparse::{Icmpv4Slice, Icmpv6Slice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+    use std::net::Ipv6Addr;
 
     const V4: ([u8; 4], [u8; 4]) = ([10, 0, 1, 1], [10, 0, 2, 2]);
     const NOW: Time = Time::from_nanos(1_000_000_000);
@@ -216,8 +103,8 @@ mod tests {
 
     /// The message about a packet, as a stranger reads it: source, destination, MTU, and what it quotes.
     fn about(packet: &[u8], mtu: usize, settings: Oversize) -> Option<(IpAddr, IpAddr, u32, Vec<u8>)> {
-        let mut writer = PacketTooBig::new(settings);
-        writer.write(packet, mtu, NOW).then(|| read(writer.message()))
+        let (mut writer, mut answer) = (PacketTooBig::new(settings), Answer::default());
+        writer.write(packet, mtu, NOW, &mut answer).then(|| read(answer.octets()))
     }
 
     fn read(message: &[u8]) -> (IpAddr, IpAddr, u32, Vec<u8>) {
@@ -330,13 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn rfc_4443_2_4f_messages_are_limited_and_time_allows_more() {
+    fn rfc_4443_2_4f_messages_are_limited() {
         let packet = udp_v4(V4.0, V4.1, 1400);
-        let mut writer = PacketTooBig::new(Oversize::default());
-        let mut sent = |now| (0..1000).filter(|_| writer.write(&packet, 1300, now)).count();
-        assert_eq!(sent(NOW), 50, "a burst");
-        assert_eq!(sent(NOW), 0);
-        assert_eq!(sent(NOW + Duration::from_millis(7)), 7);
-        assert_eq!(sent(NOW + Duration::from_secs(3600)), 50, "and no more is saved up");
+        let (mut writer, mut answer) = (PacketTooBig::new(Oversize::default()), Answer::default());
+        let sent = (0..1000).filter(|_| writer.write(&packet, 1300, NOW, &mut answer)).count();
+        assert_eq!(sent, 50, "a burst");
     }
 }

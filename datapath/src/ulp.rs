@@ -53,6 +53,14 @@ pub trait Ulp {
     /// The reason to drop the packet.
     fn unprotected(&mut self, packet: &Unprotected<'_>, context: &Context<'_>) -> Result<(), DropReason>;
 
+    /// Whether the inner sender of a packet that was dropped for `reason` is to be told that its connection is over (L-87,
+    /// L-103). Asked only where the reason is [`DropReason::LatchBroken`], [`DropReason::MidStream`] or
+    /// [`DropReason::Ending`].
+    fn is_over(&self, packet: &IpPacket<'_>, reason: DropReason, context: &Context<'_>) -> bool {
+        let _ = (packet, reason, context);
+        false
+    }
+
     /// Called between batches: an upper layer with something to forget forgets a little of it.
     fn sweep(&mut self, now: Time) {
         let _ = now;

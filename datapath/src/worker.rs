@@ -3,18 +3,19 @@
 //! The only loop of the gateway, and with [`low`](crate::low) the only place that touches the system. One system call
 //! moves a batch; none waits while there is something to do.
 
+mod stop;
+
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::coalesce::{Coalescer, Unit};
-use crate::drop::{Counter, Direction, DropReason, Street};
+use crate::drop::{Direction, DropReason, Street};
 use crate::gateway::Datapath;
+use crate::injection::{Injection, Injections};
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
 use crate::low::wire::{RECEIVE_BUFFER_LEN, WireSocket};
 use crate::outbound::Outbound;
@@ -22,6 +23,8 @@ use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::time::Time;
 use crate::ulp::Ulp;
+
+pub use self::stop::{Heartbeat, Stop};
 
 /// What a worker reads and writes.
 #[derive(Debug)]
@@ -34,14 +37,6 @@ pub struct Devices {
     pub wires: Vec<WireSocket>,
 }
 
-/// Ends a worker from another thread.
-#[derive(Clone, Debug)]
-pub struct Stop(Arc<(AtomicBool, OwnedFd)>);
-
-/// A worker's sign of life, for a watchdog in another thread.
-#[derive(Clone, Debug, Default)]
-pub struct Heartbeat(Arc<Counter>);
-
 /// One worker with its devices and buffers.
 pub struct Worker<U> {
     datapath: Datapath<U>,
@@ -49,6 +44,7 @@ pub struct Worker<U> {
     started: Instant,
     stop: Stop,
     heartbeat: Heartbeat,
+    injections: Option<Injections>,
     from_tun: Box<[u8]>,
     from_wire: Box<[u8]>,
     one: Box<[u8]>,
@@ -74,39 +70,6 @@ pub const NAP: Duration = Duration::from_millis(50);
 /// How long a worker that was told to stop goes on while packets keep coming.
 const DRAIN: Duration = Duration::from_millis(200);
 
-impl Stop {
-    /// A fresh one.
-    ///
-    /// # Errors
-    /// Where the system has no descriptor left.
-    pub fn new() -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new((AtomicBool::new(false), wake))))
-    }
-
-    /// Tells the worker to end after the batch in hand.
-    ///
-    /// # Errors
-    /// Where the worker cannot be woken; it ends all the same, when it next wakes.
-    pub fn stop(&self) -> io::Result<()> {
-        self.0.0.store(true, Ordering::Release);
-        rustix::io::write(&self.0.1, &1u64.to_ne_bytes())?;
-        Ok(())
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.0.0.load(Ordering::Acquire)
-    }
-}
-
-impl Heartbeat {
-    /// Turns of the worker's loop so far. A worker that lives takes one at least every [`NAP`], traffic or not.
-    #[must_use]
-    pub fn beats(&self) -> u64 {
-        self.0.get()
-    }
-}
-
 impl<U: Ulp> Worker<U> {
     /// A worker with its devices. `started` is the zero of the gateway's [`Time`].
     #[must_use]
@@ -118,12 +81,19 @@ impl<U: Ulp> Worker<U> {
             started,
             stop,
             heartbeat: Heartbeat::default(),
+            injections: None,
             from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
             one: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             batch: SendBatch::new(),
             units,
         }
+    }
+
+    /// The same worker, which also sends what is injected.
+    #[must_use]
+    pub fn injecting(self, injections: Injections) -> Self {
+        Self { injections: Some(injections), ..self }
     }
 
     /// Its sign of life.
@@ -152,13 +122,17 @@ impl<U: Ulp> Worker<U> {
 
     /// Gives each device its turn. Returns whether anything came.
     fn turn(&mut self) -> io::Result<bool> {
-        self.heartbeat.0.add(1);
+        self.heartbeat.beat();
         self.datapath.begin(self.now());
+        let injected = self.inject()?;
+        if self.stop.turns_away() {
+            return Ok(self.turn_away()? || injected);
+        }
         let inbound = self.inbound()?;
         let outbound = self.outbound()?;
         let bypass = self.bypass()?;
         self.datapath.end();
-        Ok(inbound || outbound || bypass)
+        Ok(inbound || outbound || bypass || injected)
     }
 
     fn now(&self) -> Time {
@@ -201,12 +175,7 @@ impl<U: Ulp> Worker<U> {
                     street.packets.add(written.packets);
                     street.octets.add(written.octets);
                 }
-                Outbound::Answered => {
-                    if let Err(error) = self.devices.tun.write_packet(self.datapath.answer()) {
-                        let street = self.datapath.counters().street(Direction::Inbound);
-                        street.drop(refusal(&error, &self.devices.tun)?, 1);
-                    }
-                }
+                Outbound::Answered => write(self.datapath.answer(), &mut self.devices.tun, &self.datapath)?,
             }
             let (datagrams, len) = WORST_SUPER_PACKET;
             if self.batch.len() >= FULL_ENOUGH || !self.batch.has_room_for(datagrams, len) {
@@ -214,6 +183,43 @@ impl<U: Ulp> Worker<U> {
             }
         }
         self.send();
+        Ok(any)
+    }
+
+    /// Sends packets of the gateway's own. Returns whether there were any.
+    fn inject(&mut self) -> io::Result<bool> {
+        let Some(injections) = &self.injections else { return Ok(false) };
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Some(injection) = injections.next() else { break };
+            any = true;
+            match injection {
+                Injection::ToInner { packet } => write(&packet, &mut self.devices.tun, &self.datapath)?,
+                // What cannot be sealed is counted there.
+                Injection::ToPeer { packet, class } => {
+                    self.datapath.send_under(class, &packet, &mut self.batch);
+                }
+            }
+        }
+        self.send();
+        Ok(any)
+    }
+
+    /// Drops what inner hosts send. Returns whether anything came.
+    fn turn_away(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Some(len) =
+                read(&mut self.devices.tun, &mut self.from_tun, &self.datapath, Direction::Outbound)?
+            else {
+                break;
+            };
+            any = true;
+            let Some(octets) = self.from_tun.get_mut(..len) else { break };
+            if self.datapath.turn_away(octets) == Outbound::Answered {
+                write(self.datapath.answer(), &mut self.devices.tun, &self.datapath)?;
+            }
+        }
         Ok(any)
     }
 
@@ -251,24 +257,32 @@ impl<U: Ulp> Worker<U> {
 
     /// Sleeps until a device has something, the worker is told to stop, or a nap is over.
     fn wait(&self) -> io::Result<()> {
-        let stop = self.stop.0.1.as_fd();
+        let stop = self.stop.as_fd();
+        let injections = self.injections.as_ref().map_or(stop, AsFd::as_fd);
         let bypass = self.devices.bypass.as_ref().map_or(stop, AsFd::as_fd);
         let wire = |number| self.devices.wires.get(number).map_or(stop, AsFd::as_fd);
-        let mut fds: [_; 3 + MAX_WIRES] = std::array::from_fn(|place| {
+        let mut fds: [_; 4 + MAX_WIRES] = std::array::from_fn(|place| {
             let fd = match place {
                 0 => stop,
                 1 => self.devices.tun.as_fd(),
                 2 => bypass,
-                _ => wire(place - 3),
+                3 => injections,
+                _ => wire(place - 4),
             };
             PollFd::from_borrowed_fd(fd, PollFlags::IN)
         });
-        let used = fds.get_mut(..3 + self.devices.wires.len()).unwrap_or_default();
+        let used = fds.get_mut(..4 + self.devices.wires.len()).unwrap_or_default();
         let nap = Timespec { tv_sec: 0, tv_nsec: NAP.subsec_nanos().into() };
         match poll(used, Some(&nap)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        if let Some(injections) = &self.injections
+            && used.get(3).is_some_and(|fd| fd.revents().contains(PollFlags::IN))
+        {
+            injections.woken();
+        }
+        Ok(())
     }
 }
 
@@ -290,6 +304,14 @@ fn read<U: Ulp>(
             _ => Err(gone(&error, tun)),
         },
     }
+}
+
+/// Writes a packet of the gateway's own to the TUN, and what that would not take is counted.
+fn write<U: Ulp>(packet: &[u8], tun: &mut TunQueue, datapath: &Datapath<U>) -> io::Result<()> {
+    if let Err(error) = tun.write_packet(packet) {
+        datapath.counters().street(Direction::Inbound).drop(refusal(&error, tun)?, 1);
+    }
+    Ok(())
 }
 
 /// One write per unit, and what the TUN would not take is counted.
@@ -381,6 +403,7 @@ mod tests {
     use latchway_netns::testing::namespaced;
     use latchway_netns::{Links, Namespace};
     use std::net::UdpSocket;
+    use std::sync::Arc;
 
     /// A worker on a TUN and a wire of a namespace of its own.
     fn worker(namespace: &Namespace) -> Worker<Open> {

@@ -8,6 +8,7 @@ mod icmp;
 mod inbound;
 mod opening;
 mod outbound;
+mod over;
 mod sweep;
 mod tracking;
 
@@ -104,6 +105,10 @@ impl Ulp for Shim {
 
     fn unprotected(&mut self, packet: &Unprotected<'_>, _context: &Context<'_>) -> Result<(), DropReason> {
         self.judge_unprotected(packet.packet())
+    }
+
+    fn is_over(&self, packet: &IpPacket<'_>, reason: DropReason, context: &Context<'_>) -> bool {
+        self.judge_over(packet, reason, context)
     }
 
     #[inline]
