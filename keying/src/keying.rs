@@ -25,6 +25,7 @@ use latchway_datapath::spd::{Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::Spi;
 use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
+use latchway_ulp_shim::LatchDatabase;
 
 use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
@@ -52,6 +53,7 @@ pub struct Keying {
     pad: Pad,
     policy: Policy,
     clock: Arc<StateClock>,
+    database: Arc<LatchDatabase>,
     publisher: Arc<Publisher<Snapshot>>,
     current: Arc<Snapshot>,
     /// The publisher's own number of the current snapshot, for its grace.
@@ -106,12 +108,13 @@ pub enum RekeyError {
 
 impl Keying {
     /// A key manager with no SA and no policy, so that everything is discarded. `clock` is the one that workers and
-    /// latches share.
+    /// latches share, and `database` is where the latches are.
     #[must_use]
     pub fn new(
         pad: Pad,
         settings: Settings,
         clock: Arc<StateClock>,
+        database: Arc<LatchDatabase>,
         observer: Arc<dyn ClassObserver>,
     ) -> Self {
         let settings = Settings { rest: settings.rest.max(Settings::LEAST_REST), ..settings };
@@ -122,6 +125,7 @@ impl Keying {
             pad,
             policy: Policy::default(),
             clock,
+            database,
             publisher: Arc::new(Publisher::new(Arc::clone(&current))),
             current,
             publication: 1,
@@ -267,6 +271,12 @@ impl Keying {
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
             Event::LatchBroken { .. } => {}
         }
+    }
+
+    /// Where the latches are.
+    #[must_use]
+    pub const fn database(&self) -> &Arc<LatchDatabase> {
+        &self.database
     }
 
     /// Where workers get their readers from. It outlives the key manager, and with it the last snapshot.

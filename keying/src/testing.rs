@@ -10,10 +10,11 @@ use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
+use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 
 use crate::{
-    KeyOrigin, Keying, Keys, Narrowing, Pad, PadEntry, PeerPattern, Proposal, SaKeys, Settings, Start,
-    Suites, Unobserved,
+    ClassObserver, KeyOrigin, Keying, Keys, Narrowing, Pad, PadEntry, PeerPattern, Proposal, SaKeys,
+    Settings, Start, Suites, Unobserved,
 };
 
 pub(crate) fn range(first: &str, last: &str) -> AddressRange {
@@ -48,7 +49,18 @@ pub(crate) fn keying() -> Keying {
         entry(3, "carol", "10.3.0.0", "10.3.0.255"),
     ];
     let clock = Arc::new(StateClock::new());
-    Keying::new(Pad::new(entries).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+    keying_with(Pad::new(entries).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+}
+
+/// A key manager with a small Latch Database of its own.
+pub(crate) fn keying_with(
+    pad: Pad,
+    settings: Settings,
+    clock: Arc<StateClock>,
+    observer: Arc<dyn ClassObserver>,
+) -> Keying {
+    let database = LatchDatabase::new(Limits::for_flows(64), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
+    Keying::new(pad, settings, clock, Arc::new(database), observer)
 }
 
 pub(crate) fn proposal(peer: &str) -> Proposal {

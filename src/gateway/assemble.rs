@@ -49,7 +49,13 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let database = LatchDatabase::new(Limits::default(), Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
     let observer = Arc::new(Peers(Arc::clone(&database)));
-    let keying = Keying::new(plan.pad.clone(), Settings::default(), Arc::clone(&clock), observer);
+    let keying = Keying::new(
+        plan.pad.clone(),
+        Settings::default(),
+        Arc::clone(&clock),
+        Arc::clone(&database),
+        observer,
+    );
     let snapshots = keying.publisher().reader();
     let (events, from_datapath) = event_queue();
     let (forward, forwarded) = bounded(EVENT_QUEUE);

@@ -117,7 +117,13 @@ impl Gateway {
             LatchDatabase::new(Limits::for_flows(4096), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
         let database = Arc::new(database);
         let observer = Arc::new(Peers(Arc::clone(&database)));
-        let keying = Keying::new(pad(host, peers), Settings::default(), Arc::clone(&clock), observer);
+        let keying = Keying::new(
+            pad(host, peers),
+            Settings::default(),
+            Arc::clone(&clock),
+            Arc::clone(&database),
+            observer,
+        );
         let (sender, events) = event_queue();
         let shim = Shim::new(Arc::clone(&database), WorkerId(0), sender.clone());
         let shared = Shared {

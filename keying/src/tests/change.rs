@@ -333,7 +333,7 @@ fn what_happens_between_a_change_and_its_being_in_force_is_not_undone() {
 fn a_change_that_would_pass_a_cap_is_refused_before_anything_is_taken() {
     let observer = Arc::new(Unobserved);
     let settings = Settings { pairs: 2, classes: ClassLimit(1), ..Settings::default() };
-    let keying = Keying::new(pad(|_| {}), settings, Arc::new(StateClock::new()), observer);
+    let keying = crate::testing::keying_with(pad(|_| {}), settings, Arc::new(StateClock::new()), observer);
     let add = vec![new_pair("bob", 0x1000), new_pair("carol", 0x1001), new_pair("bob", 0x1002)];
     let found = elements(&keying, &Change { add, ..Change::default() });
     assert!(matches!(

@@ -31,7 +31,7 @@ fn l_74_a_pair_is_pending_until_every_reader_has_seen_it_and_only_then_in_force(
     let clock = Arc::new(StateClock::new());
     let pad = Pad::new(vec![entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();
     let observer = Arc::new(crate::Unobserved);
-    let mut keying = Keying::new(pad, Settings::default(), Arc::clone(&clock), observer);
+    let mut keying = crate::testing::keying_with(pad, Settings::default(), Arc::clone(&clock), observer);
     for (spi, start, usage) in
         [(0x1000, Start::Active, Usage::Active), (0x1001, Start::Standby, Usage::Standby)]
     {
@@ -173,7 +173,7 @@ fn the_sad_is_bounded_and_says_so() {
     // A rest too short for packets under way is made long enough.
     let settings = Settings { pairs: 1, rest: Duration::ZERO, ..Settings::default() };
     let observer = Arc::new(crate::Unobserved);
-    let mut keying = Keying::new(pad, settings, Arc::new(StateClock::new()), observer);
+    let mut keying = crate::testing::keying_with(pad, settings, Arc::new(StateClock::new()), observer);
     let first = try_install(&mut keying, proposal("bob"), gcm(0x1000)).unwrap();
     assert_eq!(try_install(&mut keying, proposal("bob"), gcm(0x1001)), Err(InstallError::Full));
     let mut worker = keying.publisher().reader();
@@ -248,7 +248,8 @@ fn r_2_a_class_is_told_before_its_first_sa_and_outlives_its_last_for_as_long_as_
     let listener = Arc::new(Listener::default());
     let pad = Pad::new(vec![entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();
     let clock = Arc::new(StateClock::new());
-    let mut keying = Keying::new(pad, Settings::default(), clock, Arc::<Listener>::clone(&listener));
+    let mut keying =
+        crate::testing::keying_with(pad, Settings::default(), clock, Arc::<Listener>::clone(&listener));
     let told = || listener.0.lock().unwrap().0.clone();
     let offer = keying.propose(proposal("bob"), at(0)).unwrap();
     let class = offer.class;

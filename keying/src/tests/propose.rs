@@ -16,7 +16,7 @@ fn claiming(peer: &str, claims: &[AddressRange]) -> Proposal {
 }
 
 fn here(pad: Pad, settings: Settings) -> Keying {
-    Keying::new(pad, settings, Arc::new(StateClock::new()), Arc::new(Unobserved))
+    crate::testing::keying_with(pad, settings, Arc::new(StateClock::new()), Arc::new(Unobserved))
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn c_19_a_class_that_its_observer_has_no_room_for_is_refused_and_leaves_nothing(
     let pad = crate::Pad::new(vec![crate::testing::entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();
     let clock = std::sync::Arc::new(latchway_tagging::StateClock::new());
     let settings = crate::Settings::default();
-    let mut keying = crate::Keying::new(pad, settings, clock, std::sync::Arc::new(Full));
+    let mut keying = crate::testing::keying_with(pad, settings, clock, std::sync::Arc::new(Full));
     let refused = keying.propose(proposal("bob"), at(0)).unwrap_err();
     assert_eq!(refused, Refusal::ClassRefused(crate::ClassRefused));
     let add = vec![crate::NewPair {

@@ -65,7 +65,8 @@ impl Ulp for Open {
 fn side(local: &str, remote: &str) -> Side {
     let pad = Pad::new(vec![entry(1, "bob", remote, remote)]).unwrap();
     let clock = Arc::new(StateClock::new());
-    let keying = Keying::new(pad, Settings::default(), Arc::clone(&clock), Arc::new(Unobserved));
+    let keying =
+        crate::testing::keying_with(pad, Settings::default(), Arc::clone(&clock), Arc::new(Unobserved));
     let (events, queue) = event_queue();
     let (forward, forwarded) = bounded(16);
     let (notices, _) = bounded(0);
@@ -248,7 +249,12 @@ impl ClassObserver for Fragile {
 fn fragile(observer: &Arc<Fragile>) -> Keying {
     let pad = vec![entry(1, "bob", "10.1.0.0", "10.1.0.255"), entry(3, "carol", "10.3.0.0", "10.3.0.255")];
     let observer: Arc<dyn ClassObserver> = Arc::<Fragile>::clone(observer);
-    Keying::new(Pad::new(pad).unwrap(), Settings::default(), Arc::new(StateClock::new()), observer)
+    crate::testing::keying_with(
+        Pad::new(pad).unwrap(),
+        Settings::default(),
+        Arc::new(StateClock::new()),
+        observer,
+    )
 }
 
 /// A manager whose clock stands where the test puts it.

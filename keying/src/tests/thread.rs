@@ -229,7 +229,7 @@ fn a_panic_of_the_key_manager_leaves_the_datapath_its_state() {
     let pad = vec![entry(1, "bob", "10.1.0.0", "10.1.0.255"), entry(3, "carol", "10.3.0.0", "10.3.0.255")];
     let observer = Arc::new(Fragile(AtomicU64::new(0)));
     let clock = Arc::new(StateClock::new());
-    let keying = Keying::new(Pad::new(pad).unwrap(), Settings::default(), clock, observer);
+    let keying = crate::testing::keying_with(Pad::new(pad).unwrap(), Settings::default(), clock, observer);
     let world = world(keying);
     let client = world.manager.client();
     let offer = client.propose(proposal("bob")).unwrap().unwrap();

@@ -45,7 +45,13 @@ impl World {
         let database = LatchDatabase::new(Limits::for_flows(64), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
         let database = Arc::new(database);
         let observer = observer(Arc::clone(&database));
-        let keying = Keying::new(plan.pad.clone(), Settings::default(), Arc::clone(&clock), observer);
+        let keying = Keying::new(
+            plan.pad.clone(),
+            Settings::default(),
+            Arc::clone(&clock),
+            Arc::clone(&database),
+            observer,
+        );
         let publisher = Arc::clone(keying.publisher());
         let (events, from_datapath) = event_queue();
         let ((forward, _), (notices, told)) = (bounded(EVENT_QUEUE), bounded(EVENT_QUEUE));
