@@ -1,14 +1,14 @@
-//! Identities, interned: asserted and authorised together, so that equality of latched peers is equality of one
-//! integer (L-11, R-1, RFC 5660 2.6).
+//! Identities of peers, and how they are proven (RFC 4301 section 4.4.3.1, RFC 5386).
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use crate::{IdentityId, PadEntryId};
+use crate::distinguished;
 
-/// An identity as RFC 4301 section 4.4.3.1 names its kinds, and the raw public key of BTNS (RFC 5386).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// An identity as RFC 4301 section 4.4.3.1 names its kinds, and the raw public key of BTNS (RFC 5386). It is compared in
+/// the spelling that [`canonical`](Self::canonical) gives; its text, as [`fmt::Display`] shows it, can be read again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// A fully qualified domain name (ID_FQDN).
     Fqdn(String),
@@ -22,6 +22,60 @@ pub enum Identity {
     KeyId(Vec<u8>),
     /// A public key as SubjectPublicKeyInfo in DER (BTNS PUBLICKEY).
     PublicKey(Vec<u8>),
+}
+
+/// A text that is no identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoIdentity;
+
+impl fmt::Display for NoIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "is no identity; write a domain name, a mail address, an IP address, or one with its kind in front: fqdn:, \
+             email:, address:, dn:, keyid: or publickey:",
+        )
+    }
+}
+
+impl std::error::Error for NoIdentity {}
+
+impl Identity {
+    /// The same identity in the one spelling in which it is compared: domain names in small letters (RFC 4343),
+    /// distinguished names as RFC 4514 writes them. `None` where it is not what its kind says: empty, too long, with a NUL
+    /// in it, a domain name with a dot at its end or with letters that DNS does not have.
+    #[must_use]
+    pub fn canonical(&self) -> Option<Self> {
+        match self {
+            Self::Fqdn(name) => canonical_domain(name).map(Self::Fqdn),
+            Self::Email(address) => canonical_mail(address).map(Self::Email),
+            Self::Address(address) => is_unmapped(address).then_some(Self::Address(*address)),
+            Self::DistinguishedName(name) => distinguished::canonical(name).map(Self::DistinguishedName),
+            Self::KeyId(octets) | Self::PublicKey(octets) => {
+                (1..=LONGEST_OCTETS).contains(&octets.len()).then(|| self.clone())
+            }
+        }
+    }
+}
+
+impl FromStr for Identity {
+    type Err = NoIdentity;
+
+    fn from_str(text: &str) -> Result<Self, NoIdentity> {
+        let identity = match text.split_once(':') {
+            Some(("fqdn", name)) => Some(Self::Fqdn(name.to_owned())),
+            Some(("email", address)) => Some(Self::Email(address.to_owned())),
+            Some(("address", address)) => address.parse().ok().map(Self::Address),
+            Some(("dn", name)) => Some(Self::DistinguishedName(name.to_owned())),
+            Some(("keyid", id)) => from_hex(id).map(Self::KeyId),
+            Some(("publickey", der)) => from_hex(der).map(Self::PublicKey),
+            _ => match text.parse() {
+                Ok(address) => Some(Self::Address(address)),
+                Err(_) if text.contains('@') => Some(Self::Email(text.to_owned())),
+                Err(_) => Some(Self::Fqdn(text.to_owned())),
+            },
+        };
+        identity.and_then(|identity| identity.canonical()).ok_or(NoIdentity)
+    }
 }
 
 impl fmt::Display for Identity {
@@ -56,6 +110,10 @@ pub enum AuthMethod {
 }
 
 impl AuthMethod {
+    /// Every method, in the order of standing.
+    pub const ALL: [Self; 6] =
+        [Self::Btns, Self::LeapOfFaith, Self::Manual, Self::PreSharedKey, Self::PublicKey, Self::Certificate];
+
     /// The stable name of the method, as status output and events show it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -70,127 +128,35 @@ impl AuthMethod {
     }
 }
 
-/// Everything about one end that a latch compares: the identity it asserted, the PAD entry that authorised it, and
-/// how (L-11). Two records differ if any member differs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdentityRecord {
-    /// What the end said it is.
-    pub asserted: Identity,
-    /// The entry of the PAD that authorised it; `None` for our own end.
-    pub authorised: Option<PadEntryId>,
-    /// How it was authenticated.
-    pub method: AuthMethod,
+/// A domain name in small letters: RFC 1035 section 2.3.1, and the underscores that are used besides. RFC 7296 section 3.5
+/// has no terminator behind it.
+pub(crate) fn canonical_domain(name: &str) -> Option<String> {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
-/// Interns [`IdentityRecord`]s. Ids count up and are never reused; live ones are capped per PAD entry, so that one
-/// peer cannot fill the table by asserting ever new names.
-#[derive(Clone, Debug)]
-pub struct IdentityTable {
-    records: HashMap<IdentityId, Interned>,
-    ids: HashMap<IdentityRecord, IdentityId>,
-    /// How many are live for each entry.
-    live: HashMap<PadEntryId, usize>,
-    next: u32,
-    limit: IdentityLimit,
+/// Whether an address is not an IPv4 address in an IPv6 one's clothes, which would be another identity of the same host.
+pub(crate) const fn is_unmapped(address: &IpAddr) -> bool {
+    !matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
-/// How many identities may be live for one PAD entry at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdentityLimit(pub usize);
-
-impl Default for IdentityLimit {
-    fn default() -> Self {
-        Self(4096)
-    }
+/// A mail address whose domain is in small letters. Whose mailbox `J` is, and whether it is that of `j`, its host alone
+/// knows (RFC 5321 section 2.4).
+fn canonical_mail(address: &str) -> Option<String> {
+    let (mailbox, host) = address.rsplit_once('@')?;
+    let fits = |c: char| c.is_ascii_graphic() && c != '@';
+    let fits = (1..=64).contains(&mailbox.len()) && mailbox.chars().all(fits);
+    fits.then(|| Some(format!("{mailbox}@{}", canonical_domain(host)?)))?
 }
 
-/// Why an identity could not be interned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityError {
-    /// The PAD entry has as many live identities as its cap allows.
-    TooManyForEntry,
-    /// Every id of this process's life was given out.
-    IdsSpent,
-}
-
-impl fmt::Display for IdentityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyForEntry => f.write_str(
-                "this PAD entry already has as many live identities as its cap allows; delete SAs of old ones first",
-            ),
-            Self::IdsSpent => f.write_str("every identity number of this process was used; restart the gateway"),
-        }
-    }
-}
-
-impl std::error::Error for IdentityError {}
-
-#[derive(Clone, Debug)]
-struct Interned {
-    record: IdentityRecord,
-    holders: usize,
-}
-
-impl IdentityTable {
-    /// An empty table with a cap per PAD entry.
-    #[must_use]
-    pub fn new(limit: IdentityLimit) -> Self {
-        Self { records: HashMap::new(), ids: HashMap::new(), live: HashMap::new(), next: 0, limit }
-    }
-
-    /// The id of `record`, new or known, with one more holder.
-    ///
-    /// # Errors
-    /// [`IdentityError`] where the record is new and the cap or the id space is reached; nothing changes then.
-    pub fn acquire(&mut self, record: &IdentityRecord) -> Result<IdentityId, IdentityError> {
-        if let Some(&id) = self.ids.get(record) {
-            if let Some(interned) = self.records.get_mut(&id) {
-                interned.holders += 1;
-            }
-            return Ok(id);
-        }
-        let live = record.authorised.map_or(0, |entry| self.live.get(&entry).copied().unwrap_or(0));
-        if record.authorised.is_some() && live >= self.limit.0 {
-            return Err(IdentityError::TooManyForEntry);
-        }
-        let id = IdentityId(self.next);
-        self.next = self.next.checked_add(1).ok_or(IdentityError::IdsSpent)?;
-        if let Some(entry) = record.authorised {
-            self.live.insert(entry, live + 1);
-        }
-        self.ids.insert(record.clone(), id);
-        self.records.insert(id, Interned { record: record.clone(), holders: 1 });
-        Ok(id)
-    }
-
-    /// Gives back one hold on `id`; the last one forgets the record, and its id is never used again.
-    pub fn release(&mut self, id: IdentityId) {
-        let Some(interned) = self.records.get_mut(&id) else { return };
-        interned.holders = interned.holders.saturating_sub(1);
-        if interned.holders == 0
-            && let Some(interned) = self.records.remove(&id)
-        {
-            self.ids.remove(&interned.record);
-            self.forget_one(interned.record.authorised);
-        }
-    }
-
-    fn forget_one(&mut self, entry: Option<PadEntryId>) {
-        let Some(entry) = entry else { return };
-        let left = self.live.get(&entry).copied().unwrap_or(0).saturating_sub(1);
-        if left == 0 {
-            self.live.remove(&entry);
-        } else {
-            self.live.insert(entry, left);
-        }
-    }
-
-    /// The record of a live id.
-    #[must_use]
-    pub fn record(&self, id: IdentityId) -> Option<&IdentityRecord> {
-        self.records.get(&id).map(|interned| &interned.record)
-    }
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
 }
 
 fn write_hex(f: &mut fmt::Formatter<'_>, prefix: &str, octets: &[u8]) -> fmt::Result {
@@ -198,51 +164,79 @@ fn write_hex(f: &mut fmt::Formatter<'_>, prefix: &str, octets: &[u8]) -> fmt::Re
     octets.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
 }
 
+/// Of a key id or a public key. The largest keys that are in use have some two thousand.
+const LONGEST_OCTETS: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(name: &str, entry: u32) -> IdentityRecord {
-        IdentityRecord {
-            asserted: Identity::Fqdn(name.into()),
-            authorised: Some(PadEntryId(entry)),
-            method: AuthMethod::Manual,
+    #[test]
+    fn identities_are_read_as_they_are_shown_and_in_one_spelling() {
+        for (text, shown) in [
+            ("a.example", "fqdn:a.example"),
+            ("A.Example", "fqdn:a.example"),
+            ("fqdn:10.0.0.1", "fqdn:10.0.0.1"),
+            ("10.0.0.1", "address:10.0.0.1"),
+            ("2001:DB8::1", "address:2001:db8::1"),
+            ("J.Doe@A.Example", "email:J.Doe@a.example"),
+            ("dn:cn=a, o=\u{e4}", "dn:CN=a,O=\u{e4}"),
+            ("keyid:00FF", "keyid:00ff"),
+            ("publickey:30", "publickey:30"),
+            ("xn--bcher-kva.example", "fqdn:xn--bcher-kva.example"),
+        ] {
+            let identity: Identity = text.parse().unwrap();
+            assert_eq!(identity.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(identity.clone()));
+            assert_eq!(identity.canonical(), Some(identity));
         }
     }
 
+    /// Rows for hostile identities: a NUL within, a dot at the end, letters that DNS does not have, huge, empty.
     #[test]
-    fn l_11_the_same_asserted_id_under_another_pad_entry_or_method_is_another_identity() {
-        let mut table = IdentityTable::new(IdentityLimit::default());
-        let bob = table.acquire(&record("bob", 1)).unwrap();
-        assert_eq!(table.acquire(&record("bob", 1)).unwrap(), bob);
-        assert_ne!(table.acquire(&record("bob", 2)).unwrap(), bob);
-        assert_ne!(table.acquire(&record("eve", 1)).unwrap(), bob);
-        let other_method = IdentityRecord { method: AuthMethod::Btns, ..record("bob", 1) };
-        assert_ne!(table.acquire(&other_method).unwrap(), bob);
+    fn rfc_7296_3_5_what_is_not_what_its_kind_says_is_refused() {
+        let huge = "a".repeat(254);
+        let (label, key) = ("a".repeat(64), "00".repeat(LONGEST_OCTETS + 1));
+        for text in [
+            "",
+            "a..b",
+            "a.",
+            ".a",
+            "a b",
+            "a\0.example",
+            "b\u{fc}cher.example",
+            "*.example",
+            "@a",
+            "a@",
+            "a@b@c",
+            "a@b.",
+            "j\0@a.example",
+            "x:y",
+            "fqdn:",
+            "email:a",
+            "address:a",
+            "address:",
+            "::ffff:10.0.0.1",
+            "dn:",
+            "dn:CN=a\0",
+            "keyid:",
+            "keyid:0",
+            "keyid:0g",
+            "publickey:",
+            "publickey:+1",
+            &huge,
+            &label,
+            &format!("keyid:{key}"),
+            &format!("{label}a@example"),
+        ] {
+            assert_eq!(text.parse::<Identity>(), Err(NoIdentity), "{text:?}");
+        }
+        let nul = Identity::Fqdn("bank.example\0.evil.example".into());
+        assert_eq!(nul.canonical(), None);
     }
 
     #[test]
-    fn ids_are_never_reused_and_live_ones_are_capped_per_pad_entry() {
-        let mut table = IdentityTable::new(IdentityLimit(2));
-        let first = table.acquire(&record("a", 1)).unwrap();
-        table.acquire(&record("b", 1)).unwrap();
-        assert_eq!(table.acquire(&record("c", 1)), Err(IdentityError::TooManyForEntry));
-        assert!(table.acquire(&record("c", 2)).is_ok(), "another entry has a cap of its own");
-        table.release(first);
-        assert_eq!(table.record(first), None);
-        let again = table.acquire(&record("a", 1)).unwrap();
-        assert_ne!(again, first);
-    }
-
-    #[test]
-    fn a_record_lives_as_long_as_its_last_holder() {
-        let mut table = IdentityTable::new(IdentityLimit::default());
-        let id = table.acquire(&record("a", 1)).unwrap();
-        table.acquire(&record("a", 1)).unwrap();
-        table.release(id);
-        assert!(table.record(id).is_some());
-        table.release(id);
-        table.release(id);
-        assert!(table.record(id).is_none());
+    fn methods_stand_in_their_order() {
+        assert!(AuthMethod::ALL.is_sorted());
     }
 }

@@ -7,13 +7,18 @@
 #![forbid(unsafe_code)]
 
 mod class;
+mod distinguished;
 mod identity;
 mod ids;
+mod pattern;
+mod record;
 mod tag;
 mod version;
 
 pub use class::{Algorithms, Class, ClassLimit, ClassTable, Mode, TooManyClasses, Transform, Transforms};
-pub use identity::{AuthMethod, Identity, IdentityError, IdentityLimit, IdentityRecord, IdentityTable};
+pub use identity::{AuthMethod, Identity, NoIdentity};
 pub use ids::{ClassId, GroupId, IdentityId, PadEntryId, SaIndex, SaRef, WorkerId};
+pub use pattern::PeerPattern;
+pub use record::{Credential, IdentityError, IdentityLimit, IdentityRecord, IdentityTable};
 pub use tag::{Feedback, InboundTag, OutboundTag};
 pub use version::{SnapshotId, StateClock, StateVersion};
