@@ -9,22 +9,27 @@ use std::time::Duration;
 
 use latchway_datapath::time::Time;
 use latchway_tagging::{
-    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Identity, IdentityId, IdentityLimit, IdentityRecord,
-    IdentityTable, PadEntryId,
+    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Credential, IdentityId, IdentityLimit,
+    IdentityRecord, IdentityTable,
 };
 
+use crate::archive::{Archive, EvidenceLimit};
+use crate::evidence::Evidence;
+use crate::judge::Judged;
+use crate::pad::Pad;
 use crate::proposal::{Proposal, Refusal};
 use crate::resting::Resting;
 
 /// Whoever must know of classes: told of one before any SA of it is published. Called by the key manager's thread, and
 /// must not wait for it.
 pub trait ClassObserver: Send + Sync {
-    /// A class came to be.
+    /// A class came to be, or the standing of its peer became another by a change of the PAD. A class that is known is
+    /// never refused.
     ///
     /// # Errors
     /// [`ClassRefused`] where there is no room to remember it: the proposal that would need it is refused then, and the
     /// class is released without having been in use.
-    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused>;
+    fn class_interned(&self, id: ClassId, class: &Class, standing: AuthMethod) -> Result<(), ClassRefused>;
 
     /// Those of these classes that latches have, so that they must be kept though no SA has them. Asked when no SA had
     /// them for as long as deleted SAs rest, so that no packet of them is under way and no new latch can get them. Asked
@@ -52,25 +57,26 @@ pub struct ClassRefused;
 pub struct Unobserved;
 
 impl ClassObserver for Unobserved {
-    fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, _: ClassId, _: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         Ok(())
     }
 }
 
 /// The tables, and who holds what.
 pub(crate) struct Interned {
-    identities: IdentityTable,
-    classes: ClassTable,
+    tables: Tables,
     live: HashMap<ClassId, Held>,
     unheld: Resting<ClassId>,
     linger: Duration,
     observer: Arc<dyn ClassObserver>,
 }
 
-/// The tables in a state that nobody else sees.
-pub(crate) struct Rehearsal {
+/// The tables; a copy of them is a state that nobody else sees, to try proposals on.
+#[derive(Clone)]
+pub(crate) struct Tables {
     identities: IdentityTable,
     classes: ClassTable,
+    archive: Archive,
 }
 
 /// A class that is known, with one hold of the tables on it and on either identity.
@@ -82,6 +88,8 @@ struct Held {
     queued: bool,
     peer: IdentityId,
     local: IdentityId,
+    /// The peer's.
+    standing: AuthMethod,
 }
 
 impl Interned {
@@ -89,12 +97,13 @@ impl Interned {
     pub(crate) fn new(
         identities: IdentityLimit,
         classes: ClassLimit,
+        evidence: EvidenceLimit,
         linger: Duration,
         observer: Arc<dyn ClassObserver>,
     ) -> Self {
+        let (identities, classes) = (IdentityTable::new(identities), ClassTable::new(classes));
         Self {
-            identities: IdentityTable::new(identities),
-            classes: ClassTable::new(classes),
+            tables: Tables { identities, classes, archive: Archive::new(evidence) },
             live: HashMap::new(),
             unheld: Resting::new(),
             linger,
@@ -102,19 +111,37 @@ impl Interned {
         }
     }
 
-    /// The class that a proposal, authorised by `entry`, leads to, with one more holder.
+    /// The class that a proposal, judged so, leads to, with one more holder.
     ///
     /// # Errors
     /// [`Refusal`] where a cap is reached; nothing changes then.
-    pub(crate) fn acquire(&mut self, proposal: &Proposal, entry: PadEntryId) -> Result<ClassId, Refusal> {
-        let (id, class) = intern(&mut self.identities, &mut self.classes, proposal, entry)?;
-        self.hold(id, &class)?;
+    pub(crate) fn acquire(&mut self, proposal: &Proposal, judged: &Judged) -> Result<ClassId, Refusal> {
+        let (id, class) = self.tables.intern(proposal, judged)?;
+        self.hold(id, &class, judged.standing)?;
         Ok(id)
     }
 
+    /// Says anew what standing peers have, since the PAD is another.
+    pub(crate) fn restand(&mut self, pad: &Pad) {
+        let entries: HashMap<_, _> = pad.entries().iter().map(|entry| (entry.id, entry)).collect();
+        for (id, held) in &mut self.live {
+            let Some(record) = self.tables.identities.record(held.peer) else { continue };
+            let Some(entry) = record.authorised.and_then(|entry| entries.get(&entry)) else { continue };
+            let standing = entry.standing(record.method);
+            if standing == held.standing {
+                continue;
+            }
+            held.standing = standing;
+            if let Some(class) = self.tables.classes.class(*id) {
+                // A class that is known is never refused.
+                let _ = self.observer.class_interned(*id, class, standing);
+            }
+        }
+    }
+
     /// The tables as they are, to try proposals on.
-    pub(crate) fn rehearsal(&self) -> Rehearsal {
-        Rehearsal { identities: self.identities.clone(), classes: self.classes.clone() }
+    pub(crate) fn rehearsal(&self) -> Tables {
+        self.tables.clone()
     }
 
     /// Gives back one hold.
@@ -162,12 +189,22 @@ impl Interned {
 
     /// The tables of identities, to be read.
     pub(crate) const fn identities(&self) -> &IdentityTable {
-        &self.identities
+        &self.tables.identities
+    }
+
+    /// What is kept of what an identity was proven with.
+    pub(crate) fn evidence(&self, id: IdentityId) -> Option<&Evidence> {
+        self.tables.archive.evidence(id)
+    }
+
+    /// The standing of the peer of a class.
+    pub(crate) fn standing(&self, class: ClassId) -> Option<AuthMethod> {
+        self.live.get(&class).map(|held| held.standing)
     }
 
     /// The table of classes, to be read.
     pub(crate) const fn classes(&self) -> &ClassTable {
-        &self.classes
+        &self.tables.classes
     }
 
     /// How many classes are known.
@@ -189,26 +226,26 @@ impl Interned {
     }
 
     /// Counts a holder of a class on which the tables just gave one hold each.
-    fn hold(&mut self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
+    fn hold(&mut self, id: ClassId, class: &Class, standing: AuthMethod) -> Result<(), ClassRefused> {
         if let Some(held) = self.live.get_mut(&id) {
             held.holders += 1;
             self.drop_holds(id, class.peer, class.local);
             return Ok(());
         }
         let Class { peer, local, .. } = *class;
-        if let Err(refused) = self.observer.class_interned(id, class) {
+        if let Err(refused) = self.observer.class_interned(id, class, standing) {
             self.drop_holds(id, peer, local);
             return Err(refused);
         }
-        let held = Held { holders: 1, unheld_since: Time::default(), queued: false, peer, local };
+        let held = Held { holders: 1, unheld_since: Time::default(), queued: false, peer, local, standing };
         self.live.insert(id, held);
         Ok(())
     }
 
     fn drop_holds(&mut self, id: ClassId, peer: IdentityId, local: IdentityId) {
-        self.classes.release(id);
-        self.identities.release(peer);
-        self.identities.release(local);
+        self.tables.classes.release(id);
+        self.tables.release(peer);
+        self.tables.release(local);
     }
 }
 
@@ -218,43 +255,43 @@ impl std::fmt::Debug for Interned {
     }
 }
 
-impl Rehearsal {
-    /// Interns what a proposal needs, as the real tables would.
+impl Tables {
+    /// The class that a proposal leads to, with one more hold on it and on either identity.
     ///
     /// # Errors
-    /// [`Refusal`] where a cap is reached.
-    pub(crate) fn acquire(&mut self, proposal: &Proposal, entry: PadEntryId) -> Result<(), Refusal> {
-        intern(&mut self.identities, &mut self.classes, proposal, entry).map(|_| ())
-    }
-}
-
-/// The class that a proposal leads to, with one more hold on it and on either identity.
-fn intern(
-    identities: &mut IdentityTable,
-    classes: &mut ClassTable,
-    proposal: &Proposal,
-    entry: PadEntryId,
-) -> Result<(ClassId, Class), Refusal> {
-    let peer = identities.acquire(&record(&proposal.peer, Some(entry), proposal.method))?;
-    let local = match identities.acquire(&record(&proposal.local, None, proposal.method)) {
-        Ok(local) => local,
-        Err(error) => {
-            identities.release(peer);
-            return Err(error.into());
-        }
-    };
-    let (mode, algorithms) = (proposal.mode, proposal.suites.algorithms());
-    let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
-    match classes.acquire(&class) {
-        Ok(id) => Ok((id, class)),
-        Err(error) => {
-            identities.release(peer);
-            identities.release(local);
-            Err(error.into())
+    /// [`Refusal`] where a cap is reached; nothing changes then.
+    pub(crate) fn intern(
+        &mut self,
+        proposal: &Proposal,
+        judged: &Judged,
+    ) -> Result<(ClassId, Class), Refusal> {
+        let method = proposal.method;
+        let peer = self.identities.acquire(&IdentityRecord {
+            asserted: judged.peer.clone(),
+            authorised: Some(judged.entry),
+            method,
+            credential: judged.credential.clone(),
+        })?;
+        let own = proposal.local.canonical().unwrap_or_else(|| proposal.local.clone());
+        let own = IdentityRecord { asserted: own, authorised: None, method, credential: Credential::None };
+        let local = self.identities.acquire(&own).inspect_err(|_| self.release(peer))?;
+        let (mode, algorithms) = (proposal.mode, proposal.suites.algorithms());
+        let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
+        let kept = self.archive.keep(peer, &proposal.evidence);
+        match kept.and_then(|()| Ok(self.classes.acquire(&class)?)) {
+            Ok(id) => Ok((id, class)),
+            Err(refusal) => {
+                self.release(peer);
+                self.release(local);
+                Err(refusal)
+            }
         }
     }
-}
 
-fn record(asserted: &Identity, authorised: Option<PadEntryId>, method: AuthMethod) -> IdentityRecord {
-    IdentityRecord { asserted: asserted.clone(), authorised, method }
+    fn release(&mut self, id: IdentityId) {
+        self.identities.release(id);
+        if self.identities.record(id).is_none() {
+            self.archive.forget(id);
+        }
+    }
 }

@@ -1,21 +1,38 @@
 //! What the PAD says of a proposal (RFC 4301 section 4.4.3), before anything else is looked at.
 
 use latchway_datapath::selector::Selector;
-use latchway_tagging::{Mode, PadEntryId};
+use latchway_tagging::{AuthMethod, Credential, Identity, Mode, PadEntryId};
 
+use crate::evidence::Evidence;
 use crate::narrow::narrow;
-use crate::pad::Pad;
+use crate::pad::{Pad, PadEntry};
 use crate::proposal::{Narrowing, Proposal, Refusal};
 
 /// A proposal that the PAD allows.
 #[derive(Clone, Debug)]
 pub(crate) struct Judged {
-    /// The entry that does.
+    /// Who the peer is: what it asserted, or, of a BTNS peer, its key (RFC 5386 section 2).
+    pub(crate) peer: Identity,
+    /// What makes it the same another time (L-11).
+    pub(crate) credential: Credential,
+    /// The entry that allows it.
     pub(crate) entry: PadEntryId,
-    /// Its name.
-    pub(crate) name: String,
+    /// The peer's standing by that entry.
+    pub(crate) standing: AuthMethod,
     /// What of the proposal's selectors the peer may have.
     pub(crate) selectors: Vec<Selector>,
+}
+
+impl Judged {
+    /// The proposal as it was accepted. What the peer proved itself with is kept with its identity, once.
+    pub(crate) fn terms(&self, proposal: &Proposal) -> Proposal {
+        Proposal {
+            peer: self.peer.clone(),
+            selectors: self.selectors.clone(),
+            evidence: Evidence::default(),
+            ..proposal.clone()
+        }
+    }
 }
 
 /// Whether `pad` allows the proposal, and how much of it.
@@ -23,8 +40,51 @@ pub(crate) struct Judged {
 /// # Errors
 /// [`Refusal`], which says what to do.
 pub(crate) fn judge(pad: &Pad, proposal: &Proposal) -> Result<Judged, Refusal> {
-    let entry = pad.authorise(&proposal.peer, proposal.method)?;
-    if entry.local != proposal.local {
+    let peer = named(pad, proposal)?;
+    let (entry, selectors) = authorise(pad, &peer, proposal)?;
+    let credential = proposal.evidence.credential(&peer, proposal.method)?;
+    let standing = entry.standing(proposal.method);
+    Ok(Judged { peer, credential, entry: entry.id, standing, selectors })
+}
+
+/// The entry by which `pad` still allows terms that were accepted once: all of them, or not (C-25). What the peer proved
+/// itself with was judged then.
+///
+/// # Errors
+/// [`Refusal`], which says what to do.
+pub(crate) fn judge_again<'p>(pad: &'p Pad, terms: &Proposal) -> Result<&'p PadEntry, Refusal> {
+    let whole = Proposal { narrowing: Narrowing::Forbidden, ..terms.clone() };
+    authorise(pad, &whole.peer, &whole).map(|(entry, _)| entry)
+}
+
+/// Whether `pad` still allows terms that `entry` accepted once, and by that entry: under another one the peer is
+/// another (L-11).
+pub(crate) fn still_allows(pad: &Pad, terms: &Proposal, entry: PadEntryId) -> bool {
+    judge_again(pad, terms).is_ok_and(|judged| judged.id == entry)
+}
+
+/// The identity by which the PAD is searched. RFC 5386 section 2: of a peer that no entry knows by the name it asserts, and
+/// that shows a bare key, it is that key.
+fn named(pad: &Pad, proposal: &Proposal) -> Result<Identity, Refusal> {
+    let peer = proposal.peer.canonical().ok_or_else(|| Refusal::NoIdentity(proposal.peer.clone()))?;
+    let bare = matches!(proposal.method, AuthMethod::Btns | AuthMethod::LeapOfFaith | AuthMethod::PublicKey);
+    if bare
+        && pad.find(&peer).is_none_or(PadEntry::is_btns)
+        && let Some(key) = proposal.evidence.key(&peer)?
+    {
+        return Ok(Identity::PublicKey(key.der().to_vec()));
+    }
+    Ok(peer)
+}
+
+/// RFC 4301 section 4.4.3: who, by what proof, as whom, and for which addresses.
+fn authorise<'p>(
+    pad: &'p Pad,
+    peer: &Identity,
+    proposal: &Proposal,
+) -> Result<(&'p PadEntry, Vec<Selector>), Refusal> {
+    let entry = pad.authorise(peer, proposal.method)?;
+    if Some(&entry.local) != proposal.local.canonical().as_ref() {
         let (entry, expected) = (entry.name.clone(), entry.local.clone());
         return Err(Refusal::WrongLocalIdentity { entry, expected, proposed: proposal.local.clone() });
     }
@@ -32,19 +92,5 @@ pub(crate) fn judge(pad: &Pad, proposal: &Proposal) -> Result<Judged, Refusal> {
     if proposal.mode == Mode::Transport {
         return Err(Refusal::TransportMode);
     }
-    Ok(Judged { entry: entry.id, name: entry.name.clone(), selectors })
-}
-
-/// Whether `pad` still allows terms that were accepted once: all of them, or not (C-25).
-///
-/// # Errors
-/// [`Refusal`], which says what to do.
-pub(crate) fn judge_again(pad: &Pad, terms: &Proposal) -> Result<Judged, Refusal> {
-    judge(pad, &Proposal { narrowing: Narrowing::Forbidden, ..terms.clone() })
-}
-
-/// Whether `pad` still allows terms that `entry` accepted once, and by that entry: under another one the peer is
-/// another (L-11).
-pub(crate) fn still_allows(pad: &Pad, terms: &Proposal, entry: PadEntryId) -> bool {
-    judge_again(pad, terms).is_ok_and(|judged| judged.entry == entry)
+    Ok((entry, selectors))
 }

@@ -119,7 +119,7 @@ impl Keying {
     ) -> Self {
         let settings = Settings { rest: settings.rest.max(Settings::LEAST_REST), ..settings };
         let current = Arc::new(Snapshot { id: SnapshotId::from_raw(1), ..Snapshot::default() });
-        let Settings { identities, classes, rest, pairs, .. } = settings;
+        let Settings { identities, classes, evidence, rest, pairs, .. } = settings;
         Self {
             settings,
             pad,
@@ -130,7 +130,7 @@ impl Keying {
             current,
             publication: 1,
             version: StateVersion::default(),
-            interned: Interned::new(identities, classes, rest, observer),
+            interned: Interned::new(identities, classes, evidence, rest, observer),
             tickets: Tickets::default(),
             pairs: BTreeMap::new(),
             by_sa: HashMap::new(),
@@ -188,7 +188,8 @@ impl Keying {
     pub fn rekey(&mut self, old: PairId, keys: Keys, now: Time) -> Result<PairId, RekeyError> {
         let pair = self.pairs.get(&old).ok_or(RekeyError::UnknownPair(old))?;
         // C-25: never narrowed on rekey.
-        let terms = Proposal { narrowing: Narrowing::Forbidden, ..pair.terms.clone() };
+        let evidence = self.class(pair.class).and_then(|class| self.evidence(class.peer)).unwrap_or_default();
+        let terms = Proposal { narrowing: Narrowing::Forbidden, evidence, ..pair.terms.clone() };
         let keys = Keys { start: Start::Standby, worker: pair.worker, ..keys };
         let origin = pair.origin;
         let offer = self.offer(terms, origin, now)?;
@@ -316,9 +317,8 @@ impl Keying {
         if self.tickets.len() >= self.settings.offers {
             return Err(Refusal::TooManyOffers(self.settings.offers));
         }
-        let entry = judged.entry;
-        let class = self.interned.acquire(&proposal, entry)?;
-        let terms = Proposal { selectors: judged.selectors, ..proposal };
+        let class = self.interned.acquire(&proposal, &judged)?;
+        let (entry, terms) = (judged.entry, judged.terms(&proposal));
         let selectors = terms.selectors.clone().into_boxed_slice();
         let expires = now + self.settings.offer_lifetime;
         match self.tickets.issue(Promise { terms, entry, class, origin, expires }) {

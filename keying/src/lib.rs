@@ -12,7 +12,9 @@
 pub mod ephemeral;
 pub mod reservations;
 
+mod archive;
 mod change;
+mod evidence;
 mod explain;
 mod install;
 mod interned;
@@ -20,6 +22,7 @@ mod judge;
 mod keying;
 mod manager;
 mod narrow;
+mod nat;
 mod notice;
 mod origin;
 mod pad;
@@ -41,15 +44,19 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use archive::EvidenceLimit;
 pub use change::{Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem};
+pub use evidence::{Certificate, Evidence, EvidenceError, Fingerprint, PublicKey, TrustAnchor};
 pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
 pub use install::{InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Keying, Progress, RekeyError};
+pub use latchway_tagging::PeerPattern;
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};
+pub use nat::Nat;
 pub use notice::{Notice, Wanted};
 pub use origin::Origin;
-pub use pad::{Pad, PadEntry, PadError, PeerPattern};
+pub use pad::{Pad, PadEntry, PadError};
 pub use pad_ids::PadEntryIds;
 pub use pair::PairId;
 pub use policy::{RuleError, RuleNumber, RuleView};
@@ -57,4 +64,4 @@ pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
 pub use settings::Settings;
 pub use ticket::{NoTicket, Ticket, TicketText};
 pub use transaction::{CommitError, Committed, Op, SpdChange, Transaction};
-pub use view::{Counts, PairView, PeerView, SaView};
+pub use view::{Counts, IdentityView, PairView, PeerView, SaView};

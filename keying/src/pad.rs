@@ -2,18 +2,26 @@
 //! which inner addresses each may claim.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use latchway_datapath::selector::AddressRange;
-use latchway_tagging::{AuthMethod, Identity, PadEntryId};
+use latchway_tagging::{AuthMethod, Identity, PadEntryId, PeerPattern};
 
 use crate::proposal::Refusal;
 
 /// The entries in their order. The first whose pattern matches an asserted identity decides, and no match is refusal.
+/// Copies share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pad {
+pub struct Pad(Arc<Entries>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entries {
     entries: Vec<PadEntry>,
-    /// Where the entry of each identity is that has one of its own.
-    exact: HashMap<Identity, usize>,
+    /// Where the entries of single identities and of trees of names are. None of them comes behind one that covers it, so
+    /// that the narrowest is the first.
+    named: HashMap<PeerPattern, usize>,
+    /// Where those of address ranges are, in their order.
+    ranges: Vec<usize>,
 }
 
 /// What one peer, or one kind of peer, is allowed (RFC 4301 4.4.3.1 to 4.4.3.3).
@@ -28,19 +36,12 @@ pub struct PadEntry {
     /// How such an identity may have been proven. A peer's standing is that of the method it used, in the order of
     /// [`AuthMethod`].
     pub methods: Vec<AuthMethod>,
+    /// The highest standing that a peer of the entry has, however it proved itself; `None` is no bound.
+    pub standing: Option<AuthMethod>,
     /// The inner addresses such a peer may claim, both families in one list.
     pub ranges: Vec<AddressRange>,
     /// Who we are towards such a peer (R-1, C-23).
     pub local: Identity,
-}
-
-/// Which identities an entry speaks of (RFC 4301 4.4.3.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerPattern {
-    /// This one.
-    Exact(Identity),
-    /// Any: the last entry of the database at most (RFC 5386).
-    Any,
 }
 
 /// A database that cannot mean what its author wanted; the text says what to change.
@@ -50,14 +51,37 @@ pub enum PadError {
     #[error("PAD entry \"{0}\" has the id of an earlier entry; give each entry an id of its own")]
     DuplicateId(String),
     /// An earlier entry matches whatever this one would.
-    #[error("PAD entry \"{0}\" can never match, since an earlier entry speaks of the same peer; merge them")]
-    Unreachable(String),
+    #[error(
+        "PAD entry \"{entry}\" can never match, since the earlier entry \"{by}\" speaks of the same peers; put the special one \
+         before the general one, or merge them"
+    )]
+    Unreachable {
+        /// The entry that cannot match.
+        entry: String,
+        /// The one that comes first.
+        by: String,
+    },
     /// No peer could be accepted by this entry.
     #[error("PAD entry \"{0}\" accepts no authentication method; list at least one")]
     NoMethods(String),
     /// No address could be claimed under this entry.
     #[error("PAD entry \"{0}\" lets its peer claim no inner range; list at least one")]
     NoRanges(String),
+    /// An identity that nobody can have.
+    #[error(
+        "PAD entry \"{0}\" has an identity that is not what its kind says, its peer's or ours; correct it"
+    )]
+    NoIdentity(String),
+    /// RFC 5386 section 2: what anybody may claim overlaps what no other entry's peers may.
+    #[error(
+        "PAD entry \"{any}\", which is for anybody, lets its peers claim addresses of \"{entry}\" (RFC 5386 section 2); keep them apart"
+    )]
+    AnybodyOverlaps {
+        /// The entry for anybody.
+        any: String,
+        /// The entry whose addresses they are.
+        entry: String,
+    },
 }
 
 impl Pad {
@@ -65,28 +89,40 @@ impl Pad {
     ///
     /// # Errors
     /// [`PadError`], naming the first entry that is at fault.
-    pub fn new(entries: Vec<PadEntry>) -> Result<Self, PadError> {
-        let (mut ids, mut exact, mut any) = (HashSet::new(), HashMap::new(), false);
-        for (place, entry) in entries.iter().enumerate() {
+    pub fn new(mut entries: Vec<PadEntry>) -> Result<Self, PadError> {
+        let (mut ids, mut named) = (HashSet::new(), HashMap::new());
+        let mut ranges: Vec<usize> = Vec::new();
+        for place in 0..entries.len() {
+            let (earlier, rest) = entries.split_at_mut(place);
+            let Some(entry) = rest.first_mut() else { break };
+            let (peer, local) = (entry.peer.canonical(), entry.local.canonical());
+            (entry.peer, entry.local) =
+                peer.zip(local).ok_or_else(|| PadError::NoIdentity(entry.name.clone()))?;
+            let name = || entry.name.clone();
             if !ids.insert(entry.id) {
-                return Err(PadError::DuplicateId(entry.name.clone()));
+                return Err(PadError::DuplicateId(name()));
             }
-            let known = match &entry.peer {
-                PeerPattern::Exact(identity) => exact.insert(identity.clone(), place).is_some(),
-                PeerPattern::Any => false,
-            };
-            if known || any {
-                return Err(PadError::Unreachable(entry.name.clone()));
+            let by = |place: &usize| earlier.get(*place).map_or_else(String::new, |entry| entry.name.clone());
+            let wider = [entry.peer.clone(), PeerPattern::Any].into_iter().chain(entry.peer.wider());
+            let covers =
+                |place: &&usize| earlier.get(**place).is_some_and(|other| other.peer.covers(&entry.peer));
+            let mut over = wider.filter_map(|wider| named.get(&wider)).chain(ranges.iter().filter(covers));
+            if let Some(by) = over.next().map(by) {
+                return Err(PadError::Unreachable { entry: name(), by });
             }
-            any = entry.peer == PeerPattern::Any;
             if entry.methods.is_empty() {
-                return Err(PadError::NoMethods(entry.name.clone()));
+                return Err(PadError::NoMethods(name()));
             }
             if entry.ranges.is_empty() {
-                return Err(PadError::NoRanges(entry.name.clone()));
+                return Err(PadError::NoRanges(name()));
             }
+            if matches!(entry.peer, PeerPattern::Addresses { .. }) {
+                ranges.push(place);
+            }
+            named.insert(entry.peer.clone(), place);
         }
-        Ok(Self { entries, exact })
+        anybody_is_apart(&entries)?;
+        Ok(Self(Arc::new(Entries { entries, named, ranges })))
     }
 
     /// The entry that authorises `peer`, proven by `method`.
@@ -95,31 +131,63 @@ impl Pad {
     /// [`Refusal::UnknownPeer`] where no entry speaks of the peer; [`Refusal::MethodNotAccepted`] where the first that
     /// does wants better proof.
     pub fn authorise(&self, peer: &Identity, method: AuthMethod) -> Result<&PadEntry, Refusal> {
-        // Whoever has no entry of his own is spoken of by the last one, or by none.
-        let own = self.exact.get(peer).and_then(|place| self.entries.get(*place));
-        let entry = own.or_else(|| self.entries.last().filter(|entry| entry.peer.matches(peer)));
-        let entry = entry.ok_or_else(|| Refusal::UnknownPeer { peer: peer.clone() })?;
+        let entry = self.find(peer).ok_or_else(|| Refusal::UnknownPeer { peer: peer.clone() })?;
         if entry.methods.contains(&method) {
             return Ok(entry);
         }
         Err(Refusal::MethodNotAccepted { entry: entry.name.clone(), method, accepted: entry.methods.clone() })
     }
 
+    /// The first entry that speaks of `peer`, however that is proven.
+    #[must_use]
+    pub fn find(&self, peer: &Identity) -> Option<&PadEntry> {
+        let own = PeerPattern::Exact(peer.canonical()?);
+        let trees = || own.wider().into_iter().find_map(|pattern| self.at(&pattern));
+        let range = || {
+            let mut ranges = self.0.ranges.iter().filter_map(|place| self.0.entries.get(*place));
+            ranges.find(|entry| entry.peer.covers(&own))
+        };
+        self.at(&own).or_else(trees).or_else(range).or_else(|| self.at(&PeerPattern::Any))
+    }
+
     /// The entries in their order.
     #[must_use]
     pub fn entries(&self) -> &[PadEntry] {
-        &self.entries
+        &self.0.entries
+    }
+
+    fn at(&self, pattern: &PeerPattern) -> Option<&PadEntry> {
+        self.0.named.get(pattern).and_then(|place| self.0.entries.get(*place))
     }
 }
 
-impl PeerPattern {
-    /// Whether the pattern speaks of `peer`.
+impl PadEntry {
+    /// The standing of a peer of this entry that proved itself by `method`.
     #[must_use]
-    pub fn matches(&self, peer: &Identity) -> bool {
-        match self {
-            Self::Exact(identity) => identity == peer,
-            Self::Any => true,
-        }
+    pub fn standing(&self, method: AuthMethod) -> AuthMethod {
+        self.standing.map_or(method, |highest| highest.min(method))
+    }
+
+    /// Whether its peers are known by their keys alone: a BTNS entry of RFC 5386 section 2.
+    #[must_use]
+    pub const fn is_btns(&self) -> bool {
+        matches!(self.peer, PeerPattern::Any | PeerPattern::Exact(Identity::PublicKey(_)))
+    }
+}
+
+/// RFC 5386 section 2: the wildcard entry must not overlap others.
+fn anybody_is_apart(entries: &[PadEntry]) -> Result<(), PadError> {
+    let Some((any, others)) = entries.split_last().filter(|(any, _)| any.peer == PeerPattern::Any) else {
+        return Ok(());
+    };
+    let meets = |entry: &&PadEntry| {
+        let within =
+            |range: &AddressRange| any.ranges.iter().any(|other| other.intersection(range).is_some());
+        entry.ranges.iter().any(within)
+    };
+    match others.iter().find(meets) {
+        Some(entry) => Err(PadError::AnybodyOverlaps { any: any.name.clone(), entry: entry.name.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -151,8 +219,8 @@ mod tests {
         let landless = PadEntry { ranges: vec![], ..bob() };
         let name = || "bob".to_owned();
         for (entries, error) in [
-            (vec![bob(), again], PadError::Unreachable(name())),
-            (vec![any_entry(9), bob()], PadError::Unreachable(name())),
+            (vec![bob(), again], PadError::Unreachable { entry: name(), by: name() }),
+            (vec![any_entry(9), bob()], PadError::Unreachable { entry: name(), by: "any".into() }),
             (vec![bob(), same_id], PadError::DuplicateId(name())),
             (vec![mute], PadError::NoMethods(name())),
             (vec![landless], PadError::NoRanges(name())),

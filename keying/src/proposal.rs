@@ -8,10 +8,13 @@ use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
 use latchway_tagging::{
-    Algorithms, AuthMethod, ClassId, Identity, IdentityError, Mode, TooManyClasses, Transform, Transforms,
+    Algorithms, AuthMethod, ClassId, Identity, IdentityError, Mode, NoIdentity, TooManyClasses, Transform,
+    Transforms,
 };
 
+use crate::evidence::{Evidence, EvidenceError};
 use crate::interned::ClassRefused;
+use crate::nat::Nat;
 use crate::ticket::Ticket;
 
 /// A pair of SAs that a provider could make: with whom, for what, and how well protected.
@@ -35,6 +38,10 @@ pub struct Proposal {
     pub replay_checked: bool,
     /// The rules that the pair is to serve.
     pub reqid: Reqid,
+    /// What the peer proved its identity with.
+    pub evidence: Evidence,
+    /// Whether addresses are translated on the way (L-32).
+    pub nat: Nat,
 }
 
 /// Whether a proposal may be answered with less than it asks for. A rekey may not (C-25, RFC 7296 section 2.9.2).
@@ -89,6 +96,17 @@ pub enum Refusal {
         /// What the peer asserts to be.
         peer: Identity,
     },
+    /// The text of an identity is not what its kind says.
+    #[error("{0} {NoIdentity}")]
+    NoIdentity(Identity),
+    /// What the peer proved itself with is not of its method, or not of the peer (L-30, L-31).
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// There is no room for more evidence.
+    #[error(
+        "the evidence of live peers takes {0} octets already; remove pairs of peers that are no longer needed"
+    )]
+    TooMuchEvidence(usize),
     /// The peer's entry wants other proof (RFC 4301 4.4.3.2).
     #[error("PAD entry \"{entry}\" does not accept {}, only {}; authenticate so, or list the method", method.name(), Methods(accepted))]
     MethodNotAccepted {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use latchway_tagging::{ClassLimit, IdentityLimit};
 
+use crate::archive::EvidenceLimit;
+
 /// How long and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -22,6 +24,8 @@ pub struct Settings {
     pub identities: IdentityLimit,
     /// How many classes may be live.
     pub classes: ClassLimit,
+    /// How much of what peers proved themselves with is kept.
+    pub evidence: EvidenceLimit,
 }
 
 impl Settings {
@@ -39,6 +43,7 @@ impl Default for Settings {
             offers: 1024,
             identities: IdentityLimit::default(),
             classes: ClassLimit::default(),
+            evidence: EvidenceLimit::default(),
         }
     }
 }

@@ -13,8 +13,8 @@ use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, Worke
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 
 use crate::{
-    ClassObserver, KeyOrigin, Keying, Keys, Narrowing, Pad, PadEntry, PeerPattern, Proposal, SaKeys,
-    Settings, Start, Suites, Unobserved,
+    ClassObserver, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat, Pad, PadEntry, PeerPattern, Proposal,
+    PublicKey, SaKeys, Settings, Start, Suites, Unobserved,
 };
 
 pub(crate) fn range(first: &str, last: &str) -> AddressRange {
@@ -31,6 +31,7 @@ pub(crate) fn entry(id: u32, peer: &str, first: &str, last: &str) -> PadEntry {
         name: peer.to_owned(),
         peer: PeerPattern::Exact(fqdn(peer)),
         methods: vec![AuthMethod::Manual],
+        standing: None,
         ranges: vec![range(first, last)],
         local: fqdn("here"),
     }
@@ -76,7 +77,23 @@ pub(crate) fn proposal(peer: &str) -> Proposal {
         suites: Suites::both(Suite::Aes128Gcm),
         replay_checked: true,
         reqid: Reqid(1),
+        evidence: Evidence::default(),
+        nat: Nat::default(),
     }
+}
+
+/// What a stranger with a bare key proposes (RFC 5386), for addresses that [`any_entry`] lets it claim.
+pub(crate) fn btns(peer: &str, key: u8) -> Proposal {
+    let selectors = vec![Selector::between(range("10.0.0.0", "10.0.0.255"), range("10.9.0.0", "10.9.0.9"))];
+    let evidence = Evidence { public_key: Some(public_key(key)), ..Evidence::default() };
+    Proposal { method: AuthMethod::Btns, selectors, evidence, ..proposal(peer) }
+}
+
+/// An Ed25519 key as RFC 8410 has it, of which only the number matters.
+pub(crate) fn public_key(number: u8) -> PublicKey {
+    let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    der.extend([number; 32]);
+    PublicKey::from_der(&der).unwrap()
 }
 
 /// Keys of which only the names matter, other ones at each call; the peer's SPI is ours with the highest bit set.

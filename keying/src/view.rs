@@ -6,11 +6,14 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite};
-use latchway_tagging::{AuthMethod, ClassId, Identity, PadEntryId, SaRef, WorkerId};
+use latchway_tagging::{
+    AuthMethod, ClassId, Identity, IdentityId, IdentityRecord, PadEntryId, PeerPattern, SaRef, WorkerId,
+};
 
+use crate::evidence::Evidence;
 use crate::install::KeyOrigin;
+use crate::nat::Nat;
 use crate::origin::Origin;
-use crate::pad::PeerPattern;
 use crate::pair::PairId;
 
 /// A pair of SAs.
@@ -50,6 +53,8 @@ pub struct PairView {
     pub outbound: SaView,
     /// Where we send.
     pub path: Path,
+    /// Whether addresses are translated on the way (L-32).
+    pub nat: Nat,
 }
 
 /// One direction of a pair.
@@ -90,8 +95,7 @@ pub struct PeerView {
     pub peer: PeerPattern,
     /// How such an identity may be proven, best first.
     pub methods: Vec<AuthMethod>,
-    /// Its standing: the best method by which a peer of it that has a pair proved its identity. `None` while there is no
-    /// pair.
+    /// Its standing: the highest that a peer of it has that has a pair. `None` while there is no pair.
     pub standing: Option<AuthMethod>,
     /// The inner addresses it may claim.
     pub ranges: Vec<AddressRange>,
@@ -99,6 +103,19 @@ pub struct PeerView {
     pub local: Identity,
     /// Its pairs, oldest first.
     pub pairs: Vec<PairId>,
+    /// Its peers that SAs, offers or latches are of, oldest first.
+    pub identities: Vec<IdentityView>,
+}
+
+/// A live identity, and what proved it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityView {
+    /// Its id.
+    pub id: IdentityId,
+    /// What a latch compares of it.
+    pub record: IdentityRecord,
+    /// What it was proven with last (L-29 to L-31).
+    pub evidence: Evidence,
 }
 
 /// How much the key manager holds.

@@ -12,7 +12,7 @@ use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::oversize::Oversize;
 use latchway_datapath::worker::{Heartbeat, Stop, Worker};
 use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Notice, Settings};
-use latchway_tagging::{Class, ClassId, StateClock, WorkerId};
+use latchway_tagging::{AuthMethod, Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
 
 use crate::gateway::GatewayError;
@@ -92,7 +92,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
 pub struct Peers(pub Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, id: ClassId, class: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 

@@ -75,7 +75,7 @@ mod tests {
 
     use latchway_control::ProposalSpec;
     use latchway_keying::{ClassObserver, ClassRefused};
-    use latchway_tagging::{Class, ClassId};
+    use latchway_tagging::{AuthMethod, Class, ClassId};
     use serde_json::json;
 
     use super::*;
@@ -86,7 +86,7 @@ mod tests {
     struct Fragile(AtomicBool);
 
     impl ClassObserver for Fragile {
-        fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+        fn class_interned(&self, _: ClassId, _: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
             assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
             Ok(())
         }

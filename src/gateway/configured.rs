@@ -12,7 +12,7 @@ use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_datapath::spd::{self, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind};
-use latchway_keying::{Narrowing, Pad, PadEntry, PadEntryIds, PeerPattern, Proposal, Suites};
+use latchway_keying::{Evidence, Narrowing, Nat, Pad, PadEntry, PadEntryIds, PeerPattern, Proposal, Suites};
 use latchway_tagging::{AuthMethod, Identity, Mode};
 
 use crate::gateway::convert::SpecError;
@@ -29,6 +29,7 @@ pub fn pad(config: &Config, ids: &mut PadEntryIds) -> Result<Pad, SpecError> {
             name,
             peer: PeerPattern::Exact(peer.identity.clone()),
             methods: vec![AuthMethod::Manual],
+            standing: None,
             ranges: peer.inner.iter().map(|&prefix| range(prefix.into())).collect::<Result<_, _>>()?,
             local: config.identity.clone(),
         })
@@ -77,6 +78,8 @@ pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) ->
         suites: Suites::both(sa.suite),
         replay_checked: sa.anti_replay != AntiReplay::Off,
         reqid: reqid(&peer.identity, ids),
+        evidence: Evidence::default(),
+        nat: Nat::default(),
     })
 }
 

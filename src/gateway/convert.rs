@@ -15,8 +15,8 @@ use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, h
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
-    InstallError, KeyOrigin, Keys, Narrowing, Pad, PadEntry, PadError, PeerPattern, Proposal, SaKeys, Start,
-    Suites,
+    Evidence, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry, PadError, PeerPattern, Proposal,
+    SaKeys, Start, Suites,
 };
 use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, WorkerId};
 use zeroize::Zeroizing;
@@ -80,6 +80,7 @@ pub fn pad(peers: &[PeerSpec], identity: &str) -> Result<Pad, SpecError> {
             name: peer.identity.clone(),
             peer: PeerPattern::Exact(Identity::Fqdn(peer.identity.clone())),
             methods: vec![AuthMethod::Manual],
+            standing: None,
             ranges: peer.inner.iter().map(range).collect::<Result<_, _>>()?,
             local: Identity::Fqdn(identity.into()),
         })
@@ -118,6 +119,8 @@ pub fn pair(
         suites: Suites::both(suite),
         replay_checked: made.anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
+        evidence: Evidence::default(),
+        nat: Nat::default(),
     };
     Ok((proposal, made.keys()?))
 }
@@ -134,6 +137,8 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
         replay_checked: spec.replay_checked,
         reqid: Reqid(0),
+        evidence: Evidence::default(),
+        nat: Nat::default(),
     })
 }
 

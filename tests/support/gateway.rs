@@ -20,8 +20,8 @@ use latchway_datapath::time::Time;
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
 use latchway_keying::{
-    ClassObserver, ClassRefused, Committed, KeyOrigin, Keying, Keys, Narrowing, Offer, Op, Pad, PadEntry,
-    PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites, Transaction,
+    ClassObserver, ClassRefused, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat, Offer, Op,
+    Pad, PadEntry, PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites, Transaction,
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, LatchView, Limits, Seed, Shim};
@@ -257,6 +257,8 @@ pub fn proposal(host: Host, peer: Host, terms: &Terms) -> Proposal {
         suites: Suites::both(terms.suite),
         replay_checked: true,
         reqid: Reqid(1),
+        evidence: Evidence::default(),
+        nat: Nat::default(),
     }
 }
 
@@ -287,6 +289,7 @@ fn pad(host: Host, peers: &[Host]) -> Pad {
         name: peer.name.to_owned(),
         peer: PeerPattern::Exact(peer.identity()),
         methods: vec![AuthMethod::Manual],
+        standing: None,
         ranges: peer.networks().into(),
         local: host.identity(),
     };
@@ -306,7 +309,7 @@ fn packets(unit: &Unit<'_>, buffer: &[u8]) -> Vec<Vec<u8>> {
 struct Peers(Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, id: ClassId, class: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
     }
 

@@ -14,7 +14,6 @@ use crate::keying::settling::Staged;
 use crate::origin::Origin;
 use crate::pad::Pad;
 use crate::pair::{Pair, PairId};
-use crate::proposal::Proposal;
 use crate::ticket::Promise;
 use crate::transaction::{CommitError, SpdChange};
 
@@ -72,6 +71,7 @@ impl Keying {
         staged.publication = self.publication;
         let Some(pad) = staged.pad.take() else { return };
         self.pad = pad;
+        self.interned.restand(&self.pad);
         let pad = &self.pad;
         let void = self.tickets.void(|promise| !still_allows(pad, &promise.terms, promise.entry));
         self.give_back(void, now);
@@ -115,7 +115,7 @@ impl Keying {
         for (id, pair) in self.pairs.iter().filter(|(id, pair)| stays(id, pair)) {
             let problem = match judge_again(pad, &pair.terms) {
                 Err(refusal) => Problem::NoLongerAllowed(refusal),
-                Ok(judged) if judged.entry != pair.entry => Problem::OtherEntry { entry: judged.name },
+                Ok(entry) if entry.id != pair.entry => Problem::OtherEntry { entry: entry.name.clone() },
                 Ok(_) => continue,
             };
             faults.push(Fault { element: self.element(*id), problem });
@@ -131,7 +131,7 @@ impl Keying {
         let (mut names, mut keys, mut room) = (Names::default(), HashSet::new(), self.slots.available());
         let leaving: HashSet<_> = change.remove.iter().chain(&change.cut).copied().collect();
         for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
-            let allowed = judge(pad, proposal).and_then(|judged| rehearsal.acquire(proposal, judged.entry));
+            let allowed = judge(pad, proposal).and_then(|judged| rehearsal.intern(proposal, &judged));
             let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));
             let fits = if room >= 2 { Ok(()) } else { Err(InstallError::Full) };
             room = room.saturating_sub(2);
@@ -177,8 +177,8 @@ impl Keying {
         now: Time,
     ) -> Result<Pair, Problem> {
         let judged = judge(pad.unwrap_or(&self.pad), &new.proposal)?;
-        let class = self.interned.acquire(&new.proposal, judged.entry)?;
-        let terms = Proposal { selectors: judged.selectors, ..new.proposal.clone() };
+        let class = self.interned.acquire(&new.proposal, &judged)?;
+        let terms = judged.terms(&new.proposal);
         let promise =
             Promise { terms, entry: judged.entry, class, origin: Origin::Configuration, expires: now };
         let prepared = self.prepare(promise, &new.keys, sad, now);

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord, PadEntryId};
+use latchway_tagging::{AuthMethod, Class, ClassId, IdentityId, IdentityRecord, PadEntryId};
 
+use crate::evidence::Evidence;
 use crate::keying::Keying;
+use crate::nat::Nat;
 use crate::pad::{Pad, PadEntry};
-use crate::pair::PairId;
+use crate::pair::{Pair, PairId};
 use crate::policy::RuleView;
-use crate::view::{Counts, PairView, PeerView};
+use crate::view::{Counts, IdentityView, PairView, PeerView};
 
 impl Keying {
     /// Every pair, oldest first.
@@ -22,7 +24,11 @@ impl Keying {
     pub fn peers(&self) -> Vec<PeerView> {
         let mut pairs: HashMap<PadEntryId, Vec<PairId>> = HashMap::new();
         self.pairs.iter().for_each(|(id, pair)| pairs.entry(pair.entry).or_default().push(*id));
-        let view = |entry: &PadEntry| self.peer(entry, pairs.get(&entry.id).cloned().unwrap_or_default());
+        let mut identities = self.identities();
+        let view = |entry: &PadEntry| PeerView {
+            identities: identities.remove(&entry.id).unwrap_or_default(),
+            ..self.peer(entry, pairs.get(&entry.id).cloned().unwrap_or_default())
+        };
         self.pad.entries().iter().map(view).collect()
     }
 
@@ -50,6 +56,26 @@ impl Keying {
         self.interned.identities().record(id).cloned()
     }
 
+    /// What the peer of an identity proved itself with (L-29 to L-31): the newest, while anything holds the identity.
+    #[must_use]
+    pub fn evidence(&self, id: IdentityId) -> Option<Evidence> {
+        self.interned.evidence(id).cloned()
+    }
+
+    /// The standing of the peer of a class, while anything holds it: how it proved itself, or less where its entry of the
+    /// PAD says so. A peer of lesser standing cannot break the latch of one of greater.
+    #[must_use]
+    pub fn standing(&self, class: ClassId) -> Option<AuthMethod> {
+        self.interned.standing(class)
+    }
+
+    /// Whether the peer of a class is behind a NAT (L-32), as its newest pair of SAs says.
+    #[must_use]
+    pub fn nat(&self, class: ClassId) -> Option<Nat> {
+        let mut pairs = self.pairs.values().rev().filter(|pair| pair.class == class);
+        pairs.next().map(Pair::nat)
+    }
+
     /// How much is held.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -65,8 +91,21 @@ impl Keying {
         }
     }
 
+    /// The live identities of each entry, in the order of their ids.
+    fn identities(&self) -> HashMap<PadEntryId, Vec<IdentityView>> {
+        let mut all: Vec<_> = self.interned.identities().iter().collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        let mut of_entry: HashMap<PadEntryId, Vec<IdentityView>> = HashMap::new();
+        for (id, record) in all {
+            let Some(entry) = record.authorised else { continue };
+            let evidence = self.evidence(id).unwrap_or_default();
+            of_entry.entry(entry).or_default().push(IdentityView { id, record: record.clone(), evidence });
+        }
+        of_entry
+    }
+
     fn peer(&self, entry: &PadEntry, pairs: Vec<PairId>) -> PeerView {
-        let proven = pairs.iter().filter_map(|id| self.pairs.get(id)).map(|pair| pair.terms.method);
+        let proven = pairs.iter().filter_map(|id| self.standing(self.pairs.get(id)?.class));
         let mut methods = entry.methods.clone();
         methods.sort_unstable_by(|one, other| other.cmp(one));
         PeerView {
@@ -75,6 +114,7 @@ impl Keying {
             peer: entry.peer.clone(),
             methods,
             standing: proven.max(),
+            identities: Vec::new(),
             ranges: entry.ranges.clone(),
             local: entry.local.clone(),
             pairs,

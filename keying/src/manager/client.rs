@@ -7,10 +7,12 @@ use latchway_datapath::spd::Rule;
 use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
 
 use crate::change::{Change, ChangeError, Changed, Outline};
+use crate::evidence::Evidence;
 use crate::explain::{Explanation, Question};
 use crate::install::{InstallError, Keys};
 use crate::keying::RekeyError;
 use crate::manager::Stopped;
+use crate::nat::Nat;
 use crate::pad::Pad;
 use crate::pair::PairId;
 use crate::policy::{RuleError, RuleNumber, RuleView};
@@ -50,6 +52,8 @@ pub(super) enum Show {
     Explain(Question, Sender<Explanation>),
     Class(ClassId, Sender<Option<Class>>),
     Identity(IdentityId, Sender<Option<IdentityRecord>>),
+    Evidence(IdentityId, Sender<Option<Evidence>>),
+    Nat(ClassId, Sender<Option<Nat>>),
     Counts(Sender<Counts>),
 }
 
@@ -181,6 +185,22 @@ impl KeyManagerClient {
     /// [`Stopped`].
     pub fn identity(&self, id: IdentityId) -> Result<Option<IdentityRecord>, Stopped> {
         self.see(|reply| Show::Identity(id, reply))
+    }
+
+    /// [`Keying::evidence`](crate::Keying::evidence).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn evidence(&self, id: IdentityId) -> Result<Option<Evidence>, Stopped> {
+        self.see(|reply| Show::Evidence(id, reply))
+    }
+
+    /// [`Keying::nat`](crate::Keying::nat).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn nat(&self, class: ClassId) -> Result<Option<Nat>, Stopped> {
+        self.see(|reply| Show::Nat(class, reply))
     }
 
     /// [`Keying::counts`](crate::Keying::counts).

@@ -257,6 +257,8 @@ impl Show {
             Self::Explain(question, reply) => reply.send(keying.explain(&question)).is_ok(),
             Self::Class(id, reply) => reply.send(keying.class(id)).is_ok(),
             Self::Identity(id, reply) => reply.send(keying.identity(id)).is_ok(),
+            Self::Evidence(id, reply) => reply.send(keying.evidence(id)).is_ok(),
+            Self::Nat(class, reply) => reply.send(keying.nat(class)).is_ok(),
             Self::Counts(reply) => reply.send(keying.counts()).is_ok(),
         }
     }

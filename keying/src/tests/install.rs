@@ -8,7 +8,7 @@ use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
 use latchway_datapath::sad::Usage;
 use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite};
-use latchway_tagging::{Class, ClassId, StateClock};
+use latchway_tagging::{AuthMethod, Class, ClassId, StateClock};
 
 use crate::testing::{at, entry, keying, keys, proposal};
 use crate::{
@@ -229,7 +229,7 @@ fn a_hard_expired_sa_is_shown_and_stays_until_it_is_removed() {
 struct Listener(Mutex<(Vec<(char, ClassId)>, bool)>);
 
 impl ClassObserver for Listener {
-    fn class_interned(&self, id: ClassId, _: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, id: ClassId, _: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         self.0.lock().unwrap().0.push(('+', id));
         Ok(())
     }

@@ -6,7 +6,7 @@ use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_esp::Suite;
 use latchway_tagging::{AuthMethod, ClassLimit, IdentityLimit, Mode, PadEntryId, StateClock};
 
-use crate::testing::{any_entry, at, entry, fqdn, keying, keys, proposal, range};
+use crate::testing::{any_entry, at, btns, entry, fqdn, keying, keys, proposal, range};
 use crate::{Keying, Narrowing, Pad, PadEntry, Proposal, Refusal, Settings, Suites, Unobserved};
 
 fn claiming(peer: &str, claims: &[AddressRange]) -> Proposal {
@@ -147,9 +147,8 @@ fn caps_refuse_and_leave_no_hold_behind() {
     // Each stranger would take the one identity of its entry, had the refusal before not given it back.
     let caps = Settings { classes: ClassLimit(0), identities: IdentityLimit(1), ..Settings::default() };
     let mut strangers = here(Pad::new(vec![any_entry(1)]).unwrap(), caps);
-    for name in ["eve", "trudy"] {
-        let claim = claiming(name, &[range("10.9.0.0", "10.9.0.9")]);
-        let refusal = strangers.propose(Proposal { method: AuthMethod::Btns, ..claim }, at(0)).unwrap_err();
+    for (key, name) in [(1, "eve"), (2, "trudy")] {
+        let refusal = strangers.propose(btns(name, key), at(0)).unwrap_err();
         assert!(matches!(refusal, Refusal::Class(_)), "{name}: {refusal}");
     }
     let mut one_offer = here(pad(), Settings { offers: 1, ..Settings::default() });
@@ -225,6 +224,7 @@ fn c_19_a_class_that_its_observer_has_no_room_for_is_refused_and_leaves_nothing(
             &self,
             _: latchway_tagging::ClassId,
             _: &latchway_tagging::Class,
+            _: AuthMethod,
         ) -> Result<(), crate::ClassRefused> {
             Err(crate::ClassRefused)
         }

@@ -23,7 +23,7 @@ use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite, WindowSize};
-use latchway_tagging::{Class, ClassId, Feedback, OutboundTag, StateClock, WorkerId};
+use latchway_tagging::{AuthMethod, Class, ClassId, Feedback, OutboundTag, StateClock, WorkerId};
 
 use crate::ephemeral::{self, End, Tunnel};
 use crate::testing::{at, entry, fqdn, keys, path, proposal, range};
@@ -231,7 +231,7 @@ impl Fragile {
 }
 
 impl ClassObserver for Fragile {
-    fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, _: ClassId, _: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         self.pass("interned");
         Ok(())
     }

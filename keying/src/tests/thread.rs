@@ -14,7 +14,7 @@ use latchway_datapath::sad::Usage;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
-use latchway_tagging::{Class, ClassId, InboundTag, SaIndex, SaRef, StateClock, StateVersion};
+use latchway_tagging::{AuthMethod, Class, ClassId, InboundTag, SaIndex, SaRef, StateClock, StateVersion};
 
 use crate::testing::{entry, keying, keys, proposal};
 use crate::{
@@ -218,7 +218,7 @@ fn the_end_is_told_to_every_asker_and_workers_keep_what_was_published() {
 struct Fragile(AtomicU64);
 
 impl ClassObserver for Fragile {
-    fn class_interned(&self, _: ClassId, _: &Class) -> Result<(), ClassRefused> {
+    fn class_interned(&self, _: ClassId, _: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
         assert_eq!(self.0.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
         Ok(())
     }
