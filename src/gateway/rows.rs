@@ -14,7 +14,7 @@ use latchway_datapath::selector::{PortRange, Selector};
 use latchway_datapath::spd::{Action, Latching};
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
-use latchway_keying::{PairView, PeerPattern, PeerView, RuleView, SaView, Suites};
+use latchway_keying::{PairView, PeerView, RuleView, SaView, Suites};
 use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
 
 /// A reason that occurred.
@@ -178,10 +178,7 @@ pub fn peer_row(view: &PeerView) -> PeerRow {
     let methods: Vec<_> = view.methods.iter().map(|method| method.name().to_owned()).collect();
     PeerRow {
         name: view.name.clone(),
-        identity: match &view.peer {
-            PeerPattern::Exact(identity) => identity.to_string(),
-            other => format!("{other:?}"),
-        },
+        identity: view.peer.to_string(),
         standing: view.standing.map(|method| method.name().to_owned()),
         methods,
         ranges: view.ranges.iter().map(ToString::to_string).collect(),

@@ -83,7 +83,7 @@ const fn is_of(word: u64, class: ClassId) -> bool {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use latchway_tagging::{AuthMethod, Identity, IdentityLimit, IdentityRecord, IdentityTable};
+    use latchway_tagging::{AuthMethod, Credential, Identity, IdentityLimit, IdentityRecord, IdentityTable};
 
     fn peers(count: u32) -> Vec<IdentityId> {
         let mut table = IdentityTable::new(IdentityLimit::default());
@@ -91,6 +91,7 @@ mod tests {
             asserted: Identity::Fqdn(format!("peer{name}")),
             authorised: None,
             method: AuthMethod::PreSharedKey,
+            credential: Credential::None,
         };
         (0..count).map(|name| table.acquire(&record(name)).unwrap()).collect()
     }

@@ -15,8 +15,8 @@ use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_tagging::{
-    AuthMethod, ClassId, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable, InboundTag,
-    OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
+    AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
+    InboundTag, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
 };
 
 use crate::shim::Shim;
@@ -53,6 +53,7 @@ impl Bed {
                 asserted: Identity::Fqdn(name.to_owned()),
                 authorised: None,
                 method: AuthMethod::PreSharedKey,
+                credential: Credential::None,
             };
             database.peers().publish(class, identities.acquire(&record).unwrap()).unwrap();
         }
