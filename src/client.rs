@@ -138,9 +138,17 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn events(&mut self) -> Result<Answers<'_, call::Events>, CallError> {
+        self.follow(&call::Events {})
+    }
+
+    /// The answers to a call that tells what happens, as it happens.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn follow<M: Method>(&mut self, call: &M) -> Result<Answers<'_, M>, CallError> {
         // Nothing may happen for days.
         self.frames.connection().set_read_timeout(None).map_err(|error| self.broken(error.into()))?;
-        self.stream(&call::Events {})
+        self.stream(call)
     }
 
     fn say<M: Method>(&mut self, asking: &Asking<'_, M>) -> Result<(), CallError> {

@@ -20,6 +20,9 @@ pub struct ListenSpec {
     /// What its connections must have.
     #[serde(default)]
     pub constraints: ConstraintsSpec,
+    /// What becomes of its connections in a conflict; as the rule says where it is missing.
+    #[serde(default)]
+    pub on_conflict: Option<ConflictSpec>,
     /// Whose it is; the connection's that asks, where it is missing.
     #[serde(default)]
     pub owner: Option<OwnerSpec>,
@@ -44,6 +47,13 @@ pub struct ConnectSpec {
     /// What the connection must have.
     #[serde(default)]
     pub constraints: ConstraintsSpec,
+    /// What becomes of it in a conflict; as the rule says where it is missing.
+    #[serde(default)]
+    pub on_conflict: Option<ConflictSpec>,
+    /// Alert when no SA serves it for so many milliseconds (L-39); never where it is missing: packets are lost then, and
+    /// no more (L-38).
+    #[serde(default)]
+    pub report_after: Option<u64>,
     /// Whose it is; the connection's that asks, where it is missing.
     #[serde(default)]
     pub owner: Option<OwnerSpec>,
@@ -71,7 +81,7 @@ pub struct ConstraintsSpec {
     pub key_bits: Option<u16>,
     /// Whether replays must be refused (L-10).
     #[serde(default)]
-    pub replay_checked: Option<bool>,
+    pub replay_checked: bool,
     /// The identity of the peer (L-11).
     #[serde(default)]
     pub peer: Option<String>,
@@ -81,6 +91,9 @@ pub struct ConstraintsSpec {
     /// The least that must prove who the peer is: this method or one of better standing.
     #[serde(default)]
     pub method: Option<MethodSpec>,
+    /// Whether its SAs shall be for it alone.
+    #[serde(default)]
+    pub narrow: bool,
 }
 
 words! {
@@ -92,6 +105,20 @@ words! {
         Authenticated = "authenticated",
         /// None: in the clear, where the policy would protect.
         Bypass = "bypass",
+    }
+}
+
+words! {
+    /// What becomes of a connection when another peer's SA, or another policy, comes for it (latching-04 2.4, D.6).
+    ConflictSpec {
+        /// Its latch breaks, and the connection is reset.
+        Terminate = "terminate",
+        /// The latch stands; the newcomer's packets are dropped.
+        DropNewcomer = "drop-newcomer",
+        /// The latch stands; the newcomer's SA is refused.
+        RejectNewcomer = "reject-newcomer",
+        /// Nothing passes until the conflict is gone.
+        Wait = "wait",
     }
 }
 

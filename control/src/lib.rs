@@ -30,8 +30,8 @@ pub use interface::{
     GetInfo, GetInterfaceDescription, INTERFACES, Interface, InterfaceDescription, ServiceInfo,
 };
 pub use latch::{
-    CloseLatch, ConnectSpec, ConstraintsSpec, FindLatch, GoneSpec, InquireLatch, ListenSpec, MethodSpec,
-    ModeSpec, OwnerSpec, PeerGoneSpec, ProtectionSpec, ReleaseLatch, WatchLatches, Whois,
+    CloseLatch, ConflictSpec, ConnectSpec, ConstraintsSpec, FindLatch, GoneSpec, InquireLatch, ListenSpec,
+    MethodSpec, ModeSpec, OwnerSpec, PeerGoneSpec, ProtectionSpec, ReleaseLatch, WatchLatches, Whois,
 };
 pub use message::{Answering, Asking, Reply, Request};
 pub use provider::{InstallSpec, KeysSpec, Offered, ProposalSpec, RekeySpec};

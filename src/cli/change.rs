@@ -203,7 +203,7 @@ impl RuleOptions {
 }
 
 /// One word of a closed set, which completions then know.
-fn words<T: Copy + Send + Sync + 'static>(
+pub fn words<T: Copy + Send + Sync + 'static>(
     all: &'static [T],
     name: fn(T) -> &'static str,
 ) -> impl TypedValueParser<Value = T> {
@@ -211,7 +211,8 @@ fn words<T: Copy + Send + Sync + 'static>(
         .try_map(move |text| all.iter().copied().find(|&word| name(word) == text).ok_or("no such word"))
 }
 
-fn suites() -> impl TypedValueParser<Value = Suite> {
+/// The name of a suite.
+pub fn suites() -> impl TypedValueParser<Value = Suite> {
     PossibleValuesParser::new(Suite::ALL.map(Suite::name)).try_map(|text| text.parse::<Suite>())
 }
 
@@ -233,7 +234,8 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     text.parse().or_else(|_| alone()).map_err(|_| "write a prefix, as 10.1.0.0/24, or an address".into())
 }
 
-fn protocol(text: &str) -> Result<u8, String> {
+/// A protocol by name or number.
+pub fn protocol(text: &str) -> Result<u8, String> {
     protocol_number(text).map_err(|error| error.to_string())
 }
 

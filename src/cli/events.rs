@@ -58,7 +58,7 @@ fn print(screen: &mut Screen, event: &EventView, form: Form) -> io::Result<()> {
 }
 
 /// A signal is how this verb ends, and no failure. Every line that was begun has been written.
-fn end_on_signals() -> Result<(), Failure> {
+pub fn end_on_signals() -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}"), "try again"))?;
     thread::spawn(move || {

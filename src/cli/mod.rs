@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod events;
 mod failure;
+mod latch;
 mod manual;
 mod packet;
 mod screen;
@@ -14,6 +15,7 @@ mod talk;
 mod top;
 mod units;
 mod view;
+mod whois;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -151,7 +153,8 @@ fn end(result: Result<ExitCode, Failure>) -> ExitCode {
 const EVERYWHERE: &str = "For every verb";
 
 /// What the exit codes mean.
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line is not right.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line is not right, \
+     3 the latch that a verb held was closed.";
 
 #[cfg(test)]
 mod tests {

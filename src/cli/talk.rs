@@ -7,11 +7,12 @@ use clap::Subcommand;
 use latchway_control::call::{
     DeletePair, DeleteRule, Drops, Flows, Latches, Peers, Policies, Reload, Sas, Status,
 };
+use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, ReleaseLatch};
 
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
-use crate::cli::change::{PairOptions, RuleOptions};
+use crate::cli::change::{PairOptions, RuleOptions, words};
 use crate::cli::failure::Failure;
-use crate::cli::{events, top};
+use crate::cli::{events, latch, top, whois};
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,8 @@ pub enum Talk {
     Events(events::Options),
     /// Say what would become of a packet: which policy, SA, latch and MTU it would meet, and why.
     Explain(ExplainOptions),
+    /// Say who is on the other end of a connection, and what binds it to them.
+    Whois(whois::Options),
     /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
     Top(top::Options),
 }
@@ -88,12 +91,61 @@ pub enum PolicyVerb {
 pub enum PeerVerb {
     /// List the peers, what each may claim, and what they moved.
     List(ListOptions),
+    /// Say that a peer is gone: its latches break, and its pairs are removed.
+    Gone {
+        /// The identity of the peer.
+        #[arg(value_name = "IDENTITY")]
+        peer: String,
+        /// How that is known.
+        #[arg(long, default_value = "dead", value_parser = words(GoneSpec::ALL, GoneSpec::name))]
+        reason: GoneSpec,
+        #[command(flatten)]
+        form: Form,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum LatchVerb {
     /// List the latches.
     List(ListOptions),
+    /// Latch what will connect to an address and port of ours, with what it must have.
+    ///
+    /// The latch is this verb's: it stays, prints what becomes of it and of the connections it lets in, and gives it up when it
+    /// is ended by a signal. With --owner it belongs to a process instead, and the verb ends at once.
+    Listen(latch::ListenOptions),
+    /// Latch a connection before its first packet, with what it must have.
+    ///
+    /// The latch is this verb's: it stays, prints what becomes of it, and gives it up when it is ended by a signal. With --owner
+    /// it belongs to a process instead, and the verb ends at once.
+    Connect(latch::ConnectOptions),
+    /// Give up a latch that a process owns.
+    Release {
+        /// The handle of the latch, as `latchway latch list` shows it.
+        #[arg(value_name = "LATCH")]
+        latch: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show all that is known of a latch.
+    Inquire {
+        /// The handle of the latch, as `latchway latch list` shows it.
+        #[arg(value_name = "LATCH")]
+        latch: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show the latch of a connection, or of a listener.
+    Find(latch::FindOptions),
+    /// Close a latch, whoever owns it: its connection is reset.
+    Close {
+        /// The handle of the latch, as `latchway latch list` shows it.
+        #[arg(value_name = "LATCH")]
+        latch: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Print what becomes of latches, as it happens, one line each.
+    Watch(latch::WatchOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,9 +186,30 @@ impl Talk {
             Self::Peer(PeerVerb::List(options)) => {
                 list(control, &Peers { limit: options.limit }, options.form)
             }
+            Self::Peer(PeerVerb::Gone { peer, reason, form }) => {
+                let gone = peer.clone();
+                change(control, &PeerGoneSpec { peer, reason }, form, |went| {
+                    let pairs = went.pairs.len();
+                    format!("{gone} is gone: {} latches broke, {pairs} pairs were removed", went.latches)
+                })
+            }
             Self::Latch(LatchVerb::List(options)) => {
                 list(control, &Latches { limit: options.limit }, options.form)
             }
+            Self::Latch(LatchVerb::Listen(options)) => options.run(control),
+            Self::Latch(LatchVerb::Connect(options)) => options.run(control),
+            Self::Latch(LatchVerb::Release { latch, form }) => {
+                let done = format!("latch {latch} released");
+                change(control, &ReleaseLatch { latch }, form, |_| done)
+            }
+            Self::Latch(LatchVerb::Inquire { latch, form }) => show(control, &InquireLatch { latch }, form),
+            Self::Latch(LatchVerb::Find(options)) => show(control, &options.call(), options.form),
+            Self::Latch(LatchVerb::Close { latch, form }) => {
+                let done = format!("latch {latch} closed");
+                change(control, &CloseLatch { latch }, form, |_| done)
+            }
+            Self::Latch(LatchVerb::Watch(options)) => latch::watch(control, &options),
+            Self::Whois(options) => show(control, &options.call(), options.form),
             Self::Flow(FlowVerb::List(options)) => {
                 list(control, &Flows { limit: options.limit }, options.form)
             }

@@ -40,6 +40,8 @@ words! {
         Made = "made",
         /// A latch is in another state.
         Changed = "changed",
+        /// No SA serves a latch, for as long as its owner wanted to wait (L-39).
+        Unserved = "unserved",
         /// The gateway ends; nothing follows.
         Ending = "ending",
     }

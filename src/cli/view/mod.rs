@@ -1,27 +1,32 @@
 //! How each answer of a gateway reads as text.
 
+mod alert;
 mod drops;
 mod event;
 mod explain;
 mod flow;
+mod inquiry;
 mod latch;
 mod peer;
 mod policy;
 mod reload;
 mod sa;
 mod status;
+mod whois;
 
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use latchway_control::{
-    DirectionSpec, Drops, Explanation, Flows, LatchState, Latches, Peers, Policies, Reloaded, SaUsed, Sas,
+    DirectionSpec, Drops, Explanation, Flows, LatchDetail, LatchNamed, LatchState, Latches, Peers, Policies,
+    Reloaded, SaUsed, Sas, WhoisAnswer,
 };
 
 use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Table, Tone, cell, toned};
 use crate::cli::units::span;
 
+pub use alert::alert_line;
 pub use drops::tone as severity;
 pub use event::event_line;
 #[cfg(test)]
@@ -64,6 +69,24 @@ impl Readable for latchway_control::StatusView {
     fn read_out(&self, screen: &mut Screen) -> io::Result<()> {
         let now = UNIX_EPOCH.elapsed().unwrap_or_default();
         screen.table(&status::table(self, now))
+    }
+}
+
+impl Readable for LatchNamed {
+    fn read_out(&self, screen: &mut Screen) -> io::Result<()> {
+        screen.table(&inquiry::named(self))
+    }
+}
+
+impl Readable for LatchDetail {
+    fn read_out(&self, screen: &mut Screen) -> io::Result<()> {
+        screen.table(&inquiry::table(self))
+    }
+}
+
+impl Readable for WhoisAnswer {
+    fn read_out(&self, screen: &mut Screen) -> io::Result<()> {
+        whois::read_out(self, screen)
     }
 }
 
