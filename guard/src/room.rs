@@ -62,6 +62,21 @@ impl Room {
         &self.namespace
     }
 
+    /// Whether an interface of an inner namespace leads into a room, by its name.
+    pub fn is_door(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+
+    /// Whether a namespace is a room of this inner namespace, with no other way out.
+    pub fn is_one(namespace: &Namespace, inner: &Namespace) -> Result<bool> {
+        let ours = format!("{PREFIX}{}", namespace.identity()?.1);
+        if !Links::of(inner)?.exists(&ours)? {
+            return Ok(false);
+        }
+        let inside = Links::of(namespace)?.all()?;
+        Ok(inside.iter().all(|link| !link.up || link.name == "lo" || link.name == THEIRS))
+    }
+
     /// The room's addresses, in the order of the prefixes.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
@@ -130,7 +145,7 @@ fn forward(
 
 /// Refuses an inner namespace with other ways out: it would forward from there into the TUN.
 fn refuse_others(links: &Links, tun: &str) -> Result<()> {
-    let ours = |name: &str| name == "lo" || name == tun || name.starts_with(PREFIX);
+    let ours = |name: &str| name == "lo" || name == tun || Room::is_door(name);
     let Some(other) = links.all()?.into_iter().find(|link| link.up && !ours(&link.name)) else {
         return Ok(());
     };

@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod packet;
 pub mod ping;
 pub mod skip;
+pub mod sockets;
 pub mod sysctl;
 pub mod testing;
 pub mod user;

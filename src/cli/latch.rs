@@ -23,7 +23,7 @@ use crate::client::{CallError, Client};
 /// What `latchway latch listen` is told.
 #[derive(Debug, Args)]
 pub struct ListenOptions {
-    /// Our address and port, as 10.1.0.1:143 or [fd00::1]:143; *:143 is the port on any address.
+    /// Our address and port, as 10.1.0.1:143 or [fd00::1]:143; *:143 is the port on any IPv4 address, [::]:143 on any IPv6 one.
     #[arg(value_name = "ADDRESS:PORT", value_parser = listening)]
     local: SocketAddr,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct ConnectOptions {
 /// What `latchway latch find` is told.
 #[derive(Debug, Args)]
 pub struct FindOptions {
-    /// Our address and port; *:143 where a listener's latch for any address is looked for.
+    /// Our address and port; *:143 or [::]:143 where a listener's latch for any address is looked for.
     #[arg(value_name = "LOCAL", value_parser = listening)]
     local: SocketAddr,
     /// The peer's address and port; a listener's latch is looked for without.

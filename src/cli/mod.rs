@@ -8,6 +8,7 @@ mod failure;
 mod latch;
 mod manual;
 mod packet;
+mod prove;
 mod screen;
 mod secret;
 mod table;

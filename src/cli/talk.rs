@@ -12,7 +12,7 @@ use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, Release
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions, words};
 use crate::cli::failure::Failure;
-use crate::cli::{events, latch, top, whois};
+use crate::cli::{events, latch, prove, top, whois};
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -50,6 +50,8 @@ pub enum Talk {
     Explain(ExplainOptions),
     /// Say who is on the other end of a connection, and what binds it to them.
     Whois(whois::Options),
+    /// Say of every socket of a process whether it is latched, and succeed if all that leave the host are.
+    Prove(prove::Options),
     /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
     Top(top::Options),
 }
@@ -209,6 +211,7 @@ impl Talk {
                 change(control, &CloseLatch { latch }, form, |_| done)
             }
             Self::Latch(LatchVerb::Watch(options)) => latch::watch(control, &options),
+            Self::Prove(options) => prove::run(control, &options),
             Self::Whois(options) => show(control, &options.call(), options.form),
             Self::Flow(FlowVerb::List(options)) => {
                 list(control, &Flows { limit: options.limit }, options.form)
