@@ -20,7 +20,10 @@ use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
-use latchway_tagging::{ClassId, Feedback, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId};
+use latchway_tagging::{
+    AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
+    SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
+};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim};
 
 const FLOWS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -36,8 +39,14 @@ struct Bed {
 
 impl Bed {
     fn new(flows: u32, protection: Protection) -> Self {
-        let limits = Limits { half_open: u32::MAX, unlatched: u32::MAX, ..Limits::for_flows(flows) };
+        let limits = Limits {
+            half_open: u32::MAX,
+            half_open_of_peer: u32::MAX,
+            unlatched: u32::MAX,
+            ..Limits::for_flows(flows)
+        };
         let database = LatchDatabase::new(limits, Arc::new(StateClock::new()), Seed::Fixed(1)).unwrap();
+        publish(&database);
         let shim = Shim::new(Arc::new(database), WorkerId(0), event_queue().0);
         let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
         let rule = Rule::new(any, None, Action::Protect(protection));
@@ -53,6 +62,17 @@ impl Bed {
         let feedback = Feedback::Protected { class: ClassId::from_raw(1), sa, version: context.version };
         !tag.feedback || self.shim.feedback(packet.flow(), feedback, &context).is_ok()
     }
+}
+
+/// Says that there is the class that this is about, and whose it is.
+fn publish(database: &LatchDatabase) {
+    let method = AuthMethod::PreSharedKey;
+    let asserted = Identity::Fqdn("peer".into());
+    let mut identities = IdentityTable::new(IdentityLimit::default());
+    let peer = identities
+        .acquire(&IdentityRecord { asserted, authorised: None, method, credential: Credential::None })
+        .unwrap();
+    database.peers().publish(ClassId::from_raw(1), peer, method, 0).unwrap();
 }
 
 /// A segment of flow `n`.

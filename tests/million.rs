@@ -14,7 +14,10 @@ use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
-use latchway_tagging::{ClassId, Feedback, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId};
+use latchway_tagging::{
+    AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
+    SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
+};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim};
 
 const LATCHES: u32 = 1_000_000;
@@ -29,6 +32,7 @@ fn a_million_latches_take_less_than_200_mib() {
     let before = held("VmRSS:");
     let limits = Limits { half_open: LATCHES, ..Limits::for_flows(LATCHES) };
     let database = LatchDatabase::new(limits, Arc::new(StateClock::new()), Seed::Fixed(1)).unwrap();
+    publish(&database);
     let database = Arc::new(database);
     let mut shim = Shim::new(Arc::clone(&database), WorkerId(0), event_queue().0);
     let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
@@ -47,6 +51,17 @@ fn a_million_latches_take_less_than_200_mib() {
     );
     assert!(now.max(most) < MOST, "{now} octets, at most {most}");
     assert!(now > u64::from(LATCHES) * 64, "that was no measurement: {now} octets");
+}
+
+/// Says that there is the class that this is about, and whose it is.
+fn publish(database: &LatchDatabase) {
+    let method = AuthMethod::PreSharedKey;
+    let asserted = Identity::Fqdn("peer".into());
+    let mut identities = IdentityTable::new(IdentityLimit::default());
+    let peer = identities
+        .acquire(&IdentityRecord { asserted, authorised: None, method, credential: Credential::None })
+        .unwrap();
+    database.peers().publish(ClassId::from_raw(1), peer, method, 0).unwrap();
 }
 
 /// A host begins a connection, and its packet leaves under an SA.

@@ -1,11 +1,10 @@
 //! What comes in the clear, through the bypass port: RFC 4301 section 5.2, for packets that IPsec did not protect.
 
 use crate::drop::{Direction, DropReason};
-use crate::flow::FlowKey;
 use crate::gateway::{Datapath, context};
 use crate::packet::{IpPacket, Unprotected};
 use crate::segment::SuperPacket;
-use crate::spd::{Action, Spd};
+use crate::spd::Action;
 use crate::ulp::Ulp;
 
 impl<U: Ulp> Datapath<U> {
@@ -34,16 +33,22 @@ impl<U: Ulp> Datapath<U> {
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
         }
-        let spd = &self.snapshot.spd;
-        let packet = self.inbound_fragments.resolve(packet, None, self.now, |flow| admit(spd, flow))?;
-        let unprotected = Unprotected::new(packet);
-        self.ulp.unprotected(&unprotected, &context(&self.snapshot, self.version, self.now))
+        let Self { ulp, snapshot, inbound_fragments, .. } = self;
+        let context = context(snapshot, self.version, self.now);
+        let admit = |packet: &IpPacket<'_>| {
+            let policy = snapshot.spd.action(packet.flow(), Direction::Inbound);
+            ulp.unprotected(&Unprotected::new(*packet), policy, &context)
+        };
+        inbound_fragments.resolve(packet, None, self.now, admit).map(|_| ())
     }
 }
 
 /// What is not protected passes only where policy says BYPASS (RFC 4301 5.2).
-fn admit(spd: &Spd, flow: &FlowKey) -> Result<(), DropReason> {
-    match spd.action(flow, Direction::Inbound) {
+///
+/// # Errors
+/// The reason to drop it.
+pub fn admit(policy: Option<Action>) -> Result<(), DropReason> {
+    match policy {
         Some(Action::Bypass) => Ok(()),
         Some(Action::Protect(_)) => Err(DropReason::Unprotected),
         Some(Action::Discard) => Err(DropReason::PolicyDiscard),

@@ -184,6 +184,12 @@ drop_reasons! {
     LatchLarval "latch_larval" "latching-04 2" Info BOTH "-"
         "The connection's latch is still being established."
         "Nothing if it is short. Else `explain` says why the flow gets no SA.";
+    LatchBarred "latch_barred" "latching-04 2.1" Warn BOTH "-"
+        "The connection cannot be latched: SAs of more than one kind cover it, or policy is about to change."
+        "`sa list` shows whose SAs overlap. Narrow them, or give the rule the `tag` model, which tells them apart packet by packet.";
+    ListenerRefused "listener_refused" "latching-04 2.1" Audit INBOUND "-"
+        "A listener does not take the connection: its SA is not what the listener demands, or the holder cannot be told."
+        "`latch list` shows the listener and what it demands. If its holder does not read its events, end it.";
     LatchBroken "latch_broken" "RFC 5660 2.3" Info BOTH "-"
         "The connection's latch is broken or closed."
         "Open the connection anew. `latch list` says what broke it.";

@@ -1,10 +1,11 @@
 //! What the datapath tells the key manager. Queued, bounded, and never waited for.
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use latchway_tagging::{ClassId, InboundTag, SaRef};
+use latchway_tagging::{ClassId, SaRef};
 
 use crate::drop::Direction;
 use crate::flow::FlowKey;
+use crate::latching::{BreakReason, LatchId, LatchState, Offender};
 
 /// Something that someone outside the packet path must act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +32,48 @@ pub enum Event {
         /// Its direction.
         direction: Direction,
     },
-    /// A latch broke: its connection must end (L-109).
+    /// A latch broke: whoever holds it is told, and by its terms its connection must end (L-109, R-11).
     LatchBroken {
+        /// The latch.
+        latch: LatchId,
         /// The connection.
         flow: FlowKey,
-        /// The class it was latched to.
-        latched: ClassId,
-        /// The tag of the packet that broke it; `None` where no packet did, but a decision.
-        offender: Option<InboundTag>,
+        /// The class it was latched to; `None` for a latch that grants bypass.
+        latched: Option<ClassId>,
+        /// Why.
+        reason: BreakReason,
+        /// Whom it met.
+        offender: Option<Offender>,
+    },
+    /// A connection to a listener was latched, of which the listener's holder must know (L-53).
+    LatchSpawned {
+        /// The listener's latch.
+        listener: LatchId,
+        /// The connection's latch.
+        latch: LatchId,
+        /// The connection.
+        flow: FlowKey,
+        /// The class it is latched to.
+        class: ClassId,
+    },
+    /// A latch is about to be forgotten because its connection is idle: is there a socket yet (L-104)?
+    LatchIdle {
+        /// The latch.
+        latch: LatchId,
+        /// The connection.
+        flow: FlowKey,
+    },
+    /// A latch came to be, changed its state or is gone (L-68). Told while somebody watches, and lost where the queue is
+    /// full.
+    LatchChanged {
+        /// The latch.
+        latch: LatchId,
+        /// Its connection.
+        flow: FlowKey,
+        /// Its state now.
+        state: LatchState,
+        /// Why, where it is not in force.
+        reason: Option<BreakReason>,
     },
 }
 

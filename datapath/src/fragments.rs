@@ -52,7 +52,7 @@ impl FragmentFlows {
         Self { seen: vec![None; PLACES].into_boxed_slice(), hasher: RandomState::default() }
     }
 
-    /// The packet with its flow known, if `admit` lets the flow pass: for a later fragment the flow comes from memory,
+    /// The packet with its flow known, if `admit` lets it pass: for a later fragment the flow comes from memory,
     /// and a first one is remembered only once it is admitted.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl FragmentFlows {
         packet: IpPacket<'p>,
         class: Option<ClassId>,
         now: Time,
-        admit: impl Fn(&FlowKey) -> Result<(), DropReason>,
+        admit: impl FnOnce(&IpPacket<'p>) -> Result<(), DropReason>,
     ) -> Result<IpPacket<'p>, DropReason> {
         let resolved = match *packet.upper() {
             Upper::LaterFragment(id) => {
@@ -73,7 +73,7 @@ impl FragmentFlows {
             }
             _ => packet,
         };
-        admit(resolved.flow())?;
+        admit(&resolved)?;
         if let Upper::FirstFragment(id) = *packet.upper() {
             let (datagram, flow) = (Datagram::of(packet.flow(), id), *packet.flow());
             self.remember(Seen { datagram, class, flow, at: now })?;
@@ -163,7 +163,7 @@ mod tests {
         let mut flows = FragmentFlows::new();
         let first = fragment(0, true, 9);
         let packet = IpPacket::parse(&first, Direction::Inbound).unwrap();
-        let refuse = |_: &FlowKey| Err(DropReason::SelectorMismatch);
+        let refuse = |_: &IpPacket<'_>| Err(DropReason::SelectorMismatch);
         let refused = flows.resolve(packet, Some(ClassId::from_raw(2)), Time::default(), refuse);
         assert_eq!(refused.unwrap_err(), DropReason::SelectorMismatch);
         assert!(resolve(&mut flows, &first, Some(1), 0).is_ok());

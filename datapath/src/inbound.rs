@@ -58,8 +58,9 @@ impl<U: Ulp> Datapath<U> {
         let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
         let tag = InboundTag { class: owned.entry.class, sa, version: self.version };
         let packet = parse_inner(&inner)?;
-        let packet =
-            self.inbound_fragments.resolve(packet, Some(tag.class), self.now, |flow| owned.admit(flow))?;
+        let packet = self
+            .inbound_fragments
+            .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.flow()))?;
         let context = context(&self.snapshot, self.version, self.now);
         self.ulp.inbound(&Authenticated::new(packet, tag), &context)?;
         let len = packet.octets().len();

@@ -15,6 +15,7 @@ pub mod fragments;
 pub mod gateway;
 pub mod inbound;
 pub mod injection;
+pub mod latching;
 pub mod lifetime;
 pub mod low;
 pub mod outbound;

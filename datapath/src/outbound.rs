@@ -4,7 +4,7 @@
 //! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
 use latchway_esp::{FreshSeqs, TakeError};
-use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef};
+use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef};
 
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
@@ -102,29 +102,31 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A
-    /// latched flow never falls through to BYPASS (L-24, L-25).
+    /// latched flow never falls through to BYPASS (L-24, L-25), unless bypass is what it was granted (L-112).
     fn choose(&mut self, flow: &FlowKey, tag: OutboundTag) -> Result<Route, DropReason> {
         if let Some(hint) = tag.hint
             && let Some(owned) = self.sas.outbound(hint)
-            && tag.required.is_none_or(|class| class == owned.entry.class)
+            && tag.demand.class().is_none_or(|class| class == owned.entry.class)
         {
             return Ok(Route::Protect(hint));
         }
-        let reqid = match tag.required {
-            Some(_) => None,
-            None => match self.snapshot.spd.action(flow, Direction::Outbound) {
+        let reqid = match tag.demand {
+            Demand::Class(_) => None,
+            Demand::Bypass => return Ok(Route::Bypass),
+            Demand::Policy => match self.snapshot.spd.action(flow, Direction::Outbound) {
                 Some(Action::Protect(protection)) => protection.reqid,
                 Some(Action::Bypass) => return Ok(Route::Bypass),
                 Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
                 None => return Err(DropReason::NoPolicy),
             },
         };
-        match self.snapshot.sad.select(flow, tag.required, reqid) {
+        let required = tag.demand.class();
+        match self.snapshot.sad.select(flow, required, reqid) {
             Some(slot) if slot.entry.use_.is_expired() => {
-                self.unserved(flow, tag.required, DropReason::HardExpired)
+                self.unserved(flow, required, DropReason::HardExpired)
             }
             Some(slot) => Ok(Route::Protect(slot.entry.sa)),
-            None => self.unserved(flow, tag.required, DropReason::NoOutboundSa),
+            None => self.unserved(flow, required, DropReason::NoOutboundSa),
         }
     }
 
@@ -135,6 +137,7 @@ impl<U: Ulp> Datapath<U> {
         required: Option<ClassId>,
         reason: DropReason,
     ) -> Result<Route, DropReason> {
+        self.ulp.unserved(flow, &context(&self.snapshot, self.version, self.now));
         self.acquire(flow, required);
         Err(reason)
     }
@@ -200,7 +203,7 @@ impl<U: Ulp> Datapath<U> {
         let count = u32::try_from(packets).map_err(|_| DropReason::BadOffload)?;
         self.owned(sa)?.sa.take(count).map_err(|refused| match refused {
             TakeError::Exhausted { .. } => {
-                self.acquire(flow, tag.required);
+                self.acquire(flow, tag.demand.class());
                 DropReason::SeqExhausted
             }
             TakeError::Unreserved { .. } => DropReason::NumbersUnreserved,

@@ -85,6 +85,7 @@ mod tests {
     use crate::flow::FlowKey;
     use crate::packet::{Authenticated, Unprotected};
     use crate::send_batch::SendBatch;
+    use crate::spd::Action;
     use crate::testing::Host;
     use crate::ulp::Context;
     use crate::virtio::VNET_HDR_LEN;
@@ -110,7 +111,12 @@ mod tests {
             Err(self.0)
         }
 
-        fn unprotected(&mut self, _: &Unprotected<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+        fn unprotected(
+            &mut self,
+            _: &Unprotected<'_>,
+            _: Option<Action>,
+            _: &Context<'_>,
+        ) -> Result<(), DropReason> {
             Err(self.0)
         }
 

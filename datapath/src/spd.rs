@@ -2,6 +2,7 @@
 
 use crate::drop::Direction;
 use crate::flow::FlowKey;
+use crate::latching::{LatchTerms, Model};
 use crate::selector::Selector;
 
 /// What policy wants done with a flow.
@@ -25,11 +26,10 @@ pub struct Protection {
 }
 
 /// Whether the connections of a rule are latched without anyone asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Latching {
-    /// Every connection keeps the class it began with, or breaks (L-15; the default by R-4).
-    #[default]
-    On,
+    /// Every connection keeps the class it began with, or breaks, on these terms (L-15; the default by R-4).
+    On(LatchTerms),
     /// Packets are protected, but a connection may change peers.
     Off,
 }
@@ -119,9 +119,31 @@ impl Spd {
     }
 }
 
+impl Default for Latching {
+    fn default() -> Self {
+        Self::On(LatchTerms::default())
+    }
+}
+
+impl Latching {
+    /// The terms of latches, where there are to be any.
+    #[must_use]
+    pub const fn terms(self) -> Option<LatchTerms> {
+        match self {
+            Self::On(terms) => Some(terms),
+            Self::Off => None,
+        }
+    }
+}
+
 impl Protection {
-    /// Protection by any SA that admits the flow, with every connection latched.
-    pub const LATCHED: Self = Self { reqid: None, latching: Latching::On };
+    /// Protection by any SA that admits the flow, with every connection latched, on the strictest terms.
+    pub const LATCHED: Self = Self { reqid: None, latching: Latching::On(LatchTerms::from_bits(0)) };
+    /// The same, where SAs of several peers may overlap and tags tell them apart (latching-04 2.2).
+    pub const LATCHED_BY_TAG: Self = Self {
+        reqid: None,
+        latching: Latching::On(LatchTerms { model: Model::Tag, ..LatchTerms::from_bits(0) }),
+    };
     /// Protection by any SA that admits the flow, connection by connection unlatched.
     pub const UNLATCHED: Self = Self { reqid: None, latching: Latching::Off };
 }

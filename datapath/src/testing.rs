@@ -10,6 +10,7 @@ use latchway_esp::{
 };
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId};
 
+use crate::bypass::admit;
 use crate::coalesce::{Coalescer, Offloads};
 use crate::drop::{Counters, Direction, DropReason};
 use crate::event::{Event, event_queue};
@@ -47,8 +48,13 @@ impl Ulp for Open {
         Ok(())
     }
 
-    fn unprotected(&mut self, _: &Unprotected<'_>, _: &Context<'_>) -> Result<(), DropReason> {
-        Ok(())
+    fn unprotected(
+        &mut self,
+        _: &Unprotected<'_>,
+        policy: Option<Action>,
+        _: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        admit(policy)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::drop::DropReason;
 use crate::flow::FlowKey;
 use crate::packet::{Authenticated, IpPacket, Unprotected};
 use crate::snapshot::Snapshot;
+use crate::spd::Action;
 use crate::time::Time;
 
 /// Under which state and when a packet is judged.
@@ -41,17 +42,28 @@ pub trait Ulp {
         context: &Context<'_>,
     ) -> Result<(), DropReason>;
 
+    /// Takes note that no SA serves the packet judged last, so that it is dropped: to the flow that is loss (L-38).
+    fn unserved(&mut self, flow: &FlowKey, context: &Context<'_>) {
+        let _ = (flow, context);
+    }
+
     /// Whether an authenticated packet may reach the inner host (L-23, L-27, L-97, L-98, L-100).
     ///
     /// # Errors
     /// The reason to drop the packet.
     fn inbound(&mut self, packet: &Authenticated<'_>, context: &Context<'_>) -> Result<(), DropReason>;
 
-    /// Whether a packet from the bypass port, which policy lets pass, may reach the inner host (L-26).
+    /// Whether a packet from the bypass port, of which policy says `policy`, may reach the inner host. Where policy lets it
+    /// pass, a latch may not (L-26); where policy does not, a latch that grants bypass may (L-112).
     ///
     /// # Errors
     /// The reason to drop the packet.
-    fn unprotected(&mut self, packet: &Unprotected<'_>, context: &Context<'_>) -> Result<(), DropReason>;
+    fn unprotected(
+        &mut self,
+        packet: &Unprotected<'_>,
+        policy: Option<Action>,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason>;
 
     /// Whether the inner sender of a packet that was dropped for `reason` is to be told that its connection is over (L-87,
     /// L-103). Asked only where the reason is [`DropReason::LatchBroken`], [`DropReason::MidStream`] or

@@ -270,7 +270,10 @@ impl Keying {
             }
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
-            Event::LatchBroken { .. } => {}
+            Event::LatchBroken { .. }
+            | Event::LatchSpawned { .. }
+            | Event::LatchIdle { .. }
+            | Event::LatchChanged { .. } => {}
         }
     }
 

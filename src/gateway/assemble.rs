@@ -92,12 +92,12 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
 pub struct Peers(pub Arc<LatchDatabase>);
 
 impl ClassObserver for Peers {
-    fn class_interned(&self, id: ClassId, class: &Class, _: AuthMethod) -> Result<(), ClassRefused> {
-        self.0.peers().publish(id, class.peer).map_err(|_| ClassRefused)
+    fn class_interned(&self, id: ClassId, class: &Class, standing: AuthMethod) -> Result<(), ClassRefused> {
+        self.0.peers().publish(id, class.peer, standing, 0).map_err(|_| ClassRefused)
     }
 
     fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
-        self.0.dump().map(|latch| latch.class).filter(|class| classes.contains(class)).collect()
+        classes.iter().copied().filter(|&class| self.0.is_latched(class)).collect()
     }
 
     fn class_released(&self, id: ClassId) {

@@ -27,15 +27,16 @@ pub fn start(notices: Receiver<Notice>, events: Arc<EventHub>) -> io::Result<Joi
 
 /// A latch that broke, with the names that the datapath does not know. What else it finds, the key manager tells.
 pub fn of_datapath(event: &Event, keying: &KeyManagerClient) -> Option<EventView> {
-    let Event::LatchBroken { flow, latched, offender } = event else { return None };
-    let peer = offender.and_then(|tag| peer_of(tag.class, keying));
+    let Event::LatchBroken { flow, latched, reason, offender, .. } = event else { return None };
+    let peer = offender.and_then(|offender| peer_of(offender.class, keying));
     let by = peer.as_ref().map_or_else(String::new, |peer| format!(", by a packet of {peer}"));
-    let text = format!("the latch of {flow} to class {} broke{by}; its connection ends", latched.raw());
+    let to = latched.map_or_else(String::new, |class| format!(" to class {}", class.raw()));
+    let text = format!("the latch of {flow}{to} broke{by}; its connection ends");
     Some(EventView {
         flow: Some(flow.to_string()),
         peer,
-        class: Some(latched.raw()),
-        reason: Some(if offender.is_some() { "other-peer" } else { "conflict" }.into()),
+        class: latched.map(ClassId::raw),
+        reason: Some(reason.name().into()),
         ..EventView::new(EventKind::LatchBroken, text)
     })
 }

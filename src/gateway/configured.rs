@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use latchway_config::{Action, Backend, Config, Direction, NamespaceRef, Peer, Place, Policy, Sa};
 use latchway_datapath::drop;
+use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, PortRange, Selector};
@@ -44,7 +45,7 @@ pub fn pad(config: &Config, ids: &mut PadEntryIds) -> Result<Pad, SpecError> {
 pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecError> {
     let mut rules_of = |policy: &Policy| -> Result<Vec<Rule>, SpecError> {
         let reqid = policy.peer.as_ref().map(|peer| reqid(peer, ids));
-        let latching = if policy.latch { Latching::On } else { Latching::Off };
+        let latching = if policy.latch { Latching::On(LatchTerms::default()) } else { Latching::Off };
         let action = match policy.action {
             Action::Protect => spd::Action::Protect(Protection { reqid, latching }),
             Action::Bypass => spd::Action::Bypass,

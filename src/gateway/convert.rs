@@ -9,6 +9,7 @@ use latchway_control::{
     SaSpec, SelectorSpec, UsageSpec,
 };
 use latchway_datapath::drop::Direction;
+use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
@@ -193,7 +194,7 @@ fn suite(name: &str) -> Result<Suite, SpecError> {
 
 /// A rule of the SPD.
 pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
-    let latching = if spec.latch { Latching::On } else { Latching::Off };
+    let latching = if spec.latch { Latching::On(LatchTerms::default()) } else { Latching::Off };
     let direction = spec.direction.map(|direction| match direction {
         DirectionSpec::Inbound => Direction::Inbound,
         DirectionSpec::Outbound => Direction::Outbound,

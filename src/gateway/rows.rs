@@ -159,7 +159,7 @@ pub const fn direction(word: DirectionSpec) -> Direction {
 /// A rule with its number.
 pub fn policy_row(view: &RuleView) -> PolicyRow {
     let (action, latch) = match view.rule.action {
-        Action::Protect(protection) => (ActionSpec::Protect, protection.latching == Latching::On),
+        Action::Protect(protection) => (ActionSpec::Protect, protection.latching != Latching::Off),
         Action::Bypass => (ActionSpec::Bypass, false),
         Action::Discard => (ActionSpec::Discard, false),
     };

@@ -20,5 +20,5 @@ pub use identity::{AuthMethod, Identity, NoIdentity};
 pub use ids::{ClassId, GroupId, IdentityId, PadEntryId, SaIndex, SaRef, WorkerId};
 pub use pattern::PeerPattern;
 pub use record::{Credential, IdentityError, IdentityLimit, IdentityRecord, IdentityTable};
-pub use tag::{Feedback, InboundTag, OutboundTag};
+pub use tag::{Demand, Feedback, InboundTag, OutboundTag};
 pub use version::{SnapshotId, StateClock, StateVersion};

@@ -19,12 +19,36 @@ pub struct InboundTag {
 /// What the upper layer asks of IPsec for one outbound packet or batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct OutboundTag {
-    /// Tag kind 1: the latched parameters. IPsec finds an SA of this class, or drops (L-93, L-99).
-    pub required: Option<ClassId>,
+    /// Tag kind 1: what protection the packet must leave under (L-93, L-99).
+    pub demand: Demand,
     /// Tag kind 2: the upper layer wants to know which SA was used, if any (L-94, L-95).
     pub feedback: bool,
     /// The SA that served the flow last; taken if it is still current, looked up anew if not.
     pub hint: Option<SaRef>,
+}
+
+/// What protection the upper layer demands of one outbound packet or batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Demand {
+    /// What policy says.
+    #[default]
+    Policy,
+    /// The latched parameters: IPsec finds an SA of this class, or drops (L-93, L-99).
+    Class(ClassId),
+    /// None, whatever policy says: a privileged application was granted that (L-112).
+    Bypass,
+}
+
+impl Demand {
+    /// The class, if one is demanded.
+    #[inline]
+    #[must_use]
+    pub const fn class(self) -> Option<ClassId> {
+        match self {
+            Self::Class(class) => Some(class),
+            Self::Policy | Self::Bypass => None,
+        }
+    }
 }
 
 /// The answer to tag kind 2 (L-94): how the packet left.

@@ -25,9 +25,9 @@ fn l_4_l_5_l_95_to_l_98_the_first_packet_latches_both_ends() {
         let (ours, theirs) = (net.alice.latch(flow).unwrap(), net.bob.latch(back).unwrap());
         assert_eq!((ours.state, theirs.state), (LatchState::Established, LatchState::Established));
         assert_eq!((ours.progress, theirs.progress), (Progress::LocalOnly, Progress::RemoteOnly));
-        assert_eq!(ours.class, net.alice.pair(tunnel.0).class);
+        assert_eq!(ours.class, Some(net.alice.pair(tunnel.0).class));
         let pair = net.bob.pair(tunnel.1);
-        assert_eq!((theirs.class, theirs.last_inbound.unwrap().sa), (pair.class, pair.inbound.sa));
+        assert_eq!((theirs.class, theirs.last_inbound.unwrap().sa), (Some(pair.class), pair.inbound.sa));
         assert_eq!(ours.last_inbound, None);
     }
     let (answer, reply) = (tcp().reversed().syn_ack(), udp().reversed().datagram(b"it is bob"));

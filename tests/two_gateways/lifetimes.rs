@@ -49,7 +49,7 @@ fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
     assert_eq!(net.carry(under_way), []);
     let expired = [(pair.inbound.sa, Direction::Inbound), (pair.outbound.sa, Direction::Outbound)];
     let mut expected: Vec<_> = expired.map(|(sa, direction)| Event::HardExpired { sa, direction }).into();
-    expected.push(Event::Acquire { flow: tcp().key(), required: Some(before.class) });
+    expected.push(Event::Acquire { flow: tcp().key(), required: before.class });
     assert_eq!(net.alice.events(), expected);
     let dropped = |direction, count| (direction, DropReason::HardExpired, count);
     assert_eq!(net.alice.drops(), [dropped(Direction::Inbound, 1), dropped(Direction::Outbound, 3)]);
@@ -61,12 +61,12 @@ fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
     assert_eq!(net.alice.events(), [], "asked a moment ago");
     net.now = at(2000);
     assert_eq!(net.send(ALICE, &data), []);
-    assert_eq!(net.alice.events(), [Event::Acquire { flow: tcp().key(), required: Some(before.class) }]);
+    assert_eq!(net.alice.events(), [Event::Acquire { flow: tcp().key(), required: before.class }]);
 
     net.bob.events();
     net.bob.commit(vec![Op::Remove(tunnel.1)], net.now);
     let fresh = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
-    assert_eq!(net.alice.pair(fresh.0).class, before.class);
+    assert_eq!(net.alice.pair(fresh.0).class, before.class.unwrap());
     assert_eq!(net.send(ALICE, &data), only("bob", data));
     let answer = tcp().reversed().data(1, b"here I am");
     assert_eq!(net.send(BOB, &answer), only("alice", answer));

@@ -7,6 +7,7 @@ use latchway_datapath::sad::Usage;
 use latchway_datapath::spd::Protection;
 use latchway_esp::Suite;
 use latchway_keying::Op;
+use latchway_ulp_shim::BreakReason;
 
 use crate::support::gateway::{Terms, keys};
 use crate::support::net::{ALICE, BOB, Net, join};
@@ -55,7 +56,8 @@ fn c_31_l_88_a_packet_opened_before_its_latch_changed_is_stale_and_only_that() {
         [tcp(), other, tcp()].map(|flow| net.alice.send(&flow.data(1, b"data"), net.now).remove(0)).into();
     let latch = net.bob.latch(tcp().reversed()).unwrap();
     net.bob.datapath.begin(net.now);
-    assert!(net.bob.database.suspend(latch.id, net.now) && net.bob.database.restore(latch.id, net.now));
+    assert!(net.bob.database.suspend(latch.id, BreakReason::Conflict, None, net.now));
+    assert!(net.bob.database.restore(latch.id, net.now));
     net.bob.units.clear();
     for datagram in &datagrams[..2] {
         let mut octets = datagram.octets.clone();
@@ -108,5 +110,5 @@ fn l_88_l_91_a_slot_that_is_used_again_cannot_lie_about_a_packet_opened_before()
     assert_eq!(net.carry(sent[1..].to_vec()), []);
     drops(&net.bob, Direction::Inbound, DropReason::NoSa, 1);
     let latch = net.bob.latch(tcp().reversed()).unwrap();
-    assert_eq!((latch.class, latch.last_inbound), (old.class, Some(opened)));
+    assert_eq!((latch.class, latch.last_inbound), (Some(old.class), Some(opened)));
 }

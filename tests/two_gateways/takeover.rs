@@ -33,7 +33,7 @@ fn accept(net: &mut Net) {
 fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delivered() {
     let (mut net, bob, mallory) = connected(Protection::LATCHED);
     let before = net.alice.latch(tcp()).unwrap();
-    assert_eq!((before.state, before.class), (LatchState::Established, net.alice.pair(bob.0).class));
+    assert_eq!((before.state, before.class), (LatchState::Established, Some(net.alice.pair(bob.0).class)));
     assert_eq!(net.send(MALLORY, &tcp().reversed().syn()), []);
     drops(&net.alice, Direction::Inbound, DropReason::LatchMismatch, 1);
     let latch = net.alice.latch(tcp()).unwrap();
@@ -42,8 +42,9 @@ fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delive
     assert!(latch.changed_at > before.changed_at);
     let offender = latch.offender.unwrap();
     let pair = net.alice.pair(mallory.0);
-    assert_eq!((offender.class, offender.sa), (pair.class, pair.inbound.sa));
-    let told = Event::LatchBroken { flow: tcp().key(), latched: before.class, offender: Some(offender) };
+    assert_eq!((offender.class, offender.sa), (pair.class, Some(pair.inbound.sa)));
+    let (latch, flow, reason) = (latch.id, tcp().key(), BreakReason::OtherPeer);
+    let told = Event::LatchBroken { latch, flow, latched: before.class, reason, offender: Some(offender) };
     assert_eq!(net.alice.events(), [told]);
     // nothing passes a broken latch, either way, from whomever; and nobody is told again.
     assert_eq!(net.send(MALLORY, &tcp().reversed().data(1, b"psst")), []);
@@ -66,7 +67,7 @@ fn l_107_another_connection_of_the_other_peer_is_none_of_the_latchs_business() {
     let hers = Flow::tcp("10.0.2.20:80", "10.0.1.10:40001");
     assert_eq!(net.send(MALLORY, &hers.syn()), only("alice", hers.syn()));
     let classes = [tcp(), hers.reversed()].map(|flow| net.alice.latch(flow).unwrap().class);
-    assert_eq!(classes, [net.alice.pair(bob.0).class, net.alice.pair(mallory.0).class]);
+    assert_eq!(classes, [bob, mallory].map(|tunnel| Some(net.alice.pair(tunnel.0).class)));
     // L-99: each answer goes to the peer that its connection began with.
     for (packet, peer) in [(tcp().data(1, b"hello"), "bob"), (hers.reversed().syn_ack(), "mallory")] {
         assert_eq!(net.send(ALICE, &packet), only(peer, packet));

@@ -1,29 +1,36 @@
 //! The Latch Database: every latch, and for unlatched flows what was looked up, in one table that all workers share.
 //!
-//! latching-04 section 2.1 gives the calls (FIND_LATCH, INQUIRE_LATCH, the break and the close); they are safe from
-//! any thread while packets pass. The state clock is advanced before a change of a latch becomes visible (L-89).
+//! latching-04 section 2.1 and RFC 5660 section 2.3 give the calls; they are safe from any thread while packets pass. The
+//! state clock is advanced before a change of a latch becomes visible (L-89). A listener's latch is an entry like any
+//! other, under a key that no packet has.
 
+mod accounts;
+mod changes;
+mod conflicts;
 mod entries;
 mod flows;
+mod listeners;
+mod requests;
 mod view;
 
 use std::fmt;
 use std::sync::Arc;
 
 use latchway_datapath::flow::FlowKey;
-use latchway_datapath::time::Time;
-use latchway_tagging::StateClock;
+use latchway_datapath::latching::LatchId;
+use latchway_tagging::{ClassId, StateClock};
 
-use crate::entry::{Entry, Kind};
-use crate::latch::{BreakReason, LatchId, LatchState};
+use crate::entry::Kind;
 use crate::limits::{Limits, LimitsError};
 use crate::peers::ClassPeers;
-use crate::progress::Progress;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::{FlowTable, Found, Seed};
+use crate::table::{FlowTable, Seed};
 
 pub(crate) use self::entries::{Birth, Known};
 pub use self::flows::FlowView;
+pub use self::listeners::Listening;
+pub(crate) use self::listeners::{Listener, flow_of};
+pub use self::requests::{Begin, CreateError};
 pub use self::view::{LatchCounts, LatchView};
 
 /// The latches of the gateway, shared by its workers and the key manager.
@@ -34,6 +41,11 @@ pub struct LatchDatabase {
     limits: Limits,
     half_open: AtomicU64,
     unlatched: AtomicU64,
+    listeners: AtomicU64,
+    /// Not zero while somebody wants every change told.
+    watched: AtomicU64,
+    /// Where half-open entries of a peer with too many are looked for next.
+    evicting: AtomicU64,
 }
 
 impl LatchDatabase {
@@ -43,13 +55,17 @@ impl LatchDatabase {
     /// [`LimitsError`]
     pub fn new(limits: Limits, clock: Arc<StateClock>, seed: Seed) -> Result<Self, LimitsError> {
         limits.check()?;
+        let zero = || AtomicU64::new(0);
         Ok(Self {
             table: FlowTable::new(limits.flows, seed),
             peers: ClassPeers::new(limits.classes),
             clock,
             limits,
-            half_open: AtomicU64::new(0),
-            unlatched: AtomicU64::new(0),
+            half_open: zero(),
+            unlatched: zero(),
+            listeners: zero(),
+            watched: zero(),
+            evicting: zero(),
         })
     }
 
@@ -65,7 +81,7 @@ impl LatchDatabase {
         &self.limits
     }
 
-    /// Every latch, one by one as each was when it was read (INQUIRE_LATCH for all; L-16 to L-20).
+    /// Every latch, one by one as each was when it was read (INQUIRE_LATCH for all; L-16 to L-20, L-44).
     pub fn dump(&self) -> impl Iterator<Item = LatchView> {
         (0..self.table.capacity()).filter_map(|index| self.view_at(index))
     }
@@ -77,10 +93,27 @@ impl LatchDatabase {
         matches!(known.entry.kind, Kind::Latched(_)).then_some(known.found.id)
     }
 
-    /// What a latch is (INQUIRE_LATCH, L-12, L-28).
+    /// What a latch is (INQUIRE_LATCH, L-12, L-28, L-67).
     #[must_use]
     pub fn inquire(&self, id: LatchId) -> Option<LatchView> {
         self.view_of(id)
+    }
+
+    /// Whether a latch holds the class, tombstones included, so that it must not be retired.
+    #[must_use]
+    pub fn is_latched(&self, class: ClassId) -> bool {
+        self.peers.latches(class) > 0
+    }
+
+    /// Whether every change of a latch is told as an event, and not only what somebody must act on.
+    #[must_use]
+    pub fn watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has every change of a latch told, or no longer (L-68).
+    pub fn watch(&self, watched: bool) {
+        self.watched.store(u64::from(watched), Ordering::Relaxed);
     }
 
     /// How full the database is, and with what.
@@ -94,68 +127,6 @@ impl LatchDatabase {
         };
         self.dump().for_each(|view| counts.count(view.state));
         counts
-    }
-
-    /// Closes a latch by order of an administrator: its packets are dropped either way from now on. Returns
-    /// whether there was one to close.
-    pub fn close(&self, id: LatchId, now: Time) -> bool {
-        self.leave(id, LatchState::Closed, BreakReason::Administrative, now)
-    }
-
-    /// Breaks an established latch that conflicts with an SA or a policy about to be installed (L-74). Returns whether
-    /// it did.
-    pub fn suspend(&self, id: LatchId, now: Time) -> bool {
-        self.leave(id, LatchState::Broken, BreakReason::Conflict, now)
-    }
-
-    /// Puts a broken latch into force again, its conflicts being gone. Tags from before are stale. Returns
-    /// whether it did.
-    pub fn restore(&self, id: LatchId, now: Time) -> bool {
-        let Some(found) = self.by_id(id) else { return false };
-        self.mark_change(found, now);
-        let restored = |entry: Entry| {
-            let conflict = entry.reason == Some(BreakReason::Conflict);
-            let reason = None;
-            conflict.then_some(Entry { kind: Kind::Latched(LatchState::Established), reason, ..entry })
-        };
-        self.change(found, restored).is_some()
-    }
-
-    /// Records that the local end of a connection is gone: its latch is CLOSED, and once its tombstone falls, or a new
-    /// connection begins, the 5-tuple is free (L-100, T37 g). Returns whether there was a latch.
-    pub fn ended(&self, id: LatchId, now: Time) -> bool {
-        let Some(found) = self.by_id(id) else { return false };
-        self.mark_change(found, now);
-        let ended = |entry: Entry| match entry.kind {
-            Kind::Latched(_) => Some(Entry {
-                kind: Kind::Latched(LatchState::Closed),
-                progress: Progress::Ended,
-                reason: entry.reason.or(Some(BreakReason::ConnectionEnded)),
-                ..entry
-            }),
-            Kind::Unlatched => None,
-        };
-        self.change(found, ended).is_some()
-    }
-
-    fn leave(&self, id: LatchId, state: LatchState, reason: BreakReason, now: Time) -> bool {
-        let Some(found) = self.by_id(id) else { return false };
-        self.mark_change(found, now);
-        let left = |entry: Entry| match entry.kind {
-            Kind::Latched(from) if from != state => {
-                Some(Entry { kind: Kind::Latched(state), reason: Some(reason), ..entry })
-            }
-            _ => None,
-        };
-        self.change(found, left).is_some()
-    }
-
-    /// The version of a latch's last change, made before the change is: until it is, packets already opened are
-    /// refused as stale (L-89).
-    pub(crate) fn mark_change(&self, found: Found<'_>, now: Time) {
-        let version = self.clock.advance();
-        found.slot.changed_at.fetch_max(version.raw(), Ordering::AcqRel);
-        found.slot.seen.fetch_max(now.as_nanos(), Ordering::Relaxed);
     }
 }
 

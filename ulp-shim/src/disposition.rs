@@ -4,8 +4,8 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::time::Time;
 
 use crate::database::LatchDatabase;
-use crate::latch::LatchState;
 use crate::sock_destroy::{DestroyError, SocketDestroyer};
+use latchway_datapath::latching::LatchState;
 
 /// How the local end of a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

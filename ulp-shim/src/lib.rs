@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod constraint;
 mod database;
 mod disposition;
 mod entry;
@@ -17,9 +18,10 @@ mod sock_destroy;
 mod sync;
 mod table;
 
-pub use database::{FlowView, LatchCounts, LatchDatabase, LatchView};
+pub use constraint::ConstraintId;
+pub use database::{Begin, CreateError, FlowView, LatchCounts, LatchDatabase, LatchView, Listening};
 pub use disposition::{Disposed, terminate};
-pub use latch::{BreakReason, LatchId, LatchState};
+pub use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 pub use limits::{Limits, LimitsError, OCTETS_PER_FLOW};
 pub use peers::{ClassPeers, ClassPeersFull};
 pub use progress::Progress;

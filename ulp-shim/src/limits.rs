@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use latchway_datapath::flow::protocol;
+use latchway_datapath::latching::LatchState;
 
 use crate::entry::{Entry, Kind};
-use crate::latch::LatchState;
 use crate::progress::Progress;
 
 /// Sizes and times. The defaults are within RFC 5382 (TCP) and RFC 4787 (UDP).
@@ -15,6 +15,8 @@ pub struct Limits {
     pub flows: u32,
     /// Latches at a time whose connection only one side has spoken on, so that SYN floods leave room for others.
     pub half_open: u32,
+    /// The same of one peer, so that its flood leaves room for others (T41).
+    pub half_open_of_peer: u32,
     /// Unlatched flows cached at a time; those beyond pass uncached.
     pub unlatched: u32,
     /// Classes at a time of which the peer is known.
@@ -34,7 +36,7 @@ pub struct Limits {
 }
 
 /// Memory per flow, index included.
-pub const OCTETS_PER_FLOW: usize = 176;
+pub const OCTETS_PER_FLOW: usize = 168;
 
 /// A limit that the RFCs, or arithmetic, forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,12 +62,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The default times, with room for `flows`: a quarter of it may be half open, half of it unlatched.
+    /// The default times, with room for `flows`: a quarter of it may be half open, a quarter of
+    /// that by one peer, and half of it unlatched.
     #[must_use]
     pub const fn for_flows(flows: u32) -> Self {
         Self {
             flows,
             half_open: flows.div_ceil(4),
+            half_open_of_peer: flows.div_ceil(16),
             unlatched: flows.div_ceil(2),
             classes: 65_536,
             msl: Duration::from_secs(60),

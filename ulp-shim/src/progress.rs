@@ -102,6 +102,7 @@ impl Progress {
     pub(crate) const fn after_datagram(self, direction: Direction) -> Self {
         match (self, direction) {
             (Self::LocalOnly, Direction::Inbound) | (Self::RemoteOnly, Direction::Outbound) => Self::Both,
+            (Self::Untracked, direction) => Self::begun(direction),
             _ => self,
         }
     }
@@ -133,6 +134,7 @@ impl Progress {
     fn after_syn(self, direction: Direction, segment: &TcpSegment, sender: Side) -> (Self, Side) {
         let is_first = segment.flags & flags::ACK == 0;
         match (self.is_half_open(), direction) {
+            _ if self == Self::Untracked => (Self::begun(direction), Side::begun(segment)),
             (true, _) => (self, Side::begun(segment)),
             (false, Direction::Outbound) if is_first => (Self::LocalOnly, Side::begun(segment)),
             _ => (self, sender),

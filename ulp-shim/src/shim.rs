@@ -18,7 +18,9 @@ use std::time::Duration;
 use latchway_datapath::drop::DropReason;
 use latchway_datapath::event::{Event, Events};
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::packet::{Authenticated, IpPacket, Unprotected};
+use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_tagging::{Feedback, OutboundTag, WorkerId};
@@ -26,7 +28,6 @@ use latchway_tagging::{Feedback, OutboundTag, WorkerId};
 use self::outbound::Pending;
 use crate::database::{Known, LatchDatabase};
 use crate::entry::{Entry, Kind};
-use crate::latch::LatchState;
 
 /// What one worker asks about its packets.
 #[derive(Debug)]
@@ -60,21 +61,27 @@ impl Shim {
     /// Tells, once, that a latch is broken (L-100, L-109). Where the queue is full, the next packet of the flow, or
     /// the next sweep, tries again.
     fn announce(&self, known: &Known<'_>, flow: &FlowKey) {
-        let Some(offender) = self.database.offender(known.found.id) else { return };
+        let latch = known.found.id;
+        let Some(offender) = self.database.offender(latch) else { return };
         let claimed = |entry: Entry| {
             let broken = entry.kind == Kind::Latched(LatchState::Broken) && !entry.announced;
             broken.then_some(Entry { announced: true, ..entry })
         };
-        if self.database.change(known.found, claimed).is_none() {
-            return;
-        }
-        if !self.events.send(Event::LatchBroken {
-            flow: *flow,
-            latched: known.class,
-            offender: Some(offender),
-        }) {
+        let Some(broken) = self.database.change(known.found, claimed) else { return };
+        let (latched, offender) = (known.demand().class(), Some(offender));
+        let reason = broken.reason.unwrap_or(BreakReason::OtherPeer);
+        if !self.events.send(Event::LatchBroken { latch, flow: *flow, latched, reason, offender }) {
             let unclaimed = |entry: Entry| Some(Entry { announced: false, ..entry });
             self.database.change(known.found, unclaimed);
+        }
+    }
+}
+
+impl Shim {
+    /// Tells whoever watches that a latch is another than it was (L-68). Lost where the queue is full.
+    fn tell(&self, latch: LatchId, flow: &FlowKey, state: LatchState, reason: Option<BreakReason>) {
+        if self.database.watched() {
+            self.events.send(Event::LatchChanged { latch, flow: *flow, state, reason });
         }
     }
 }
@@ -103,8 +110,19 @@ impl Ulp for Shim {
         self.judge_inbound(packet.packet(), &packet.tag(), context)
     }
 
-    fn unprotected(&mut self, packet: &Unprotected<'_>, _context: &Context<'_>) -> Result<(), DropReason> {
-        self.judge_unprotected(packet.packet())
+    fn unserved(&mut self, flow: &FlowKey, context: &Context<'_>) {
+        if let Some(pending) = self.pending.take() {
+            self.await_sa(flow, pending, context);
+        }
+    }
+
+    fn unprotected(
+        &mut self,
+        packet: &Unprotected<'_>,
+        policy: Option<Action>,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        self.judge_unprotected(packet.packet(), policy, context)
     }
 
     fn is_over(&self, packet: &IpPacket<'_>, reason: DropReason, context: &Context<'_>) -> bool {

@@ -13,10 +13,10 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
+use latchway_datapath::latching::LatchId;
 
 use self::index::{Index, Probe};
 use self::slab::Slab;
-use crate::latch::LatchId;
 use crate::sync::{Ordering, fence};
 
 pub(crate) use self::head::{Head, Life};
@@ -44,7 +44,7 @@ pub(crate) struct Found<'t> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     /// The flow has an entry now.
-    New,
+    New(LatchId),
     /// The flow had one already, or got one from another worker at the same time.
     Existing,
 }
@@ -113,7 +113,7 @@ impl FlowTable {
             // Each of two workers at one flow places its entry first and looks for the other's then: one sees the other.
             fence(Ordering::SeqCst);
             if placed && self.is_alone(probe, key, index) && slot.change(head, live) {
-                return Ok(Inserted::New);
+                return Ok(Inserted::New(LatchId::new(index, head.generation())));
             }
             if placed {
                 self.index.remove(probe, index);

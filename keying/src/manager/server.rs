@@ -191,13 +191,14 @@ impl<'e> Server<'e> {
         self.forward(event);
     }
 
-    /// An ACQUIRE that is lost is asked again by a later packet (L-61). A broken latch is told once.
+    /// An ACQUIRE that is lost is asked again by a later packet (L-61). A broken latch, or a new one, is told once.
     fn forward(&mut self, event: Event) {
         let refused = match self.estate.inputs.forward.try_send(event) {
             Err(TrySendError::Full(event)) => Some(event),
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
         };
-        self.estate.held = refused.filter(|event| matches!(event, Event::LatchBroken { .. }));
+        let once = |event: &Event| matches!(event, Event::LatchBroken { .. } | Event::LatchSpawned { .. });
+        self.estate.held = refused.filter(once);
     }
 
     /// Does what time brings. Returns whether something waits for a grace.

@@ -57,7 +57,12 @@ impl Ulp for Open {
         Ok(())
     }
 
-    fn unprotected(&mut self, _: &Unprotected<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+    fn unprotected(
+        &mut self,
+        _: &Unprotected<'_>,
+        _: Option<Action>,
+        _: &Context<'_>,
+    ) -> Result<(), DropReason> {
         Ok(())
     }
 }

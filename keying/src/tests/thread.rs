@@ -9,12 +9,13 @@ use crossbeam::channel::{Receiver, bounded};
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::{Event, Events, event_queue};
 use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::latching::{BreakReason, LatchId, Offender};
 use latchway_datapath::low::publish::Publisher;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
-use latchway_tagging::{AuthMethod, Class, ClassId, InboundTag, SaIndex, SaRef, StateClock, StateVersion};
+use latchway_tagging::{AuthMethod, Class, ClassId, SaIndex, SaRef, StateClock};
 
 use crate::testing::{entry, keying, keys, proposal};
 use crate::{
@@ -150,8 +151,9 @@ fn l_100_l_109_no_broken_latch_is_lost_on_its_way_to_who_ends_its_connection() {
     let broken = |port: u16| {
         let flow = FlowKey::new(protocol::TCP, ([10, 0, 0, 1], port).into(), ([10, 1, 0, 1], 80).into());
         let sa = SaRef { index: SaIndex::new(1), generation: 1 };
-        let offender = InboundTag { class: ClassId::from_raw(2), sa, version: StateVersion::default() };
-        Event::LatchBroken { flow, latched: ClassId::from_raw(1), offender: Some(offender) }
+        let (latch, reason) = (LatchId::new(u32::from(port), 1), BreakReason::OtherPeer);
+        let offender = Some(Offender { class: ClassId::from_raw(2), sa: Some(sa) });
+        Event::LatchBroken { latch, flow, latched: Some(ClassId::from_raw(1)), reason, offender }
     };
     for port in 0..100 {
         assert!(world.events.send(broken(port)));

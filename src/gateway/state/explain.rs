@@ -25,7 +25,7 @@ impl State {
             (side(packet.local, packet.local_port), side(packet.remote, packet.remote_port));
         let flow = FlowKey::new(packet.protocol, local, remote);
         let latch = self.database.find(&flow).and_then(|id| self.database.inquire(id));
-        let required = latch.as_ref().map(|latch| latch.class);
+        let required = latch.as_ref().and_then(|latch| latch.class);
         let question = Question { flow, direction: direction(packet.direction), required };
         let judged = self.keying.explain(question).map_err(stopped)?;
         let mut explained = Explanation {
@@ -60,11 +60,14 @@ trait Tell {
 impl Tell for Explanation {
     fn tell_latch(&mut self, latch: Option<&LatchView>) {
         self.why.push(match latch {
-            Some(latch) => format!(
-                "the flow has a latch in state {}, to class {}: the policy is not asked",
-                latch.state.name(),
-                latch.class.raw()
-            ),
+            Some(latch) => {
+                let to = match latch.class {
+                    Some(class) => format!(", to class {}", class.raw()),
+                    None if latch.bypass => ", to bypass".to_owned(),
+                    None => String::new(),
+                };
+                format!("the flow has a latch in state {}{to}: the policy is not asked", latch.state.name())
+            }
             None => "the flow has no latch: the policy decides".into(),
         });
     }
@@ -124,6 +127,12 @@ impl Tell for Explanation {
             self.why.push(format!("a latch in state {} lets nothing pass", latch.state.name()));
             (self.sa, self.mtu) = (None, None);
             self.tell_drop(DropReason::LatchBroken);
+        } else if latch.state == LatchState::Larval {
+            (self.sa, self.mtu) = (None, None);
+            self.tell_drop(DropReason::LatchLarval);
+        } else if latch.bypass {
+            (self.sa, self.mtu, self.drop, self.verdict) = (None, None, None, Verdict::Bypass);
+            self.why.push("it was granted bypass: it passes in the clear".into());
         }
     }
 }

@@ -20,6 +20,9 @@ pub struct Names<'a> {
 /// The SAs there are, by what the datapath calls them.
 pub struct Carriers<'a>(HashMap<SaRef, (&'a PairView, &'a SaView)>);
 
+/// The peer of a latch that is not held to one.
+const NOBODY: &str = "none";
+
 impl<'a> Names<'a> {
     /// The names that this gateway knows.
     pub fn of(state: &'a State) -> Self {
@@ -29,8 +32,8 @@ impl<'a> Names<'a> {
     /// A flow. Its SA is the one that it leaves by, or where nothing left, the one that it came in under.
     pub fn flow_row(&mut self, view: &FlowView, carriers: &Carriers<'_>) -> Result<FlowRow, Stopped> {
         let sa = [view.outbound, view.inbound].into_iter().flatten().find_map(|sa| carriers.used(sa, view));
-        let peer = match (view.latch, &sa) {
-            (Some((_, class)), _) => Some(self.class(class)?.0.clone()),
+        let peer = match (view.class, &sa) {
+            (Some(class), _) => Some(self.class(class)?.0.clone()),
             (None, Some(sa)) => Some(sa.peer.clone()),
             (None, None) => None,
         };
@@ -40,7 +43,7 @@ impl<'a> Names<'a> {
             local: view.flow.local(),
             remote: view.flow.remote(),
             progress: view.progress.name().into(),
-            latch: view.latch.map(|(state, _)| latch_state(state)),
+            latch: view.latch.map(latch_state),
             peer,
             sa,
             idle: milliseconds(since(self.state.started).since(view.seen)),
@@ -51,7 +54,10 @@ impl<'a> Names<'a> {
     pub fn latch_row(&mut self, latch: &LatchView) -> Result<LatchRow, Stopped> {
         let reason = self.reason(latch)?;
         let now = since(self.state.started);
-        let (peer, protection) = self.class(latch.class)?.clone();
+        let (peer, protection) = match latch.class {
+            Some(class) => self.class(class)?.clone(),
+            None => (NOBODY.to_owned(), NOBODY.to_owned()),
+        };
         Ok(LatchRow {
             latch: latch.id.to_string(),
             flow: latch.flow.to_string(),
@@ -60,7 +66,7 @@ impl<'a> Names<'a> {
             state: latch_state(latch.state),
             peer,
             protection,
-            class: latch.class.raw(),
+            class: latch.class.map_or(0, ClassId::raw),
             last_tag: latch.last_inbound.map(tag_view),
             reason,
             age: milliseconds(now.since(latch.opened)),
@@ -86,7 +92,9 @@ impl<'a> Names<'a> {
         let mut text = reason.name().to_owned();
         if let Some(offender) = latch.offender {
             let (peer, _) = self.class(offender.class)?;
-            text.push_str(&format!(" ({peer}, SA {})", offender.sa));
+            text.push_str(
+                &offender.sa.map_or_else(|| format!(" ({peer})"), |sa| format!(" ({peer}, SA {sa})")),
+            );
         }
         if let Some(disposition) = self.state.disposition(latch.id) {
             text.push_str(&format!("; {disposition}"));
@@ -105,7 +113,7 @@ impl<'a> Carriers<'a> {
     /// An SA of a flow. One that is gone, or not of the class that the flow is latched to, is none.
     fn used(&self, sa: SaRef, view: &FlowView) -> Option<SaUsed> {
         let (pair, sa) = self.0.get(&sa)?;
-        view.latch.is_none_or(|(_, class)| class == pair.class).then(|| SaUsed {
+        view.class.is_none_or(|class| class == pair.class).then(|| SaUsed {
             pair: pair.id.raw(),
             spi: sa.spi.get(),
             suite: sa.suite.to_string(),

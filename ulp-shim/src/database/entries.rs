@@ -2,12 +2,14 @@
 
 use latchway_datapath::drop::DropReason;
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::{BreakReason, LatchId, LatchState, Model, Offender};
 use latchway_datapath::time::Time;
-use latchway_tagging::{ClassId, InboundTag, SaRef, SnapshotId, StateVersion};
+use latchway_tagging::{ClassId, Demand, InboundTag, SaRef, SnapshotId, StateVersion};
 
 use crate::database::LatchDatabase;
-use crate::entry::{Entry, Kind};
-use crate::latch::{BreakReason, Latch, LatchId, LatchState};
+use crate::database::accounts::Weight;
+use crate::entry::{Entry, Holds, Kind};
+use crate::latch::Latch;
 use crate::progress::Side;
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::{Found, Head, Inserted, Life, Slot};
@@ -27,7 +29,7 @@ pub(crate) struct Known<'t> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Birth {
     pub(crate) entry: Entry,
-    /// Of a latch.
+    /// Of a latch that holds to one; of a listener, the number of what it demands.
     pub(crate) class: Option<ClassId>,
     /// The version of the tag or feedback it is made from: never newer.
     pub(crate) changed_at: StateVersion,
@@ -57,26 +59,36 @@ impl LatchDatabase {
         self.table.by_id(id, |_| ()).map(|(found, ())| found)
     }
 
-    /// Makes an entry, unless the flow got one meanwhile. Returns whether it made one.
+    /// The entry that a handle names.
+    pub(crate) fn known(&self, id: LatchId) -> Option<Known<'_>> {
+        let (found, read) = self.table.by_id(id, read)?;
+        Some(Known::new(found, read))
+    }
+
+    /// Makes an entry, unless the flow got one meanwhile: then there is no handle.
     ///
     /// # Errors
-    /// [`DropReason::FlowTableFull`]: no slot, or too many half open (T37 i).
-    pub(crate) fn create(&self, flow: &FlowKey, birth: &Birth) -> Result<bool, DropReason> {
+    /// [`DropReason::FlowTableFull`]: no slot, or too many half open (T37 i, T41). [`DropReason::LatchBarred`]: the class
+    /// is unknown.
+    pub(crate) fn create(&self, flow: &FlowKey, birth: &Birth) -> Result<Option<LatchId>, DropReason> {
         let entry = birth.entry;
-        if !self.reserve(&entry) {
-            return Err(DropReason::FlowTableFull);
-        }
+        let weight = Weight::of(&entry, birth.class.unwrap_or(NO_CLASS));
+        self.admit(&weight).or_else(
+            |full| {
+                if self.evict(&weight) { self.admit(&weight) } else { Err(full) }
+            },
+        )?;
         if entry.kind != Kind::Unlatched {
             // L-89: before the new latch is visible.
             self.clock.advance();
         }
         let inserted = self.table.insert(&flow.words(), entry.pack(), |head, slot| birth.fill(head, slot));
-        if inserted != Ok(Inserted::New) {
-            self.account(&entry, None);
+        if !matches!(inserted, Ok(Inserted::New(_))) {
+            self.account(&weight, &Weight::default());
         }
         match inserted {
-            Ok(Inserted::New) => Ok(true),
-            Ok(Inserted::Existing) => Ok(false),
+            Ok(Inserted::New(id)) => Ok(Some(id)),
+            Ok(Inserted::Existing) => Ok(None),
             Err(_full) => Err(DropReason::FlowTableFull),
         }
     }
@@ -94,9 +106,75 @@ impl LatchDatabase {
             if !is_legal(&before, &after) {
                 return None;
             }
+            // Set for good before the head said that there is one.
+            let class = class_of(found.slot.class.load(Ordering::Relaxed));
             if found.slot.change(head, head.with(Life::Live, after.pack())) {
-                self.account(&before, Some(&after));
+                self.account(&Weight::of(&before, class), &Weight::of(&after, class));
                 return Some(after);
+            }
+        }
+    }
+
+    /// Makes a LARVAL latch ESTABLISHED in a class, and otherwise what `to` says. Of several workers that do it at the
+    /// same time for one class all succeed; the first class wins, and stays (L-37, R-15).
+    ///
+    /// # Errors
+    /// The reason to drop the packet that would have had it.
+    pub(crate) fn promote(
+        &self,
+        found: Found<'_>,
+        class: ClassId,
+        to: impl Fn(Entry) -> Entry,
+    ) -> Result<(), DropReason> {
+        if !self.peers.enter(class) {
+            return Err(DropReason::LatchBarred);
+        }
+        let (none, claimed) = (class_word(found.head, NO_CLASS), class_word(found.head, class));
+        let claim = found.slot.class.compare_exchange(none, claimed, Ordering::AcqRel, Ordering::Acquire);
+        if claim.is_err_and(|other| other != claimed) {
+            self.peers.leave(class);
+            return Err(DropReason::LatchMismatch);
+        }
+        let is_strict = Entry::unpack(found.head.detail()).terms.model == Model::Strict;
+        if is_strict {
+            // Before it is in force: whoever asks for conflicts must not miss it.
+            self.peers.count_strict(class, true);
+        }
+        let promoted = self.raise(found, class, to);
+        if promoted != Ok(true) {
+            if is_strict {
+                self.peers.count_strict(class, false);
+            }
+            self.peers.leave(class);
+        }
+        promoted.map(|_| ())
+    }
+
+    /// Whether this call took the latch from LARVAL to ESTABLISHED; another one may have, in the same class.
+    fn raise(
+        &self,
+        found: Found<'_>,
+        class: ClassId,
+        to: impl Fn(Entry) -> Entry,
+    ) -> Result<bool, DropReason> {
+        loop {
+            let head = found.slot.head();
+            if head.generation() != found.head.generation() || head.life() != Life::Live {
+                return Err(DropReason::LatchBroken);
+            }
+            let before = Entry::unpack(head.detail());
+            match before.kind {
+                Kind::Latched(LatchState::Larval) => {}
+                Kind::Latched(LatchState::Established) if before.holds == Holds::Class => return Ok(false),
+                _ => return Err(DropReason::LatchBroken),
+            }
+            let kind = Kind::Latched(LatchState::Established);
+            let after = to(Entry { kind, holds: Holds::Class, ..before });
+            self.clock.advance();
+            if found.slot.change(head, head.with(Life::Live, after.pack())) {
+                let (was, is) = (Weight::of(&before, class), Weight::of(&after, class));
+                self.account(&was.promoted(&is), &is);
+                return Ok(true);
             }
         }
     }
@@ -105,7 +183,7 @@ impl LatchDatabase {
     pub(crate) fn remove(&self, known: &Known<'_>) -> bool {
         let removed = self.table.remove(known.found);
         if removed {
-            self.account(&known.entry, None);
+            self.account(&Weight::of(&known.entry, known.class), &Weight::default());
         }
         removed
     }
@@ -119,45 +197,27 @@ impl LatchDatabase {
             established.then_some(Entry { kind, reason, announced: false, ..entry })
         };
         let broke = self.change(known.found, broken).is_some();
-        if broke && let Some(place) = self.table.offender(known.found.id) {
-            place.version.store(offender.version.raw(), Ordering::Relaxed);
-            place.sa.store(offender.sa.pack(), Ordering::Relaxed);
-            place.class.store(u64::from(offender.class.raw()), Ordering::Release);
+        if broke {
+            self.record_offender(known.found.id, offender.class, Some(offender.sa));
         }
         broke
     }
 
-    /// The tag that broke a latch, once it is recorded.
-    pub(crate) fn offender(&self, id: LatchId) -> Option<InboundTag> {
+    /// Remembers whom a latch met when it broke.
+    pub(crate) fn record_offender(&self, id: LatchId, class: ClassId, sa: Option<SaRef>) {
+        let Some(place) = self.table.offender(id) else { return };
+        place.sa.store(sa.map_or(0, SaRef::pack), Ordering::Relaxed);
+        let word = u64::from(id.generation()) << 32 | u64::from(class.raw());
+        place.class.store(word, Ordering::Release);
+    }
+
+    /// Whom a latch met when it broke, once that is recorded.
+    pub(crate) fn offender(&self, id: LatchId) -> Option<Offender> {
         let place = self.table.offender(id)?;
-        let class = place.class.load(Ordering::Acquire);
-        let sa = SaRef::unpack(place.sa.load(Ordering::Relaxed))?;
-        let version = StateVersion::from_raw(place.version.load(Ordering::Relaxed));
-        (class != 0).then_some(InboundTag { class: ClassId::from_raw(class as u32), sa, version })
-    }
-
-    fn reserve(&self, entry: &Entry) -> bool {
-        let (half_open, unlatched) = (u64::from(self.limits.half_open), u64::from(self.limits.unlatched));
-        let below = |counter: &AtomicU64, limit| counter.fetch_add(1, Ordering::Relaxed) < limit;
-        let room = (!entry.is_half_open() || below(&self.half_open, half_open))
-            && (entry.kind != Kind::Unlatched || below(&self.unlatched, unlatched));
-        if !room {
-            self.account(entry, None);
-        }
-        room
-    }
-
-    /// Keeps the counters when an entry becomes another, or goes.
-    fn account(&self, before: &Entry, after: Option<&Entry>) {
-        if before.is_half_open() && !after.is_some_and(Entry::is_half_open) {
-            self.half_open.fetch_sub(1, Ordering::Relaxed);
-        }
-        if !before.is_half_open() && after.is_some_and(Entry::is_half_open) {
-            self.half_open.fetch_add(1, Ordering::Relaxed);
-        }
-        if before.kind == Kind::Unlatched && after.is_none() {
-            self.unlatched.fetch_sub(1, Ordering::Relaxed);
-        }
+        let word = place.class.load(Ordering::Acquire);
+        let sa = SaRef::unpack(place.sa.load(Ordering::Relaxed));
+        let is_its = word >> 32 == u64::from(id.generation()) && word as u32 != 0;
+        is_its.then_some(Offender { class: class_of(word), sa })
     }
 }
 
@@ -167,7 +227,7 @@ impl<'t> Known<'t> {
         Self {
             found,
             entry: Entry::unpack(found.head.detail()),
-            class: ClassId::from_raw(class as u32),
+            class: class_of(class),
             changed_at: StateVersion::from_raw(changed_at),
             hint,
             stamp,
@@ -178,6 +238,17 @@ impl<'t> Known<'t> {
     #[inline]
     pub(crate) const fn latch(&self, state: LatchState) -> Latch {
         Latch { state, class: self.class, changed_at: self.changed_at }
+    }
+
+    /// What a packet of the established latch must leave under.
+    #[inline]
+    pub(crate) const fn demand(&self) -> Demand {
+        match self.entry.holds {
+            Holds::Class => Demand::Class(self.class),
+            Holds::Bypass => Demand::Bypass,
+            // No latch in force holds to nothing: an SA of no class is none.
+            Holds::Nothing => Demand::Class(NO_CLASS),
+        }
     }
 
     /// Whether the cache of the entry was made under `snapshot`.
@@ -226,8 +297,23 @@ impl<'t> Known<'t> {
 }
 
 impl Birth {
+    /// The birth of an entry without anything else to say of it.
+    pub(crate) fn new(entry: Entry, now: Time) -> Self {
+        Self {
+            entry,
+            class: None,
+            changed_at: StateVersion::default(),
+            hint: None,
+            snapshot: SnapshotId::default(),
+            now,
+            sent: Side::default(),
+            received: Side::default(),
+            tag: None,
+        }
+    }
+
     fn fill(&self, head: Head, slot: &Slot) {
-        slot.class.store(self.class.map_or(0, |class| u64::from(class.raw())), Ordering::Relaxed);
+        slot.class.store(class_word(head, self.class.unwrap_or(NO_CLASS)), Ordering::Relaxed);
         slot.changed_at.store(self.changed_at.raw(), Ordering::Relaxed);
         slot.seen.store(self.now.as_nanos(), Ordering::Relaxed);
         slot.opened.store(self.now.as_nanos(), Ordering::Relaxed);
@@ -259,6 +345,20 @@ const fn stamp(head: Head, snapshot: SnapshotId, hint: u64) -> u64 {
     (bound ^ (bound >> 29)).wrapping_mul(SPREAD) ^ snapshot.raw()
 }
 
+/// A class as its slot keeps it: with the generation of the entry, so that who comes late to a recycled slot does not give
+/// a class to another's latch.
+const fn class_word(head: Head, class: ClassId) -> u64 {
+    (head.generation() as u64) << 32 | class.raw() as u64
+}
+
+#[inline]
+const fn class_of(word: u64) -> ClassId {
+    ClassId::from_raw(word as u32)
+}
+
+/// The class that no SA has.
+const NO_CLASS: ClassId = ClassId::from_raw(0);
+
 #[inline]
 fn store_changed(place: &AtomicU64, word: u64) {
     if place.load(Ordering::Relaxed) != word {
@@ -271,7 +371,9 @@ fn store_changed(place: &AtomicU64, word: u64) {
 fn is_legal(before: &Entry, after: &Entry) -> bool {
     match (before.kind, after.kind) {
         (Kind::Unlatched, Kind::Unlatched) => true,
-        (Kind::Latched(from), Kind::Latched(to)) => from == to || from.may_become(to),
+        (Kind::Latched(from), Kind::Latched(to)) => {
+            before.holds == after.holds && (from == to || from.may_become(to))
+        }
         _ => false,
     }
 }

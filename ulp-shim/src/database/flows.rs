@@ -1,12 +1,12 @@
 //! Flows as status output shows them: those with a latch, and those that are only remembered.
 
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::LatchState;
 use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, SaRef};
 
 use crate::database::LatchDatabase;
-use crate::entry::{Entry, Kind};
-use crate::latch::LatchState;
+use crate::entry::{Entry, Holds, Kind};
 use crate::progress::Progress;
 use crate::sync::Ordering;
 use crate::table::{Key, Slot};
@@ -16,8 +16,10 @@ use crate::table::{Key, Slot};
 pub struct FlowView {
     /// The flow.
     pub flow: FlowKey,
-    /// The state of its latch, and the class that the latch holds it to; `None` where policy wants no latch.
-    pub latch: Option<(LatchState, ClassId)>,
+    /// The state of its latch; `None` where policy wants no latch.
+    pub latch: Option<LatchState>,
+    /// The class that the latch holds it to.
+    pub class: Option<ClassId>,
     /// How far the connection is.
     pub progress: Progress,
     /// The SA that its packets left under last. It may be gone by now.
@@ -40,11 +42,14 @@ impl LatchDatabase {
         let entry = Entry::unpack(found.head.detail());
         let latch = match entry.kind {
             Kind::Unlatched => None,
-            Kind::Latched(state) => Some((state, ClassId::from_raw(read.class as u32))),
+            Kind::Latched(LatchState::Listener) => return None,
+            Kind::Latched(state) => Some(state),
         };
+        let class = (entry.holds == Holds::Class).then_some(ClassId::from_raw(read.class as u32));
         Some(FlowView {
             flow: FlowKey::from_words(read.key),
             latch,
+            class,
             progress: entry.progress,
             outbound: SaRef::unpack(read.hint),
             inbound: SaRef::unpack(read.last_sa),

@@ -1,12 +1,14 @@
 //! A latch as status output and inquiries show it.
 
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Offender};
 use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, InboundTag, SaRef, StateVersion};
 
+use crate::constraint::ConstraintId;
 use crate::database::LatchDatabase;
-use crate::entry::{Entry, Kind};
-use crate::latch::{BreakReason, LatchId, LatchState};
+use crate::database::listeners::flow_of;
+use crate::entry::{Entry, Holds, Kind};
 use crate::progress::Progress;
 use crate::sync::Ordering;
 use crate::table::{Found, Key, Slot};
@@ -16,12 +18,20 @@ use crate::table::{Found, Key, Slot};
 pub struct LatchView {
     /// Its handle.
     pub id: LatchId,
-    /// Its connection.
+    /// Its connection; of a listener, the local side of those that come to it.
     pub flow: FlowKey,
     /// Its state.
     pub state: LatchState,
-    /// The class it holds its connection to.
-    pub class: ClassId,
+    /// The class it holds its connection to: none while it is LARVAL, of a listener, and of one that grants bypass.
+    pub class: Option<ClassId>,
+    /// Whether it lets its connection be unprotected, whatever policy says (L-112).
+    pub bypass: bool,
+    /// The terms it was born with.
+    pub terms: LatchTerms,
+    /// What a listener demands.
+    pub constraint: Option<ConstraintId>,
+    /// Whether someone asked for it, and it lasts until its owner releases it.
+    pub owned: bool,
     /// The version of its last change.
     pub changed_at: StateVersion,
     /// When it was made.
@@ -32,10 +42,10 @@ pub struct LatchView {
     pub last_inbound: Option<InboundTag>,
     /// How far the connection is.
     pub progress: Progress,
-    /// Why it is no longer ESTABLISHED.
+    /// Why it is not in force.
     pub reason: Option<BreakReason>,
-    /// The tag of the packet that broke it.
-    pub offender: Option<InboundTag>,
+    /// Whom it met when it broke.
+    pub offender: Option<Offender>,
 }
 
 /// How many entries of which kind there are.
@@ -75,19 +85,26 @@ impl LatchDatabase {
         let Kind::Latched(state) = entry.kind else { return None };
         let class = ClassId::from_raw(read.class as u32);
         let version = StateVersion::from_raw(read.last_version);
-        let broken = entry.reason == Some(BreakReason::OtherPeer);
+        let listens = state == LatchState::Listener;
+        let demanded = u8::try_from(class.raw()).ok().filter(|_| listens);
+        let class = (entry.holds == Holds::Class).then_some(class);
+        let last = SaRef::unpack(read.last_sa).zip(class);
         Some(LatchView {
             id: found.id,
-            flow: FlowKey::from_words(read.key),
+            flow: flow_of(read.key),
             state,
             class,
+            bypass: entry.holds == Holds::Bypass,
+            terms: entry.terms,
+            constraint: demanded.and_then(ConstraintId::new),
+            owned: entry.owned,
             changed_at: StateVersion::from_raw(read.changed_at),
             opened: Time::from_nanos(read.opened),
             seen: Time::from_nanos(read.seen),
-            last_inbound: SaRef::unpack(read.last_sa).map(|sa| InboundTag { class, sa, version }),
+            last_inbound: last.map(|(sa, class)| InboundTag { class, sa, version }),
             progress: entry.progress,
             reason: entry.reason,
-            offender: if broken { self.offender(found.id) } else { None },
+            offender: entry.reason.and_then(|_| self.offender(found.id)),
         })
     }
 }

@@ -25,9 +25,10 @@ impl Known<'_> {
         if self.is_answered() || packet.flow().protocol() != protocol::TCP {
             return Ok(());
         }
+        let is_begun = self.entry.progress == Progress::RemoteOnly;
         let begins = match (packet.upper(), direction) {
             (Upper::Tcp(segment), _) if is_syn(segment) => true,
-            (Upper::Tcp(segment), Direction::Outbound) => self.answers(segment),
+            (Upper::Tcp(segment), Direction::Outbound) => is_begun && self.answers(segment),
             _ => false,
         };
         if begins { Ok(()) } else { Err(DropReason::MidStream) }
@@ -40,11 +41,15 @@ impl Known<'_> {
         if same { Side::unpack(self.found.slot.sent.load(Ordering::Relaxed)) } else { Side::default() }
     }
 
-    /// Whether the local side sent anything. Where there is no handshake, its own packets need not wait for that.
+    /// Whether the local side sent anything. Where there is no handshake, its own packets need not wait for that. On a
+    /// latch that was asked for nobody has said anything yet.
     #[inline]
     pub(super) fn is_answered(&self) -> bool {
-        self.entry.progress != Progress::RemoteOnly
-            || Side::unpack(self.found.slot.sent.load(Ordering::Relaxed)) != Side::default()
+        match self.entry.progress {
+            Progress::RemoteOnly => self.found.slot.sent.load(Ordering::Relaxed) != Side::default().pack(),
+            Progress::Untracked => false,
+            _ => true,
+        }
     }
 
     /// SYN-ACK, or the RST of a host that has no such socket. Either acknowledges the SYN, with or without its data.

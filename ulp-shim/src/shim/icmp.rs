@@ -5,14 +5,14 @@
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::{FlowKey, mapped, protocol};
+use latchway_datapath::latching::LatchState;
 use latchway_datapath::packet::{IpPacket, Upper};
 use latchway_datapath::ulp::Context;
-use latchway_tagging::{ClassId, InboundTag};
+use latchway_tagging::{Demand, InboundTag};
 
-use crate::entry::Kind;
-use crate::latch::LatchState;
+use crate::entry::{Holds, Kind};
 use crate::shim::Shim;
-use crate::shim::opening::is_latched_by_policy;
+use crate::shim::opening::terms_by_policy;
 
 /// Whether a packet can be an error: the one question that other packets are asked.
 #[inline]
@@ -33,23 +33,23 @@ impl Shim {
             Some((Kind::Latched(_), known)) if !known.is_answered() => Err(DropReason::MidStream),
             Some((Kind::Latched(state), known)) => known.latch(state).check(tag),
             Some((Kind::Unlatched, _)) => Ok(()),
-            None if is_latched_by_policy(&flow, context) => Err(DropReason::MidStream),
+            None if terms_by_policy(&flow, context).is_some() => Err(DropReason::MidStream),
             None => Ok(()),
         }
     }
 
-    /// The class that an ICMP message from the inner host must leave under, if it quotes a packet of a latched flow.
+    /// What an ICMP message from the inner host must leave under, if it quotes a packet of a latched flow.
     pub(super) fn judge_icmp_outbound(
         &self,
         packet: &IpPacket<'_>,
         context: &Context<'_>,
-    ) -> Result<Option<ClassId>, DropReason> {
+    ) -> Result<Option<Demand>, DropReason> {
         let Some(flow) = quoted(packet, Direction::Outbound)? else { return Ok(None) };
         match self.database.probe(&flow).map(|known| (known.entry.kind, known)) {
-            Some((Kind::Latched(LatchState::Established), known)) => Ok(Some(known.class)),
+            Some((Kind::Latched(LatchState::Established), known)) => Ok(Some(known.demand())),
             Some((Kind::Latched(_), _)) => Err(DropReason::LatchBroken),
             Some((Kind::Unlatched, _)) => Ok(None),
-            None if is_latched_by_policy(&flow, context) => Err(DropReason::MidStream),
+            None if terms_by_policy(&flow, context).is_some() => Err(DropReason::MidStream),
             None => Ok(None),
         }
     }
@@ -57,9 +57,10 @@ impl Shim {
     /// L-26, for errors: a spoofed one in the clear says nothing of a latched flow.
     pub(super) fn judge_icmp_unprotected(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
         let Some(flow) = quoted(packet, Direction::Inbound)? else { return Ok(()) };
-        match self.database.probe(&flow).map(|known| known.entry.kind) {
-            Some(Kind::Latched(_)) => Err(DropReason::LatchUnprotected),
-            None | Some(Kind::Unlatched) => Ok(()),
+        match self.database.probe(&flow).map(|known| known.entry) {
+            Some(entry) if entry.holds == Holds::Bypass => Ok(()),
+            Some(entry) if entry.kind != Kind::Unlatched => Err(DropReason::LatchUnprotected),
+            _ => Ok(()),
         }
     }
 }

@@ -1,17 +1,20 @@
 //! From the wire to the TUN: a packet passes only under the class its flow is latched to.
 
+use latchway_datapath::bypass;
 use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::event::Event;
+use latchway_datapath::latching::{LatchId, LatchState, LatchTerms, OnConflict, Unlatchable};
 use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
+use latchway_datapath::spd::Action;
 use latchway_datapath::ulp::Context;
 use latchway_tagging::InboundTag;
 
-use crate::database::{Birth, Known};
-use crate::entry::{Entry, Kind};
-use crate::latch::LatchState;
+use crate::database::{Birth, Known, Listener};
+use crate::entry::{Entry, Holds, Kind};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, is_syn, opening};
+use crate::shim::opening::{Opening, initiates, is_syn, opening, opening_again};
 use crate::sync::Ordering;
 
 impl Shim {
@@ -41,14 +44,43 @@ impl Shim {
     }
 
     /// L-26: nothing unprotected reaches a latched flow, whatever policy says of it, and the latch is none the worse
-    /// for it (C-19). For other flows, policy decides.
-    pub(super) fn judge_unprotected(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+    /// for it (C-19); unless the latch grants just that (L-112). For other flows policy decides, and a listener that
+    /// demands protection.
+    pub(super) fn judge_unprotected(
+        &self,
+        packet: &IpPacket<'_>,
+        policy: Option<Action>,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
         if is_icmp(packet) {
             self.judge_icmp_unprotected(packet)?;
         }
-        match self.database.probe(packet.flow()).map(|known| known.entry.kind) {
-            None | Some(Kind::Unlatched) => Ok(()),
-            Some(Kind::Latched(_)) => Err(DropReason::LatchUnprotected),
+        let Some(known) =
+            self.database.probe(packet.flow()).filter(|known| known.entry.kind != Kind::Unlatched)
+        else {
+            bypass::admit(policy)?;
+            return self.admit_unlatched(packet);
+        };
+        match (known.entry.kind, known.entry.holds) {
+            (Kind::Latched(LatchState::Established), Holds::Bypass) => {
+                if !matches!(policy, Some(Action::Protect(_))) {
+                    bypass::admit(policy)?;
+                }
+                known.admit(packet, Direction::Inbound)?;
+                self.track(packet, &known, Direction::Inbound, context.now);
+                Ok(())
+            }
+            (_, Holds::Bypass) => Err(DropReason::LatchBroken),
+            _ => Err(DropReason::LatchUnprotected),
+        }
+    }
+
+    /// A listener that demands protection has no connection without (L-111).
+    fn admit_unlatched(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+        let listener = initiates(packet).and_then(|_| self.database.listener(packet.flow()));
+        match listener {
+            Some(listener) if !listener.takes_unprotected() => Err(DropReason::LatchUnprotected),
+            _ => Ok(()),
         }
     }
 
@@ -76,16 +108,44 @@ impl Shim {
             Err(DropReason::LatchMismatch) if tag.version >= latch.changed_at => {
                 self.offend(packet, tag, known, context);
             }
+            Err(DropReason::LatchLarval) => return self.join(packet, tag, known, context),
             Err(DropReason::LatchBroken) => self.announce(known, packet.flow()),
             Err(_) => {}
         }
         verdict
     }
 
-    /// C-19, L-100, L-109: the packet is dropped whatever it is. If it is another peer's, the peer that the latch
-    /// holds to is taken to be gone, and the connection must end. One that is over already has nothing left to end.
+    /// The local side has begun, no SA served it yet, and the remote side begins under one: one latch for both. One
+    /// that was asked for, only the key manager establishes.
+    fn join(
+        &self,
+        packet: &IpPacket<'_>,
+        tag: &InboundTag,
+        known: &Known<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        let Some(Some(segment)) = initiates(packet).filter(|_| !known.entry.owned) else {
+            return Err(DropReason::LatchLarval);
+        };
+        self.database.promote(known.found, tag.class, |entry| entry)?;
+        known.found.slot.received.store(Side::begun(&segment).pack(), Ordering::Relaxed);
+        known.touch(context.now);
+        known.note(tag);
+        self.tell(known.found.id, packet.flow(), LatchState::Established, None);
+        Ok(())
+    }
+
+    /// C-19, L-100, L-109: the packet is dropped whatever it is. If it is another peer's, of no lesser standing (L-70), the
+    /// peer that the latch holds to is taken to be gone, and the latch's terms say what follows (L-110). A connection that
+    /// is over already has nothing left to end.
     fn offend(&self, packet: &IpPacket<'_>, tag: &InboundTag, known: &Known<'_>, context: &Context<'_>) {
-        if known.entry.progress.is_over() || self.database.peers().same_peer(known.class, tag.class) {
+        let (entry, peers) = (&known.entry, self.database.peers());
+        let ends = matches!(entry.terms.on_conflict, OnConflict::Terminate | OnConflict::Wait);
+        if !ends || entry.holds != Holds::Class || entry.progress.is_over() {
+            return;
+        }
+        if peers.same_peer(known.class, tag.class) || peers.standing(tag.class) < peers.standing(known.class)
+        {
             return;
         }
         self.database.break_for(known, tag, context.now);
@@ -110,15 +170,15 @@ impl Shim {
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        match opening(packet, Direction::Inbound, context)? {
+        match opening_again(packet, Direction::Inbound, known, context)? {
             Opening::Unlatched => {
                 known.remember(None, context.snapshot.id);
                 known.touch(context.now);
                 Ok(())
             }
-            Opening::Latched(segment) => {
+            Opening::Latched(..) => {
                 self.database.remove(known);
-                self.latch_inbound(packet, (segment, Side::default()), tag, context)
+                self.begin_inbound(packet, tag, Side::default(), context)
             }
         }
     }
@@ -131,41 +191,81 @@ impl Shim {
         sent: Side,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        match opening(packet, Direction::Inbound, context)? {
-            Opening::Latched(segment) => self.latch_inbound(packet, (segment, sent), tag, context),
+        let listener = self.database.listener(packet.flow());
+        let (segment, terms) = match opening(packet, Direction::Inbound, listener.as_ref(), context)? {
+            Opening::Latched(segment, terms) => (segment, terms),
             Opening::Unlatched => {
-                self.remember_unlatched(packet.flow(), None, context);
-                Ok(())
+                self.remember_unlatched(packet.flow(), None, false, context);
+                return Ok(());
             }
+        };
+        let begun = Begun { segment, sent, terms, listener };
+        match self.latch_inbound(packet, begun, tag, context) {
+            Err(DropReason::FlowTableFull | DropReason::LatchBarred)
+                if terms.unlatchable == Unlatchable::Pass =>
+            {
+                self.pass(packet.flow(), context)
+            }
+            verdict => verdict,
         }
     }
 
-    /// Makes the latch from the initiating packet's own tag (L-5, L-97): the SAD is not asked again. Where another
+    /// Makes the latch from the initiating packet's own tag (L-5, L-97, C-22): the SAD is not asked again. Where another
     /// worker was faster, the packet is judged by that latch.
     fn latch_inbound(
         &self,
         packet: &IpPacket<'_>,
-        (segment, sent): (Option<TcpSegment>, Side),
+        Begun { segment, sent, terms, listener }: Begun,
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
+        if listener.is_some_and(|listener| !self.database.is_welcome(tag.class, &listener)) {
+            return Err(DropReason::ListenerRefused);
+        }
+        let entry = Entry::established(Progress::begun(Direction::Inbound), terms);
         let birth = Birth {
-            entry: Entry::latched(LatchState::Established, Progress::begun(Direction::Inbound)),
             class: Some(tag.class),
             changed_at: tag.version,
-            hint: None,
             snapshot: context.snapshot.id,
-            now: context.now,
             sent,
             received: segment.map_or_else(Side::default, |segment| Side::begun(&segment)),
             tag: Some(*tag),
+            ..Birth::new(entry, context.now)
         };
-        if self.database.create(packet.flow(), &birth)? {
-            return Ok(());
+        if let Some(latch) = self.database.create(packet.flow(), &birth)? {
+            self.tell(latch, packet.flow(), LatchState::Established, None);
+            return listener.map_or(Ok(()), |listener| self.spawned(latch, &listener, packet, tag));
         }
         match self.database.probe(packet.flow()).map(|known| (known.entry.kind, known)) {
             Some((Kind::Latched(state), known)) => known.latch(state).check(tag),
             _ => Err(DropReason::MidStream),
         }
     }
+
+    /// L-53: the listener's holder is told before the connection goes on, or there is none.
+    fn spawned(
+        &self,
+        latch: LatchId,
+        listener: &Listener,
+        packet: &IpPacket<'_>,
+        tag: &InboundTag,
+    ) -> Result<(), DropReason> {
+        let (listener, flow) = (listener.id, *packet.flow());
+        if self.events.send(Event::LatchSpawned { listener, latch, flow, class: tag.class }) {
+            return Ok(());
+        }
+        if let Some(known) = self.database.known(latch) {
+            self.database.remove(&known);
+        }
+        Err(DropReason::ListenerRefused)
+    }
+}
+
+/// A connection that the remote side begins.
+struct Begun {
+    segment: Option<TcpSegment>,
+    /// How far the local side was with the same peer.
+    sent: Side,
+    terms: LatchTerms,
+    listener: Option<Listener>,
 }

@@ -2,20 +2,24 @@
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::latching::{LatchTerms, Unlatchable};
 use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
-use latchway_datapath::spd::{Action, Latching, Protection};
+use latchway_datapath::spd::Action;
 use latchway_datapath::ulp::Context;
+
+use crate::database::{Known, Listener};
 
 /// How a flow begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// With a latch: a TCP SYN (L-4, L-5), or any first datagram.
-    Latched(Option<TcpSegment>),
+    /// With a latch on these terms: a TCP SYN (L-4, L-5), or any first datagram.
+    Latched(Option<TcpSegment>, LatchTerms),
     /// Without: policy wants none, or the protocol has no connections.
     Unlatched,
 }
 
-/// What policy wants of a flow that has no entry, and whether this packet may begin it.
+/// What policy, or a listener, wants of a flow that has no entry, and whether this packet may begin it. A listener's terms
+/// go before the rule's.
 ///
 /// # Errors
 /// [`DropReason::MidStream`]: a latch is wanted and the beginning was missed. Taking up a connection in the middle
@@ -24,6 +28,7 @@ pub(super) enum Opening {
 pub(super) fn opening(
     packet: &IpPacket<'_>,
     direction: Direction,
+    listener: Option<&Listener>,
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
     if direction == Direction::Inbound {
@@ -33,21 +38,51 @@ pub(super) fn opening(
             None => return Err(DropReason::NoPolicy),
         }
     }
-    if !is_latched_by_policy(packet.flow(), context) {
+    let terms = terms_by_policy(packet.flow(), context);
+    let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
         return Ok(Opening::Unlatched);
-    }
-    match (packet.flow().protocol(), *packet.upper()) {
-        (protocol::TCP, Upper::Tcp(segment)) if is_syn(&segment) => Ok(Opening::Latched(Some(segment))),
-        (protocol::UDP, Upper::Udp | Upper::FirstFragment(_)) => Ok(Opening::Latched(None)),
-        _ => Err(DropReason::MidStream),
+    };
+    let segment = initiates(packet).ok_or(DropReason::MidStream)?;
+    Ok(Opening::Latched(segment, terms))
+}
+
+/// What policy wants of an unlatched flow that was looked at under another policy. A flow that could not be latched, which
+/// its terms let pass, goes on.
+///
+/// # Errors
+/// As for [`opening`].
+pub(super) fn opening_again(
+    packet: &IpPacket<'_>,
+    direction: Direction,
+    known: &Known<'_>,
+    context: &Context<'_>,
+) -> Result<Opening, DropReason> {
+    match opening(packet, direction, None, context) {
+        Err(DropReason::MidStream) if known.entry.passed => {
+            let terms = terms_by_policy(packet.flow(), context);
+            let passes = terms.is_some_and(|terms| terms.unlatchable == Unlatchable::Pass);
+            if passes { Ok(Opening::Unlatched) } else { Err(DropReason::MidStream) }
+        }
+        opening => opening,
     }
 }
 
-/// Whether the flow must not be without a latch: policy wants one, and its protocol has connections.
-pub(super) fn is_latched_by_policy(flow: &FlowKey, context: &Context<'_>) -> bool {
-    let action = context.snapshot.spd.action(flow, Direction::Outbound);
-    let wanted = matches!(action, Some(Action::Protect(Protection { latching: Latching::On, .. })));
-    wanted && matches!(flow.protocol(), protocol::TCP | protocol::UDP) && !is_group(flow)
+/// The terms of the latch that the flow must not be without: policy wants one, and the flow's protocol has connections.
+pub(super) fn terms_by_policy(flow: &FlowKey, context: &Context<'_>) -> Option<LatchTerms> {
+    let Some(Action::Protect(protection)) = context.snapshot.spd.action(flow, Direction::Outbound) else {
+        return None;
+    };
+    let has_connections = matches!(flow.protocol(), protocol::TCP | protocol::UDP) && !is_group(flow);
+    protection.latching.terms().filter(|_| has_connections)
+}
+
+/// Whether the packet may be the first of a connection; with it, the segment that numbers the sender's octets.
+pub(super) fn initiates(packet: &IpPacket<'_>) -> Option<Option<TcpSegment>> {
+    match (packet.flow().protocol(), *packet.upper()) {
+        (protocol::TCP, Upper::Tcp(segment)) if is_syn(&segment) => Some(Some(segment)),
+        (protocol::UDP, Upper::Udp | Upper::FirstFragment(_)) => Some(None),
+        _ => None,
+    }
 }
 
 /// The initiating packet of a connection: SYN, and none of ACK, RST and FIN.

@@ -2,23 +2,23 @@
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::{BreakReason, LatchState, LatchTerms, Unlatchable};
 use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
 use latchway_datapath::ulp::Context;
-use latchway_tagging::{ClassId, Feedback, OutboundTag, SaRef, StateVersion};
+use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef, StateVersion};
 
 use crate::database::{Birth, Known};
 use crate::entry::{Entry, Kind};
-use crate::latch::{BreakReason, LatchState};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, is_syn, opening};
+use crate::shim::opening::{Opening, initiates, is_syn, opening, opening_again};
 
 /// What is to be done with the feedback.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
-    /// Make the latch of the flow that this packet begins.
-    Latch(Option<TcpSegment>),
+    /// Make the latch of the flow that this packet begins, on these terms.
+    Latch(Option<TcpSegment>, LatchTerms),
     /// Remember the SA of a latched flow.
     Refresh(ClassId),
     /// Remember the SA of an unlatched flow.
@@ -31,9 +31,9 @@ impl Shim {
     #[inline]
     pub(super) fn judge_outbound(&self, packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
         if is_icmp(packet)
-            && let Some(class) = self.judge_icmp_outbound(packet, context)?
+            && let Some(demand) = self.judge_icmp_outbound(packet, context)?
         {
-            return Ok((OutboundTag { required: Some(class), ..OutboundTag::default() }, None));
+            return Ok((OutboundTag { demand, ..OutboundTag::default() }, None));
         }
         let Some(known) = self.database.probe(packet.flow()) else {
             return begin(packet, context);
@@ -43,6 +43,9 @@ impl Shim {
                 self.outbound_afterwards(packet, &known, context)
             }
             Kind::Latched(LatchState::Established) => self.outbound_latched(packet, &known, context),
+            Kind::Latched(LatchState::Larval) if !known.entry.owned && initiates(packet).is_some() => {
+                begin(packet, context)
+            }
             Kind::Latched(LatchState::Larval | LatchState::Listener) => Err(DropReason::LatchLarval),
             Kind::Latched(LatchState::Broken) => {
                 self.announce(&known, packet.flow());
@@ -59,10 +62,14 @@ impl Shim {
     fn outbound_latched(&self, packet: &IpPacket<'_>, known: &Known<'_>, context: &Context<'_>) -> Judgement {
         known.admit(packet, Direction::Outbound)?;
         self.track(packet, known, Direction::Outbound, context.now);
+        let demand = known.demand();
+        let Demand::Class(class) = demand else {
+            return Ok((OutboundTag { demand, ..OutboundTag::default() }, None));
+        };
         let hint = known.hint(context.snapshot.id);
         let feedback = hint.is_none();
-        let pending = feedback.then_some(Pending::Refresh(known.class));
-        Ok((OutboundTag { required: Some(known.class), feedback, hint }, pending))
+        let pending = feedback.then_some(Pending::Refresh(class));
+        Ok((OutboundTag { demand, feedback, hint }, pending))
     }
 
     /// After the end of a connection: a SYN begins the next one (T37 g), what is late still belongs to the last.
@@ -104,11 +111,11 @@ impl Shim {
     ) -> Judgement {
         let snapshot = context.snapshot.id;
         if !known.is_current(snapshot) {
-            return match opening(packet, Direction::Outbound, context) {
+            return match opening_again(packet, Direction::Outbound, known, context) {
                 Ok(Opening::Unlatched) => Ok(uncached()),
-                Ok(Opening::Latched(segment)) => {
+                Ok(Opening::Latched(segment, terms)) => {
                     self.database.remove(known);
-                    Ok(latching(segment))
+                    Ok(latching(segment, terms))
                 }
                 Err(reason) => Err(reason),
             };
@@ -129,11 +136,19 @@ impl Shim {
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         match (pending, feedback) {
-            (Pending::Latch(segment), Feedback::Protected { class, sa, version }) => {
-                self.latch_outbound(flow, segment, &Served { class, sa, version }, context)
+            (Pending::Latch(segment, terms), Feedback::Protected { class, sa, version }) => {
+                let served = Served { class, sa, version };
+                match self.latch_outbound(flow, (segment, terms), &served, context) {
+                    Err(DropReason::FlowTableFull | DropReason::LatchBarred)
+                        if terms.unlatchable == Unlatchable::Pass =>
+                    {
+                        self.pass(flow, context)
+                    }
+                    verdict => verdict,
+                }
             }
             // L-22: a latch is wanted, so nothing leaves without.
-            (Pending::Latch(_), Feedback::NotProtected) => Err(DropReason::LatchLarval),
+            (Pending::Latch(..), Feedback::NotProtected) => Err(DropReason::LatchLarval),
             (Pending::Refresh(latched), Feedback::Protected { class, sa, .. }) if class == latched => {
                 self.refresh(flow, latched, sa, context);
                 Ok(())
@@ -150,28 +165,50 @@ impl Shim {
     fn latch_outbound(
         &self,
         flow: &FlowKey,
-        segment: Option<TcpSegment>,
+        (segment, terms): (Option<TcpSegment>, LatchTerms),
         served: &Served,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
+        let entry = Entry::established(Progress::begun(Direction::Outbound), terms);
         let birth = Birth {
-            entry: Entry::latched(LatchState::Established, Progress::begun(Direction::Outbound)),
             class: Some(served.class),
             changed_at: served.version,
             hint: Some(served.sa),
             snapshot: context.snapshot.id,
-            now: context.now,
             sent: segment.map_or_else(Side::default, |segment| Side::begun(&segment)),
-            received: Side::default(),
-            tag: None,
+            ..Birth::new(entry, context.now)
         };
-        if self.database.create(flow, &birth)? {
+        if let Some(latch) = self.database.create(flow, &birth)? {
+            self.tell(latch, flow, LatchState::Established, None);
             return Ok(());
         }
-        let established = |known: &Known<'_>| known.entry.kind == Kind::Latched(LatchState::Established);
-        match self.database.probe(flow) {
-            Some(known) if established(&known) && known.class == served.class => Ok(()),
+        let Some(known) = self.database.probe(flow) else { return Err(DropReason::LatchMismatch) };
+        match known.entry.kind {
+            Kind::Latched(LatchState::Larval) if !known.entry.owned => {
+                self.database.promote(known.found, served.class, |entry| entry)?;
+                known.remember(Some(served.sa), context.snapshot.id);
+                known.touch(context.now);
+                self.tell(known.found.id, flow, LatchState::Established, None);
+                Ok(())
+            }
+            Kind::Latched(LatchState::Established) if known.class == served.class => Ok(()),
             _ => Err(DropReason::LatchMismatch),
+        }
+    }
+
+    /// No SA serves the packet that begins a connection. Its latch is LARVAL (L-17): nothing passes (L-22, L-23), nobody
+    /// is told anything (L-38), and what begins it again, from either side, establishes it.
+    #[cold]
+    pub(super) fn await_sa(&self, flow: &FlowKey, pending: Pending, context: &Context<'_>) {
+        let Pending::Latch(Some(segment), terms) = pending else { return };
+        let birth = Birth {
+            changed_at: context.version,
+            snapshot: context.snapshot.id,
+            sent: Side::begun(&segment),
+            ..Birth::new(Entry::of_state(LatchState::Larval, Progress::LocalOnly, terms), context.now)
+        };
+        if let Ok(Some(latch)) = self.database.create(flow, &birth) {
+            self.tell(latch, flow, LatchState::Larval, None);
         }
     }
 
@@ -193,25 +230,36 @@ impl Shim {
                 Kind::Latched(_) => Err(DropReason::LatchMismatch),
             };
         }
-        self.remember_unlatched(flow, sa, context);
+        self.remember_unlatched(flow, sa, false, context);
         Ok(())
     }
 
-    /// An entry for an unlatched flow is only a cache: without room for it the flow passes all the same.
-    pub(super) fn remember_unlatched(&self, flow: &FlowKey, sa: Option<SaRef>, context: &Context<'_>) {
+    /// A flow that cannot be latched, which its terms let pass (L-81, L-83): remembered as such, since what follows could
+    /// not be told from a connection in the middle.
+    #[cold]
+    pub(super) fn pass(&self, flow: &FlowKey, context: &Context<'_>) -> Result<(), DropReason> {
+        if self.remember_unlatched(flow, None, true, context) {
+            Ok(())
+        } else {
+            Err(DropReason::FlowTableFull)
+        }
+    }
+
+    /// An entry for an unlatched flow is only a cache: without room for it the flow passes all the same, unless it is one
+    /// that was to have a latch. Returns whether there was room.
+    pub(super) fn remember_unlatched(
+        &self,
+        flow: &FlowKey,
+        sa: Option<SaRef>,
+        passed: bool,
+        context: &Context<'_>,
+    ) -> bool {
         let birth = Birth {
-            entry: Entry::UNLATCHED,
-            class: None,
-            changed_at: StateVersion::default(),
             hint: sa,
             snapshot: context.snapshot.id,
-            now: context.now,
-            sent: Side::default(),
-            received: Side::default(),
-            tag: None,
+            ..Birth::new(Entry { passed, ..Entry::UNLATCHED }, context.now)
         };
-        let cached = self.database.create(flow, &birth);
-        debug_assert!(matches!(cached, Ok(_) | Err(DropReason::FlowTableFull)));
+        matches!(self.database.create(flow, &birth), Ok(Some(_)))
     }
 }
 
@@ -223,15 +271,15 @@ struct Served {
 }
 
 fn begin(packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
-    match opening(packet, Direction::Outbound, context)? {
-        Opening::Latched(segment) => Ok(latching(segment)),
+    match opening(packet, Direction::Outbound, None, context)? {
+        Opening::Latched(segment, terms) => Ok(latching(segment, terms)),
         Opening::Unlatched => Ok(uncached()),
     }
 }
 
 /// L-95: feedback is asked for on the initiating packet.
-fn latching(segment: Option<TcpSegment>) -> (OutboundTag, Option<Pending>) {
-    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(segment)))
+fn latching(segment: Option<TcpSegment>, terms: LatchTerms) -> (OutboundTag, Option<Pending>) {
+    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(segment, terms)))
 }
 
 fn uncached() -> (OutboundTag, Option<Pending>) {

@@ -4,13 +4,13 @@
 //! wrong where the connection can never go on.
 
 use latchway_datapath::drop::DropReason;
+use latchway_datapath::latching::{LatchState, OnConflict};
 use latchway_datapath::packet::{IpPacket, Upper};
 use latchway_datapath::ulp::Context;
 
 use crate::entry::Kind;
-use crate::latch::LatchState;
 use crate::shim::Shim;
-use crate::shim::opening::{is_latched_by_policy, is_syn};
+use crate::shim::opening::{is_syn, terms_by_policy};
 
 impl Shim {
     pub(super) fn judge_over(
@@ -19,13 +19,16 @@ impl Shim {
         reason: DropReason,
         context: &Context<'_>,
     ) -> bool {
-        match self.database.probe(packet.flow()).map(|known| known.entry.kind) {
-            Some(Kind::Latched(LatchState::Broken | LatchState::Closed)) => true,
+        let entry = self.database.probe(packet.flow()).map(|known| known.entry);
+        match entry.map(|entry| (entry.kind, entry.terms.on_conflict)) {
+            // It may come back.
+            Some((Kind::Latched(LatchState::Broken), OnConflict::Wait)) => false,
+            Some((Kind::Latched(LatchState::Broken | LatchState::Closed), _)) => true,
             // A socket that answers somebody's SYN by speaking on a connection of before (L-40).
-            Some(Kind::Latched(_)) => reason == DropReason::MidStream,
-            Some(Kind::Unlatched) => false,
+            Some((Kind::Latched(_), _)) => reason == DropReason::MidStream,
+            Some((Kind::Unlatched, _)) => false,
             // The latch went with the gateway's last process, or after a long silence (L-40, L-104).
-            None => speaks_on(packet) && is_latched_by_policy(packet.flow(), context),
+            None => speaks_on(packet) && terms_by_policy(packet.flow(), context).is_some(),
         }
     }
 }

@@ -4,13 +4,14 @@ mod bed;
 mod model;
 
 use latchway_datapath::drop::DropReason::{
-    FlowTableFull, LatchBroken, LatchMismatch, LatchUnprotected, MidStream, NoPolicy, PolicyDiscard,
-    StaleVersion,
+    FlowTableFull, LatchBarred, LatchBroken, LatchMismatch, LatchUnprotected, MidStream, NoPolicy,
+    PolicyDiscard, StaleVersion,
 };
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::protocol;
 use latchway_datapath::packet::flags::{ACK, FIN, RST, SYN};
 use latchway_datapath::spd::{Action, Protection};
+use latchway_tagging::Demand;
 
 use self::bed::{A, A_OTHER_QOP, B, Bed, UNKNOWN};
 use crate::{BreakReason, LatchState, Limits, Progress};
@@ -31,11 +32,14 @@ fn l_1_flows_that_differ_in_one_member_have_latches_of_their_own() {
 fn l_4_l_95_l_96_an_outbound_syn_is_latched_to_the_sa_it_leaves_under() {
     let mut bed = Bed::new();
     let (first, _) = bed.judge_out(1000, 0, SYN).unwrap();
-    assert!(first.feedback && first.required.is_none());
+    assert!(first.feedback && first.demand == Demand::Policy);
     assert!(bed.latch().is_none(), "not before the SA is known");
     assert_eq!(bed.tcp_out(1000, 0, SYN, A), Ok(A));
     let latch = bed.latch().unwrap();
-    assert_eq!((latch.state, latch.class, latch.progress), (LatchState::Established, A, Progress::LocalOnly));
+    assert_eq!(
+        (latch.state, latch.class, latch.progress),
+        (LatchState::Established, Some(A), Progress::LocalOnly)
+    );
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn l_5_l_97_an_inbound_syn_is_latched_to_its_own_tag() {
     let mut bed = Bed::new();
     bed.tcp_in(9000, 0, SYN, A).unwrap();
     let latch = bed.latch().unwrap();
-    assert_eq!((latch.state, latch.class), (LatchState::Established, A));
+    assert_eq!((latch.state, latch.class), (LatchState::Established, Some(A)));
     assert_eq!(latch.last_inbound.map(|tag| tag.class), Some(A));
     assert_eq!(
         latch.changed_at,
@@ -77,7 +81,7 @@ fn l_24_l_25_l_99_every_outbound_packet_carries_the_latched_class() {
     let mut bed = Bed::established(A);
     for flags in [ACK, FIN | ACK, ACK, RST | ACK] {
         let (tag, _) = bed.judge_out(1001, 9001, flags).unwrap();
-        assert_eq!(tag.required, Some(A), "{flags:#x}");
+        assert_eq!(tag.demand, Demand::Class(A), "{flags:#x}");
     }
     let mut bed = Bed::established(A);
     bed.rekey();
@@ -117,7 +121,7 @@ fn l_37_t37j_policy_that_changes_leaves_the_class_as_it_was() {
     for protection in [None, Some(Protection::UNLATCHED), Some(Protection::LATCHED)] {
         bed.policy(protection);
         let (tag, _) = bed.judge_out(1001, 9001, ACK).unwrap();
-        assert_eq!(tag.required, Some(A));
+        assert_eq!(tag.demand, Demand::Class(A));
         assert_eq!(bed.tcp_in(9001, 1001, ACK, A_OTHER_QOP), Err(LatchMismatch));
         assert_eq!(bed.unprotected(9001, 1001, ACK), Err(LatchUnprotected));
     }
@@ -130,15 +134,15 @@ fn l_100_l_109_t37d_another_peer_breaks_the_latch_and_it_is_told_once() {
     let latch = bed.latch().unwrap();
     assert_eq!(
         (latch.state, latch.class, latch.reason),
-        (LatchState::Broken, A, Some(BreakReason::OtherPeer))
+        (LatchState::Broken, Some(A), Some(BreakReason::OtherPeer))
     );
-    assert_eq!(latch.offender.map(|tag| tag.class), Some(B));
+    assert_eq!(latch.offender.map(|offender| offender.class), Some(B));
     assert_eq!(bed.tcp_in(9001, 1001, ACK, B), Err(LatchBroken));
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Err(LatchBroken), "R-12: matching ones too");
     assert_eq!(bed.tcp_out(1001, 9001, RST, A), Err(LatchBroken), "the reset of the destroyed socket");
     let events = bed.events();
     assert!(
-        matches!(events[..], [Event::LatchBroken { latched: A, offender: Some(offender), .. }] if offender.class == B),
+        matches!(events[..], [Event::LatchBroken { latched: Some(A), offender: Some(offender), .. }] if offender.class == B),
         "{events:?}"
     );
     bed.pass(bed.limits().msl.as_secs() * 2);
@@ -146,10 +150,11 @@ fn l_100_l_109_t37d_another_peer_breaks_the_latch_and_it_is_told_once() {
 }
 
 #[test]
-fn l_109_a_class_of_unknown_peer_is_another_peers() {
+fn l_70_a_class_of_unknown_peer_is_another_peers_of_no_standing() {
     let mut bed = Bed::established(A);
     assert_eq!(bed.tcp_in(9001, 1001, ACK, UNKNOWN), Err(LatchMismatch));
-    assert_eq!(bed.latch().unwrap().state, LatchState::Broken);
+    assert_eq!(bed.latch().unwrap().state, LatchState::Established);
+    assert_eq!(bed.to(2).tcp_in(9000, 0, SYN, UNKNOWN), Err(LatchBarred), "nobody could say whose it is");
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn l_106_l_108_a_newcomer_at_the_same_address_does_not_get_the_connection() {
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Err(LatchBroken), "what is late of A neither");
     assert_eq!(bed.tcp_in(5000, 0, SYN, B), Ok(()));
     let fresh = bed.latch().unwrap();
-    assert_eq!((fresh.class, fresh.state), (B, LatchState::Established));
+    assert_eq!((fresh.class, fresh.state), (Some(B), LatchState::Established));
     assert_ne!(fresh.id, latch.id);
     assert_eq!(bed.database.inquire(latch.id), None, "L-64");
 }
@@ -257,7 +262,7 @@ fn r_2_t37e_rekeying_within_a_class_changes_nothing_and_renews_the_hint() {
     bed.rekey();
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Ok(()), "what the new SA protects");
     let (stale, _) = bed.judge_out(1001, 9001, ACK).unwrap();
-    assert!(stale.feedback && stale.hint.is_none() && stale.required == Some(A));
+    assert!(stale.feedback && stale.hint.is_none() && stale.demand == Demand::Class(A));
     bed.feedback(A).unwrap();
     let (fresh, _) = bed.judge_out(1001, 9001, ACK).unwrap();
     assert!(!fresh.feedback && fresh.hint.is_some() && fresh.hint != old.hint);
@@ -270,7 +275,7 @@ fn r_9_c_31_a_restored_latch_takes_no_packet_opened_before() {
     let mut bed = Bed::established(A);
     let id = bed.latch().unwrap().id;
     let before = bed.version();
-    assert!(bed.database.suspend(id, bed.now()));
+    assert!(bed.database.suspend(id, BreakReason::Conflict, None, bed.now()));
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Err(LatchBroken));
     assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Err(LatchBroken));
     assert!(bed.database.restore(id, bed.now()));
@@ -295,8 +300,8 @@ fn c_31_changes_of_other_latches_do_not_make_a_packet_stale() {
 fn r_10_an_administrator_closes_a_latch_and_nobody_else_gets_the_socket() {
     let mut bed = Bed::established(A);
     let id = bed.latch().unwrap().id;
-    assert!(bed.database.close(id, bed.now()));
-    assert!(!bed.database.close(id, bed.now()), "it is closed");
+    assert!(bed.database.close(id, BreakReason::Administrative, bed.now()));
+    assert!(!bed.database.close(id, BreakReason::Administrative, bed.now()), "it is closed");
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Err(LatchBroken));
     assert_eq!(bed.tcp_in(5000, 0, SYN, B), Err(LatchBroken), "the socket may live");
     assert_eq!(bed.tcp_out(7000, 0, SYN, B), Ok(B), "a new local connection says that it does not");
@@ -308,7 +313,7 @@ fn t37a_two_sas_race_for_a_new_flow_and_one_wins() {
     bed.judge_out(1000, 0, SYN).unwrap();
     bed.tcp_in(9000, 0, SYN, B).unwrap();
     assert_eq!(bed.feedback(A), Err(LatchMismatch), "the loser's packet does not leave");
-    assert_eq!(bed.latch().unwrap().class, B);
+    assert_eq!(bed.latch().unwrap().class, Some(B));
 }
 
 #[test]
@@ -328,7 +333,7 @@ fn t37g_port_reuse_after_time_wait_or_reset_starts_a_fresh_latch() {
     );
     assert_eq!(bed.events(), [], "there is nothing left to end");
     assert_eq!(bed.tcp_in(20_000, 0, SYN, B), Ok(()));
-    assert_eq!(bed.latch().unwrap().class, B);
+    assert_eq!(bed.latch().unwrap().class, Some(B));
     let mut bed = Bed::established(A);
     bed.tcp_out(1001, 9001, RST | ACK, A).unwrap();
     assert_eq!(bed.latch().unwrap().state, LatchState::Closed, "R-16");
@@ -361,7 +366,7 @@ fn rfc_5961_3_2_the_challenge_to_a_reset_behind_a_loss_reaches_the_peer() {
 
 #[test]
 fn t37i_a_full_table_refuses_new_flows_and_keeps_the_old() {
-    let limits = Limits { half_open: 100, ..Limits::for_flows(8) };
+    let limits = Limits { half_open: 100, half_open_of_peer: 100, ..Limits::for_flows(8) };
     let mut bed = Bed::with(limits);
     for port in 0..8 {
         bed.to(port).udp_in(A).unwrap();
@@ -374,7 +379,7 @@ fn t37i_a_full_table_refuses_new_flows_and_keeps_the_old() {
 
 #[test]
 fn a_flood_of_syns_leaves_room_for_connections_that_answer() {
-    let mut bed = Bed::with(Limits { half_open: 4, ..Limits::for_flows(64) });
+    let mut bed = Bed::with(Limits { half_open: 4, half_open_of_peer: 64, ..Limits::for_flows(64) });
     bed.establish(A);
     for port in 100..104 {
         bed.to(port).tcp_in(1, 0, SYN, A).unwrap();
@@ -402,6 +407,8 @@ fn l_104_rfc_5382_rfc_4787_idle_flows_are_reclaimed_and_not_before() {
         (59, [true, true, false]),
         (1, [true, false, false]),
         (7139, [true, false, false]),
+        (1, [true, false, false]),
+        (59, [true, false, false]),
         (1, [false, false, false]),
     ] {
         bed.pass(seconds);
@@ -462,14 +469,14 @@ fn r_4_an_unlatched_flow_asks_policy_once_per_snapshot() {
     bed.policy(Some(Protection::UNLATCHED));
     assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Ok(A));
     let (cached, _) = bed.judge_out(1001, 9001, ACK).unwrap();
-    assert!(cached.hint.is_some() && !cached.feedback && cached.required.is_none());
+    assert!(cached.hint.is_some() && !cached.feedback && cached.demand == Demand::Policy);
     assert_eq!(bed.tcp_in(9001, 1001, ACK, B), Ok(()), "a connection may change peers");
     assert_eq!(bed.database.counts().unlatched, 1);
     bed.policy(Some(Protection::LATCHED));
     assert_eq!(bed.tcp_in(9001, 1001, ACK, A), Err(MidStream), "policy wants a latch now");
     assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Err(MidStream));
     assert_eq!(bed.tcp_in(9001, 0, SYN, A), Ok(()));
-    assert_eq!((bed.latch().unwrap().class, bed.database.counts().unlatched), (A, 0));
+    assert_eq!((bed.latch().unwrap().class, bed.database.counts().unlatched), (Some(A), 0));
 }
 
 /// An SA's selectors know no order, so that they may admit what an earlier rule discards.
@@ -501,7 +508,7 @@ fn r_4_flows_are_listed_with_a_latch_and_without_with_the_sa_they_leave_by() {
     flows.sort_by_key(|view| view.flow.protocol());
     let [tcp, udp] = flows[..] else { panic!("{flows:?}") };
     assert_eq!((tcp.flow, udp.flow), (bed.flow(protocol::TCP), bed.flow(protocol::UDP)));
-    assert_eq!((tcp.latch, udp.latch), (Some((LatchState::Established, A)), None));
+    assert_eq!((tcp.latch, tcp.class, udp.latch), (Some(LatchState::Established), Some(A), None));
     assert_eq!((tcp.progress, udp.progress), (Progress::Both, Progress::Untracked));
     assert_eq!((tcp.outbound.unwrap().index, udp.outbound), (bed.sa(A).index, Some(bed.sa(B))));
     assert_eq!((tcp.inbound.unwrap().index, udp.inbound), (bed.sa(A).index, None));

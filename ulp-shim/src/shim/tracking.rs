@@ -2,12 +2,12 @@
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::protocol;
+use latchway_datapath::latching::{BreakReason, LatchState};
 use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
 use latchway_datapath::time::Time;
 
 use crate::database::Known;
 use crate::entry::{Entry, Kind};
-use crate::latch::{BreakReason, LatchState};
 use crate::progress::{Progress, Side, Sides};
 use crate::shim::Shim;
 use crate::sync::Ordering;
@@ -24,14 +24,14 @@ impl Shim {
             _ => progress,
         };
         if after != progress {
-            self.advance(known, after);
+            self.advance(packet, known, after);
         }
     }
 
     /// a connection that ends closes its latch.
-    fn advance(&self, known: &Known<'_>, progress: Progress) {
+    fn advance(&self, packet: &IpPacket<'_>, known: &Known<'_>, progress: Progress) {
         let from = known.entry;
-        self.database.change(known.found, |entry| {
+        let after = self.database.change(known.found, |entry| {
             // Another worker's packet moved it meanwhile: its view stands, and the next packet of this one counts anew.
             if entry.progress != from.progress || entry.kind != from.kind {
                 return None;
@@ -43,6 +43,9 @@ impl Shim {
                 _ => Entry { progress, ..entry },
             })
         });
+        if let Some(Entry { kind: Kind::Latched(LatchState::Closed), reason, .. }) = after {
+            self.tell(known.found.id, packet.flow(), LatchState::Closed, reason);
+        }
     }
 }
 

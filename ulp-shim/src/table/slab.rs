@@ -16,7 +16,7 @@ pub(super) struct Slab {
 pub(crate) struct Slot {
     head: AtomicU64,
     key: [AtomicU64; 5],
-    /// The class of the latch.
+    /// The class of the latch, with the generation of the entry (high half).
     pub(crate) class: AtomicU64,
     /// The version of the latch's last change (C-31).
     pub(crate) changed_at: AtomicU64,
@@ -36,11 +36,11 @@ pub(crate) struct Slot {
     pub(crate) last_version: AtomicU64,
 }
 
-/// The tag that broke a latch; a class of 0 is none. Holds the next free slot while its own is free.
+/// Whom a latch met when it broke; a class of 0 is nobody. Holds the next free slot while its own is free.
 pub(crate) struct Offender {
+    /// With the generation of the latch (high half).
     pub(crate) class: AtomicU64,
     pub(crate) sa: AtomicU64,
-    pub(crate) version: AtomicU64,
     next: AtomicU64,
 }
 
@@ -161,7 +161,7 @@ impl Slot {
 impl Offender {
     fn new(next: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { class: zero(), sa: zero(), version: zero(), next: AtomicU64::new(next) }
+        Self { class: zero(), sa: zero(), next: AtomicU64::new(next) }
     }
 }
 

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn is_new(inserted: Inserted) -> bool {
+    matches!(inserted, Inserted::New(_))
+}
+
 #[cfg(not(loom))]
 mod real {
     use super::*;
@@ -22,7 +26,7 @@ mod real {
         let table = FlowTable::new(100, Seed::Fixed(1));
         for n in 0..100 {
             let key = [n, 0, 0, 0, 0];
-            assert_eq!(table.insert(&key, 0, fill(key)), Ok(Inserted::New), "flow {n}");
+            assert!(table.insert(&key, 0, fill(key)).is_ok_and(is_new), "flow {n}");
             assert_eq!(table.insert(&key, 0, fill(key)), Ok(Inserted::Existing));
         }
         assert_eq!(table.insert(&[100; 5], 0, fill([100; 5])), Err(TableFull));
@@ -33,7 +37,7 @@ mod real {
         assert!(table.remove(found));
         assert!(!table.remove(found), "once");
         assert!(table.find(&[7, 0, 0, 0, 0], class).is_none());
-        assert_eq!(table.insert(&[100; 5], 0, fill([100; 5])), Ok(Inserted::New));
+        assert!(table.insert(&[100; 5], 0, fill([100; 5])).is_ok_and(is_new));
         assert!(table.by_id(found.id, class).is_none(), "L-64: a stale handle names nothing");
     }
 
@@ -49,7 +53,7 @@ mod real {
         let table = FlowTable::new(flows, Seed::Fixed(3));
         for n in 0..u64::from(flows) {
             let key = [n, n ^ 5, 1, 2, 3];
-            assert_eq!(table.insert(&key, 0, fill(key)), Ok(Inserted::New), "flow {n}");
+            assert!(table.insert(&key, 0, fill(key)).is_ok_and(is_new), "flow {n}");
         }
     }
 
@@ -68,7 +72,7 @@ mod real {
                     for round in 0..rounds {
                         let flow = (round * 7 + worker) % 3 + 1;
                         let key = [flow, 0, 0, 0, 0];
-                        let inserted = table.insert(&key, 1, fill(key)) == Ok(Inserted::New);
+                        let inserted = table.insert(&key, 1, fill(key)).is_ok_and(is_new);
                         let count = &entries[flow as usize];
                         assert!(!inserted || count.fetch_add(1, Ordering::SeqCst) == 0, "two entries");
                         if let Some((found, class)) = table.find(&key, class) {
@@ -90,9 +94,8 @@ mod real {
             }
         }
         for n in 0..8 {
-            assert_eq!(
-                table.insert(&[n + 10; 5], 0, fill([n + 10; 5])),
-                Ok(Inserted::New),
+            assert!(
+                table.insert(&[n + 10; 5], 0, fill([n + 10; 5])).is_ok_and(is_new),
                 "every slot came back"
             );
         }
@@ -122,8 +125,8 @@ mod models {
         loom::model(|| {
             let table = Arc::new(FlowTable::new(2, Seed::Fixed(1)));
             let other = Arc::clone(&table);
-            let racer = thread::spawn(move || other.insert(&KEY, 0, fill(7)) == Ok(Inserted::New));
-            let mine = table.insert(&KEY, 0, fill(8)) == Ok(Inserted::New);
+            let racer = thread::spawn(move || other.insert(&KEY, 0, fill(7)).is_ok_and(is_new));
+            let mine = table.insert(&KEY, 0, fill(8)).is_ok_and(is_new);
             let theirs = racer.join().unwrap();
             assert!(!(mine && theirs), "two winners");
             if mine || theirs {
@@ -138,12 +141,12 @@ mod models {
     fn loom_l_64_a_recycled_slot_is_never_mistaken() {
         loom::model(|| {
             let table = Arc::new(FlowTable::new(1, Seed::Fixed(1)));
-            assert_eq!(table.insert(&KEY, 0, fill(7)), Ok(Inserted::New));
+            assert!(table.insert(&KEY, 0, fill(7)).is_ok_and(is_new));
             let other = Arc::clone(&table);
             let reader = thread::spawn(move || other.find(&KEY, class).map(|(_, class)| class));
             let (found, _) = table.find(&KEY, class).unwrap();
             assert!(table.remove(found));
-            assert_eq!(table.insert(&[9; 5], 0, fill(8)), Ok(Inserted::New));
+            assert!(table.insert(&[9; 5], 0, fill(8)).is_ok_and(is_new));
             assert!(matches!(reader.join().unwrap(), None | Some(7)));
         });
     }

@@ -36,6 +36,8 @@ pub(super) struct Bed {
     snapshot: Snapshot,
     now: Time,
     port: u16,
+    /// What policy says of packets in the clear.
+    pub(super) clear: Option<Action>,
 }
 
 impl Bed {
@@ -55,12 +57,22 @@ impl Bed {
                 method: AuthMethod::PreSharedKey,
                 credential: Credential::None,
             };
-            database.peers().publish(class, identities.acquire(&record).unwrap()).unwrap();
+            database.peers().publish(class, identities.acquire(&record).unwrap(), record.method, 0).unwrap();
         }
         let (sender, receiver) = event_queue();
         let shim = Shim::new(Arc::clone(&database), WorkerId(0), sender.clone());
         let (snapshot, now) = (Snapshot::default(), Time::from_nanos(1_000_000_000));
-        let mut bed = Self { database, shim, clock, sender, receiver, snapshot, now, port: 1 };
+        let mut bed = Self {
+            database,
+            shim,
+            clock,
+            sender,
+            receiver,
+            snapshot,
+            now,
+            port: 1,
+            clear: Some(Action::Bypass),
+        };
         bed.policy(Some(Protection::LATCHED));
         bed
     }
@@ -236,8 +248,7 @@ impl Bed {
 
     pub(super) fn unprotected(&mut self, seq: u32, ack: u32, flags: u8) -> Result<(), DropReason> {
         let octets = self.segment(Direction::Inbound, (seq, ack, flags));
-        let packet = IpPacket::parse(&octets, Direction::Inbound).unwrap();
-        self.shim.judge_unprotected(&packet)
+        self.judge_unprotected(&octets)
     }
 
     /// Destination Unreachable about the flow of `protocol`, cut after eight octets of what it quotes.
@@ -271,13 +282,20 @@ impl Bed {
 
     pub(super) fn error_unprotected(&self) -> Result<(), DropReason> {
         let octets = self.error(Direction::Inbound, protocol::TCP);
-        self.shim.judge_unprotected(&IpPacket::parse(&octets, Direction::Inbound).unwrap())
+        self.judge_unprotected(&octets)
+    }
+
+    /// A packet in the clear, of which policy says BYPASS.
+    fn judge_unprotected(&self, octets: &[u8]) -> Result<(), DropReason> {
+        let packet = IpPacket::parse(octets, Direction::Inbound).unwrap();
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.judge_unprotected(&packet, self.clear, &context)
     }
 
     /// The class that an error about the TCP flow must leave under.
     pub(super) fn error_out(&mut self) -> Result<Option<ClassId>, DropReason> {
         let octets = self.error(Direction::Outbound, protocol::TCP);
-        self.judge_octets_out(&octets).map(|tag| tag.required)
+        self.judge_octets_out(&octets).map(|tag| tag.demand.class())
     }
 
     fn judge_octets_in(
@@ -300,7 +318,7 @@ impl Bed {
 
     /// What the datapath does with a tag: the required class, or policy's; feedback if asked.
     fn leave(&mut self, tag: OutboundTag, policy: ClassId, protocol: u8) -> Result<ClassId, DropReason> {
-        let class = tag.required.unwrap_or(policy);
+        let class = tag.demand.class().unwrap_or(policy);
         if tag.feedback {
             let feedback = Feedback::Protected { class, sa: self.sa(class), version: self.version() };
             self.answer(feedback, protocol)?;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::bed::{A, A_OTHER_QOP, B, Bed};
+use crate::BreakReason;
 use crate::LatchState::{self, Broken, Closed, Established};
 
 /// A kind of packet, on one of a few flows.
@@ -204,7 +205,7 @@ fn control(bed: &mut Bed, model: &mut Model, operation: Operation, port: u16) {
     let Some(id) = bed.to(port).latch().map(|view| view.id) else { return };
     match operation {
         Operation::Suspend { .. } => {
-            bed.database.suspend(id, now);
+            bed.database.suspend(id, BreakReason::Conflict, None, now);
             let to = |latch: &mut Latch| (latch.state, latch.conflict) = (Broken, true);
             model.change(flow, |latch| latch.state == Established, to);
         }
@@ -214,7 +215,7 @@ fn control(bed: &mut Bed, model: &mut Model, operation: Operation, port: u16) {
             model.change(flow, |latch| latch.state == Broken && latch.conflict, to);
         }
         Operation::Close { .. } => {
-            bed.database.close(id, now);
+            bed.database.close(id, BreakReason::Administrative, now);
             let to = |latch: &mut Latch| (latch.state, latch.conflict) = (Closed, false);
             model.change(flow, |latch| latch.state != Closed, to);
         }
@@ -246,7 +247,7 @@ fn l_2_l_3_r_12_no_interleaving_passes_what_the_model_refuses() {
         for view in views.drain(..) {
             let latch =
                 model.latches[&(view.flow.remote_port() - 1000, view.flow.protocol() == protocol::UDP)];
-            assert_eq!((view.class, view.state), (latch.class, latch.state));
+            assert_eq!((view.class, view.state), (Some(latch.class), latch.state));
         }
         Ok(())
     });
