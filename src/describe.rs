@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, GatewaySpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec, RuleSpec, SaSpec, Secret,
-    SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, GatewaySpec, LatchTermsSpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec,
+    RuleSpec, SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_keying::ephemeral;
@@ -106,12 +106,14 @@ fn gateway(end: &End<'_>, peer: &End<'_>, pair: PairSpec) -> GatewaySpec {
         tun: TunSpec { name: end.options.tun.clone(), backend, mtu: None, addresses: vec![], routes: vec![] },
         listen: vec![end.outer],
         identity: identity(end),
-        peers: vec![PeerSpec { identity: identity(peer), inner: vec![peer.inner] }],
+        peers: vec![PeerSpec { identity: identity(peer), inner: vec![peer.inner], methods: vec![] }],
         policy: vec![RuleSpec {
             selector: selector(end, peer),
             direction: None,
             action: ActionSpec::Protect,
             latch: !end.options.unlatched,
+            terms: LatchTermsSpec::default(),
+            applications: ApplicationsSpec::default(),
         }],
         sas: vec![pair],
         control: end.options.out.join(format!("{}.sock", end.name)),

@@ -34,16 +34,19 @@ pub use latch::{
     MethodSpec, ModeSpec, OwnerSpec, PeerGoneSpec, ProtectionSpec, ReleaseLatch, WatchLatches, Whois,
 };
 pub use message::{Answering, Asking, Reply, Request};
-pub use provider::{InstallSpec, KeysSpec, Offered, ProposalSpec, RekeySpec};
+pub use provider::{
+    AnchorSpec, EvidenceSpec, InstallSpec, KeysSpec, NatSpec, Offered, ProposalSpec, RekeySpec,
+};
 pub use spec::{
-    ActionSpec, DirectionSpec, GatewaySpec, InnerRange, LifetimeSpec, PairSpec, PathSpec, PeerSpec, RuleSpec,
-    SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, GatewaySpec, InnerRange, LatchTermsSpec,
+    LifetimeSpec, ModelSpec, PairSpec, PathSpec, PeerSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret,
+    SelectorSpec, TunBackendSpec, TunSpec, UnlatchableSpec, UsageSpec,
 };
 pub use view::{
-    AlertKind, AlertView, Bond, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView, Explanation,
-    FlowRow, Flows, HeldView, IdentityView, LatchCounts, LatchDetail, LatchNamed, LatchRow, LatchState,
-    Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView, PeerRow, Peers, Policies,
-    PolicyRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas, SelectorView, Severity,
-    StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView, Verdict, WhoisAnswer,
-    WhoisRow,
+    AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView,
+    Explanation, FlowRow, Flows, HeldView, IdentityView, LatchCounts, LatchDetail, LatchNamed, LatchRow,
+    LatchState, Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView, PeerRow, Peers,
+    Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas,
+    SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView,
+    Verdict, WhoisAnswer, WhoisRow,
 };

@@ -1,7 +1,10 @@
 //! What an external provider of SAs says: a proposal, and later the keys (L-69 to L-74).
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
+use crate::latch::MethodSpec;
 use crate::spec::{LifetimeSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
 use crate::view::SelectorView;
 
@@ -10,8 +13,21 @@ use crate::view::SelectorView;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProposalSpec {
-    /// The identity that the peer asserts.
+    /// The identity that the peer asserts, with its kind in front or of the kind that it looks like: a domain name, a mail
+    /// address, an address; or `fqdn:`, `email:`, `address:`, `dn:`, `keyid:`, `publickey:`.
     pub peer: String,
+    /// How it proved that.
+    #[serde(default = "manual")]
+    pub method: MethodSpec,
+    /// What it proved that with; the method says what must be there.
+    #[serde(default)]
+    pub evidence: EvidenceSpec,
+    /// Who we are towards it; our identity, where it is missing.
+    #[serde(default)]
+    pub local: Option<String>,
+    /// What is known of address translation on the way (L-32).
+    #[serde(default)]
+    pub nat: NatSpec,
     /// The flows to carry.
     pub selectors: Vec<SelectorSpec>,
     /// The name of the suite of what we receive.
@@ -24,6 +40,57 @@ pub struct ProposalSpec {
     /// Whether our inbound SA refuses replays (L-10).
     #[serde(default = "yes")]
     pub replay_checked: bool,
+}
+
+/// What a peer proved its identity with, which whoever inquires a latch is shown (L-29 to L-31).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceSpec {
+    /// Its certificate alone, in DER, in base64. It must name the peer.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// What the certificate was validated to.
+    #[serde(default)]
+    pub trust_anchor: Option<AnchorSpec>,
+    /// Its public key as SubjectPublicKeyInfo in DER, in base64; for btns, leap-of-faith and public-key.
+    #[serde(default)]
+    pub public_key: Option<String>,
+    /// When it proved itself: milliseconds since 1970-01-01T00:00Z; now, where it is missing.
+    #[serde(default)]
+    pub authenticated: Option<u64>,
+}
+
+/// A trust anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AnchorSpec {
+    /// Its distinguished name, as RFC 4514 writes it.
+    pub subject: String,
+    /// The SHA-256 hash of its SubjectPublicKeyInfo, in hexadecimal.
+    pub key_sha256: String,
+}
+
+/// What is known of address translation between us and a peer.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NatSpec {
+    /// Whether we are behind a NAT.
+    #[serde(default)]
+    pub local: Option<bool>,
+    /// Whether the peer is behind a NAT.
+    #[serde(default)]
+    pub remote: Option<bool>,
+    /// Our own address and port behind our NAT.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub local_inner: Option<SocketAddr>,
+    /// The peer's own address and port behind its NAT.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub remote_inner: Option<SocketAddr>,
 }
 
 /// What the gateway would accept.
@@ -94,6 +161,10 @@ pub struct KeysSpec {
     /// Whether it sends from the start. A successor never does.
     #[serde(default)]
     pub usage: UsageSpec,
+}
+
+const fn manual() -> MethodSpec {
+    MethodSpec::Manual
 }
 
 const fn yes() -> bool {

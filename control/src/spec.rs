@@ -9,6 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::latch::MethodSpec;
 use crate::words::words;
 
 /// A gateway: where it stands, whom it knows, what its policy is.
@@ -84,10 +85,13 @@ pub enum TunBackendSpec {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSpec {
-    /// The peer's identity, as a fully qualified domain name.
+    /// The peer's identity, or a pattern of identities, as the configuration file has them.
     pub identity: String,
     /// The inner addresses that the peer may claim.
     pub inner: Vec<InnerRange>,
+    /// How it may prove its identity; where it is empty, by hand, and for anybody as RFC 5386 has it.
+    #[serde(default)]
+    pub methods: Vec<MethodSpec>,
 }
 
 /// A prefix of inner addresses.
@@ -108,6 +112,100 @@ pub struct RuleSpec {
     /// Whether a PROTECT rule latches connections.
     #[serde(default = "yes")]
     pub latch: bool,
+    /// On which terms it does.
+    #[serde(default)]
+    pub terms: LatchTermsSpec,
+    /// What applications may ask for beyond the rule.
+    #[serde(default)]
+    pub applications: ApplicationsSpec,
+}
+
+/// The terms on which a rule's connections are latched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LatchTermsSpec {
+    /// What counts as a conflict.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// What becomes of a connection whose addresses another peer claims (L-109, L-110).
+    #[serde(default)]
+    pub on_conflict: ConflictSpec,
+    /// What becomes of a latch that a change of policy would alter (L-76).
+    #[serde(default)]
+    pub on_policy_change: PolicyChangeSpec,
+    /// What becomes of a connection that cannot be latched (L-81, L-83).
+    #[serde(default)]
+    pub unlatchable: UnlatchableSpec,
+    /// Whether a UDP flow that is idle for too long stays latched for as long as a socket has it.
+    #[serde(default)]
+    pub sticky: bool,
+}
+
+words! {
+    /// What counts as a conflict.
+    #[derive(Default)]
+    ModelSpec {
+        /// An SA that covers a latched flow, from its proposal on (latching-04 2.1).
+        #[default]
+        Strict = "strict",
+        /// A packet alone: SAs of several peers may overlap (latching-04 2.2).
+        Tag = "tag",
+    }
+}
+
+words! {
+    /// What becomes of a latched connection whose addresses another peer claims.
+    #[derive(Default)]
+    ConflictSpec {
+        /// It ends.
+        #[default]
+        Terminate = "terminate",
+        /// It stands, and the newcomer's packets are dropped.
+        DropNewcomer = "drop-newcomer",
+        /// It stands, and the newcomer's SA is refused.
+        RejectNewcomer = "reject-newcomer",
+        /// It is suspended until the conflict is gone.
+        Wait = "wait",
+    }
+}
+
+words! {
+    /// What becomes of a latch that a change of policy would alter.
+    #[derive(Default)]
+    PolicyChangeSpec {
+        /// It breaks.
+        #[default]
+        Break = "break",
+        /// It stands.
+        Preserve = "preserve",
+    }
+}
+
+words! {
+    /// What becomes of a connection that cannot be latched.
+    #[derive(Default)]
+    UnlatchableSpec {
+        /// It does not come about.
+        #[default]
+        Refuse = "refuse",
+        /// It passes without a latch.
+        Pass = "pass",
+    }
+}
+
+words! {
+    /// What applications may ask for beyond a rule (L-36, L-111, L-112).
+    #[derive(Default)]
+    ApplicationsSpec {
+        /// Nothing.
+        #[default]
+        Nothing = "nothing",
+        /// More protection, or a certain peer.
+        More = "more",
+        /// That, and for privileged ones traffic in the clear.
+        Bypass = "bypass",
+    }
 }
 
 words! {

@@ -65,7 +65,7 @@ pub(crate) fn still_allows(pad: &Pad, terms: &Proposal, entry: PadEntryId) -> bo
 
 /// The identity by which the PAD is searched. RFC 5386 section 2: of a peer that no entry knows by the name it asserts, and
 /// that shows a bare key, it is that key.
-fn named(pad: &Pad, proposal: &Proposal) -> Result<Identity, Refusal> {
+pub(crate) fn named(pad: &Pad, proposal: &Proposal) -> Result<Identity, Refusal> {
     let peer = proposal.peer.canonical().ok_or_else(|| Refusal::NoIdentity(proposal.peer.clone()))?;
     let bare = matches!(proposal.method, AuthMethod::Btns | AuthMethod::LeapOfFaith | AuthMethod::PublicKey);
     if bare

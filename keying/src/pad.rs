@@ -7,7 +7,8 @@ use std::sync::Arc;
 use latchway_datapath::selector::AddressRange;
 use latchway_tagging::{AuthMethod, Identity, PadEntryId, PeerPattern};
 
-use crate::proposal::Refusal;
+use crate::judge::named;
+use crate::proposal::{Proposal, Refusal};
 
 /// The entries in their order. The first whose pattern matches an asserted identity decides, and no match is refusal.
 /// Copies share them.
@@ -148,6 +149,12 @@ impl Pad {
             ranges.find(|entry| entry.peer.covers(&own))
         };
         self.at(&own).or_else(trees).or_else(range).or_else(|| self.at(&PeerPattern::Any))
+    }
+
+    /// The entry that would be asked about a proposal, whatever it says of it.
+    #[must_use]
+    pub fn of(&self, proposal: &Proposal) -> Option<&PadEntry> {
+        self.find(&named(self, proposal).ok()?)
     }
 
     /// The entries in their order.

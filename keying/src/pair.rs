@@ -8,7 +8,6 @@ use latchway_esp::{AntiReplay, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
 use crate::install::{KeyOrigin, Start};
-use crate::nat::Nat;
 use crate::origin::Origin;
 use crate::proposal::Proposal;
 use crate::transaction::PairState;
@@ -89,12 +88,6 @@ impl Pair {
         }
     }
 
-    /// Whether addresses are translated on the way, with where the peer shows.
-    pub(crate) fn nat(&self) -> Nat {
-        let outer = self.terms.nat.outer.or(Some(self.path.to));
-        Nat { outer, ..self.terms.nat }
-    }
-
     /// What status output may know of it; `None` where it is not in the SAD.
     pub(crate) fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
         let view = |sa, suite, sequence, expired| {
@@ -136,7 +129,7 @@ impl Pair {
             inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             path: self.path,
-            nat: self.nat(),
+            nat: terms.nat,
         })
     }
 }

@@ -8,8 +8,8 @@ use clap::{Args, ValueHint};
 use ipnet::IpNet;
 use latchway_control::call::AddRule;
 use latchway_control::{
-    ActionSpec, DirectionSpec, LifetimeSpec, PairSpec, PathSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
-    UsageSpec,
+    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, LatchTermsSpec, LifetimeSpec, ModelSpec,
+    PairSpec, PathSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret, SelectorSpec, UnlatchableSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 
@@ -122,6 +122,24 @@ pub struct RuleOptions {
     /// Do not latch connections under this rule; for `protect`.
     #[arg(long)]
     unlatched: bool,
+    /// What counts as a conflict with a latch: an SA that covers its connection, or a packet alone.
+    #[arg(long, default_value = "strict", value_parser = words(ModelSpec::ALL, ModelSpec::name))]
+    model: ModelSpec,
+    /// What becomes of a latched connection whose addresses another peer claims.
+    #[arg(long, default_value = "terminate", value_parser = words(ConflictSpec::ALL, ConflictSpec::name))]
+    on_conflict: ConflictSpec,
+    /// What becomes of a latch that a change of policy would alter.
+    #[arg(long, default_value = "break", value_parser = words(PolicyChangeSpec::ALL, PolicyChangeSpec::name))]
+    on_policy_change: PolicyChangeSpec,
+    /// What becomes of a connection that cannot be latched.
+    #[arg(long, default_value = "refuse", value_parser = words(UnlatchableSpec::ALL, UnlatchableSpec::name))]
+    unlatchable: UnlatchableSpec,
+    /// Keep an idle UDP flow latched for as long as a socket has it.
+    #[arg(long)]
+    sticky: bool,
+    /// What applications may ask for beyond the rule.
+    #[arg(long, default_value = "nothing", value_parser = words(ApplicationsSpec::ALL, ApplicationsSpec::name))]
+    applications: ApplicationsSpec,
     /// The number of the rule that it is to stand before; otherwise it stands behind the rules made by hand, which
     /// stand before those of the configuration.
     #[arg(long, value_name = "NUMBER")]
@@ -197,6 +215,14 @@ impl RuleOptions {
             direction: self.direction,
             action: self.action,
             latch: self.action == ActionSpec::Protect && !self.unlatched,
+            terms: LatchTermsSpec {
+                model: self.model,
+                on_conflict: self.on_conflict,
+                on_policy_change: self.on_policy_change,
+                unlatchable: self.unlatchable,
+                sticky: self.sticky,
+            },
+            applications: self.applications,
         };
         AddRule { rule, before: self.before }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, Commit, GatewaySpec, LifetimeSpec, PeerSpec, RuleSpec, SaRow, TunSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, Commit, GatewaySpec, LatchTermsSpec, LifetimeSpec, ModelSpec, PeerSpec,
+    RuleSpec, SaRow, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_netns::ping::{self, Echo};
@@ -208,7 +209,7 @@ fn spec(host: &Host, beyond: &Plan, folder: &Path) -> GatewaySpec {
 
 fn peer_entry(peer: &Plan, host_only: bool) -> PeerSpec {
     let inner = peer.inner.iter().map(|net| if host_only { net.addr().into() } else { net.trunc() });
-    PeerSpec { identity: peer.identity.to_owned(), inner: inner.collect() }
+    PeerSpec { identity: peer.identity.to_owned(), inner: inner.collect(), methods: vec![] }
 }
 
 /// PROTECT everything between two hosts' prefixes.
@@ -219,6 +220,9 @@ fn policy(local: &Plan, remote: &Plan, latch: bool) -> Vec<RuleSpec> {
         direction: None,
         action: ActionSpec::Protect,
         latch,
+        // Two peers may claim one address here, and packets show who is who.
+        terms: LatchTermsSpec { model: ModelSpec::Tag, ..LatchTermsSpec::default() },
+        applications: ApplicationsSpec::default(),
     };
     pairs.map(rule).collect()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, DirectionSpec, KeysSpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec, RuleSpec,
-    SaSpec, SelectorSpec, UsageSpec,
+    ActionSpec, DirectionSpec, KeysSpec, LifetimeSpec, NatSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec,
+    RuleSpec, SaSpec, SelectorSpec, UsageSpec,
 };
 use latchway_datapath::drop::Direction;
 use latchway_datapath::latching::LatchTerms;
@@ -16,11 +16,13 @@ use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, h
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
-    Evidence, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry, PadError, PeerPattern, Proposal,
-    SaKeys, Start, Suites,
+    Evidence, EvidenceError, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry, PadError,
+    PeerPattern, Proposal, SaKeys, Start, Suites,
 };
-use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, WorkerId};
+use latchway_tagging::{AuthMethod, Identity, Mode, NoIdentity, PadEntryId, WorkerId};
 use zeroize::Zeroizing;
+
+use crate::gateway::proven::{evidence, method};
 
 /// What is wrong with a description, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -68,22 +70,43 @@ pub enum SpecError {
     /// No wire socket has this address.
     #[error("the path starts at {0}, where this gateway does not listen; use one of its `listen` addresses")]
     NotListening(std::net::IpAddr),
+    /// A text is no identity.
+    #[error("{0:?} {NoIdentity}")]
+    Identity(String),
+    /// Octets are not what they should be.
+    #[error(
+        "the certificate or the public key is no base64; write it as RFC 4648 section 4 does, with padding"
+    )]
+    NoBase64,
+    /// A hash is none.
+    #[error("`key_sha256` of the trust anchor is no SHA-256 hash; write 64 hexadecimal digits")]
+    NoFingerprint,
+    /// Evidence is none.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// The PAD cannot be made of these peers.
     #[error("the peers cannot be told apart: {0}")]
     Pad(#[from] PadError),
 }
 
-/// The Peer Authorization Database: one entry for each peer, by its name, keyed by hand.
+/// The Peer Authorization Database: one entry for each peer, by its name.
 pub fn pad(peers: &[PeerSpec], identity: &str) -> Result<Pad, SpecError> {
+    let local = named(identity)?;
     let entry = |(number, peer): (u32, &PeerSpec)| -> Result<PadEntry, SpecError> {
+        let pattern: PeerPattern =
+            peer.identity.parse().map_err(|_| SpecError::Identity(peer.identity.clone()))?;
+        let methods = match peer.methods.as_slice() {
+            [] => pattern.usual_methods().to_vec(),
+            methods => methods.iter().copied().map(method).collect(),
+        };
         Ok(PadEntry {
             id: PadEntryId(number),
             name: peer.identity.clone(),
-            peer: PeerPattern::Exact(Identity::Fqdn(peer.identity.clone())),
-            methods: vec![AuthMethod::Manual],
+            peer: pattern,
+            methods,
             standing: None,
             ranges: peer.inner.iter().map(range).collect::<Result<_, _>>()?,
-            local: Identity::Fqdn(identity.into()),
+            local: local.clone(),
         })
     };
     Ok(Pad::new((0..).zip(peers).map(entry).collect::<Result<_, _>>()?)?)
@@ -111,7 +134,7 @@ pub fn pair(
         usage: spec.usage,
     };
     let proposal = Proposal {
-        peer: Identity::Fqdn(spec.peer.clone()),
+        peer: named(&spec.peer)?,
         method: AuthMethod::Manual,
         local: identity.clone(),
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
@@ -128,19 +151,31 @@ pub fn pair(
 
 /// What a provider proposes.
 pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, SpecError> {
+    let NatSpec { local, remote, local_inner, remote_inner } = spec.nat;
     Ok(Proposal {
-        peer: Identity::Fqdn(spec.peer.clone()),
-        method: AuthMethod::Manual,
-        local: identity.clone(),
+        peer: named(&spec.peer)?,
+        method: method(spec.method),
+        local: spec.local.as_deref().map_or_else(|| Ok(identity.clone()), named)?,
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
         mode: Mode::Tunnel,
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
         replay_checked: spec.replay_checked,
         reqid: Reqid(0),
-        evidence: Evidence::default(),
-        nat: Nat::default(),
+        evidence: evidence(&spec.evidence)?,
+        nat: Nat { local, remote, local_inner, remote_inner },
     })
+}
+
+/// The proposal for the rules that want its peer: those of the entry of the PAD that speaks of it.
+pub fn serving(proposal: Proposal, pad: &Pad) -> Proposal {
+    let reqid = pad.of(&proposal).map_or(proposal.reqid, |entry| reqid(entry.id));
+    Proposal { reqid, ..proposal }
+}
+
+/// Ties the SAs of a peer to the rules that want that peer.
+pub const fn reqid(entry: PadEntryId) -> Reqid {
+    Reqid(entry.0)
 }
 
 /// What makes a provider's offer real.
@@ -186,6 +221,11 @@ impl Made<'_> {
             },
         })
     }
+}
+
+/// An identity by its text.
+pub fn named(identity: &str) -> Result<Identity, SpecError> {
+    identity.parse().map_err(|_| SpecError::Identity(identity.into()))
 }
 
 fn suite(name: &str) -> Result<Suite, SpecError> {

@@ -22,6 +22,7 @@ mod operator;
 mod plan;
 mod ports;
 mod prepared;
+mod proven;
 mod records;
 mod reload;
 mod rows;

@@ -70,7 +70,7 @@ impl Plan {
             |path: Option<&std::path::Path>| path.map_or_else(Namespace::current, Namespace::from_path);
         let plan = Self {
             name: spec.name.clone(),
-            identity: Identity::Fqdn(spec.identity.clone()),
+            identity: convert::named(&spec.identity)?,
             mode: if spec.unguarded { Mode::Unguarded } else { Mode::Split },
             exec: Vec::new(),
             inner: namespace(spec.inner.as_deref())?,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use latchway_control::{
-    ActionSpec, DirectionSpec, DropRow, LatchState, LifetimeView, Origin, PathView, PeerRow, PolicyRow,
-    SaRow, SaUsage, SelectorView, Severity, TagView, Traffic,
+    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, LatchState, LifetimeView, Origin,
+    PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage, SelectorView, Severity, TagView, Traffic,
 };
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::lifetime::Bounds;
@@ -14,8 +14,8 @@ use latchway_datapath::selector::{PortRange, Selector};
 use latchway_datapath::spd::{Action, Latching};
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
-use latchway_keying::{PairView, PeerView, RuleView, SaView, Suites};
-use latchway_tagging::{Class, ClassId, InboundTag, Transforms};
+use latchway_keying::{Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, Suites, TrustAnchor};
+use latchway_tagging::{Class, ClassId, Credential, InboundTag, Transforms};
 
 /// A reason that occurred.
 pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropRow {
@@ -181,12 +181,36 @@ pub fn peer_row(view: &PeerView) -> PeerRow {
         identity: view.peer.to_string(),
         standing: view.standing.map(|method| method.name().to_owned()),
         methods,
+        live: view.identities.len() as u64,
+        identities: view.identities.iter().take(MOST_IDENTITIES).map(proven_row).collect(),
         ranges: view.ranges.iter().map(ToString::to_string).collect(),
         endpoint: None,
         pairs: view.pairs.iter().map(|pair| pair.raw()).collect(),
         inbound: Traffic::default(),
         outbound: Traffic::default(),
         last_heard: None,
+    }
+}
+
+/// A live identity, and what proved it last.
+fn proven_row(IdentityView { record, evidence, .. }: &IdentityView) -> ProvenRow {
+    ProvenRow {
+        asserted: record.asserted.to_string(),
+        method: record.method.name().to_owned(),
+        certificate: evidence.certificate.as_ref().map(|certificate| CertificateView {
+            subject: certificate.subject().to_owned(),
+            issuer: certificate.issuer().to_owned(),
+            sha256: certificate.fingerprint().to_string(),
+        }),
+        trust_anchor: evidence.anchor.as_ref().map(|TrustAnchor { subject, key }| AnchorSpec {
+            subject: subject.clone(),
+            key_sha256: key.to_string(),
+        }),
+        public_key_sha256: match record.credential {
+            Credential::Key(hash) => Some(Fingerprint(hash).to_string()),
+            _ => None,
+        },
+        authenticated: evidence.authenticated_at.map(unix_milliseconds),
     }
 }
 
@@ -207,3 +231,6 @@ fn path_view(path: &Path, listen: &[SocketAddr]) -> PathView {
     let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
     PathView { from, to: path.to, mtu: path.mtu }
 }
+
+/// Of the live identities of an entry, in a row.
+const MOST_IDENTITIES: usize = 16;

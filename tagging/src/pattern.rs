@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::distinguished;
-use crate::identity::{Identity, NoIdentity, canonical_domain, is_unmapped};
+use crate::identity::{AuthMethod, Identity, NoIdentity, canonical_domain, is_unmapped};
 
 /// A set of identities. Its text, as [`fmt::Display`] shows it, can be read again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,15 @@ impl PeerPattern {
                 domain.into_iter().collect()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// How such peers prove themselves where nobody says it: by hand, and anybody as RFC 5386 has it.
+    #[must_use]
+    pub const fn usual_methods(&self) -> &'static [AuthMethod] {
+        match self {
+            Self::Any => &[AuthMethod::Btns, AuthMethod::LeapOfFaith],
+            _ => &[AuthMethod::Manual],
         }
     }
 

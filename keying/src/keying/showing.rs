@@ -8,7 +8,7 @@ use crate::evidence::Evidence;
 use crate::keying::Keying;
 use crate::nat::Nat;
 use crate::pad::{Pad, PadEntry};
-use crate::pair::{Pair, PairId};
+use crate::pair::PairId;
 use crate::policy::RuleView;
 use crate::view::{Counts, IdentityView, PairView, PeerView};
 
@@ -69,11 +69,11 @@ impl Keying {
         self.interned.standing(class)
     }
 
-    /// Whether the peer of a class is behind a NAT (L-32), as its newest pair of SAs says.
+    /// Whether addresses are translated between us and the peer of a class (L-32), as its newest pair of SAs says.
     #[must_use]
     pub fn nat(&self, class: ClassId) -> Option<Nat> {
         let mut pairs = self.pairs.values().rev().filter(|pair| pair.class == class);
-        pairs.next().map(Pair::nat)
+        pairs.next().map(|pair| pair.terms.nat)
     }
 
     /// How much is held.

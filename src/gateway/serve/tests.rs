@@ -83,6 +83,8 @@ fn peer(number: usize) -> PeerRow {
         identity: "b.example".into(),
         methods: Vec::new(),
         standing: None,
+        live: 0,
+        identities: Vec::new(),
         ranges: Vec::new(),
         endpoint: None,
         pairs: Vec::new(),

@@ -125,6 +125,7 @@ impl Gateway for State {
 
     fn add_pair(&self, spec: &PairSpec) -> Answer<PairAdded> {
         let (proposal, keys) = convert::pair(spec, &self.identity, &self.devices.listen).map_err(refused)?;
+        let proposal = convert::serving(proposal, &self.keying.pad().map_err(stopped)?);
         let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
         let pair = self.keying.install(offer.ticket, keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
@@ -148,6 +149,7 @@ impl Gateway for State {
 
     fn propose(&self, spec: &ProposalSpec) -> Answer<Offered> {
         let proposal = convert::proposal(spec, &self.identity).map_err(refused)?;
+        let proposal = convert::serving(proposal, &self.keying.pad().map_err(stopped)?);
         let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
         Ok(Offered {
             expires: milliseconds(offer.expires.since(since(self.started))),
