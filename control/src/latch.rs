@@ -110,8 +110,10 @@ words! {
 
 words! {
     /// What becomes of a connection when another peer's SA, or another policy, comes for it (latching-04 2.4, D.6).
+    #[derive(Default)]
     ConflictSpec {
         /// Its latch breaks, and the connection is reset.
+        #[default]
         Terminate = "terminate",
         /// The latch stands; the newcomer's packets are dropped.
         DropNewcomer = "drop-newcomer",

@@ -38,9 +38,9 @@ pub use provider::{
     AnchorSpec, EvidenceSpec, InstallSpec, KeysSpec, NatSpec, Offered, ProposalSpec, RekeySpec,
 };
 pub use spec::{
-    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, GatewaySpec, InnerRange, LatchTermsSpec,
-    LifetimeSpec, ModelSpec, PairSpec, PathSpec, PeerSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret,
-    SelectorSpec, TunBackendSpec, TunSpec, UnlatchableSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, DirectionSpec, GatewaySpec, InnerRange, LatchTermsSpec, LifetimeSpec,
+    ModelSpec, PairSpec, PathSpec, PeerSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
+    TunBackendSpec, TunSpec, UnlatchableSpec, UsageSpec,
 };
 pub use view::{
     AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView,

@@ -9,7 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::latch::MethodSpec;
+use crate::latch::{ConflictSpec, MethodSpec};
 use crate::words::words;
 
 /// A gateway: where it stands, whom it knows, what its policy is.
@@ -151,22 +151,6 @@ words! {
         Strict = "strict",
         /// A packet alone: SAs of several peers may overlap (latching-04 2.2).
         Tag = "tag",
-    }
-}
-
-words! {
-    /// What becomes of a latched connection whose addresses another peer claims.
-    #[derive(Default)]
-    ConflictSpec {
-        /// It ends.
-        #[default]
-        Terminate = "terminate",
-        /// It stands, and the newcomer's packets are dropped.
-        DropNewcomer = "drop-newcomer",
-        /// It stands, and the newcomer's SA is refused.
-        RejectNewcomer = "reject-newcomer",
-        /// It is suspended until the conflict is gone.
-        Wait = "wait",
     }
 }
 
