@@ -7,6 +7,7 @@ mod flood;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
+mod leak;
 mod load;
 mod provider;
 mod site;
@@ -14,7 +15,7 @@ mod storm;
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::gateway::{PATIENCE, scenario};
+use crate::gateway::{PATIENCE, eventually, scenario};
 
 /// Runs a scenario that takes all the machine has, while no other such runs.
 fn alone(test: &str, body: impl FnOnce()) {
