@@ -66,6 +66,20 @@ impl Selector {
             && self.admits_ports(flow)
     }
 
+    /// The one flow that this selector speaks of, if it is one: an SA for it alone is a narrow one (C-22).
+    #[must_use]
+    pub fn only_flow(&self) -> Option<FlowKey> {
+        let (local, remote) = (self.local.only()?, self.remote.only()?);
+        let protocol = self.protocol?;
+        let only_port = |ports: PortRange| (ports.first == ports.last).then_some(ports.first);
+        let ports = if has_ports(protocol) {
+            (only_port(self.local_ports)?, only_port(self.remote_ports)?)
+        } else {
+            (self.local_ports == PortRange::ANY && self.remote_ports == PortRange::ANY).then_some((0, 0))?
+        };
+        Some(FlowKey::from_octets(local.to_be_bytes(), remote.to_be_bytes(), protocol, ports))
+    }
+
     #[inline]
     fn admits_ports(&self, flow: &FlowKey) -> bool {
         if has_ports(flow.protocol()) {
@@ -104,6 +118,11 @@ impl AddressRange {
     #[must_use]
     pub const fn numbers(&self) -> (u128, u128) {
         (self.first, self.last)
+    }
+
+    /// The one address of the range, as a number, if it has one.
+    const fn only(&self) -> Option<u128> {
+        if self.first == self.last { Some(self.first) } else { None }
     }
 
     /// Whether the address, as a number, lies in the range. IPv4 addresses are in no IPv6 range, though their mapped
@@ -246,6 +265,33 @@ mod tests {
             assert!(!low.admits(&flow(without, "10.0.0.1:0", "10.1.0.5:0")), "{without}");
             assert!(everywhere.admits(&flow(without, local, remote)), "{without}");
         }
+    }
+
+    #[test]
+    fn c_22_a_selector_of_one_flow_names_it_and_any_other_none() {
+        let (local, remote) = (range("10.0.0.1", "10.0.0.1"), range("10.1.0.1", "10.1.0.1"));
+        let wide = Selector::between(local, remote);
+        let port = |port| PortRange::new(&(port..=port));
+        let one = Selector {
+            protocol: Some(protocol::TCP),
+            local_ports: port(5),
+            remote_ports: port(80),
+            ..wide.clone()
+        };
+        assert_eq!(one.only_flow(), Some(flow(protocol::TCP, "10.0.0.1:5", "10.1.0.1:80")));
+        for other in [
+            wide.clone(),
+            Selector { local: range("10.0.0.1", "10.0.0.2"), ..one.clone() },
+            Selector { remote: AddressRange::ANY_V4, ..one.clone() },
+            Selector { protocol: None, ..one.clone() },
+            Selector { local_ports: PortRange::ANY, ..one.clone() },
+            Selector { remote_ports: PortRange::new(&(80..=81)), ..one.clone() },
+        ] {
+            assert_eq!(other.only_flow(), None, "{other:?}");
+        }
+        let without_ports = Selector { protocol: Some(47), ..wide };
+        assert_eq!(without_ports.only_flow(), Some(flow(47, "10.0.0.1:0", "10.1.0.1:0")));
+        assert_eq!(Selector { local_ports: port(5), ..without_ports }.only_flow(), None);
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! What may be asked with a latch (latching-04 section 2.1, "type and QoP parameters", peer and local ID): L-13, L-33.
+
+use latchway_esp::Suite;
+use latchway_tagging::{Algorithms, AuthMethod, Class, Identity, IdentityRecord, Mode, Transforms};
+
+use crate::proposal::Suites;
+
+/// What a latch must be like. What is left out is as policy has it (L-14).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Constraints {
+    /// Whether to be protected at all.
+    pub protection: Asked,
+    /// Tunnel or transport (L-7).
+    pub mode: Option<Mode>,
+    /// The suites of which one will do, in both directions (L-8). Empty is any.
+    pub suites: Vec<Suite>,
+    /// The shortest key of a cipher that will do, in bits (L-9). 0 is any.
+    pub key_bits: u16,
+    /// Whether replays must be refused (L-10).
+    pub replay_checked: bool,
+    /// Who the peer must assert to be (L-13).
+    pub peer: Option<Identity>,
+    /// Who we must be towards it (C-23).
+    pub local: Option<Identity>,
+    /// How well the peer's identity must be proven, at least.
+    pub standing: Option<AuthMethod>,
+    /// Whether SAs for the 5-tuple alone are wanted.
+    pub narrow: bool,
+}
+
+/// Whether a connection is to be protected (latching-04 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Asked {
+    /// As policy says.
+    #[default]
+    Policy,
+    /// Authentic, hidden or not, also where policy says BYPASS (L-6, L-111).
+    Authenticated,
+    /// Hidden from others and authentic, also where policy says BYPASS (L-6, L-111).
+    Confidential,
+    /// In the clear, also where policy says PROTECT (L-112).
+    Bypass,
+}
+
+impl Constraints {
+    /// Whether nothing is asked, so that policy alone decides (L-14).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether nothing is asked of peer and quality, so that policy alone decides about them.
+    pub(crate) fn is_as_policy(&self) -> bool {
+        let protection = match self.protection {
+            // Whatever policy protects is authentic.
+            Asked::Authenticated => Asked::Policy,
+            other => other,
+        };
+        Self { protection, narrow: false, ..self.clone() } == Self::default()
+    }
+
+    /// Whether a class of SAs, with this peer and this local end, is what was asked for (L-63).
+    #[must_use]
+    pub fn satisfied_by(&self, class: &Class, peer: &IdentityRecord, local: &IdentityRecord) -> bool {
+        self.protection != Asked::Bypass
+            && self.mode.is_none_or(|mode| mode == class.mode)
+            && self.allows_algorithms(&class.algorithms)
+            && (class.replay_checked || !self.replay_checked)
+            && self.peer.as_ref().is_none_or(|wanted| *wanted == peer.asserted)
+            && self.local.as_ref().is_none_or(|wanted| *wanted == local.asserted)
+            && self.standing.is_none_or(|least| peer.method >= least)
+    }
+
+    /// Whether everything that a latch compares is given, so that it can be ESTABLISHED at once (L-59).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.mode.is_some()
+            && self.suites.len() == 1
+            && self.replay_checked
+            && self.peer.is_some()
+            && self.local.is_some()
+    }
+
+    /// Whether SAs for the 5-tuple alone are wanted: asked for, or because a quality is.
+    #[must_use]
+    pub const fn wants_narrow(&self) -> bool {
+        self.narrow || !self.suites.is_empty() || self.key_bits > 0 || self.mode.is_some()
+    }
+
+    /// Whether several qualities of protection would do, so that none can be told before there is an SA.
+    #[must_use]
+    pub fn is_indeterminate(&self) -> bool {
+        self.suites.len() != 1
+    }
+
+    /// What of it no SA could ever be, if anything is.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let of_key = |suite: &Suite| self.allows_key(&Suites::both(*suite).algorithms().inbound);
+        match self.protection {
+            Asked::Bypass if (Self { protection: Asked::Policy, ..self.clone() }) != Self::default() => Some("nothing else can be asked of a connection in the clear"),
+            _ if !self.suites.is_empty() && !self.suites.iter().any(of_key) => {
+                Some("no suite that is asked for has a key as long as is asked for")
+            }
+            _ if !Suite::ALL.iter().any(of_key) => Some("no suite has a key that long"),
+            _ => None,
+        }
+    }
+
+    fn allows_algorithms(&self, algorithms: &Algorithms) -> bool {
+        let hidden = |of: &Transforms| self.protection != Asked::Confidential || of.confidential();
+        let named = |of: &Transforms| {
+            self.suites.is_empty()
+                || self.suites.iter().any(|suite| Suites::both(*suite).algorithms().inbound == *of)
+        };
+        [&algorithms.inbound, &algorithms.outbound].iter().all(|of| hidden(of) && named(of) && self.allows_key(of))
+    }
+
+    fn allows_key(&self, of: &Transforms) -> bool {
+        let key = of.encryption.or(of.integrity).or(of.authentication_header);
+        key.map_or(0, |transform| transform.key_bits) >= self.key_bits
+    }
+}

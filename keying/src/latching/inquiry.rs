@@ -1,0 +1,64 @@
+//! What an inquiry tells (INQUIRE_LATCH, L-12, L-28 to L-32, L-67): all that is known of a latch, in every state.
+
+use latchway_datapath::sad::Path;
+use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
+use latchway_ulp_shim::LatchView;
+
+use crate::latching::{Constraints, Holder};
+use crate::policy::RuleView;
+
+/// A latch with everything that is known of it, at the moment at which it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    /// What the Latch Database says: connection, state, reason, offender.
+    pub latch: LatchView,
+    /// What it holds its connection to.
+    pub parameters: Parameters,
+    /// Who broke it.
+    pub offender: Option<Party>,
+    /// Where its packets go now; `None` where no SA serves it.
+    pub path: Option<Path>,
+    /// Who holds it; `None` where it was inferred from packets, so that its connection does.
+    pub holder: Option<Holder>,
+    /// What was asked with it. Of an inferred latch, nothing.
+    pub constraints: Option<Constraints>,
+    /// The entry that stands for it at the head of the SPD (L-77, L-115), where policy's own rules say otherwise.
+    pub entry: Option<RuleView>,
+    /// Whether a channel may be bound to it (L-43, L-105): not where it was only inferred from packets.
+    pub fit_for_channel_binding: bool,
+}
+
+/// What a latch holds its connection to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// These, for its whole life (L-37).
+    Latched {
+        /// The class.
+        id: ClassId,
+        /// What it stands for.
+        class: Class,
+        /// The peer, asserted and authorised, and how it proved that (L-29).
+        peer: Box<Party>,
+        /// Ourselves, towards it (C-23).
+        local: Box<Party>,
+    },
+    /// What one quality is that was asked for, before there is an SA of it.
+    Wanted,
+    /// Several qualities would do, and there is no SA yet.
+    Indeterminate,
+    /// None: it was granted bypass (L-112).
+    Bypass,
+    /// They were forgotten with the last who had them.
+    Forgotten(ClassId),
+}
+
+/// One end of a connection, and how it is known (L-29).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Its number.
+    pub id: IdentityId,
+    /// What it asserted, what authorised it, and by which method.
+    pub record: IdentityRecord,
+    /// The name of the entry of the PAD that authorised it.
+    pub entry: Option<String>,
+}

@@ -1,0 +1,59 @@
+//! What listeners ask for, interned: a worker compares one bit where a connection comes in.
+
+use std::collections::BTreeMap;
+
+use latchway_ulp_shim::ConstraintId;
+
+use crate::latching::{Constraints, LatchError};
+
+/// Each different thing that listeners ask for, with how many do.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    places: BTreeMap<u8, (Constraints, usize)>,
+}
+
+impl Asking {
+    /// The id of what a listener asks for, with one more who asks. `None` is nothing.
+    ///
+    /// # Errors
+    /// [`LatchError::TooManyConstraints`]
+    pub(crate) fn acquire(&mut self, constraints: &Constraints) -> Result<Option<ConstraintId>, LatchError> {
+        if constraints.is_as_policy() {
+            return Ok(None);
+        }
+        let known = self.places.iter_mut().find(|(_, (known, _))| known == constraints);
+        if let Some((place, (_, askers))) = known {
+            *askers += 1;
+            return Ok(ConstraintId::new(*place));
+        }
+        let full = LatchError::TooManyConstraints(usize::from(MOST));
+        let free = (1..=MOST).find(|place| !self.places.contains_key(place)).ok_or(full)?;
+        self.places.insert(free, (constraints.clone(), 1));
+        Ok(ConstraintId::new(free))
+    }
+
+    /// Gives back one who asks.
+    pub(crate) fn release(&mut self, constraints: &Constraints) {
+        let known = self.places.iter_mut().find(|(_, (known, _))| known == constraints);
+        let Some((place, (_, askers))) = known else { return };
+        *askers = askers.saturating_sub(1);
+        let (place, unasked) = (*place, *askers == 0);
+        if unasked {
+            self.places.remove(&place);
+        }
+    }
+
+    /// Bit by bit, which of the things that are asked for `satisfied` says yes to.
+    pub(crate) fn mask(&self, satisfied: impl Fn(&Constraints) -> bool) -> u64 {
+        let yes = self.places.iter().filter(|(_, (constraints, _))| satisfied(constraints));
+        yes.fold(0, |mask, (place, _)| mask | 1 << place)
+    }
+
+    /// Whether nobody asks for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+/// As many as there are bits beside the one of nothing.
+const MOST: u8 = 63;
