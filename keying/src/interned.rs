@@ -207,6 +207,11 @@ impl Interned {
         &self.tables.classes
     }
 
+    /// Every class that is known.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ClassId> {
+        self.live.keys().copied()
+    }
+
     /// How many classes are known.
     pub(crate) fn len(&self) -> usize {
         self.live.len()

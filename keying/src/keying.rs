@@ -4,9 +4,12 @@
 //! (L-74): published as pending, grace, then in force. Each publication is counted by the [`StateClock`] before it
 //! becomes visible (L-89).
 
+mod attending;
 mod changing;
 mod entering;
 mod explaining;
+mod holding;
+mod inquiring;
 mod recovery;
 mod settling;
 mod showing;
@@ -31,6 +34,7 @@ use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
 use crate::judge::judge;
+use crate::latching::{Asking, Register};
 use crate::notice::{Notice, Notices, Wanted};
 use crate::origin::Origin;
 use crate::pad::Pad;
@@ -77,6 +81,18 @@ pub struct Keying {
     spent_keys: SpentKeys,
     notices: Notices,
     last_pair: u64,
+    /// Latches that somebody asked for.
+    register: Register,
+    /// What their listeners ask for.
+    asking: Asking,
+    /// Pairs that came into force since latches were attended to.
+    begun: Vec<PairId>,
+    /// The snapshot under which LARVAL latches were looked at.
+    attended: SnapshotId,
+    /// What workers told of latches since they were attended to.
+    latch_news: Vec<Event>,
+    /// When latches were last gone through for what nobody told.
+    walked: Time,
 }
 
 /// What a [`Keying::poll`] brought about.
@@ -119,7 +135,7 @@ impl Keying {
     ) -> Self {
         let settings = Settings { rest: settings.rest.max(Settings::LEAST_REST), ..settings };
         let current = Arc::new(Snapshot { id: SnapshotId::from_raw(1), ..Snapshot::default() });
-        let Settings { identities, classes, evidence, rest, pairs, .. } = settings;
+        let Settings { identities, classes, evidence, rest, pairs, holders, .. } = settings;
         Self {
             settings,
             pad,
@@ -143,6 +159,12 @@ impl Keying {
             spent_keys: SpentKeys::default(),
             notices: Notices::default(),
             last_pair: 0,
+            register: Register::new(holders),
+            asking: Asking::default(),
+            begun: Vec::new(),
+            attended: SnapshotId::default(),
+            latch_news: Vec::new(),
+            walked: Time::default(),
         }
     }
 
@@ -241,6 +263,9 @@ impl Keying {
     /// # Errors
     /// [`RuleError`]; nothing changed then.
     pub fn delete_rule(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
+        if self.entries().any(|entry| entry.number == number) {
+            return Err(RuleError::Latched(number));
+        }
         let rule = self.policy.delete(number)?;
         self.publish_policy();
         Ok(rule)
@@ -250,7 +275,8 @@ impl Keying {
     /// over go, all in one snapshot; offers expire; what rested long enough is free again; replaced snapshots are freed,
     /// with the keys they hold.
     pub fn poll(&mut self, now: Time) -> Progress {
-        let progress = self.settle(now);
+        let mut progress = self.settle(now);
+        progress.settling |= self.attend(now);
         self.expire_tickets(now);
         let publisher = &self.publisher;
         publisher.is_settled(self.publication);
@@ -270,10 +296,10 @@ impl Keying {
             }
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
-            Event::LatchBroken { .. }
-            | Event::LatchSpawned { .. }
-            | Event::LatchIdle { .. }
-            | Event::LatchChanged { .. } => {}
+            Event::LatchBroken { .. } | Event::LatchSpawned { .. } | Event::LatchChanged { .. } => {
+                self.latch_news.push(*event);
+            }
+            Event::LatchIdle { .. } => {}
         }
     }
 
@@ -321,6 +347,7 @@ impl Keying {
             return Err(Refusal::TooManyOffers(self.settings.offers));
         }
         let class = self.interned.acquire(&proposal, &judged)?;
+        self.accept(class);
         let (entry, terms) = (judged.entry, judged.terms(&proposal));
         let selectors = terms.selectors.clone().into_boxed_slice();
         let expires = now + self.settings.offer_lifetime;
@@ -355,7 +382,7 @@ impl Keying {
         };
         let rule = rule.and_then(|(place, _)| self.policy.views().into_iter().nth(place));
         let peer = class.and_then(|class| self.identity(self.class(class)?.peer));
-        Wanted { flow: *flow, rule, class, peer: peer.map(|record| record.asserted) }
+        Wanted { flow: *flow, rule, class, peer: peer.map(|record| record.asserted), constraints: None }
     }
 
     fn note_soft(&mut self, sa: SaRef, direction: Direction) {

@@ -20,6 +20,7 @@ mod install;
 mod interned;
 mod judge;
 mod keying;
+mod latching;
 mod manager;
 mod narrow;
 mod nat;
@@ -51,6 +52,10 @@ pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
 pub use install::{InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Keying, Progress, RekeyError};
+pub use latching::{
+    AlertKind, Alerts, Asked, BadTuple, ConnectionRequest, Constraints, Created, Delivery, Holder, Inquiry,
+    LatchAlert, LatchError, ListenerRequest, Parameters, Party, Privilege,
+};
 pub use latchway_tagging::PeerPattern;
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};
 pub use nat::Nat;
@@ -61,7 +66,7 @@ pub use pad_ids::PadEntryIds;
 pub use pair::PairId;
 pub use policy::{RuleError, RuleNumber, RuleView};
 pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
-pub use settings::Settings;
+pub use settings::{HolderLimits, Settings};
 pub use ticket::{NoTicket, Ticket, TicketText};
 pub use transaction::{CommitError, Committed, Op, SpdChange, Transaction};
 pub use view::{Counts, IdentityView, PairView, PeerView, SaView};

@@ -6,6 +6,7 @@
 //! request is answered with [`Stopped`] until a [`restart`](KeyManager::restart).
 
 mod client;
+mod latching;
 mod server;
 
 use std::convert::Infallible;

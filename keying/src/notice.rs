@@ -6,6 +6,7 @@ use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::FlowKey;
 use latchway_tagging::{ClassId, Identity};
 
+use crate::latching::Constraints;
 use crate::pair::PairId;
 use crate::policy::RuleView;
 use crate::transaction::SpdChange;
@@ -85,8 +86,10 @@ pub struct Wanted {
     pub rule: Option<RuleView>,
     /// The class that the flow's latch demands, if it is latched.
     pub class: Option<ClassId>,
-    /// Whose class that is.
+    /// Whose class that is, or who is asked for.
     pub peer: Option<Identity>,
+    /// What was asked with the latch that waits, if somebody asked for one (L-60).
+    pub constraints: Option<Box<Constraints>>,
 }
 
 /// Notices that nobody took yet. Where too many wait, the oldest are lost.

@@ -7,4 +7,6 @@ pub enum Origin {
     Configuration,
     /// Somebody by hand, or a provider of SAs: a reload leaves it as it is.
     Hand,
+    /// A latch that somebody asked for: it comes and goes with the latch (L-115 to L-118). Of rules only.
+    Latch,
 }

@@ -38,6 +38,9 @@ pub enum RuleError {
     /// A reload would bring it back.
     #[error("rule {0} is of the configuration; take it out there and reload")]
     Configured(RuleNumber),
+    /// It is not of the policy, but of a latch that somebody asked for.
+    #[error("rule {0} stands for a latch and goes with it; release or close the latch")]
+    Latched(RuleNumber),
 }
 
 #[derive(Clone, Debug)]

@@ -26,6 +26,19 @@ pub struct Settings {
     pub classes: ClassLimit,
     /// How much of what peers proved themselves with is kept.
     pub evidence: EvidenceLimit,
+    /// Who may hold how many latches.
+    pub holders: HolderLimits,
+}
+
+/// How much those who ask for latches may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderLimits {
+    /// How many may hold latches.
+    pub holders: usize,
+    /// How many latches one of them may hold.
+    pub latches: usize,
+    /// How many alerts wait for one of them, beside those that are never lost.
+    pub alerts: usize,
 }
 
 impl Settings {
@@ -44,6 +57,13 @@ impl Default for Settings {
             identities: IdentityLimit::default(),
             classes: ClassLimit::default(),
             evidence: EvidenceLimit::default(),
+            holders: HolderLimits::default(),
         }
+    }
+}
+
+impl Default for HolderLimits {
+    fn default() -> Self {
+        Self { holders: 8192, latches: 4096, alerts: 256 }
     }
 }

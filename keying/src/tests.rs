@@ -4,6 +4,7 @@ mod change;
 mod commit;
 mod explain;
 mod install;
+mod latching;
 mod model;
 mod policy;
 mod propose;

@@ -131,6 +131,10 @@ pub struct Counts {
     pub offers: usize,
     /// Interned classes.
     pub classes: usize,
+    /// Those who may hold latches.
+    pub holders: usize,
+    /// Latches that are held.
+    pub held: usize,
     /// Slots of the SAD at rest.
     pub resting_slots: usize,
     /// SPIs at rest.

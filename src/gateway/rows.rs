@@ -218,6 +218,7 @@ fn origin(origin: latchway_keying::Origin) -> Origin {
     match origin {
         latchway_keying::Origin::Configuration => Origin::Configuration,
         latchway_keying::Origin::Hand => Origin::Hand,
+        latchway_keying::Origin::Latch => Origin::Latch,
     }
 }
 

@@ -84,6 +84,8 @@ words! {
         Configuration = "configuration",
         /// An operator or a provider of SAs: a reload leaves it alone.
         Hand = "hand",
+        /// A latch that somebody asked for: it goes with the latch. Of rules only.
+        Latch = "latch",
     }
 }
 

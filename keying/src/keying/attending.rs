@@ -6,7 +6,7 @@ use std::time::Duration;
 use latchway_datapath::event::Event;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::time::Time;
-use latchway_tagging::{Class, ClassId};
+use latchway_tagging::ClassId;
 use latchway_ulp_shim::Begin;
 
 use crate::keying::Keying;
@@ -19,6 +19,8 @@ impl Keying {
         for holder in self.register.gone() {
             self.holder_gone(holder, now);
         }
+        let news = std::mem::take(&mut self.latch_news);
+        news.iter().for_each(|event| self.hear(event, now));
         let begun = std::mem::take(&mut self.begun);
         begun.into_iter().for_each(|id| self.spawn_for(id, now));
         if self.attended != self.current.id {
@@ -35,21 +37,21 @@ impl Keying {
         }
         if now.since(self.walked) >= STEP {
             self.walked = now;
-            self.register.walk(WALK).into_iter().for_each(|latch| self.see(latch));
+            self.register.walk(WALK).into_iter().for_each(|latch| self.see(latch, now));
         }
         self.register.is_stirred()
     }
 
     /// Takes note of what workers tell of latches.
-    pub(super) fn note_latch(&mut self, event: &Event) {
+    fn hear(&mut self, event: &Event, now: Time) {
         let (latch, alert) = match *event {
             Event::LatchBroken { latch, flow, reason, .. } => {
-                self.see(latch);
+                self.see(latch, now);
                 let (state, kind) = (LatchState::Broken, AlertKind::Changed);
                 (latch, LatchAlert { latch, flow, state, reason: Some(reason), listener: None, kind })
             }
             Event::LatchChanged { latch, flow, state, reason } => {
-                self.see(latch);
+                self.see(latch, now);
                 let kind = AlertKind::Changed;
                 (latch, LatchAlert { latch, flow, state, reason, listener: None, kind })
             }
@@ -81,8 +83,8 @@ impl Keying {
         if self.asking.is_empty() {
             return;
         }
-        let Some(class) = self.class(id) else { return };
-        self.database.peers().set_accepts(id, self.accepted(&class));
+        let accepted = self.asking.mask(|constraints| self.satisfies(id, constraints));
+        self.database.peers().set_accepts(id, accepted);
     }
 
     /// The same of every class, after what is asked for changed.
@@ -92,34 +94,40 @@ impl Keying {
         }
     }
 
-    fn accepted(&self, class: &Class) -> u64 {
-        let (peer, local) = (self.identity(class.peer), self.identity(class.local));
-        let (Some(peer), Some(local)) = (peer, local) else { return 0 };
-        self.asking.mask(|constraints| constraints.satisfied_by(class, &peer, &local))
-    }
-
     /// Brings a LARVAL latch into force where there are SAs for it (L-63).
     fn promote(&mut self, latch: LatchId, now: Time) {
-        let Some(held) = self.register.get(latch).filter(|held| held.state == LatchState::Larval) else { return };
+        let Some(held) = self.register.get(latch).filter(|held| held.state == LatchState::Larval) else {
+            return;
+        };
         let Some(class) = self.serving(held) else { return };
         self.database.establish(latch, class, now);
-        self.see(latch);
+        self.see(latch, now);
     }
 
     /// Does what is due for a latch.
     fn attend_one(&mut self, latch: LatchId, now: Time) {
-        self.see(latch);
-        let Some(held) = self.register.get(latch) else { return };
+        self.see(latch, now);
+        let Some(held) = self.register.get(latch).cloned() else { return };
+        if held.let_go_at.is_some_and(|moment| moment <= now) {
+            return self.let_go(latch, &held, now);
+        }
         match held.waiting {
             Some(waiting) if waiting.until <= now => {
                 // C-20: not for ever.
                 self.database.close(latch, BreakReason::TimedOut, now);
-                return self.see(latch);
+                return self.see(latch, now);
             }
             Some(waiting) if waiting.next_acquire <= now => self.acquire_for(latch, now),
             _ => {}
         }
         self.report(latch, now);
+    }
+
+    /// Forgets a latch that was CLOSED for long enough.
+    fn let_go(&mut self, latch: LatchId, held: &Held, now: Time) {
+        self.register.forget(latch);
+        self.unask(held);
+        self.database.release(latch, now);
     }
 
     /// Tells the holder that no SA serves its latch, where it wanted to know (L-39).
@@ -160,17 +168,19 @@ impl Keying {
         let [only] = pair.terms.selectors.as_slice() else { return };
         let (Some(flow), class) = (only.only_flow(), pair.class) else { return };
         let Some((listener, held)) = self.register.listener_of(&flow) else { return };
-        let known = self.class(class);
         let (terms, constraints) = (held.permit.terms, &held.constraints);
-        let accepted = known.is_some_and(|class| {
-            let ends = (self.identity(class.peer), self.identity(class.local));
-            matches!(&ends, (Some(peer), Some(local)) if constraints.satisfied_by(&class, peer, local))
-        });
-        if !accepted || self.current.bars(&flow, class, terms.model) {
+        if !self.satisfies(class, constraints) || self.bars(&flow, class, terms.model) {
             return;
         }
         let begin = Begin::Established { class, version: self.clock.now() };
+        // It is the listener's holder's, like any that is asked for: without room for it, the first packet makes it.
+        let (holder, permit, constraints) = (held.holder, held.permit, constraints.clone());
+        if self.register.may_hold(holder).is_err() {
+            return;
+        }
         let Ok(latch) = self.database.connect(&flow, begin, terms, now) else { return };
+        let spawned = Held::new(holder, flow, constraints, permit, LatchState::Established);
+        self.register.hold(latch, spawned);
         let (state, kind) = (LatchState::Established, AlertKind::Spawned);
         self.tell_spawned(LatchAlert { latch, flow, state, reason: None, listener: Some(listener), kind });
     }

@@ -178,6 +178,7 @@ impl Keying {
     ) -> Result<Pair, Problem> {
         let judged = judge(pad.unwrap_or(&self.pad), &new.proposal)?;
         let class = self.interned.acquire(&new.proposal, &judged)?;
+        self.accept(class);
         let terms = judged.terms(&new.proposal);
         let promise =
             Promise { terms, entry: judged.entry, class, origin: Origin::Configuration, expires: now };

@@ -6,12 +6,12 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Model, OnConflict};
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
-use latchway_ulp_shim::{Begin, CreateError};
+use latchway_ulp_shim::{Begin, CreateError, LatchView};
 
 use crate::keying::Keying;
 use crate::latching::{
-    AlertKind, Alerts, ConnectionRequest, Created, Held, Holder, LatchAlert, LatchError, ListenerRequest,
-    Permit, Plea, Privilege, Sight, Waiting,
+    AlertKind, Alerts, ConnectionRequest, Constraints, Created, Held, Holder, LatchAlert, LatchError,
+    ListenerRequest, Plea, Privilege, Sight, Waiting,
 };
 use crate::notice::{Notice, Wanted};
 use crate::origin::Origin;
@@ -60,10 +60,11 @@ impl Keying {
         now: Time,
     ) -> Result<Created, LatchError> {
         self.register.may_hold(holder)?;
-        let plea = Plea { constraints: &request.constraints, privilege };
+        let constraints = spelt(&request.constraints)?;
+        let plea = Plea { constraints: &constraints, privilege };
         let mut permit = plea.judge_listener(&request.listening, &self.policy.views(), &self.pad)?;
         permit.terms = with(permit.terms, request.on_conflict);
-        let constraint = self.asking.acquire(&request.constraints)?;
+        let constraint = self.asking.acquire(&constraints)?;
         if constraint.is_some() {
             // Before anybody can be measured by it.
             self.accept_all();
@@ -72,15 +73,15 @@ impl Keying {
         let latch = match made {
             Ok(latch) => latch,
             Err(error) => {
-                self.asking.release(&request.constraints);
+                self.asking.release(&constraints);
                 return Err(match error {
                     CreateError::Exists => LatchError::ListenerExists(request.listening),
-                    CreateError::Full => LatchError::Full,
+                    CreateError::Full | CreateError::UnknownClass => LatchError::Full,
                 });
             }
         };
-        let flow = request.listening.key();
-        let held = Held::new(holder, flow, request.constraints.clone(), permit, LatchState::Listener);
+        let flow = request.listening.flow();
+        let held = Held::new(holder, flow, constraints, permit, LatchState::Listener);
         self.register.hold(latch, held);
         self.tell_made(latch, flow, LatchState::Listener, holder);
         Ok(Created { latch, state: LatchState::Listener })
@@ -100,14 +101,16 @@ impl Keying {
     ) -> Result<Created, LatchError> {
         self.register.may_hold(holder)?;
         let flow = request.flow;
-        let plea = Plea { constraints: &request.constraints, privilege };
+        let constraints = spelt(&request.constraints)?;
+        let plea = Plea { constraints: &constraints, privilege };
         let mut permit = plea.judge_connection(&flow, &self.policy.views(), &self.pad)?;
         permit.terms = with(permit.terms, request.on_conflict);
-        let mut held = Held::new(holder, flow, request.constraints.clone(), permit, LatchState::Larval);
+        let mut held = Held::new(holder, flow, constraints, permit, LatchState::Larval);
         let begin = self.beginning(&held)?;
         let latch = self.database.connect(&flow, begin, permit.terms, now).map_err(|error| match error {
             CreateError::Exists => LatchError::ConnectionExists(flow),
             CreateError::Full => LatchError::Full,
+            CreateError::UnknownClass => LatchError::ConflictingSas(flow),
         })?;
         held.report_after = request.report_after;
         held.unserved_since = Some(now);
@@ -132,7 +135,7 @@ impl Keying {
     /// # Errors
     /// [`LatchError::UnknownLatch`], [`LatchError::NotHolder`]
     pub fn release_latch(&mut self, latch: LatchId, holder: Holder, now: Time) -> Result<(), LatchError> {
-        let view = self.database.inquire(latch);
+        let view = self.known(latch);
         let owner = match (self.register.get(latch), &view) {
             (Some(held), _) => held.holder,
             (None, Some(view)) => {
@@ -167,26 +170,31 @@ impl Keying {
     /// # Errors
     /// [`LatchError::UnknownLatch`]
     pub fn close_latch(&mut self, latch: LatchId, now: Time) -> Result<(), LatchError> {
-        let view = self.database.inquire(latch).ok_or(LatchError::UnknownLatch(latch))?;
-        if view.state == LatchState::Closed {
-            return Err(LatchError::UnknownLatch(latch));
-        }
+        let view = self.known(latch).filter(|view| view.state != LatchState::Closed);
+        view.ok_or(LatchError::UnknownLatch(latch))?;
         self.database.close(latch, BreakReason::Administrative, now);
-        self.see(latch);
+        self.see(latch, now);
         Ok(())
     }
 
     /// FIND_LATCH: the latch of a connection.
     #[must_use]
     pub fn find_latch(&self, flow: &FlowKey) -> Option<LatchId> {
-        self.database.find(flow)
+        self.database.find(flow).filter(|latch| self.known(*latch).is_some())
+    }
+
+    /// A latch that was not released: then its handle is void, though the Latch Database keeps what is late from passing
+    /// (L-64).
+    pub(super) fn known(&self, latch: LatchId) -> Option<LatchView> {
+        self.database.inquire(latch).filter(|view| view.reason != Some(BreakReason::Released))
     }
 
     /// Tells the holder of a latch what became of it, where that is news.
-    pub(super) fn see(&mut self, latch: LatchId) {
+    pub(super) fn see(&mut self, latch: LatchId, now: Time) {
         let view = self.database.inquire(latch);
         let sight = view.map(|view| Sight { state: view.state, reason: view.reason });
-        self.register.observe(latch, sight);
+        let rest = now + self.database.limits().msl.saturating_mul(2);
+        self.register.observe(latch, sight, rest);
     }
 
     /// How a latch is born.
@@ -210,11 +218,7 @@ impl Keying {
     pub(super) fn serving(&self, held: &Held) -> Option<ClassId> {
         let Held { flow, permit, .. } = held;
         let satisfying = |class: &ClassId| {
-            let Some(known) = self.class(*class) else { return false };
-            let (peer, local) = (self.identity(known.peer), self.identity(known.local));
-            let (Some(peer), Some(local)) = (peer, local) else { return false };
-            held.constraints.satisfied_by(&known, &peer, &local)
-                && !self.current.bars(flow, *class, permit.terms.model)
+            self.satisfies(*class, &held.constraints) && !self.bars(flow, *class, permit.terms.model)
         };
         let newest = self.current.sad.select(flow, None, permit.reqid).map(|slot| slot.entry.class);
         if let Some(class) = newest.filter(satisfying) {
@@ -227,6 +231,20 @@ impl Keying {
             slot.is_some_and(|slot| !slot.entry.use_.is_expired())
         };
         others.into_iter().filter(in_force).filter(satisfying).max()
+    }
+
+    /// Whether SAs, or the policy that is about to be, stand against a latch to SAs of this class (L-71, D.3).
+    pub(super) fn bars(&self, flow: &FlowKey, class: ClassId, model: Model) -> bool {
+        model == Model::Strict && self.current.sad.admits_otherwise(flow, class)
+            || self.current.pending_forbids(flow, class)
+    }
+
+    /// Whether SAs of a class are what is asked for.
+    pub(super) fn satisfies(&self, id: ClassId, constraints: &Constraints) -> bool {
+        let Some(class) = self.class(id) else { return false };
+        let ends = (self.identity(class.peer), self.standing(id), self.identity(class.local));
+        let (Some(peer), Some(standing), Some(local)) = ends else { return false };
+        constraints.satisfied_by(&class, (&peer, standing), &local)
     }
 
     /// Asks for SAs that a LARVAL latch waits for (L-60).
@@ -250,11 +268,16 @@ impl Keying {
 
     /// Ends a latch that nobody holds any more.
     fn end(&mut self, latch: LatchId, held: &Held, now: Time) {
-        if held.state == LatchState::Listener {
-            self.asking.release(&held.constraints);
-        }
+        self.unask(held);
         self.database.release(latch, now);
         self.tell_ended(latch, held.flow, BreakReason::Released);
+    }
+
+    /// Nobody asks any more for what a listener did.
+    pub(super) fn unask(&mut self, held: &Held) {
+        if held.listens {
+            self.asking.release(&held.constraints);
+        }
     }
 
     /// Deletes SAs that were made by hand or by a provider for one of these connections alone (L-65, C-21). The provider
@@ -276,8 +299,7 @@ impl Keying {
     }
 
     fn tell_made(&self, latch: LatchId, flow: FlowKey, state: LatchState, holder: Holder) {
-        let alert =
-            LatchAlert { latch, flow, state, reason: None, listener: None, kind: AlertKind::Changed };
+        let alert = LatchAlert { latch, flow, state, reason: None, listener: None, kind: AlertKind::Changed };
         self.register.tell_watchers(alert, Some(holder));
     }
 
@@ -290,6 +312,11 @@ impl Keying {
     fn mind_watchers(&self) {
         self.database.watch(self.register.is_watched());
     }
+}
+
+fn spelt(constraints: &Constraints) -> Result<Constraints, LatchError> {
+    let nobody = LatchError::Contradiction("nobody can have such an identity");
+    constraints.canonical().ok_or(nobody)
 }
 
 fn with(terms: LatchTerms, on_conflict: Option<OnConflict>) -> LatchTerms {

@@ -1,10 +1,10 @@
 //! INQUIRE_LATCH (latching-04 section 2.1, L-28 to L-32, L-67): everything that is known of a latch.
 
-use latchway_datapath::latching::{LatchId, LatchState, Model};
+use latchway_datapath::latching::{LatchId, LatchState};
 use latchway_datapath::sad::{Path, Role};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Rule};
-use latchway_tagging::{ClassId, IdentityId, Mode};
+use latchway_tagging::{ClassId, IdentityId};
 use latchway_ulp_shim::LatchView;
 
 use crate::keying::Keying;
@@ -18,7 +18,7 @@ impl Keying {
     /// # Errors
     /// [`LatchError::UnknownLatch`]
     pub fn inquire_latch(&self, latch: LatchId) -> Result<Inquiry, LatchError> {
-        let view = self.database.inquire(latch).ok_or(LatchError::UnknownLatch(latch))?;
+        let view = self.known(latch).ok_or(LatchError::UnknownLatch(latch))?;
         let held = self.register.get(latch);
         let parameters = self.parameters(&view, held);
         let offender = view.offender.and_then(|offender| self.class(offender.class));
@@ -27,6 +27,7 @@ impl Keying {
             parameters,
             offender: offender.and_then(|class| self.party(class.peer)),
             path: view.class.and_then(|class| self.path_of(&view, class)),
+            nat: view.class.and_then(|class| self.nat(class)),
             holder: held.map(|held| held.holder),
             constraints: held.map(|held| held.constraints.clone()),
             entry: held.and_then(|held| self.entry_of(latch, held)),
@@ -45,7 +46,7 @@ impl Keying {
     /// The entry is the latch itself: it comes and goes with it (L-117, L-118).
     fn entry_of(&self, latch: LatchId, held: &Held) -> Option<RuleView> {
         let asked = held.constraints.protection != Asked::Policy || !held.constraints.is_empty();
-        let stands = !matches!(held.state, LatchState::Listener | LatchState::Closed);
+        let stands = !held.listens && held.state != LatchState::Closed;
         if !asked || !stands {
             return None;
         }
@@ -57,7 +58,8 @@ impl Keying {
         };
         let flow = &held.flow;
         let (local, remote) = (flow.local(), flow.remote());
-        let port = |port| if has_ports(flow.protocol()) { PortRange::new(&(port..=port)) } else { PortRange::ANY };
+        let port =
+            |port| if has_ports(flow.protocol()) { PortRange::new(&(port..=port)) } else { PortRange::ANY };
         let selector = Selector {
             local: AddressRange::single(local.ip()),
             remote: AddressRange::single(remote.ip()),
@@ -88,7 +90,7 @@ impl Keying {
         let record = self.identity(id)?;
         let named = |entry| self.pad.entries().iter().find(|known| known.id == entry);
         let entry = record.authorised.and_then(named).map(|entry| entry.name.clone());
-        Some(Party { id, record, entry })
+        Some(Party { id, record, entry, evidence: self.evidence(id) })
     }
 
     /// Where the SA leads that carries the latch's packets now.

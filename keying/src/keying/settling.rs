@@ -136,6 +136,7 @@ impl Keying {
         for id in begun {
             let Some(pair) = self.pairs.get_mut(id) else { continue };
             pair.settling = None;
+            self.begun.push(*id);
             let peer = pair.terms.peer.clone();
             self.notices.tell(Notice::PairAdded { pair: *id, peer });
         }

@@ -32,10 +32,11 @@ impl Keying {
         self.pad.entries().iter().map(view).collect()
     }
 
-    /// The rules in their order, each with its number.
+    /// The rules in their order, each with its number: before those of the policy, what stands for latches that were
+    /// asked for (L-77, L-115).
     #[must_use]
     pub fn policy(&self) -> Vec<RuleView> {
-        self.policy.views()
+        self.entries().chain(self.policy.views()).collect()
     }
 
     /// The PAD that judges.
@@ -85,6 +86,8 @@ impl Keying {
             draining: self.draining.len(),
             offers: self.tickets.len(),
             classes: self.interned.len(),
+            holders: self.register.holders(),
+            held: self.register.len(),
             resting_slots: self.slots.resting(),
             resting_spis: self.spis.len(),
             slots_ever_used: self.slots.ever_used(),

@@ -43,10 +43,27 @@ pub enum Asked {
 }
 
 impl Constraints {
+    /// The same in the one spelling in which it is compared, where anybody can be called what is asked for.
+    pub(crate) fn canonical(&self) -> Option<Self> {
+        let named = |identity: &Option<Identity>| match identity {
+            Some(identity) => identity.canonical().map(Some),
+            None => Some(None),
+        };
+        let mut suites = self.suites.clone();
+        suites.sort_unstable_by_key(|suite| suite.name());
+        suites.dedup();
+        Some(Self { peer: named(&self.peer)?, local: named(&self.local)?, suites, ..self.clone() })
+    }
+
     /// Whether nothing is asked, so that policy alone decides (L-14).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether any SA, or none, would do.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        Self { narrow: false, ..self.clone() } == Self::default()
     }
 
     /// Whether nothing is asked of peer and quality, so that policy alone decides about them.
@@ -59,16 +76,21 @@ impl Constraints {
         Self { protection, narrow: false, ..self.clone() } == Self::default()
     }
 
-    /// Whether a class of SAs, with this peer and this local end, is what was asked for (L-63).
+    /// Whether a class of SAs, between these two ends and with this standing of the peer, is what was asked for (L-63).
     #[must_use]
-    pub fn satisfied_by(&self, class: &Class, peer: &IdentityRecord, local: &IdentityRecord) -> bool {
+    pub fn satisfied_by(
+        &self,
+        class: &Class,
+        (peer, standing): (&IdentityRecord, AuthMethod),
+        local: &IdentityRecord,
+    ) -> bool {
         self.protection != Asked::Bypass
             && self.mode.is_none_or(|mode| mode == class.mode)
             && self.allows_algorithms(&class.algorithms)
             && (class.replay_checked || !self.replay_checked)
             && self.peer.as_ref().is_none_or(|wanted| *wanted == peer.asserted)
             && self.local.as_ref().is_none_or(|wanted| *wanted == local.asserted)
-            && self.standing.is_none_or(|least| peer.method >= least)
+            && self.standing.is_none_or(|least| standing >= least)
     }
 
     /// Whether everything that a latch compares is given, so that it can be ESTABLISHED at once (L-59).
@@ -97,7 +119,9 @@ impl Constraints {
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let of_key = |suite: &Suite| self.allows_key(&Suites::both(*suite).algorithms().inbound);
         match self.protection {
-            Asked::Bypass if (Self { protection: Asked::Policy, ..self.clone() }) != Self::default() => Some("nothing else can be asked of a connection in the clear"),
+            Asked::Bypass if (Self { protection: Asked::Policy, ..self.clone() }) != Self::default() => {
+                Some("nothing else can be asked of a connection in the clear")
+            }
             _ if !self.suites.is_empty() && !self.suites.iter().any(of_key) => {
                 Some("no suite that is asked for has a key as long as is asked for")
             }
@@ -112,7 +136,9 @@ impl Constraints {
             self.suites.is_empty()
                 || self.suites.iter().any(|suite| Suites::both(*suite).algorithms().inbound == *of)
         };
-        [&algorithms.inbound, &algorithms.outbound].iter().all(|of| hidden(of) && named(of) && self.allows_key(of))
+        [&algorithms.inbound, &algorithms.outbound]
+            .iter()
+            .all(|of| hidden(of) && named(of) && self.allows_key(of))
     }
 
     fn allows_key(&self, of: &Transforms) -> bool {

@@ -26,7 +26,7 @@ pub enum LatchError {
     #[error("{0} has a latch already; release or close that one first")]
     ConnectionExists(FlowKey),
     /// A listener latch for the 3-tuple is there (L-48).
-    #[error("there is a listener latch for {0} already; release or close that one first")]
+    #[error("there is a listener latch for {} already; release or close that one first", .0.flow().local())]
     ListenerExists(Listening),
     /// The tuple names nothing that could be latched.
     #[error(transparent)]
@@ -88,7 +88,9 @@ pub enum LatchError {
     #[error("there are {0} holders of latches already; let one go first")]
     TooManyHolders(usize),
     /// One holder has all that one may have.
-    #[error("one holder may have {0} latches, unread news of closed ones included; release some and read the alerts")]
+    #[error(
+        "one holder may have {0} latches, unread news of closed ones included; release some and read the alerts"
+    )]
     TooManyLatches(usize),
     /// Listeners ask for too many different things.
     #[error("listeners ask for {0} different things already; ask for one of these, or release listeners")]
@@ -105,7 +107,9 @@ pub enum BadTuple {
     #[error("an end of a connection has no address; only a listener may leave its address out")]
     Unspecified,
     /// Several hosts at one end (D.7: never latched).
-    #[error("a multicast or broadcast address is nobody's, and nothing with it is latched; give a host's address")]
+    #[error(
+        "a multicast or broadcast address is nobody's, and nothing with it is latched; give a host's address"
+    )]
     Multicast,
     /// An address that means nothing beyond one link.
     #[error("a link-local address does not cross a gateway; give a routable one")]

@@ -4,7 +4,9 @@ use latchway_datapath::sad::Path;
 use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
 use latchway_ulp_shim::LatchView;
 
+use crate::evidence::Evidence;
 use crate::latching::{Constraints, Holder};
+use crate::nat::Nat;
 use crate::policy::RuleView;
 
 /// A latch with everything that is known of it, at the moment at which it was read.
@@ -18,6 +20,8 @@ pub struct Inquiry {
     pub offender: Option<Party>,
     /// Where its packets go now; `None` where no SA serves it.
     pub path: Option<Path>,
+    /// Whether the peer is behind a NAT (L-32), as the provider of its SAs found out.
+    pub nat: Option<Nat>,
     /// Who holds it; `None` where it was inferred from packets, so that its connection does.
     pub holder: Option<Holder>,
     /// What was asked with it. Of an inferred latch, nothing.
@@ -61,4 +65,6 @@ pub struct Party {
     pub record: IdentityRecord,
     /// The name of the entry of the PAD that authorised it.
     pub entry: Option<String>,
+    /// What it proved that with: certificate, trust anchor, key (L-30, L-31).
+    pub evidence: Option<Evidence>,
 }

@@ -18,7 +18,7 @@ impl Asking {
     /// # Errors
     /// [`LatchError::TooManyConstraints`]
     pub(crate) fn acquire(&mut self, constraints: &Constraints) -> Result<Option<ConstraintId>, LatchError> {
-        if constraints.is_as_policy() {
+        if constraints.asks_nothing() {
             return Ok(None);
         }
         let known = self.places.iter_mut().find(|(_, (known, _))| known == constraints);

@@ -80,7 +80,8 @@ impl Plea<'_> {
         for view in speaking {
             match self.judge_rule(view) {
                 Ok(given) => permit = permit.or(Some(given)),
-                // A rule that lets nothing in leaves nothing to be latched.
+                // Whoever asks for nothing more takes it as each rule has it, and some rules latch nothing.
+                Err(error) if self.constraints.asks_nothing() => refusal = refusal.or(Some(error)),
                 Err(error @ (LatchError::PolicyDiscards(_) | LatchError::PolicyBypasses(_))) => {
                     refusal = refusal.or(Some(error));
                 }
@@ -88,7 +89,7 @@ impl Plea<'_> {
             }
         }
         let permit = permit.ok_or(refusal.unwrap_or(LatchError::PolicyDiscards(None)))?;
-        self.judge_peer(&listening.key(), None, pad)?;
+        self.judge_peer(&listening.flow(), None, pad)?;
         Ok(permit)
     }
 
@@ -137,11 +138,14 @@ impl Plea<'_> {
     /// Whether the PAD could let anybody there be the peer that is asked for (L-34).
     fn judge_peer(&self, flow: &FlowKey, remote: Option<IpAddr>, pad: &Pad) -> Result<(), LatchError> {
         let Constraints { peer, local, standing, .. } = self.constraints;
-        let (Some(_), ..) | (_, Some(_), _) | (.., Some(_)) = (peer, local, standing) else { return Ok(()) };
+        if peer.is_none() && local.is_none() && standing.is_none() {
+            return Ok(());
+        }
         let could_be = |entry: &PadEntry| {
             peer.as_ref().is_none_or(|peer| entry.peer.matches(peer))
                 && local.as_ref().is_none_or(|local| entry.local == *local)
-                && standing.is_none_or(|least| entry.methods.iter().any(|method| *method >= least))
+                && standing
+                    .is_none_or(|least| entry.methods.iter().any(|method| entry.standing(*method) >= least))
                 && remote.is_none_or(|at| entry.ranges.iter().any(|range| range.contains(number(at))))
         };
         if pad.entries().iter().any(could_be) {
@@ -156,7 +160,12 @@ impl Plea<'_> {
 
 /// Whether a selector speaks of any connection to the 3-tuple.
 fn speaks(selector: &Selector, listening: &Listening) -> bool {
-    listening.address.is_none_or(|address| selector.local.contains(number(address)))
+    let address = listening.address;
+    let at = |selector: &Selector| match address.is_unspecified() {
+        true => selector.local.is_ipv4() == address.is_ipv4(),
+        false => selector.local.contains(number(address)),
+    };
+    at(selector)
         && selector.protocol.is_none_or(|protocol| protocol == listening.protocol)
         && selector.local_ports.contains(listening.port)
 }
@@ -180,7 +189,9 @@ fn check_flow(flow: &FlowKey) -> Result<(), BadTuple> {
 
 /// Whether a 3-tuple names a place where connections could be awaited.
 fn check_listening(listening: &Listening) -> Result<(), BadTuple> {
-    listening.address.map_or(Ok(()), check_host)?;
+    if !listening.address.is_unspecified() {
+        check_host(listening.address)?;
+    }
     if !has_ports(listening.protocol) {
         return Err(BadTuple::NoListeners(listening.protocol));
     }

@@ -2,6 +2,7 @@
 //! them there, and tells.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) struct Held {
     pub(crate) holder: Holder,
     /// Its connection; of a listener, the remote end is left out.
     pub(crate) flow: FlowKey,
+    /// Whether it awaits connections.
+    pub(crate) listens: bool,
     pub(crate) constraints: Constraints,
     pub(crate) permit: Permit,
     /// The state that the holder knows of.
@@ -53,6 +56,8 @@ pub(crate) struct Held {
     pub(crate) reported: bool,
     /// While LARVAL: when it is given up (C-20), and how long to wait before the next ACQUIRE (L-60).
     pub(crate) waiting: Option<Waiting>,
+    /// Once it is CLOSED: when its handle becomes void.
+    pub(crate) let_go_at: Option<Time>,
 }
 
 /// The patience of a LARVAL latch.
@@ -85,8 +90,19 @@ impl Held {
         permit: Permit,
         state: LatchState,
     ) -> Self {
-        let (report_after, unserved_since, reported, waiting) = (None, None, false, None);
-        Self { holder, flow, constraints, permit, state, report_after, unserved_since, reported, waiting }
+        Self {
+            holder,
+            flow,
+            listens: matches!(state, LatchState::Listener),
+            constraints,
+            permit,
+            state,
+            report_after: None,
+            unserved_since: None,
+            reported: false,
+            waiting: None,
+            let_go_at: None,
+        }
     }
 }
 
@@ -180,7 +196,11 @@ impl Register {
         if !self.accounts.contains_key(&holder) {
             return Err(LatchError::UnknownHolder(holder));
         }
-        if all { self.watchers.insert(holder) } else { self.watchers.remove(&holder) };
+        if all {
+            self.watchers.insert(holder)
+        } else {
+            self.watchers.remove(&holder)
+        };
         Ok(())
     }
 
@@ -217,18 +237,22 @@ impl Register {
     /// The listener latch that awaits such a connection: that of the exact address before that of any (D.4).
     pub(crate) fn listener_of(&self, flow: &FlowKey) -> Option<(LatchId, &Held)> {
         let local = flow.local();
-        let key = |address| Listening { address, protocol: flow.protocol(), port: local.port() }.key();
+        let any = match local.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let key = |address| Listening { address, protocol: flow.protocol(), port: local.port() }.flow();
         let listens = |key: FlowKey| {
             let id = *self.by_flow.get(&key)?;
             let held = self.held.get(&id).filter(|held| held.state == LatchState::Listener)?;
             Some((id, held))
         };
-        listens(key(Some(local.ip()))).or_else(|| listens(key(None)))
+        listens(key(local.ip())).or_else(|| listens(key(any)))
     }
 
     /// Tells of a latch what it is now, where that is not what its holder knows. A latch that is gone was CLOSED. Those
-    /// who watch are told of any change.
-    pub(crate) fn observe(&mut self, id: LatchId, sight: Option<Sight>) {
+    /// who watch are told of any change. One that is CLOSED is let go at the moment `rest`.
+    pub(crate) fn observe(&mut self, id: LatchId, sight: Option<Sight>, rest: Time) {
         let gone = sight.is_none();
         let Some(held) = self.held.get_mut(&id) else { return };
         let Sight { state, reason } = sight.unwrap_or(Sight { state: LatchState::Closed, reason: None });
@@ -236,6 +260,10 @@ impl Register {
             held.state = state;
             if state != LatchState::Larval {
                 held.waiting = None;
+            }
+            if state == LatchState::Closed {
+                held.let_go_at = Some(rest);
+                self.due.insert((rest, id));
             }
             let alert = LatchAlert {
                 latch: id,

@@ -12,6 +12,7 @@ use crate::explain::{Explanation, Question};
 use crate::install::{InstallError, Keys};
 use crate::keying::RekeyError;
 use crate::manager::Stopped;
+use crate::manager::latching::LatchCall;
 use crate::nat::Nat;
 use crate::pad::Pad;
 use crate::pair::PairId;
@@ -39,6 +40,7 @@ pub(super) enum Request {
     CheckChange(Box<Change>, Sender<Result<Outline, ChangeError>>),
     AddRule(Box<Rule>, Option<usize>, Sender<RuleNumber>),
     DeleteRule(RuleNumber, Sender<Result<Rule, RuleError>>),
+    Latch(LatchCall),
     Show(Show),
 }
 
@@ -225,7 +227,7 @@ impl KeyManagerClient {
         self.ask(|reply| Request::Show(show(reply)))
     }
 
-    fn ask<R>(&self, request: impl FnOnce(Sender<R>) -> Request) -> Result<R, Stopped> {
+    pub(super) fn ask<R>(&self, request: impl FnOnce(Sender<R>) -> Request) -> Result<R, Stopped> {
         let (reply, answer) = bounded(1);
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
         requests.send(request(reply)).map_err(|_| Stopped)?;

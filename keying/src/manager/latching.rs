@@ -14,7 +14,7 @@ use crate::manager::client::{KeyManagerClient, Request};
 
 /// A question about latches, and where its answer goes.
 #[derive(Debug)]
-pub(super) enum LatchCall {
+pub(in crate::manager) enum LatchCall {
     Open(Sender<Result<Alerts, LatchError>>),
     Gone(Holder, Sender<usize>),
     Watch(Holder, bool, Sender<Result<(), LatchError>>),

@@ -145,6 +145,7 @@ impl<'e> Server<'e> {
                 let deleted = keying.delete_rule(number);
                 self.arrive(reply, deleted)
             }
+            Request::Latch(call) => call.answer(keying, now),
             Request::Show(show) => show.answer(keying),
         };
     }

@@ -56,6 +56,7 @@ const fn by(origin: Origin) -> &'static str {
     match origin {
         Origin::Configuration => "file",
         Origin::Hand => "hand",
+        Origin::Latch => "latch",
     }
 }
 

@@ -194,7 +194,9 @@ impl State {
 
     /// The place of a rule among those made by hand.
     fn place_of(&self, number: u64) -> Answer<usize> {
-        let rules = self.keying.policy().map_err(stopped)?;
+        let mut rules = self.keying.policy().map_err(stopped)?;
+        // Those that stand for latches are before all others, and not in the policy.
+        rules.retain(|rule| rule.origin != Origin::Latch);
         let Some(place) = rules.iter().position(|rule| rule.number.raw() == number) else {
             return Err(Failure::not_found(
                 format!("there is no rule {number}"),

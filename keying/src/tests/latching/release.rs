@@ -1,0 +1,108 @@
+//! RELEASE_LATCH and optional protection (L-64 to L-66, L-111 to L-118, C-21): what goes, and what stays.
+
+use latchway_datapath::latching::BreakReason;
+
+use super::*;
+use crate::Origin;
+use crate::latching::Parameters;
+use crate::{Notice, RuleError};
+
+/// L-65, L-66, C-21: SAs that were made for the connection alone go, others stay, and the provider is told.
+#[test]
+fn l_65_l_66_c_21_narrow_sas_go_with_their_latch_and_wide_ones_stay() {
+    let mut world = World::new();
+    let wide_pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let own = world.install(narrow("bob", &flow(1, 5), Suite::Aes256Gcm));
+    let other = world.install(narrow("bob", &flow(1, 6), Suite::Aes256Gcm));
+    let latch = world.connect(&to(1, 5)).unwrap().latch;
+    world.poll();
+    world.keying.take_notices().for_each(drop);
+    world.release(latch).unwrap();
+    let left: Vec<_> = world.keying.pairs().iter().map(|pair| pair.id).collect();
+    assert_eq!(left, [wide_pair, other]);
+    let removed: Vec<_> = world
+        .keying
+        .take_notices()
+        .filter_map(|notice| match notice {
+            Notice::PairRemoved { pair, .. } => Some(pair),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(removed, [own]);
+    // The same where the owner goes.
+    let latch = world.connect(&to(1, 6)).unwrap().latch;
+    world.poll();
+    assert_eq!(world.state(latch), Some(LatchState::Established));
+    let holder = world.holder();
+    world.keying.holder_gone(holder, world.now);
+    assert_eq!(world.keying.pairs().iter().map(|pair| pair.id).collect::<Vec<_>>(), [wide_pair]);
+}
+
+/// L-111, L-115 to L-118: the entry is there with the latch, and with it gone; an operator sees it and cannot delete it.
+#[test]
+fn l_111_l_115_to_l_118_an_entry_for_the_connection_comes_and_goes_with_its_latch() {
+    let mut world = World::new();
+    let before = world.keying.policy();
+    let entries = |world: &World| {
+        let latched = world.keying.policy().into_iter().filter(|rule| rule.origin == Origin::Latch);
+        latched.collect::<Vec<_>>()
+    };
+    let latch = world.connect(&asking(6, 5, protected(Asked::Authenticated))).unwrap().latch;
+    let [entry] = entries(&world).try_into().unwrap();
+    assert_eq!(entry.rule.selector.only_flow(), Some(flow(6, 5)));
+    assert!(matches!(entry.rule.action, Action::Protect(_)));
+    assert_eq!(
+        world.keying.policy().first().map(|rule| rule.number),
+        Some(entry.number),
+        "L-77: at the head"
+    );
+    assert_eq!(world.keying.inquire_latch(latch).unwrap().entry, Some(entry.clone()));
+    assert_eq!(world.keying.delete_rule(entry.number), Err(RuleError::Latched(entry.number)));
+    // L-78, L-118: what workers and configuration have is without it.
+    assert_eq!(world.keying.snapshot().spd.rules().len(), before.len());
+    world.release(latch).unwrap();
+    assert_eq!(world.keying.policy(), before);
+    // By the deadline as well.
+    world.connect(&asking(6, 5, protected(Asked::Confidential))).unwrap();
+    world.pass(80);
+    assert_eq!(world.keying.policy(), before);
+}
+
+/// L-112: a privileged application has its connection in the clear, for as long as it holds the latch.
+#[test]
+fn l_112_bypass_is_granted_to_one_connection_and_for_as_long_as_its_latch() {
+    let mut world = World::new();
+    let before = world.keying.policy();
+    let created = world.connect(&asking(4, 5, protected(Asked::Bypass))).unwrap();
+    assert_eq!(created.state, LatchState::Established);
+    assert_eq!(world.wanted(), vec![], "no SA is wanted");
+    let inquiry = world.keying.inquire_latch(created.latch).unwrap();
+    assert_eq!((inquiry.parameters, inquiry.fit_for_channel_binding), (Parameters::Bypass, false));
+    assert_eq!(inquiry.entry.map(|entry| entry.rule.action), Some(Action::Bypass));
+    let holder = world.holder();
+    world.keying.holder_gone(holder, world.now);
+    assert_eq!((world.keying.policy(), world.keying.find_latch(&flow(4, 5))), (before, None));
+}
+
+/// L-65: what is latched only by packets goes by its connection, and nobody else releases it.
+#[test]
+fn l_64_what_packets_made_is_released_by_its_connection_alone() {
+    let mut world = World::new();
+    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
+    let begin = latchway_ulp_shim::Begin::Established { class, version: Default::default() };
+    let database = Arc::clone(world.keying.database());
+    let latch = database.connect(&flow(1, 5), begin, LatchTerms::default(), world.now).unwrap();
+    assert_eq!(world.release(latch), Err(LatchError::NotHolder(latch)));
+    let inquiry = world.keying.inquire_latch(latch).unwrap();
+    assert_eq!(
+        (inquiry.holder, inquiry.constraints, inquiry.fit_for_channel_binding),
+        (None, None, false),
+        "L-43"
+    );
+    // an administrator closes it all the same.
+    world.keying.close_latch(latch, world.now).unwrap();
+    let closed = world.keying.inquire_latch(latch).unwrap().latch;
+    assert_eq!((closed.state, closed.reason), (LatchState::Closed, Some(BreakReason::Administrative)));
+    assert_eq!(world.keying.close_latch(latch, world.now), Err(LatchError::UnknownLatch(latch)));
+}
