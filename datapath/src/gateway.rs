@@ -15,6 +15,7 @@ use crate::low::publish::Reader;
 use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
 use crate::packet_too_big::PacketTooBig;
+use crate::reply::Replies;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::ulp::{Context, Ulp};
@@ -33,6 +34,7 @@ pub struct Datapath<U> {
     /// How many senders may be told that their connection is over.
     pub(crate) refusals: Limit,
     pub(crate) answer: Answer,
+    pub(crate) replies: Replies,
     /// Room for one packet that is looked at more closely.
     pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
@@ -74,6 +76,7 @@ impl<U: Ulp> Datapath<U> {
             too_big: PacketTooBig::new(oversize),
             refusals: Limit::full(),
             answer: Answer::default(),
+            replies: Replies::new(),
             scratch: vec![0; LONGEST_PACKET].into_boxed_slice(),
             soft_reached: false,
             events,

@@ -62,7 +62,13 @@ impl<U: Ulp> Datapath<U> {
             .inbound_fragments
             .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.flow()))?;
         let context = context(&self.snapshot, self.version, self.now);
-        self.ulp.inbound(&Authenticated::new(packet, tag), &context)?;
+        let authenticated = Authenticated::new(packet, tag);
+        if let Err(reason) = self.ulp.inbound(&authenticated, &context) {
+            if reason == DropReason::LatchBroken && self.ulp.is_over_for(&authenticated) {
+                self.replies.answer(&authenticated, self.now);
+            }
+            return Err(reason);
+        }
         let len = packet.octets().len();
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);

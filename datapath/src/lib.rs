@@ -45,6 +45,7 @@ mod limit;
 mod packet_too_big;
 mod refragment;
 mod refusal;
+mod reply;
 
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

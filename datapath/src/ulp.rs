@@ -73,6 +73,13 @@ pub trait Ulp {
         false
     }
 
+    /// Whether the remote end, whose authenticated packet was dropped for [`DropReason::LatchBroken`], is to be told under the
+    /// same class that its connection is over (L-103, R-13): only if that is the connection's own.
+    fn is_over_for(&self, packet: &Authenticated<'_>) -> bool {
+        let _ = packet;
+        false
+    }
+
     /// Called between batches: an upper layer with something to forget forgets a little of it.
     fn sweep(&mut self, now: Time) {
         let _ = now;

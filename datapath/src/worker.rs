@@ -45,6 +45,8 @@ pub struct Worker<U> {
     stop: Stop,
     heartbeat: Heartbeat,
     injections: Option<Injections>,
+    /// When a worker that was told to turn away begins to, however much more comes.
+    last: Option<Time>,
     from_tun: Box<[u8]>,
     from_wire: Box<[u8]>,
     one: Box<[u8]>,
@@ -67,7 +69,7 @@ const WORST_SUPER_PACKET: (usize, usize) = (128, 1024);
 /// How long a worker sleeps at most: SAs that expire by time are noticed this often when nothing moves.
 pub const NAP: Duration = Duration::from_millis(50);
 
-/// How long a worker that was told to stop goes on while packets keep coming.
+/// How long a worker that was told to stop, or to turn away, goes on while packets keep coming.
 const DRAIN: Duration = Duration::from_millis(200);
 
 impl<U: Ulp> Worker<U> {
@@ -82,6 +84,7 @@ impl<U: Ulp> Worker<U> {
             stop,
             heartbeat: Heartbeat::default(),
             injections: None,
+            last: None,
             from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
             one: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
@@ -129,10 +132,21 @@ impl<U: Ulp> Worker<U> {
             return Ok(self.turn_away()? || injected);
         }
         let inbound = self.inbound()?;
+        if self.datapath.reply(&mut self.batch) {
+            self.send();
+        }
         let outbound = self.outbound()?;
         let bypass = self.bypass()?;
         self.datapath.end();
-        Ok(inbound || outbound || bypass || injected)
+        let any = inbound || outbound || bypass || injected;
+        if self.stop.is_to_turn_away() {
+            let now = self.now();
+            let last = *self.last.get_or_insert(now + DRAIN);
+            if !any || now >= last {
+                self.stop.turned_away();
+            }
+        }
+        Ok(any)
     }
 
     fn now(&self) -> Time {

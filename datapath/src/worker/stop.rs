@@ -23,9 +23,10 @@ struct Order {
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<Counter>);
 
-/// What a worker was told: any of these bits.
+/// What a worker was told, and what it says to that: any of these bits.
 const TURN_AWAY: u8 = 1;
-const STOP: u8 = 2;
+const TURNS_AWAY: u8 = 2;
+const STOP: u8 = 4;
 
 impl Stop {
     /// A fresh one.
@@ -37,11 +38,17 @@ impl Stop {
         Ok(Self(Arc::new(Order { state: AtomicU8::new(0), wake })))
     }
 
-    /// Tells the worker to let nothing pass any more, from its next turn on: what inner hosts send is dropped, and answered
-    /// where it is of a latched connection that is over; what comes for them is not even received. Injections go on, so
-    /// that every latched connection can be reset before the gateway ends (L-40).
+    /// Tells the worker to let nothing pass any more, once what had arrived by then has: what inner hosts send is dropped,
+    /// and answered where it is of a latched connection that is over; what comes for them is not even received. Injections
+    /// go on, so that every latched connection can be reset before the gateway ends (L-40).
     pub fn turn_away(&self) {
         self.0.state.fetch_or(TURN_AWAY, Ordering::AcqRel);
+    }
+
+    /// Whether the worker lets nothing pass any more.
+    #[must_use]
+    pub fn turns_away(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) & TURNS_AWAY != 0
     }
 
     /// Tells the worker to end after the batch in hand.
@@ -58,8 +65,14 @@ impl Stop {
         self.0.state.load(Ordering::Acquire) & STOP != 0
     }
 
-    pub(super) fn turns_away(&self) -> bool {
-        self.0.state.load(Ordering::Acquire) & TURN_AWAY != 0
+    /// Whether the worker was told to turn away, and has not begun to.
+    pub(super) fn is_to_turn_away(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) & (TURN_AWAY | TURNS_AWAY) == TURN_AWAY
+    }
+
+    /// Says that nothing passes any more.
+    pub(super) fn turned_away(&self) {
+        self.0.state.fetch_or(TURNS_AWAY, Ordering::AcqRel);
     }
 }
 
