@@ -9,14 +9,16 @@ use crossbeam::channel::{Receiver, bounded};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
+use latchway_datapath::injection::injection_queue;
 use latchway_datapath::oversize::Oversize;
 use latchway_datapath::worker::{Heartbeat, Stop, Worker};
 use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Notice, Settings};
 use latchway_tagging::{AuthMethod, Class, ClassId, StateClock, WorkerId};
-use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim, SocketDestroyer};
+use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim};
 
 use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
+use crate::gateway::disposition::Disposer;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
 use crate::gateway::state::{DevicesView, State};
@@ -37,8 +39,8 @@ pub struct Assembled {
     pub events: Receiver<Event>,
     /// What became of pairs and policy.
     pub notices: Receiver<Notice>,
-    /// Ends connections in the inner namespace.
-    pub sockets: SocketDestroyer,
+    /// Ends connections.
+    pub disposer: Disposer,
 }
 
 /// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
@@ -71,10 +73,12 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let shared =
         Shared { snapshots, clock, counters: Arc::clone(&counters), events, oversize: Oversize::default() };
     let view = DevicesView::of(&plan.inner, &devices.tun, &devices.wires);
+    let (injector, injections) = injection_queue()?;
+    let disposer = Disposer::new(Arc::clone(&database), sockets, injector, started);
     let state = State::new(plan, view, started, keying.client(), database, counters);
     let stop = Stop::new()?;
     let datapath = Datapath::new(WorkerId(0), shim, shared);
-    let worker = Worker::new(datapath, devices, started, stop.clone());
+    let worker = Worker::new(datapath, devices, started, stop.clone()).injecting(injections);
     let heartbeat = worker.heartbeat().clone();
     Ok(Assembled {
         worker,
@@ -84,7 +88,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
         keying,
         events: forwarded,
         notices: told,
-        sockets,
+        disposer,
     })
 }
 

@@ -4,15 +4,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError};
 use latchway_datapath::worker::Stop;
 
 use crate::gateway::assemble::Assembled;
 use crate::gateway::care::Care;
+use crate::gateway::disposition::Disposing;
 use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, chronicle, disposition};
+use crate::gateway::{GatewayError, chronicle};
 
 /// A gateway that moves packets and answers its operator.
 pub struct Running {
@@ -22,7 +24,7 @@ pub struct Running {
     moving: JoinHandle<()>,
     server: Serving,
     care: Care,
-    disposing: JoinHandle<()>,
+    disposing: Disposing,
     telling: JoinHandle<()>,
 }
 
@@ -42,7 +44,7 @@ impl Running {
     /// # Errors
     /// [`GatewayError`]; nothing moves then.
     pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
-        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, sockets } = assembled;
+        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer } = assembled;
         let on_stop = asked.clone();
         let server = Server::bind(control)?.start(Service {
             gateway: Arc::clone(&state) as _,
@@ -50,25 +52,32 @@ impl Running {
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
         let telling = chronicle::start(notices, Arc::clone(state.events()))?;
-        let disposing = disposition::start(sockets, events, &state)?;
+        let disposing = disposer.start(events, &state)?;
         let care = Care::start(keying, Arc::clone(state.counters()), Arc::clone(state.events()))?;
         let work = move || ask(&asked, Asked::Worker(worker.run()));
         let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
         Ok(Self { state, stop, moving, server, care, disposing, telling })
     }
 
-    /// Ends it: first the worker, with what it has in hand, then everything else.
+    /// Ends it: first the latched connections, so that no application waits for what will not come (L-40); then the
+    /// worker, with what it has in hand; then everything else.
     ///
     /// # Errors
     /// Where the worker cannot be woken.
     pub fn end(self) -> io::Result<()> {
         let Self { state, stop, moving, server, care, disposing, telling } = self;
+        stop.turn_away();
+        let end = Instant::now() + TURNS;
+        while !stop.turns_away() && !moving.is_finished() && Instant::now() < end {
+            thread::sleep(TURN);
+        }
+        disposing.end_all();
         stop.stop()?;
         let _ = moving.join();
         drop(server);
         drop(care);
         drop(state);
-        let _ = disposing.join();
+        disposing.join();
         let _ = telling.join();
         Ok(())
     }
@@ -80,3 +89,7 @@ pub fn ask(whom: &Sender<Asked>, what: Asked) {
         Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
     }
 }
+
+/// How often a worker is looked at, and how long it has to let pass what had arrived.
+const TURN: Duration = Duration::from_millis(1);
+const TURNS: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 mod answers;
 mod devices;
+mod dispositions;
 mod explain;
 mod measured;
 mod named;
@@ -11,25 +12,24 @@ pub mod testing;
 mod tests;
 
 pub use self::devices::DevicesView;
+pub use self::dispositions::Disposition;
+use self::dispositions::Dispositions;
 pub use self::measured::Measured;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use latchway_control::{Mode, ReloadHistory};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::Event;
-use latchway_datapath::flow::FlowKey;
 use latchway_keying::KeyManagerClient;
 use latchway_netns::Namespace;
 use latchway_tagging::Identity;
-use latchway_ulp_shim::{Disposed, LatchDatabase, LatchId, SocketDestroyer, terminate};
+use latchway_ulp_shim::{LatchDatabase, LatchId};
 
 use crate::gateway::chronicle;
-use crate::gateway::clock::since;
 use crate::gateway::configuration::Configuration;
 use crate::gateway::events::EventHub;
 use crate::gateway::plan::Plan;
@@ -49,7 +49,7 @@ pub struct State {
     keying: KeyManagerClient,
     database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
-    dispositions: Mutex<Vec<(LatchId, String)>>,
+    dispositions: Mutex<Dispositions>,
     /// There where the gateway has a configuration file.
     pub(super) configuration: OnceLock<Configuration>,
     /// What the process gave up.
@@ -58,14 +58,6 @@ pub struct State {
     pub(super) refused_reloads: AtomicU64,
     events: Arc<EventHub>,
 }
-
-/// How often it is tried to end a connection whose latch broke, and the pause between: the kernel may be short of
-/// memory for a moment.
-const ATTEMPTS: usize = 3;
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Dispositions remembered, to show what became of a broken connection.
-const REMEMBERED: usize = 1024;
 
 impl State {
     /// The state of a gateway whose parts these are.
@@ -124,32 +116,16 @@ impl State {
 
     /// What became of the connection of a broken latch.
     fn disposition(&self, latch: LatchId) -> Option<String> {
-        let noted = self.dispositions.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.iter().rev().find(|(id, _)| *id == latch).map(|(_, disposition)| disposition.clone())
+        self.dispositions().of(latch).map(ToString::to_string)
     }
 
-    /// Ends a connection whose latch broke, and remembers what became of it.
-    pub fn terminate(&self, flow: &FlowKey, sockets: &mut SocketDestroyer) {
-        let Some(latch) = self.database.find(flow) else { return };
-        let mut outcome = terminate(&self.database, sockets, flow, since(self.started));
-        for _ in 1..ATTEMPTS {
-            if outcome.is_ok() {
-                break;
-            }
-            thread::sleep(PAUSE);
-            outcome = terminate(&self.database, sockets, flow, since(self.started));
-        }
-        let disposition = match outcome {
-            Ok(Disposed::Destroyed) => "the connection was reset".into(),
-            Ok(Disposed::NoSuchSocket) => "no socket was connected any more".into(),
-            Ok(Disposed::NotBroken) => return,
-            Err(error) => format!("the connection could not be reset: {error}"),
-        };
-        let mut noted = self.dispositions.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.len() >= REMEMBERED {
-            noted.remove(0);
-        }
-        noted.push((latch, disposition));
+    /// Remembers what became of the connection of a latch.
+    pub fn disposed(&self, latch: LatchId, disposition: Disposition) {
+        self.dispositions().note(latch, disposition);
+    }
+
+    fn dispositions(&self) -> MutexGuard<'_, Dispositions> {
+        self.dispositions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@ mod support;
 mod bypass;
 mod loss;
 mod path_mtu;
+mod resets;
 mod site;
 
 use latchway_netns::skip::{Need, require};

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use latchway_datapath::drop::{Counters, Direction, DropReason};
+use latchway_datapath::injection::{Injector, injection_queue};
 use latchway_datapath::low::tun::{BackendChoice, TunConfig, TunCounters, TunQueue};
 use latchway_datapath::low::wire::{WireCounters, WireSocket};
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
@@ -15,6 +16,7 @@ use latchway_datapath::worker::{Devices, Heartbeat, Stop, Worker};
 use latchway_keying::{Keying, Op};
 use latchway_netns::ping::{self, Echo, PingReport};
 use latchway_netns::{Links, Namespace, links};
+use latchway_ulp_shim::LatchDatabase;
 
 use crate::support::gateway::{Gateway, Host, Terms};
 use crate::support::net::{ALICE, BOB, join};
@@ -53,6 +55,8 @@ pub struct Site {
     stop: Stop,
     worker: Option<JoinHandle<io::Result<()>>>,
     pub keying: Keying,
+    pub database: Arc<LatchDatabase>,
+    pub injector: Injector,
 }
 
 impl Default for Options {
@@ -95,7 +99,7 @@ pub fn sites(options: &Options) -> (Site, Site) {
 
 impl Site {
     fn start(gateway: Gateway, outer: Namespace, peer: Host, options: &Options) -> Self {
-        let Gateway { host, keying, datapath, .. } = gateway;
+        let Gateway { host, keying, datapath, database, .. } = gateway;
         let inner = Namespace::create("inner").unwrap();
         let tun = open(&inner, TUN, options);
         let links = Links::of(&inner).unwrap();
@@ -107,14 +111,15 @@ impl Site {
         }
         let bypass = options.bypass.then(|| open(&outer, BYPASS, options));
         let wire = outer.run(|| WireSocket::bind(host.address()).unwrap()).unwrap();
+        let (injector, injections) = injection_queue().unwrap();
         let (stop, counters) = (Stop::new().unwrap(), Arc::clone(datapath.counters()));
         let (tun_counters, wire_counters) = (Arc::clone(tun.counters()), Arc::clone(wire.counters()));
         let devices = Devices { tun, bypass, wires: vec![wire] };
-        let worker = Worker::new(datapath, devices, Instant::now(), stop.clone());
+        let worker = Worker::new(datapath, devices, Instant::now(), stop.clone()).injecting(injections);
         let heartbeat = worker.heartbeat().clone();
         let worker = Some(thread::spawn(|| worker.run()));
         let (tun, wire) = (tun_counters, wire_counters);
-        Self { host, inner, outer, counters, tun, wire, heartbeat, stop, worker, keying }
+        Self { host, inner, outer, counters, tun, wire, heartbeat, stop, worker, keying, database, injector }
     }
 
     /// Its address behind the TUN.

@@ -15,12 +15,13 @@ mod peers;
 mod progress;
 mod shim;
 mod sock_destroy;
+mod sock_diag;
 mod sync;
 mod table;
 
 pub use constraint::ConstraintId;
 pub use database::{Begin, CreateError, FlowView, LatchCounts, LatchDatabase, LatchView, Listening};
-pub use disposition::{Disposed, terminate};
+pub use disposition::{Disposed, Resets, resets, terminate};
 pub use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 pub use limits::{Limits, LimitsError, OCTETS_PER_FLOW};
 pub use peers::{ClassPeers, ClassPeersFull};

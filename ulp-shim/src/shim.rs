@@ -129,6 +129,10 @@ impl Ulp for Shim {
         self.judge_over(packet, reason, context)
     }
 
+    fn is_over_for(&self, packet: &Authenticated<'_>) -> bool {
+        self.judge_over_for(packet)
+    }
+
     #[inline]
     fn sweep(&mut self, now: Time) {
         if now >= self.next_sweep {

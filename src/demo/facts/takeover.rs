@@ -36,7 +36,8 @@ pub struct Refused {
     alice_drops: Moved,
     octets_to_application: u64,
     application_error: String,
-    answers_on_wire: u64,
+    answers_to_mallory: u64,
+    resets_to_bob: u64,
     latch: String,
     reason: String,
 }
@@ -66,9 +67,12 @@ pub fn show(cast: &Cast, kind: Kind, spi: u32) -> Result<Refused, Failure> {
     })?;
     let authentic_packets = Cast::sa(&cast.alice, spi)?.packets - authentic_before;
     let latch = connection.expect_latch(&cast.alice)?;
-    let answers_on_wire = answers(wires)?;
+    expect_reset(&connection)?;
+    let [to_bob, to_mallory] = wires.map(sent);
+    let (resets_to_bob, answers_to_mallory) = (to_bob?, to_mallory?);
     expect_dropped(cast, &before, &alice_drops, authentic_packets)?;
-    expect(answers_on_wire == 0, "no packet from alice on any wire", || format!("{answers_on_wire}"))?;
+    expect(answers_to_mallory == 0, "no packet from alice to mallory", || format!("{answers_to_mallory}"))?;
+    expect(resets_to_bob == 1, "one packet from alice to bob, the reset", || format!("{resets_to_bob}"))?;
     let reason = latch.reason.clone().filter(|reason| reason.contains(MALLORY.identity));
     // CLOSED follows BROKEN once the socket has ended.
     let ended = matches!(latch.state, LatchState::Broken | LatchState::Closed);
@@ -84,7 +88,8 @@ pub fn show(cast: &Cast, kind: Kind, spi: u32) -> Result<Refused, Failure> {
         alice_drops,
         octets_to_application: 0,
         application_error,
-        answers_on_wire,
+        answers_to_mallory,
+        resets_to_bob,
         latch: latch.state.to_string(),
         reason,
     })
@@ -107,16 +112,21 @@ fn sniff(cast: &Cast, interface: &str) -> Result<Sniffer, Failure> {
     Ok(Sniffer::start(&cast.network.alice.outer, interface)?)
 }
 
-/// What alice sent since the sniffers started, on either wire, neighbour discovery aside.
-fn answers(wires: [Sniffer; 2]) -> Result<u64, Failure> {
-    let mut sent = 0;
-    for wire in wires {
-        let on_wire = OnWire::sort(&wire.stop()?)?;
-        let esp: u64 =
-            on_wire.esp.iter().filter(|((outbound, _), _)| *outbound).map(|(_, frames)| frames).sum();
-        sent += esp + on_wire.other.len() as u64;
+/// What alice sent on a wire since the sniffer started, neighbour discovery aside.
+fn sent(wire: Sniffer) -> Result<u64, Failure> {
+    let on_wire = OnWire::sort(&wire.stop()?)?;
+    let esp: u64 = on_wire.esp.iter().filter(|((outbound, _), _)| *outbound).map(|(_, frames)| frames).sum();
+    Ok(esp + on_wire.other.len() as u64)
+}
+
+/// The other end of the connection is told too, under the SA that the connection is latched to.
+fn expect_reset(connection: &Connection) -> Result<(), Failure> {
+    let expected = "the read at bob to end with ECONNRESET";
+    match (&connection.bob).read(&mut [0; 256]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        Ok(read) => Err(Failure::unmet(expected, format!("{read} octets read"))),
+        Err(error) => Err(Failure::unmet(expected, error.to_string())),
     }
-    Ok(sent)
 }
 
 /// The application must read an error, and not one octet. Returns the error.
@@ -163,7 +173,11 @@ impl fmt::Display for Refused {
             "{} octets to the application, which got {application_error}; ",
             self.octets_to_application
         )?;
-        write!(f, "{} answers; latch {latch}: {reason}", self.answers_on_wire)
+        let Self { answers_to_mallory, resets_to_bob, .. } = self;
+        write!(
+            f,
+            "{answers_to_mallory} answers to mallory, {resets_to_bob} reset to bob; latch {latch}: {reason}"
+        )
     }
 }
 
