@@ -9,6 +9,7 @@ mod disk;
 #[expect(dead_code, clippy::panic, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
 mod intrusion;
+mod latched;
 mod lifetimes;
 mod oom;
 mod outage;
