@@ -89,8 +89,6 @@ pub struct Keying {
     begun: Vec<PairId>,
     /// The snapshot under which LARVAL latches were looked at.
     attended: SnapshotId,
-    /// What workers told of latches since they were attended to.
-    latch_news: Vec<Event>,
     /// When latches were last gone through for what nobody told.
     walked: Time,
 }
@@ -163,7 +161,6 @@ impl Keying {
             asking: Asking::default(),
             begun: Vec::new(),
             attended: SnapshotId::default(),
-            latch_news: Vec::new(),
             walked: Time::default(),
         }
     }
@@ -297,7 +294,7 @@ impl Keying {
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
             Event::LatchBroken { .. } | Event::LatchSpawned { .. } | Event::LatchChanged { .. } => {
-                self.latch_news.push(*event);
+                self.hear(event);
             }
             Event::LatchIdle { .. } => {}
         }

@@ -81,7 +81,8 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
 /// What a provider needs to know to propose a pair (RFC 4301 4.4.1.2).
 fn of_acquire(wanted: &Wanted) -> EventView {
     let peer = wanted.peer.as_ref().map(ToString::to_string);
-    let with = peer.as_ref().map_or_else(String::new, |peer| format!(" with {peer}, to whom it is latched,"));
+    let whose = if wanted.class.is_some() { "to whom it is latched" } else { "as was asked" };
+    let with = peer.as_ref().map_or_else(String::new, |peer| format!(" with {peer}, {whose},"));
     let text = format!("{} needs protection, and there is no SA{with} for it", wanted.flow);
     EventView {
         flow: Some(wanted.flow.to_string()),

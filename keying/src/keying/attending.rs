@@ -7,7 +7,7 @@ use latchway_datapath::event::Event;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
-use latchway_ulp_shim::Begin;
+use latchway_ulp_shim::{Begin, LatchView, Progress};
 
 use crate::keying::Keying;
 use crate::latching::{AlertKind, Held, LatchAlert};
@@ -19,8 +19,6 @@ impl Keying {
         for holder in self.register.gone() {
             self.holder_gone(holder, now);
         }
-        let news = std::mem::take(&mut self.latch_news);
-        news.iter().for_each(|event| self.hear(event, now));
         let begun = std::mem::take(&mut self.begun);
         begun.into_iter().for_each(|id| self.spawn_for(id, now));
         if self.attended != self.current.id {
@@ -37,21 +35,22 @@ impl Keying {
         }
         if now.since(self.walked) >= STEP {
             self.walked = now;
-            self.register.walk(WALK).into_iter().for_each(|latch| self.see(latch, now));
+            self.register.walk(WALK).into_iter().for_each(|latch| self.conclude(latch, now));
         }
+        self.register.rest_closed(now + self.database.limits().msl.saturating_mul(2));
         self.register.is_stirred()
     }
 
     /// Takes note of what workers tell of latches.
-    fn hear(&mut self, event: &Event, now: Time) {
+    pub(super) fn hear(&mut self, event: &Event) {
         let (latch, alert) = match *event {
             Event::LatchBroken { latch, flow, reason, .. } => {
-                self.see(latch, now);
+                self.see(latch);
                 let (state, kind) = (LatchState::Broken, AlertKind::Changed);
                 (latch, LatchAlert { latch, flow, state, reason: Some(reason), listener: None, kind })
             }
             Event::LatchChanged { latch, flow, state, reason } => {
-                self.see(latch, now);
+                self.see(latch);
                 let kind = AlertKind::Changed;
                 (latch, LatchAlert { latch, flow, state, reason, listener: None, kind })
             }
@@ -101,12 +100,12 @@ impl Keying {
         };
         let Some(class) = self.serving(held) else { return };
         self.database.establish(latch, class, now);
-        self.see(latch, now);
+        self.see(latch);
     }
 
     /// Does what is due for a latch.
     fn attend_one(&mut self, latch: LatchId, now: Time) {
-        self.see(latch, now);
+        self.see(latch);
         let Some(held) = self.register.get(latch).cloned() else { return };
         if held.let_go_at.is_some_and(|moment| moment <= now) {
             return self.let_go(latch, &held, now);
@@ -115,7 +114,7 @@ impl Keying {
             Some(waiting) if waiting.until <= now => {
                 // C-20: not for ever.
                 self.database.close(latch, BreakReason::TimedOut, now);
-                return self.see(latch, now);
+                return self.see(latch);
             }
             Some(waiting) if waiting.next_acquire <= now => self.acquire_for(latch, now),
             _ => {}
@@ -128,6 +127,21 @@ impl Keying {
         self.register.forget(latch);
         self.unask(held);
         self.database.release(latch, now);
+    }
+
+    /// Closes a latch whose connection has ended, and after which nothing more is expected (L-84, R-16), and tells what
+    /// else became of it.
+    fn conclude(&mut self, latch: LatchId, now: Time) {
+        let tombstone = self.database.limits().msl.saturating_mul(2);
+        let over = |view: &LatchView| {
+            view.progress == Progress::Ended
+                || view.progress == Progress::TimeWait && now.since(view.seen) >= tombstone
+        };
+        let view = self.database.inquire(latch).filter(|view| view.state != LatchState::Closed);
+        if view.as_ref().is_some_and(over) {
+            self.database.close(latch, BreakReason::ConnectionEnded, now);
+        }
+        self.see(latch);
     }
 
     /// Tells the holder that no SA serves its latch, where it wanted to know (L-39).

@@ -72,6 +72,7 @@ impl Keying {
         let Some(pad) = staged.pad.take() else { return };
         self.pad = pad;
         self.interned.restand(&self.pad);
+        self.accept_all();
         let pad = &self.pad;
         let void = self.tickets.void(|promise| !still_allows(pad, &promise.terms, promise.entry));
         self.give_back(void, now);

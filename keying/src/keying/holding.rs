@@ -173,7 +173,7 @@ impl Keying {
         let view = self.known(latch).filter(|view| view.state != LatchState::Closed);
         view.ok_or(LatchError::UnknownLatch(latch))?;
         self.database.close(latch, BreakReason::Administrative, now);
-        self.see(latch, now);
+        self.see(latch);
         Ok(())
     }
 
@@ -190,11 +190,10 @@ impl Keying {
     }
 
     /// Tells the holder of a latch what became of it, where that is news.
-    pub(super) fn see(&mut self, latch: LatchId, now: Time) {
+    pub(super) fn see(&mut self, latch: LatchId) {
         let view = self.database.inquire(latch);
         let sight = view.map(|view| Sight { state: view.state, reason: view.reason });
-        let rest = now + self.database.limits().msl.saturating_mul(2);
-        self.register.observe(latch, sight, rest);
+        self.register.observe(latch, sight);
     }
 
     /// How a latch is born.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, SaRef};
+use latchway_ulp_shim::LatchView;
 
 use crate::keying::Keying;
 use crate::pair::PairId;
@@ -33,6 +34,21 @@ impl Keying {
             *holders.entry(class).or_default() += 1;
         }
         self.interned.recount(&holders, now);
+        self.recover_latches(now);
+    }
+
+    /// Holders have what they had. A latch that was about to be theirs is nobody's, and goes (L-21).
+    fn recover_latches(&mut self, now: Time) {
+        let held: Vec<_> = self.register.iter().map(|(latch, _)| latch).collect();
+        held.into_iter().for_each(|latch| self.see(latch));
+        let unheld = |latch: &LatchView| latch.owned && self.register.get(latch.id).is_none();
+        let unheld: Vec<_> = self.database.dump().filter(unheld).collect();
+        for latch in unheld {
+            self.database.release(latch.id, now);
+        }
+        let listeners = self.register.iter().filter(|(_, held)| held.listens);
+        self.asking.recount(listeners.map(|(_, held)| &held.constraints));
+        self.accept_all();
     }
 
     /// Pairs of which not both SAs are published are no pairs; nor are those of which a change is not complete.

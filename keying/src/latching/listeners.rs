@@ -43,6 +43,16 @@ impl Asking {
         }
     }
 
+    /// Counts anew who asks, after a panic left it uncertain.
+    pub(crate) fn recount<'a>(&mut self, asked: impl Iterator<Item = &'a Constraints>) {
+        self.places.values_mut().for_each(|(_, askers)| *askers = 0);
+        for constraints in asked {
+            let known = self.places.values_mut().find(|(known, _)| known == constraints);
+            known.into_iter().for_each(|(_, askers)| *askers += 1);
+        }
+        self.places.retain(|_, (_, askers)| *askers > 0);
+    }
+
     /// Bit by bit, which of the things that are asked for `satisfied` says yes to.
     pub(crate) fn mask(&self, satisfied: impl Fn(&Constraints) -> bool) -> u64 {
         let yes = self.places.iter().filter(|(_, (constraints, _))| satisfied(constraints));

@@ -30,6 +30,8 @@ pub(crate) struct Register {
     due: BTreeSet<(Time, LatchId)>,
     /// LARVAL latches that SAs which came or went may concern.
     stirred: VecDeque<LatchId>,
+    /// Latches that are CLOSED since they were last asked for.
+    closed: Vec<LatchId>,
     last_holder: u64,
     gone: (Sender<Holder>, Receiver<Holder>),
     /// Where the next look at what became of latches begins.
@@ -117,6 +119,7 @@ impl Register {
             watchers: BTreeSet::new(),
             due: BTreeSet::new(),
             stirred: VecDeque::new(),
+            closed: Vec::new(),
             last_holder: 0,
             gone: unbounded(),
             cursor: None,
@@ -251,8 +254,8 @@ impl Register {
     }
 
     /// Tells of a latch what it is now, where that is not what its holder knows. A latch that is gone was CLOSED. Those
-    /// who watch are told of any change. One that is CLOSED is let go at the moment `rest`.
-    pub(crate) fn observe(&mut self, id: LatchId, sight: Option<Sight>, rest: Time) {
+    /// who watch are told of any change. One that is CLOSED waits to be let go.
+    pub(crate) fn observe(&mut self, id: LatchId, sight: Option<Sight>) {
         let gone = sight.is_none();
         let Some(held) = self.held.get_mut(&id) else { return };
         let Sight { state, reason } = sight.unwrap_or(Sight { state: LatchState::Closed, reason: None });
@@ -262,8 +265,7 @@ impl Register {
                 held.waiting = None;
             }
             if state == LatchState::Closed {
-                held.let_go_at = Some(rest);
-                self.due.insert((rest, id));
+                self.closed.push(id);
             }
             let alert = LatchAlert {
                 latch: id,
@@ -279,6 +281,15 @@ impl Register {
         }
         if gone {
             self.forget(id);
+        }
+    }
+
+    /// Lets go, at a moment, of latches that became CLOSED since last time.
+    pub(crate) fn rest_closed(&mut self, until: Time) {
+        for id in std::mem::take(&mut self.closed) {
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            held.let_go_at = Some(until);
+            self.due.insert((until, id));
         }
     }
 

@@ -149,3 +149,19 @@ fn l_68_who_watches_hears_of_every_change() {
     world.poll();
     assert!(!world.keying.database().watched());
 }
+
+/// L-21: what a key manager made and did not write down, since it ended in between, is nobody's, and goes.
+#[test]
+fn l_21_a_latch_that_nobody_was_given_goes_with_the_recovery() {
+    let mut world = World::new();
+    let (database, now) = (Arc::clone(world.keying.database()), world.now);
+    let mine = world.connect(&to(1, 5)).unwrap().latch;
+    let begin = latchway_ulp_shim::Begin::Larval;
+    let lost = database.connect(&flow(1, 6), begin, LatchTerms::default(), now).unwrap();
+    let gone = world.connect(&to(1, 7)).unwrap().latch;
+    assert!(database.release(gone, now));
+    world.keying.recover(now);
+    assert_eq!((world.state(mine), world.state(lost)), (Some(LatchState::Larval), None));
+    let told: Vec<_> = world.told().iter().map(|alert| (alert.latch, alert.state)).collect();
+    assert_eq!(told, [(gone, LatchState::Closed)]);
+}

@@ -183,7 +183,7 @@ fn step(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 256,
+        cases: 128,
         rng_seed: proptest::test_runner::RngSeed::Fixed(0x1a7c),
         failure_persistence: None,
         ..ProptestConfig::default()

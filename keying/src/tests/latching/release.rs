@@ -106,3 +106,19 @@ fn l_64_what_packets_made_is_released_by_its_connection_alone() {
     assert_eq!((closed.state, closed.reason), (LatchState::Closed, Some(BreakReason::Administrative)));
     assert_eq!(world.keying.close_latch(latch, world.now), Err(LatchError::UnknownLatch(latch)));
 }
+
+/// a connection that ended by itself has no latch any more, and whoever holds it hears of that.
+#[test]
+fn r_16_the_end_of_a_connection_closes_its_latch() {
+    let mut world = World::new();
+    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let latch = world.connect(&to(1, 5)).unwrap().latch;
+    world.poll();
+    world.told();
+    let database = Arc::clone(world.keying.database());
+    assert!(database.ended(latch, world.now));
+    world.pass(1);
+    let told: Vec<_> = world.told().iter().map(|alert| (alert.state, alert.reason)).collect();
+    assert_eq!(told, [(LatchState::Closed, Some(BreakReason::ConnectionEnded))]);
+    assert!(world.connect(&to(1, 5)).is_ok(), "L-56");
+}
