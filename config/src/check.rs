@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use latchway_tagging::PeerPattern;
+
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{Action, Policy};
+use crate::model::{Action, Model, Policy};
 use crate::range::{AddressRange, PortRange, Selector, holds, merge};
 use crate::read::peer::{Peers, ReadPeer};
 use crate::read::policy::{Policies, ReadPolicy};
@@ -24,6 +26,10 @@ pub enum Owner {
     Ourselves,
     /// The peer's of this number.
     Peer(usize),
+    /// Those of peers that share them, of this one too.
+    Shared(usize),
+    /// Anybody's (RFC 5386).
+    Anybody,
 }
 
 impl Claim {
@@ -33,24 +39,66 @@ impl Claim {
     }
 }
 
-/// No inner address is two peers', or a peer's and our own (T15).
+/// No inner address is two peers', unless both share it, or a peer's and our own (T15).
 pub fn claims(mut claims: Vec<Claim>, problems: &mut Problems<'_>) {
     claims.sort_by_key(|claim| (claim.range, claim.at));
-    // Of the ranges so far the one that reaches furthest, and of those of other owners the one that does.
-    let (mut furthest, mut other): (Option<&Claim>, Option<&Claim>) = (None, None);
+    let (mut all, mut unshared) = (Reach::default(), Reach::default());
     for claim in &claims {
-        let rival = [furthest, other].into_iter().flatten().find(|rival| rival.owner != claim.owner);
-        if let Some(rival) = rival.filter(|rival| rival.range.overlaps(&claim.range)) {
+        let shared = matches!(claim.owner, Owner::Shared(_));
+        let rivals = if shared { &unshared } else { &all };
+        if let Some(rival) = rivals.rival(claim) {
             overlap(claim, rival, problems);
         }
+        all.extend(claim);
+        if !shared {
+            unshared.extend(claim);
+        }
+    }
+}
+
+/// Of some claims, in the order of their ranges, the one that reaches furthest, and of those of other owners the one that
+/// does.
+#[derive(Default)]
+struct Reach<'c> {
+    furthest: Option<&'c Claim>,
+    other: Option<&'c Claim>,
+}
+
+impl<'c> Reach<'c> {
+    /// One of another owner that overlaps a claim behind them.
+    fn rival(&self, claim: &Claim) -> Option<&'c Claim> {
+        let rival =
+            [self.furthest, self.other].into_iter().flatten().find(|rival| rival.owner != claim.owner);
+        rival.filter(|rival| rival.range.overlaps(&claim.range))
+    }
+
+    fn extend(&mut self, claim: &'c Claim) {
         let reaches = |rival: Option<&Claim>| rival.is_none_or(|rival| further(claim, rival));
-        if reaches(furthest) {
-            if furthest.is_some_and(|furthest| furthest.owner != claim.owner) {
-                other = furthest;
+        let is_other = self.furthest.is_some_and(|furthest| furthest.owner != claim.owner);
+        if reaches(self.furthest) {
+            if is_other {
+                self.other = self.furthest;
             }
-            furthest = Some(claim);
-        } else if furthest.is_some_and(|furthest| furthest.owner != claim.owner) && reaches(other) {
-            other = Some(claim);
+            self.furthest = Some(claim);
+        } else if is_other && reaches(self.other) {
+            self.other = Some(claim);
+        }
+    }
+}
+
+/// Anybody may be the peer of a connection that only a latch keeps apart from the next one: such rules want SAs judged
+/// before they are used (latching-04 2.1).
+pub fn anybody(policies: &Policies, peers: &Peers, problems: &mut Problems<'_>) {
+    let Some(any) = peers.named(&PeerPattern::Any) else { return };
+    let line = problems.position(any.at).line;
+    for ReadPolicy { policy, at } in &policies.read {
+        let serves = policy.peer.as_ref().is_none_or(|peer| *peer == PeerPattern::Any);
+        let by_tag = policy.latch && policy.terms.model == Model::Tag;
+        if by_tag && serves && overlap_any(&policy.selector.remote, &any.ranges) {
+            let message =
+                format!("latches by tag, but anybody may serve it: the peer of line {line} is `any`");
+            let hint = "write model = \"strict\" here, or name the `peer` that it is about";
+            problems.error(*at, "policy", message, hint);
         }
     }
 }
@@ -129,7 +177,8 @@ fn overlap(a: &Claim, b: &Claim, problems: &mut Problems<'_>) {
     let line = problems.position(right.at).line;
     let whose = match right.owner {
         Owner::Ourselves => "our own inner network",
-        Owner::Peer(_) => "what another peer may claim:",
+        Owner::Anybody => "what anybody may claim:",
+        Owner::Peer(_) | Owner::Shared(_) => "what another peer may claim:",
     };
     let message = format!("{} overlaps {whose} {} in line {line}", wrong.range, right.range);
     problems.error(

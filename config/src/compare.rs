@@ -2,12 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use latchway_esp::Spi;
-use latchway_tagging::Identity;
+use latchway_tagging::{AuthMethod, PeerPattern};
 
 use crate::keyring::Keyring;
-use crate::model::{Action, Config, Direction, Peer, Policy, Sa, SaDirection};
+use crate::model::{
+    Action, Applications, Config, Direction, LatchTerms, Model, OnConflict, OnPolicyChange, Peer, Policy, Sa,
+    SaDirection, Unlatchable,
+};
 
 /// The changes from one configuration to another. Its text is a line for each.
 #[derive(Debug, Default)]
@@ -19,11 +24,11 @@ pub struct Changes<'c> {
     /// Peers that stay, and not as they were: old and new.
     pub peers_changed: Vec<(&'c Peer, &'c Peer)>,
     /// SAs that come, with the identity of their peer. One that was changed comes, too.
-    pub sas_added: Vec<(&'c Identity, &'c Sa)>,
+    pub sas_added: Vec<(&'c PeerPattern, &'c Sa)>,
     /// SAs that go, with the identity of their peer. One that was changed goes, too.
-    pub sas_removed: Vec<(&'c Identity, &'c Sa)>,
+    pub sas_removed: Vec<(&'c PeerPattern, &'c Sa)>,
     /// SPIs, inbound or outbound, of SAs that were changed and kept them: no SA can follow itself (T12).
-    pub spis_kept: Vec<(&'c Identity, Spi)>,
+    pub spis_kept: Vec<(&'c PeerPattern, Spi)>,
     /// Policies that come.
     pub policies_added: Vec<&'c Policy>,
     /// Policies that go.
@@ -32,6 +37,9 @@ pub struct Changes<'c> {
     pub policies_reordered: bool,
     /// The new default for latches, where it is another one.
     pub latch: Option<bool>,
+    /// Whether the terms of latches, or what applications may ask for, became others: of policies, or the defaults. Latches
+    /// that are there keep their terms.
+    pub terms: bool,
     /// Keys of the file whose change takes a restart.
     pub restart: Vec<&'static str>,
 }
@@ -41,6 +49,7 @@ pub struct Changes<'c> {
 pub fn compare<'c>(old: (&'c Config, &Keyring), new: (&'c Config, &Keyring)) -> Changes<'c> {
     let mut changes = Changes { restart: restart(old.0, new.0), ..Changes::default() };
     changes.latch = (old.0.latch != new.0.latch).then_some(new.0.latch);
+    changes.terms = (old.0.terms, old.0.applications) != (new.0.terms, new.0.applications);
     changes.peers(old, new);
     changes.policies(&old.0.policies, &new.0.policies);
     changes
@@ -65,10 +74,11 @@ impl<'c> Changes<'c> {
             && self.policies_removed.is_empty()
             && !self.policies_reordered
             && self.latch.is_none()
+            && !self.terms
     }
 
     fn peers(&mut self, old: (&'c Config, &Keyring), new: (&'c Config, &Keyring)) {
-        let by_identity = |config: &'c Config| -> HashMap<&'c Identity, &'c Peer> {
+        let by_identity = |config: &'c Config| -> HashMap<&'c PeerPattern, &'c Peer> {
             config.peers.iter().map(|peer| (&peer.identity, peer)).collect()
         };
         let (before, after) = (by_identity(old.0), by_identity(new.0));
@@ -84,7 +94,7 @@ impl<'c> Changes<'c> {
                 self.sas_added.extend(peer.sas.iter().map(|sa| (&peer.identity, sa)));
                 continue;
             };
-            if (was.endpoint, &was.inner) != (peer.endpoint, &peer.inner) {
+            if says(was) != says(peer) {
                 self.peers_changed.push((was, peer));
             }
             self.sas((was, old.1), (peer, new.1));
@@ -111,8 +121,12 @@ impl<'c> Changes<'c> {
 
     fn policies(&mut self, old: &'c [Policy], new: &'c [Policy]) {
         let (before, after): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+        let flows = |policies: &[&'c Policy]| -> HashSet<_> {
+            policies.iter().map(|policy| (&policy.selector, policy.action, policy.latch)).collect()
+        };
         self.policies_removed.extend(old.iter().filter(|policy| !after.contains(policy)));
         self.policies_added.extend(new.iter().filter(|policy| !before.contains(policy)));
+        self.terms |= !flows(&self.policies_removed).is_disjoint(&flows(&self.policies_added));
         let stay_old = old.iter().filter(|policy| after.contains(policy));
         let stay_new = new.iter().filter(|policy| before.contains(policy));
         self.policies_reordered = !stay_old.eq(stay_new);
@@ -147,6 +161,9 @@ impl fmt::Display for Changes<'_> {
                 if latch { "latch" } else { "do not latch" }
             )?;
         }
+        if self.terms {
+            writeln!(f, "~ the terms of latches: for new ones; those that are there keep theirs")?;
+        }
         Ok(())
     }
 }
@@ -165,8 +182,36 @@ impl fmt::Display for Policy {
             Some(Direction::Outbound) => " outbound",
         };
         write!(f, "{action}{direction} {}", self.selector)?;
-        self.peer.as_ref().map_or(Ok(()), |peer| write!(f, " with {peer}"))
+        self.peer.as_ref().map_or(Ok(()), |peer| write!(f, " with {peer}"))?;
+        let LatchTerms { model, on_conflict, on_policy_change, unlatchable, sticky } = self.terms;
+        let terms = [
+            (model == Model::Tag).then_some("by tag"),
+            match on_conflict {
+                OnConflict::Terminate => None,
+                OnConflict::DropNewcomer => Some("dropping newcomers"),
+                OnConflict::RejectNewcomer => Some("rejecting newcomers"),
+                OnConflict::Wait => Some("waiting for conflicts to end"),
+            },
+            (on_policy_change == OnPolicyChange::Preserve).then_some("preserved when policy changes"),
+            (unlatchable == Unlatchable::Pass).then_some("passing what cannot be latched"),
+            sticky.then_some("sticky"),
+            match self.applications {
+                Applications::Nothing => None,
+                Applications::More => Some("applications may ask for more"),
+                Applications::Bypass => Some("applications may ask for bypass"),
+            },
+        ];
+        terms.into_iter().flatten().try_for_each(|term| write!(f, ", {term}"))
     }
+}
+
+/// All that a peer says of itself but its SAs.
+const fn says(peer: &Peer) -> (Option<SocketAddr>, &Vec<IpNet>, &Vec<AuthMethod>, Option<AuthMethod>, bool) {
+    (peer.endpoint, &peer.inner, &peer.methods, peer.standing, peer.shared)
+}
+
+fn proof(peer: &Peer) -> (&[AuthMethod], Option<AuthMethod>) {
+    (&peer.methods, peer.standing)
 }
 
 struct PeerChange<'c>(&'c Peer, &'c Peer);
@@ -186,11 +231,24 @@ impl fmt::Display for PeerChange<'_> {
             let comma = if old.endpoint == new.endpoint { "" } else { "; " };
             write!(f, "{comma}may claim {} -> {}", show(old), show(new))?;
         }
+        let said = (old.endpoint, &old.inner) != (new.endpoint, &new.inner);
+        if proof(old) != proof(new) {
+            let comma = if said { "; " } else { "" };
+            let show =
+                |peer: &Peer| peer.methods.iter().map(|method| method.name()).collect::<Vec<_>>().join(", ");
+            let standing =
+                |peer: &Peer| peer.standing.map_or_else(String::new, |s| format!(" as {}", s.name()));
+            write!(f, "{comma}proven by {}{} -> {}{}", show(old), standing(old), show(new), standing(new))?;
+        }
+        if old.shared != new.shared {
+            let comma = if said || proof(old) != proof(new) { "; " } else { "" };
+            write!(f, "{comma}{}", if new.shared { "shared" } else { "not shared" })?;
+        }
         Ok(())
     }
 }
 
-struct Pair<'c>(&'c Identity, &'c Sa);
+struct Pair<'c>(&'c PeerPattern, &'c Sa);
 
 impl fmt::Display for Pair<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,6 +285,7 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
             let addresses = old.tun.addresses.clone();
             old.tun != crate::model::Tun { addresses, ..new.tun.clone() }
         }),
+        ("latches", old.latches != new.latches),
         ("bypass_port", old.bypass_port != new.bypass_port),
         ("listen", old.listen != new.listen),
         ("state or counter_mode_static", old.state != new.state),

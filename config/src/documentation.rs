@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use crate::reference::{
-    Change, Key, TABLES, Table, direction, lifetime, namespace, peer, policy, root, sa, selector, tun,
+    Change, Key, TABLES, Table, direction, latches, lifetime, namespace, peer, policy, root, sa, selector,
+    tun,
 };
 
 /// Every key, as Markdown: `docs/configuration.md`.
@@ -46,6 +47,8 @@ pub fn example() -> String {
     );
     heading(&mut text, &tun::TABLE);
     table(&mut text, &tun::TABLE, &[]);
+    heading(&mut text, &latches::TABLE);
+    table(&mut text, &latches::TABLE, &[]);
     heading(&mut text, &peer::TABLE);
     table(&mut text, &peer::TABLE, &[&peer::IDENTITY, &peer::ENDPOINT, &peer::INNER]);
     heading(&mut text, &sa::TABLE);
@@ -172,7 +175,7 @@ const CONCLUSION: &str = "
 ## What is refused
 
 A file is used as a whole or not at all, and what it says holds together once it is taken: no SPI is reserved or another's, no inner
-address is two peers' or a peer's and our own, no key serves twice, every endpoint can be reached from a `listen` address, every
+address is two peers' (unless both are shared) or a peer's and our own, no peer is spoken of by two entries, no key serves twice, every endpoint can be reached from a `listen` address, every
 policy decides something, every SA has a policy that protects its flows. Keys that do not exist are refused, with the name that was
 perhaps meant. Warnings keep nothing from being used: a peer that no policy protects, a policy that protects what no peer may claim,
 SAs without `state`.

@@ -5,9 +5,11 @@
 use std::collections::HashSet;
 
 use latchway_esp::Suite;
+use latchway_tagging::{AuthMethod, PeerPattern};
 
 use crate::{
-    Action, Backend, Config, Keyring, Lifetime, Parsed, Peer, Place, Report, Sa, Severity, compare, parse,
+    Action, Applications, Backend, Config, Keyring, LatchTerms, Lifetime, Parsed, Peer, Place, Report, Sa,
+    Severity, compare, parse,
 };
 
 /// A configuration: read or refused, and where it is read, without contradiction.
@@ -54,11 +56,19 @@ fn holds_together(config: &Config) {
     for policy in &config.policies {
         assert!(policy.selector.simple().next().is_some() && policy.selector.combinations() <= 256);
         assert!(policy.action == Action::Protect || (!policy.latch && policy.peer.is_none()));
+        assert!(policy.latch || policy.terms == LatchTerms::default());
+        assert!(policy.action != Action::Discard || policy.applications == Applications::Nothing);
         assert!(policy.action != Action::Bypass || config.bypass_port.is_some());
         assert!(policy.peer.as_ref().is_none_or(|identity| config.peer(identity).is_some()));
     }
     let identities: HashSet<_> = config.peers.iter().map(|peer| &peer.identity).collect();
-    assert!(identities.len() == config.peers.len() && !identities.contains(&config.identity));
+    assert!(identities.len() == config.peers.len());
+    assert!(!identities.contains(&PeerPattern::Exact(config.identity.clone())));
+    let reached = |at: usize, peer: &Peer| {
+        let mut earlier = config.peers.iter().take(at.min(64));
+        earlier.all(|earlier| !earlier.identity.covers(&peer.identity))
+    };
+    assert!(config.peers.iter().enumerate().all(|(at, peer)| reached(at, peer)), "RFC 4301 4.4.3");
     config.peers.iter().for_each(|peer| peer_holds_together(peer, config));
     claims_are_apart(config);
     let mut inbound = HashSet::new();
@@ -72,7 +82,15 @@ fn holds_together(config: &Config) {
 }
 
 fn peer_holds_together(peer: &Peer, config: &Config) {
-    assert!(!peer.inner.is_empty());
+    assert!(!peer.inner.is_empty() && !peer.methods.is_empty() && peer.methods.is_sorted());
+    assert_eq!(
+        peer.identity.to_string().parse(),
+        Ok(peer.identity.clone()),
+        "as it is shown it can be written"
+    );
+    assert_eq!(peer.identity.canonical().as_ref(), Some(&peer.identity));
+    assert!(peer.sas.is_empty() || peer.identity.identity().is_some());
+    assert!(peer.sas.is_empty() || peer.methods.contains(&AuthMethod::Manual));
     let reached = |v4: bool| config.listen.iter().any(|address| address.is_ipv4() == v4);
     assert!(peer.endpoint.is_none_or(|endpoint| reached(endpoint.is_ipv4()) && endpoint.port() != 0));
     assert!(peer.sas.is_empty() || peer.endpoint.is_some());
@@ -115,7 +133,11 @@ fn splits(prefix: &ipnet::IpNet, peer: &Peer) -> bool {
 /// T15, by comparing each with each.
 fn claims_are_apart(config: &Config) {
     let own = config.networks();
-    let others = |at: usize| config.peers.iter().skip(at + 1).flat_map(|peer| &peer.inner);
+    let others = |at: usize| {
+        let shares = config.peers.get(at).is_some_and(is_shared);
+        let rivals = config.peers.iter().skip(at + 1).filter(move |other| !(shares && is_shared(other)));
+        rivals.flat_map(|peer| &peer.inner)
+    };
     // What a fuzzer writes is short; a file of thousands of ranges has a test of its own.
     for (at, peer) in config.peers.iter().enumerate().take(64) {
         for inner in peer.inner.iter().take(256) {
@@ -123,6 +145,10 @@ fn claims_are_apart(config: &Config) {
             assert!(!rivals.any(|other| inner.contains(other) || other.contains(inner)), "T15");
         }
     }
+}
+
+fn is_shared(peer: &Peer) -> bool {
+    peer.shared && peer.identity != PeerPattern::Any
 }
 
 #[cfg(test)]

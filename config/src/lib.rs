@@ -28,8 +28,9 @@ pub use compare::{Changes, compare};
 pub use file::{LoadError, Loaded, load};
 pub use keyring::{Key, Keyring, read_keys};
 pub use model::{
-    Action, Backend, Config, Direction, Guard, KeyFile, Lifetime, NamespaceRef, Peer, Place, Policy,
-    Position, Sa, SaDirection, StateDirectory, Tun,
+    Action, Applications, Backend, Config, Direction, Guard, KeyFile, LatchTerms, Latches, Lifetime, Model,
+    NamespaceRef, OnConflict, OnPolicyChange, Peer, Place, Policy, Position, Sa, SaDirection, StateDirectory,
+    Tun, Unlatchable,
 };
 pub use problem::{Problem, Report, Severity};
 pub use range::{AddressRange, PortRange, Selector, SimpleSelector};

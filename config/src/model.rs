@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use latchway_esp::{AntiReplay, Spi, Suite};
-use latchway_tagging::Identity;
+use latchway_tagging::{AuthMethod, Identity, PeerPattern};
 
 use crate::range::{AddressRange, Selector};
 
@@ -26,12 +26,19 @@ pub struct Config {
     pub bypass_port: Option<String>,
     /// Addresses and UDP ports of the wire sockets: one to 16, none twice.
     pub listen: Vec<SocketAddr>,
-    /// The peers (RFC 4301 section 4.4.3, the PAD), no identity twice, no inner address in two.
+    /// The peers (RFC 4301 section 4.4.3, the PAD): each is spoken of by the first that may, and none in vain. No inner
+    /// address is in two, unless both are shared.
     pub peers: Vec<Peer>,
     /// The policy (RFC 4301 section 4.4.1, the SPD), first match first.
     pub policies: Vec<Policy>,
     /// Whether PROTECT policies latch where they say nothing of it. Policies have it applied already.
     pub latch: bool,
+    /// On which terms they do, where they say nothing of it. Policies have them applied already.
+    pub terms: LatchTerms,
+    /// What applications may ask for beyond a policy that says nothing of it. Policies have it applied already.
+    pub applications: Applications,
+    /// How many latches there may be, and for how long.
+    pub latches: Latches,
     /// Where sequence numbers outlive the gateway; there where an SA has a counter-mode suite.
     pub state: Option<StateDirectory>,
     /// The operator's socket; `None` is the place that its clients look at.
@@ -58,9 +65,9 @@ impl Config {
         IpNet::aggregate(&self.peers.iter().flat_map(|peer| peer.inner.iter().copied()).collect())
     }
 
-    /// The peer of this identity.
+    /// The peer, or the kind of peers, that is called so.
     #[must_use]
-    pub fn peer(&self, identity: &Identity) -> Option<&Peer> {
+    pub fn peer(&self, identity: &PeerPattern) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.identity == *identity)
     }
 }
@@ -137,12 +144,19 @@ pub enum Backend {
 /// An entry of the PAD (RFC 4301 section 4.4.3), with the SAs that were agreed upon by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Who it is.
-    pub identity: Identity,
+    /// Who it is, or what kind of peers it is; one identity alone where it has SAs.
+    pub identity: PeerPattern,
+    /// How such a peer may prove its identity (RFC 4301 section 4.4.3.2), each once, in the order of standing. By hand is
+    /// among them where it has SAs.
+    pub methods: Vec<AuthMethod>,
+    /// The highest standing that it has, however it proves itself.
+    pub standing: Option<AuthMethod>,
     /// Where it is reached; there where it has SAs, and we listen on an address of its family.
     pub endpoint: Option<SocketAddr>,
     /// The inner addresses that it may claim (T15).
     pub inner: Vec<IpNet>,
+    /// Others that are shared, too, may claim them as well: one after the other uses them.
+    pub shared: bool,
     /// The SAs with it, in pairs.
     pub sas: Vec<Sa>,
 }
@@ -230,8 +244,101 @@ pub struct Policy {
     pub action: Action,
     /// Whether a PROTECT rule latches connections; false where the action is another.
     pub latch: bool,
+    /// On which terms it does; the usual ones where it does not.
+    pub terms: LatchTerms,
+    /// What applications may ask for beyond it; nothing where it discards.
+    pub applications: Applications,
     /// The peer that a PROTECT rule is about; its ranges were the selector's where it named none.
-    pub peer: Option<Identity>,
+    pub peer: Option<PeerPattern>,
+}
+
+/// The terms on which connections are latched (draft-ietf-btns-connection-latching-04).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LatchTerms {
+    /// What counts as a conflict.
+    pub model: Model,
+    /// What becomes of a connection whose addresses another peer claims (L-109, L-110).
+    pub on_conflict: OnConflict,
+    /// What becomes of a latch that a change of policy would alter (L-76).
+    pub on_policy_change: OnPolicyChange,
+    /// What becomes of a connection that cannot be latched (L-81, L-83).
+    pub unlatchable: Unlatchable,
+    /// Whether a UDP flow that is idle for too long stays latched for as long as a socket has it.
+    pub sticky: bool,
+}
+
+/// What counts as a conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Model {
+    /// An SA that covers a latched flow (section 2.1).
+    #[default]
+    Strict,
+    /// A packet alone (section 2.2).
+    Tag,
+}
+
+/// What becomes of a latched connection whose addresses another peer claims (section 2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnConflict {
+    /// It ends.
+    #[default]
+    Terminate,
+    /// It stands, and the newcomer's packets are dropped.
+    DropNewcomer,
+    /// It stands, and the newcomer's SA is refused.
+    RejectNewcomer,
+    /// It is suspended until the conflict is gone.
+    Wait,
+}
+
+/// What becomes of a latch that a change of policy would alter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnPolicyChange {
+    /// It breaks.
+    #[default]
+    Break,
+    /// It stands.
+    Preserve,
+}
+
+/// What becomes of a connection that cannot be latched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unlatchable {
+    /// It does not come about.
+    #[default]
+    Refuse,
+    /// It passes without a latch.
+    Pass,
+}
+
+/// What applications may ask for beyond a policy (section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Applications {
+    /// Nothing (L-36).
+    #[default]
+    Nothing,
+    /// More protection, or a certain peer (L-111).
+    More,
+    /// That, and for privileged ones traffic in the clear (L-112).
+    Bypass,
+}
+
+/// How many latches there may be, and for how long: within what RFC 4787 and RFC 5382 want. What says nothing is left to the
+/// gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latches {
+    /// Flows at a time.
+    pub capacity: Option<u32>,
+    /// Those of them that only one side has spoken on. Not more than the capacity.
+    pub half_open: Option<u32>,
+    /// Those of one peer. Not more than all.
+    pub half_open_per_peer: Option<u32>,
+    /// Seconds for which an idle UDP flow is remembered.
+    pub udp_idle: Option<u64>,
+    /// Seconds for which an idle TCP connection is remembered.
+    pub tcp_idle: Option<u64>,
+    /// Seconds for which a latch waits for its SA.
+    pub larval: Option<u64>,
 }
 
 /// A direction, seen from the inner hosts.

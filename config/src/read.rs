@@ -1,5 +1,6 @@
 //! From text to a [`Config`]: every problem is found before one is reported, and what is read holds no contradiction.
 
+mod latching;
 pub mod peer;
 mod place;
 pub mod policy;
@@ -10,12 +11,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use latchway_tagging::Identity;
+use latchway_tagging::{Identity, PeerPattern};
 use toml::de::DeTable;
 
 use crate::check;
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{Config, Place, StateDirectory};
+use crate::model::{Applications, Config, LatchTerms, Place, StateDirectory};
 use crate::problem::Report;
 use crate::range::{AddressRange, merge};
 use crate::read::wire::Listen;
@@ -74,8 +75,10 @@ pub struct Seen {
     outbound: HashMap<(usize, u32), usize>,
     /// Where the key files are named.
     key_files: HashMap<PathBuf, usize>,
-    /// Where the peers' identities are.
-    identities: HashMap<Identity, usize>,
+    /// Where the peers' identities are, and the patterns of identities.
+    identities: HashMap<PeerPattern, usize>,
+    /// Where the address ranges among them are.
+    ranges: Vec<(PeerPattern, usize)>,
     /// Which inner addresses are whose.
     claims: Vec<check::Claim>,
 }
@@ -92,6 +95,10 @@ pub struct Known<'k> {
     counter_mode: bool,
     /// Whether policies latch by default.
     latch: bool,
+    /// On which terms.
+    terms: LatchTerms,
+    /// What applications may ask for.
+    applications: Applications,
 }
 
 fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>) -> Option<Config> {
@@ -106,6 +113,9 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let tun = tun::read(file, addresses.clone().unwrap_or_default(), problems);
     let bypass_port = place::bypass_port(file, tun.as_ref(), problems);
     let latch = file.read_or(&root::LATCH, true, problems, Entry::flag);
+    let terms = latching::OF_FILE.terms(file, LatchTerms::default(), problems);
+    let applications = latching::OF_FILE.applications(file, Applications::Nothing, problems);
+    let latches = latching::limits(file, problems);
     let state = state(file, problems);
     let control = file.read(&root::CONTROL, problems, value::path);
     let metrics = file.read(&root::METRICS, problems, value::socket_address);
@@ -119,12 +129,15 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
         listen: &listen,
         counter_mode: state.as_ref().is_none_or(state_allows),
         latch: latch.unwrap_or(true),
+        terms: terms.unwrap_or_default(),
+        applications: applications.unwrap_or_default(),
     };
     let peers = peer::read(file, &known, &mut seen, problems);
     let policies = policy::read(file, &known, &peers, problems);
     check::claims(seen.claims, problems);
     let host = matches!(place, Some(Place::Host { .. }));
     check::policies(&policies, &peers, host, problems);
+    check::anybody(&policies, &peers, problems);
     check::bypass(&policies, file, problems);
     if host {
         check::looping(&peers, problems);
@@ -142,6 +155,9 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
         peers: peers.read.into_iter().map(|peer| peer.peer).collect(),
         policies: policies.read.into_iter().map(|policy| policy.policy).collect(),
         latch: latch?,
+        terms: terms?,
+        applications: applications?,
+        latches,
         state: state?,
         control,
         metrics,

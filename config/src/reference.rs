@@ -86,6 +86,18 @@ table! {
         "Where protected packets are received, and sent from. At most 16; the port is 4500 where none is given (RFC 3948).";
     LATCH = "latch", "true or false", Some("true"), "true", Reload,
         "Whether protect policies latch connections where they do not say it themselves: a connection keeps the peer and the protection that it began with, or ends.";
+    MODEL = "model", r#""strict" or "tag""#, Some(r#""strict""#), r#""strict""#, Reload,
+        "What counts as a conflict with a latch. `strict`: an SA of another peer that covers the connection, from its proposal on; it is narrowed, refused, or the latch breaks before it is used. `tag`: a packet alone, so that SAs of several peers may cover the same addresses. This and the five keys below are what policies say that do not say it themselves. A change is for new latches: those that are there keep their terms.";
+    ON_CONFLICT = "on_conflict", r#""terminate", "drop-newcomer", "reject-newcomer" or "wait""#, Some(r#""terminate""#), r#""terminate""#, Reload,
+        "What becomes of a latched connection whose addresses another peer claims. `terminate`: it ends. `drop-newcomer`: it stands, and the newcomer's packets are dropped. `reject-newcomer`: it stands, and the newcomer's SA is refused. `wait`: it is suspended until the conflict is gone. A peer of lesser standing is refused whatever is said here.";
+    ON_POLICY_CHANGE = "on_policy_change", r#""break" or "preserve""#, Some(r#""break""#), r#""break""#, Reload,
+        "What becomes of a latch when the policy says otherwise: it breaks, or the connection goes on as it began.";
+    UNLATCHABLE = "unlatchable", r#""refuse" or "pass""#, Some(r#""refuse""#), r#""refuse""#, Reload,
+        "What becomes of a connection that cannot be latched, since the table of latches is full or SAs are in conflict: it is refused, or it passes, protected and without a latch.";
+    STICKY = "sticky", "true or false", Some("false"), "false", Reload,
+        "Whether a UDP flow that is idle for too long stays latched for as long as a socket has its addresses and ports.";
+    APPLICATIONS = "applications", r#""nothing", "more" or "bypass""#, Some(r#""nothing""#), r#""nothing""#, Reload,
+        "What applications may ask for beyond the policy, each for its own connections: `nothing`; `more` protection than it says, or a certain peer; or that and, where they are privileged, traffic in the clear (`bypass`).";
     STATE = "state", "a path", Some("none"), r#""/var/lib/latchway/branch-office""#, Restart,
         "The folder in which sequence numbers outlive the gateway, relative to the folder of this file. Without it numbers begin anew at each start: peers that go on refuse our packets as replays, and we accept replays of theirs.";
     COUNTER_MODE_STATIC = "counter_mode_static", "true or false", Some("false"), "false", Restart,
@@ -102,6 +114,8 @@ table! {
         "The user that the gateway goes on as, once everything stands.";
     TUN = "tun", "a table", Some("see [tun]"), "", Restart,
         "The device towards the inner hosts; see `[tun]`.";
+    LATCHES = "latches", "a table", Some("see [latches]"), "", Restart,
+        "How many latches there may be, and for how long; see `[latches]`.";
     PEER = "peer", "a list of tables", Some("none"), "", Reload,
         "The peers; see `[[peer]]`.";
     POLICY = "policy", "a list of tables", Some("protect, between our own inner networks and those of each peer"), "", Reload,
@@ -135,14 +149,37 @@ table! {
 }
 
 table! {
+    /// `[latches]`.
+    mod latches: "latches.", "[latches]", "How many latches there may be, and for how long.";
+    CAPACITY = "capacity", "a whole number", Some("65536"), "65536", Restart,
+        "How many flows are remembered at a time, 64 to 16777216; each takes some 170 octets. New ones beyond are refused.";
+    HALF_OPEN = "half_open", "a whole number", Some("a quarter of `capacity`"), "16384", Restart,
+        "How many of them only one side may have spoken on.";
+    HALF_OPEN_PER_PEER = "half_open_per_peer", "a whole number", Some("a quarter of `half_open`"), "4096", Restart,
+        "How many of these one peer may have, so that its flood leaves room for others.";
+    UDP_IDLE = "udp_idle", "a whole number", Some("300"), "300", Restart,
+        "For how many seconds an idle UDP flow is remembered: 120 (RFC 4787) to 86400.";
+    TCP_IDLE = "tcp_idle", "a whole number", Some("7440"), "7440", Restart,
+        "For how many seconds an idle TCP connection is remembered: 7440 (RFC 5382) to 2592000.";
+    LARVAL = "larval", "a whole number", Some("75"), "75", Restart,
+        "For how many seconds a latch waits for its first SA: 5 to 600.";
+}
+
+table! {
     /// `[[peer]]`.
-    mod peer: "peer.", "[[peer]]", "A peer: who it is, where it is, and what it may claim. Once for each.";
+    mod peer: "peer.", "[[peer]]", "A peer, or a kind of peers: who it is, where it is, and what it may claim. Once for each. The first that speaks of a peer decides, so that the special ones come before the general ones.";
     IDENTITY = "identity", "a string", None, r#""b.example""#, Reload,
-        "Who it is, written like our own `identity`. No two peers have one identity.";
+        "Who it is, written like our own `identity`; no two peers have one identity. For peers that a provider of SAs serves it may be a pattern: every domain name below another (`*.branch.example`), every mail address at a domain (`*@example.com`), every distinguished name below another (`dn:*,O=Example,C=DE`), a range of addresses (`192.0.2.0/24`, `192.0.2.1-192.0.2.9`), or `any`, which comes last and is for anybody with a key of their own (RFC 5386).";
+    METHODS = "methods", "a string or a list of them", Some("by hand; for `any`, btns and leap-of-faith"), r#"["certificate", "public-key"]"#, Reload,
+        "How it may prove its identity: `certificate`, `public-key`, `pre-shared-key`, `manual` (keys from files, or from a provider that proves nothing), `leap-of-faith`, `btns`. In this order, from the highest, is its standing: who stands lower never takes over what a connection is latched to.";
+    STANDING = "standing", "a string", Some("that of the method"), r#""pre-shared-key""#, Reload,
+        "The highest standing that it has, however it proves itself: the name of a method.";
     ENDPOINT = "endpoint", "an address, with or without port", Some("none"), r#""192.0.2.2:4500""#, Reload,
         "Where it is reached; the port is 4500 where none is given. A peer with SAs must have one.";
     INNER = "inner", "an address range or a list of them", None, r#"["10.2.0.0/24", "fd00:2::/64"]"#, Reload,
         "The inner addresses that it may claim, as prefixes or as \"first-last\". They overlap neither those of another peer nor our own inner networks.";
+    SHARED = "shared", "true or false", Some("false"), "false", Reload,
+        "Its inner addresses may overlap those of other peers that are shared: one after the other uses them, as with addresses that are given out for a time. What `any` may claim is nobody else's.";
     SA = "sa", "a table or a list of tables", Some("none"), "", Reload,
         "The SAs with it; see `[[peer.sa]]`.";
 }
@@ -198,7 +235,7 @@ table! {
     ACTION = "action", r#""protect", "bypass" or "discard""#, None, r#""protect""#, Reload,
         "`protect`: by an SA, or dropped. `bypass`: in the clear, through the bypass port. `discard`: dropped.";
     PEER = "peer", "a string", Some("any"), r#""b.example""#, Reload,
-        "The identity of the peer that a protect rule is about.";
+        "The peer that a protect rule is about: its `identity` in `[[peer]]`.";
     LOCAL = "local", "an address range or a list of them", Some("any"), r#""10.1.0.0/24""#, Reload,
         "Addresses behind this gateway: prefixes, \"first-last\", or single addresses.";
     REMOTE = "remote", "an address range or a list of them", Some("what `peer` may claim, or any"), r#"["10.2.0.0/25", "10.2.0.200-10.2.0.207"]"#, Reload,
@@ -213,6 +250,18 @@ table! {
         "The direction of the packets.";
     LATCH = "latch", "true or false", Some("what `latch` says for the file"), "true", Reload,
         "Whether a protect rule latches connections.";
+    MODEL = "model", r#""strict" or "tag""#, Some("what it says for the file"), r#""strict""#, Reload,
+        "What counts as a conflict with a latch. `strict`: an SA of another peer that covers the connection, from its proposal on; it is narrowed, refused, or the latch breaks before it is used. `tag`: a packet alone, so that SAs of several peers may cover the same addresses. This and the next four are for rules that latch.";
+    ON_CONFLICT = "on_conflict", r#""terminate", "drop-newcomer", "reject-newcomer" or "wait""#, Some("what it says for the file"), r#""terminate""#, Reload,
+        "What becomes of a latched connection whose addresses another peer claims. `terminate`: it ends. `drop-newcomer`: it stands, and the newcomer's packets are dropped. `reject-newcomer`: it stands, and the newcomer's SA is refused. `wait`: it is suspended until the conflict is gone. A peer of lesser standing is refused whatever is said here.";
+    ON_POLICY_CHANGE = "on_policy_change", r#""break" or "preserve""#, Some("what it says for the file"), r#""break""#, Reload,
+        "What becomes of a latch when the policy says otherwise: it breaks, or the connection goes on as it began.";
+    UNLATCHABLE = "unlatchable", r#""refuse" or "pass""#, Some("what it says for the file"), r#""refuse""#, Reload,
+        "What becomes of a connection that cannot be latched, since the table of latches is full or SAs are in conflict: it is refused, or it passes, protected and without a latch.";
+    STICKY = "sticky", "true or false", Some("what it says for the file"), "false", Reload,
+        "Whether a UDP flow that is idle for too long stays latched for as long as a socket has its addresses and ports.";
+    APPLICATIONS = "applications", r#""nothing", "more" or "bypass""#, Some("what it says for the file"), r#""nothing""#, Reload,
+        "What applications may ask for beyond the policy, each for its own connections: `nothing`; `more` protection than it says, or a certain peer; or that and, where they are privileged, traffic in the clear (`bypass`).";
 }
 
 table! {
@@ -231,10 +280,11 @@ table! {
 }
 
 /// Every table, in the order of the manual.
-pub static TABLES: [&Table; 9] = [
+pub static TABLES: [&Table; 10] = [
     &root::TABLE,
     &namespace::TABLE,
     &tun::TABLE,
+    &latches::TABLE,
     &peer::TABLE,
     &sa::TABLE,
     &direction::TABLE,

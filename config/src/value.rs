@@ -4,40 +4,39 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use ipnet::IpNet;
-use latchway_tagging::Identity;
+use latchway_tagging::{AuthMethod, Identity, PeerPattern};
 
 use crate::document::{Entry, Problems};
 use crate::range::{AddressRange, PortRange};
 
 /// An identity (RFC 4301 section 4.4.3.1), with its kind in front, or of the kind that it looks like.
 pub fn identity(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Identity> {
-    let text = entry.nonempty(problems)?;
-    let identity = parse_identity(text);
+    let identity = entry.nonempty(problems)?.parse().ok();
     if identity.is_none() {
         entry.not(problems, "no identity");
     }
     identity
 }
 
-/// A string as an identity.
-pub fn parse_identity(text: &str) -> Option<Identity> {
-    let octets = |text: &str| hex::decode(text).ok().filter(|octets| !octets.is_empty());
-    match text.split_once(':') {
-        Some(("fqdn", name)) => domain_name(name).then(|| Identity::Fqdn(name.to_owned())),
-        Some(("email", address)) => email(address).then(|| Identity::Email(address.to_owned())),
-        Some(("address", address)) => address.parse().ok().filter(unmapped).map(Identity::Address),
-        Some(("dn", name)) => {
-            let fits = !name.is_empty() && !name.chars().any(char::is_control);
-            fits.then(|| Identity::DistinguishedName(name.to_owned()))
-        }
-        Some(("keyid", id)) => octets(id).map(Identity::KeyId),
-        Some(("publickey", der)) => octets(der).map(Identity::PublicKey),
-        _ => match text.parse::<IpAddr>() {
-            Ok(address) => unmapped(&address).then_some(Identity::Address(address)),
-            Err(_) if text.contains('@') => email(text).then(|| Identity::Email(text.to_owned())),
-            Err(_) => domain_name(text).then(|| Identity::Fqdn(text.to_owned())),
-        },
+/// An identity, or a pattern of identities.
+pub fn pattern(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<PeerPattern> {
+    let pattern = entry.nonempty(problems)?.parse().ok();
+    if pattern.is_none() {
+        entry.not(problems, "no identity, and no pattern of identities");
     }
+    pattern
+}
+
+/// A method of authentication.
+pub fn method(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<AuthMethod> {
+    let text = entry.text(problems)?;
+    let method = AuthMethod::ALL.into_iter().find(|method| method.name() == text);
+    if method.is_none() {
+        let names = AuthMethod::ALL.map(|method| format!("\"{}\"", method.name()));
+        let message = format!("{} is no method", crate::problem::quote(text));
+        entry.error(problems, message, format!("use {}", names.join(" or ")));
+    }
+    method
 }
 
 /// A unicast address, perhaps with a port; RFC 3948 section 2.1 has the port where it has none.
@@ -248,23 +247,6 @@ fn tidy(path: &Path) -> PathBuf {
 /// Whether an address is not an IPv4 address in an IPv6 one's clothes, which a policy for IPv6 would let pass (T15).
 fn unmapped(address: &IpAddr) -> bool {
     !matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
-}
-
-/// RFC 1035 section 2.3.1, and the underscores that are used besides.
-fn domain_name(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-fn email(address: &str) -> bool {
-    let fits = |c: char| c.is_ascii_graphic() && c != '@';
-    address.rsplit_once('@').is_some_and(|(mailbox, host)| {
-        !mailbox.is_empty() && mailbox.len() <= 64 && mailbox.chars().all(fits) && domain_name(host)
-    })
 }
 
 const NAT_T_PORT: u16 = 4500;

@@ -45,8 +45,8 @@ pub use spec::{
 pub use view::{
     AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView,
     Explanation, FlowRow, Flows, HeldView, IdentityView, LatchCounts, LatchDetail, LatchNamed, LatchRow,
-    LatchState, Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView, PeerRow, Peers,
-    Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas,
-    SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView,
-    Verdict, WhoisAnswer, WhoisRow,
+    LatchState, LatchTermsView, Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView,
+    PeerRow, Peers, Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage,
+    SaUsed, Sas, SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView,
+    TunnelView, Verdict, WhoisAnswer, WhoisRow,
 };

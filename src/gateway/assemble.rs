@@ -14,7 +14,7 @@ use latchway_datapath::oversize::Oversize;
 use latchway_datapath::worker::{Heartbeat, Stop, Worker};
 use latchway_keying::{Change, ClassObserver, ClassRefused, Inputs, KeyManager, Keying, Notice, Settings};
 use latchway_tagging::{AuthMethod, Class, ClassId, StateClock, WorkerId};
-use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim};
+use latchway_ulp_shim::{LatchDatabase, Seed, Shim};
 
 use crate::gateway::GatewayError;
 use crate::gateway::clock::since;
@@ -48,7 +48,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
     let Ports { devices, sockets } = ports;
 
-    let database = LatchDatabase::new(Limits::default(), Arc::clone(&clock), Seed::Random)?;
+    let database = LatchDatabase::new(plan.limits, Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
     let observer = Arc::new(Peers(Arc::clone(&database)));
     let keying = Keying::new(

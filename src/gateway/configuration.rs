@@ -12,7 +12,7 @@ use latchway_esp::{KeyMaterial, Spi};
 use latchway_keying::{
     Change, ChangeError, KeyManagerClient, KeyOrigin, Keys, NewPair, PadEntryIds, PairId, SaKeys, Start,
 };
-use latchway_tagging::{Identity, WorkerId};
+use latchway_tagging::{PeerPattern, WorkerId};
 
 use crate::gateway::guarding::Guarding;
 use crate::gateway::prepared::Prepared;
@@ -76,7 +76,7 @@ pub enum ReloadError {
         "{0} has another endpoint, and SAs that are there send to the old one; give the peer new SAs, or end the gateway and \
          start it"
     )]
-    Moved(Identity),
+    Moved(PeerPattern),
     /// The key manager refuses.
     #[error(transparent)]
     Refused(#[from] ChangeError),
@@ -106,7 +106,7 @@ impl Configuration {
         let mut current = self.lock();
         let Current { loaded, ids, .. } = &mut *current;
         let all = loaded.config.peers.iter().flat_map(|peer| peer.sas.iter().map(|sa| (&peer.identity, sa)));
-        let all: Vec<(&Identity, &Sa)> = all.collect();
+        let all: Vec<(&PeerPattern, &Sa)> = all.collect();
         let add = self.pairs((&loaded.config, &loaded.keys), &all, ids, Record::Enrolled)?;
         let changed =
             self.keying.change(Change { add, ..Change::default() }).map_err(GatewayError::from)??;
@@ -225,12 +225,12 @@ impl Configuration {
     fn pairs(
         &self,
         (config, keys): (&Config, &Keyring),
-        sas: &[(&Identity, &Sa)],
+        sas: &[(&PeerPattern, &Sa)],
         ids: &mut PadEntryIds,
         record: Record,
     ) -> Result<Vec<NewPair>, GatewayError> {
-        let of_peer = |identity: &Identity| config.peer(identity);
-        let pair = |&(identity, sa): &(&Identity, &Sa)| {
+        let of_peer = |identity: &PeerPattern| config.peer(identity);
+        let pair = |&(identity, sa): &(&PeerPattern, &Sa)| {
             of_peer(identity).map(|peer| self.pair((config, keys), peer, sa, ids))
         };
         let mut pairs: Vec<NewPair> = sas.iter().filter_map(pair).collect::<Result<_, _>>()?;
@@ -347,7 +347,7 @@ fn rows(changes: &Changes<'_>) -> Vec<ChangeRow> {
             ChangeKind::Changed,
             "peer",
             peer.identity.to_string(),
-            format!("peer {}: endpoint or inner ranges", peer.identity),
+            format!("peer {}: endpoint, inner ranges or how it proves itself", peer.identity),
         )
     }));
     for (kind, sas) in [(ChangeKind::Removed, &changes.sas_removed), (ChangeKind::Added, &changes.sas_added)]
@@ -373,6 +373,10 @@ fn rows(changes: &Changes<'_>) -> Vec<ChangeRow> {
     if let Some(latch) = changes.latch {
         let text = format!("policies that do not say it {}", if latch { "latch" } else { "do not latch" });
         rows.push(row(ChangeKind::Changed, "latch", "latch".into(), text));
+    }
+    if changes.terms {
+        let text = "the terms of latches: for new ones; those that are there keep theirs";
+        rows.push(row(ChangeKind::Changed, "latch", "terms".into(), text.into()));
     }
     rows
 }

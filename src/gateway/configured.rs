@@ -3,22 +3,24 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use latchway_config::{Action, Backend, Config, Direction, NamespaceRef, Peer, Place, Policy, Sa};
+use latchway_config::{Action, Backend, Config, Direction, Latches, NamespaceRef, Peer, Place, Policy, Sa};
 use latchway_datapath::drop;
-use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_datapath::spd::{self, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind};
-use latchway_keying::{Evidence, Narrowing, Nat, Pad, PadEntry, PadEntryIds, PeerPattern, Proposal, Suites};
-use latchway_tagging::{AuthMethod, Identity, Mode};
+use latchway_keying::{Evidence, Narrowing, Nat, Pad, PadEntry, PadEntryIds, Proposal, Suites};
+use latchway_tagging::{AuthMethod, Mode, PeerPattern};
+use latchway_ulp_shim::Limits;
 
-use crate::gateway::convert::SpecError;
+use crate::gateway::convert::{self, SpecError};
+use crate::gateway::terms;
 
-/// The Peer Authorization Database: one entry for each peer, keyed by hand.
+/// The Peer Authorization Database: one entry for each peer, by its name.
 ///
 /// # Errors
 /// [`SpecError`]
@@ -28,9 +30,9 @@ pub fn pad(config: &Config, ids: &mut PadEntryIds) -> Result<Pad, SpecError> {
         Ok(PadEntry {
             id: ids.id(&name),
             name,
-            peer: PeerPattern::Exact(peer.identity.clone()),
-            methods: vec![AuthMethod::Manual],
-            standing: None,
+            peer: peer.identity.clone(),
+            methods: peer.methods.clone(),
+            standing: peer.standing,
             ranges: peer.inner.iter().map(|&prefix| range(prefix.into())).collect::<Result<_, _>>()?,
             local: config.identity.clone(),
         })
@@ -45,7 +47,8 @@ pub fn pad(config: &Config, ids: &mut PadEntryIds) -> Result<Pad, SpecError> {
 pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecError> {
     let mut rules_of = |policy: &Policy| -> Result<Vec<Rule>, SpecError> {
         let reqid = policy.peer.as_ref().map(|peer| reqid(peer, ids));
-        let latching = if policy.latch { Latching::On(LatchTerms::default()) } else { Latching::Off };
+        let latching =
+            if policy.latch { Latching::On(terms::configured(policy.terms)) } else { Latching::Off };
         let action = match policy.action {
             Action::Protect => spd::Action::Protect(Protection { reqid, latching }),
             Action::Bypass => spd::Action::Bypass,
@@ -55,7 +58,9 @@ pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecEr
             Direction::Inbound => drop::Direction::Inbound,
             Direction::Outbound => drop::Direction::Outbound,
         });
-        selectors(&policy.selector).map(|selector| Ok(Rule::new(selector?, direction, action))).collect()
+        let freedom = terms::freedom(policy.applications);
+        let rule = |selector| Rule { freedom, ..Rule::new(selector, direction, action) };
+        selectors(&policy.selector).map(|selector| selector.map(rule)).collect()
     };
     let mut rules = Vec::new();
     for policy in &config.policies {
@@ -70,7 +75,7 @@ pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecEr
 /// [`SpecError`]
 pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) -> Result<Proposal, SpecError> {
     Ok(Proposal {
-        peer: peer.identity.clone(),
+        peer: peer.identity.identity().cloned().ok_or_else(|| SpecError::ManyPeers(peer.identity.clone()))?,
         method: AuthMethod::Manual,
         local: config.identity.clone(),
         selectors: sa.selectors.iter().flat_map(selectors).collect::<Result<_, _>>()?,
@@ -92,6 +97,21 @@ pub fn path(config: &Config, peer: &Peer, sa: &Sa) -> Option<Path> {
         None => address.is_ipv4() == to.is_ipv4(),
     };
     Some(Path { wire: config.listen.iter().position(sends)?, to, mtu: sa.mtu })
+}
+
+/// How many latches there may be, and for how long.
+pub fn limits(latches: &Latches) -> Limits {
+    let base = Limits::for_flows(latches.capacity.unwrap_or(Limits::default().flows));
+    let seconds = |configured: Option<u64>, usual| configured.map_or(usual, Duration::from_secs);
+    let half_open = latches.half_open.unwrap_or(base.half_open);
+    Limits {
+        half_open,
+        half_open_of_peer: latches.half_open_per_peer.unwrap_or_else(|| half_open.div_ceil(4)),
+        udp: seconds(latches.udp_idle, base.udp),
+        tcp_established: seconds(latches.tcp_idle, base.tcp_established),
+        larval: seconds(latches.larval, base.larval),
+        ..base
+    }
 }
 
 /// How wide an SA's numbers are.
@@ -137,8 +157,8 @@ pub fn control(config: &Config) -> PathBuf {
 }
 
 /// Ties a peer's SAs to the rules that want that peer.
-fn reqid(peer: &Identity, ids: &mut PadEntryIds) -> Reqid {
-    Reqid(ids.id(&peer.to_string()).0)
+fn reqid(peer: &PeerPattern, ids: &mut PadEntryIds) -> Reqid {
+    convert::reqid(ids.id(&peer.to_string()))
 }
 
 fn selectors(selector: &latchway_config::Selector) -> impl Iterator<Item = Result<Selector, SpecError>> + '_ {

@@ -9,7 +9,6 @@ use latchway_control::{
     RuleSpec, SaSpec, SelectorSpec, UsageSpec,
 };
 use latchway_datapath::drop::Direction;
-use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
 use latchway_datapath::sad::Path;
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
@@ -23,6 +22,7 @@ use latchway_tagging::{AuthMethod, Identity, Mode, NoIdentity, PadEntryId, Worke
 use zeroize::Zeroizing;
 
 use crate::gateway::proven::{evidence, method};
+use crate::gateway::terms;
 
 /// What is wrong with a description, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,9 @@ pub enum SpecError {
     /// A text is no identity.
     #[error("{0:?} {NoIdentity}")]
     Identity(String),
+    /// SAs are agreed upon with one peer.
+    #[error("{0} is more than one peer, and has SAs; give each peer that has SAs an entry of its own")]
+    ManyPeers(PeerPattern),
     /// Octets are not what they should be.
     #[error(
         "the certificate or the public key is no base64; write it as RFC 4648 section 4 does, with padding"
@@ -234,7 +237,7 @@ fn suite(name: &str) -> Result<Suite, SpecError> {
 
 /// A rule of the SPD.
 pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
-    let latching = if spec.latch { Latching::On(LatchTerms::default()) } else { Latching::Off };
+    let latching = if spec.latch { Latching::On(terms::described(spec.terms)) } else { Latching::Off };
     let direction = spec.direction.map(|direction| match direction {
         DirectionSpec::Inbound => Direction::Inbound,
         DirectionSpec::Outbound => Direction::Outbound,
@@ -244,7 +247,8 @@ pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
         ActionSpec::Bypass => Action::Bypass,
         ActionSpec::Discard => Action::Discard,
     };
-    Ok(Rule::new(selector(&spec.selector)?, direction, action))
+    let freedom = terms::described_freedom(spec.applications);
+    Ok(Rule { freedom, ..Rule::new(selector(&spec.selector)?, direction, action) })
 }
 
 fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {

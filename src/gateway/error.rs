@@ -8,7 +8,7 @@ use latchway_datapath::low::tun::TunError;
 use latchway_datapath::low::wire::WireError;
 use latchway_esp::Spi;
 use latchway_keying::Stopped;
-use latchway_tagging::Identity;
+use latchway_tagging::PeerPattern;
 use latchway_ulp_shim::LimitsError;
 
 use crate::gateway::convert::SpecError;
@@ -65,7 +65,7 @@ pub enum GatewayError {
     #[error("the SA of {peer} with inbound SPI {spi} cannot be made: {what}; `latchway check` says more")]
     Unusable {
         /// The peer.
-        peer: Identity,
+        peer: PeerPattern,
         /// The SPI of its inbound SA.
         spi: Spi,
         /// Why not.

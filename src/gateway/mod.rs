@@ -32,6 +32,7 @@ mod setup;
 mod source;
 mod state;
 mod surroundings;
+mod terms;
 
 use std::io::{self, Write};
 

@@ -11,6 +11,7 @@ use latchway_esp::Suite;
 use latchway_keying::{Pad, PadEntryIds};
 use latchway_netns::Namespace;
 use latchway_tagging::Identity;
+use latchway_ulp_shim::Limits;
 
 use crate::gateway::surroundings::Surroundings;
 use crate::gateway::{GatewayError, configured, convert};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub pad: Pad,
     /// The policy, first match first.
     pub rules: Vec<Rule>,
+    /// How many latches there may be, and for how long.
+    pub limits: Limits,
 }
 
 /// A TUN, and what it is given.
@@ -93,6 +96,7 @@ impl Plan {
             listen: spec.listen.clone(),
             pad: convert::pad(&spec.peers, &spec.identity)?,
             rules: convert::rules(&spec.policy)?,
+            limits: Limits::default(),
         };
         if plan.inner.is_same(&plan.outer) && !spec.unguarded {
             return Err(GatewayError::OneNamespace);
@@ -123,6 +127,7 @@ impl Plan {
             listen: config.listen.clone(),
             pad: configured::pad(config, ids)?,
             rules: configured::rules(config, ids)?,
+            limits: configured::limits(&config.latches),
         })
     }
 }

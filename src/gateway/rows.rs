@@ -11,11 +11,13 @@ use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::lifetime::Bounds;
 use latchway_datapath::sad::{Path, Usage};
 use latchway_datapath::selector::{PortRange, Selector};
-use latchway_datapath::spd::{Action, Latching};
+use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
 use latchway_keying::{Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, Suites, TrustAnchor};
 use latchway_tagging::{Class, ClassId, Credential, InboundTag, Transforms};
+
+use crate::gateway::terms;
 
 /// A reason that occurred.
 pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropRow {
@@ -158,10 +160,10 @@ pub const fn direction(word: DirectionSpec) -> Direction {
 
 /// A rule with its number.
 pub fn policy_row(view: &RuleView) -> PolicyRow {
-    let (action, latch) = match view.rule.action {
-        Action::Protect(protection) => (ActionSpec::Protect, protection.latching != Latching::Off),
-        Action::Bypass => (ActionSpec::Bypass, false),
-        Action::Discard => (ActionSpec::Discard, false),
+    let (action, terms) = match view.rule.action {
+        Action::Protect(protection) => (ActionSpec::Protect, protection.latching.terms()),
+        Action::Bypass => (ActionSpec::Bypass, None),
+        Action::Discard => (ActionSpec::Discard, None),
     };
     PolicyRow {
         number: view.number.raw(),
@@ -169,7 +171,9 @@ pub fn policy_row(view: &RuleView) -> PolicyRow {
         selector: selector_view(&view.rule.selector),
         direction: view.rule.direction.map(direction_word),
         action,
-        latch,
+        latch: terms.is_some(),
+        terms: terms.map(terms::shown),
+        applications: terms::shown_freedom(view.rule.freedom),
     }
 }
 

@@ -1,12 +1,11 @@
 //! The peers (RFC 4301 section 4.4.3) and the SAs with them.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
-use latchway_tagging::Identity;
+use latchway_tagging::{AuthMethod, PeerPattern};
 
 use super::{Known, Seen, policy, tun};
 use crate::check::{Claim, Owner};
@@ -22,7 +21,7 @@ pub struct Peers {
     /// They, and where they are.
     pub read: Vec<ReadPeer>,
     /// Their places among them.
-    by_identity: HashMap<Identity, usize>,
+    by_identity: HashMap<PeerPattern, usize>,
     /// Whether that is all of them.
     pub complete: bool,
 }
@@ -40,8 +39,8 @@ pub struct ReadPeer {
 }
 
 impl Peers {
-    /// The peer of this identity.
-    pub fn named(&self, identity: &Identity) -> Option<&ReadPeer> {
+    /// The peer that is called so.
+    pub fn named(&self, identity: &PeerPattern) -> Option<&ReadPeer> {
         self.by_identity.get(identity).and_then(|&at| self.read.get(at))
     }
 
@@ -87,8 +86,16 @@ impl Reader<'_, '_> {
         let table = entry.table(&peer::TABLE, self.problems)?;
         let before = self.problems.errors();
         let identity = self.identity(&table);
+        let methods = self.methods(&table, identity.as_ref());
+        let standing = table.read(&peer::STANDING, self.problems, value::method);
         let endpoint = self.endpoint(&table);
-        let (inner, ranges) = self.inner(&table, number);
+        let shared = table.read_or(&peer::SHARED, false, self.problems, Entry::flag);
+        let owner = match &identity {
+            Some(PeerPattern::Any) => Owner::Anybody,
+            _ if shared == Some(true) => Owner::Shared(number),
+            _ => Owner::Peer(number),
+        };
+        let (inner, ranges) = self.inner(&table, owner);
         let owned = Owned { number, endpoint, ranges: &ranges };
         let mut sas = Vec::new();
         if let Some(entry) = table.entry(&peer::SA) {
@@ -103,30 +110,100 @@ impl Reader<'_, '_> {
                 let hint = format!("give the peer one: endpoint = {}", peer::ENDPOINT.example);
                 entry.error(self.problems, "has nowhere to send to: the peer has no endpoint", hint);
             }
+            if !items.is_empty() {
+                self.check_keyed(&table, identity.as_ref(), methods.as_deref());
+            }
             sas.extend(items.iter().map(|item| (item.at(), self.sa(item, &owned))));
         }
         let places = sas.iter().map(|&(at, _)| at).collect();
         let sas = sas.into_iter().filter_map(|(_, sa)| sa).collect();
-        let peer = Peer { identity: identity?, endpoint, inner, sas };
+        let (identity, methods, shared) = (identity?, methods?, shared?);
+        let peer = Peer { identity, methods, standing, endpoint, inner, shared, sas };
         (self.problems.errors() == before).then_some(ReadPeer { peer, at: table.at(), ranges, sas: places })
     }
 
-    fn identity(&mut self, table: &Scope<'_>) -> Option<Identity> {
+    fn identity(&mut self, table: &Scope<'_>) -> Option<PeerPattern> {
         let entry = table.required(&peer::IDENTITY, self.problems)?;
-        let identity = value::identity(&entry, self.problems)?;
-        if self.known.identity == Some(&identity) {
+        let pattern = value::pattern(&entry, self.problems)?;
+        if self.known.identity.is_some() && self.known.identity == pattern.identity() {
             let hint = "each end has an identity of its own: change one of them";
-            entry.error(self.problems, format!("{identity} is our own identity"), hint);
+            entry.error(self.problems, format!("{pattern} is our own identity"), hint);
         }
-        match self.seen.identities.entry(identity.clone()) {
-            Slot::Occupied(first) => {
-                let line = self.problems.position(*first.get()).line;
-                let hint = "write one [[peer]] for each peer, with all its ranges and SAs";
-                entry.error(self.problems, format!("the peer of line {line} is {identity}, too"), hint);
+        self.check_reached(&entry, &pattern);
+        if let PeerPattern::Addresses { .. } = pattern {
+            self.seen.ranges.push((pattern.clone(), entry.at()));
+        }
+        self.seen.identities.entry(pattern.clone()).or_insert(entry.at());
+        Some(pattern)
+    }
+
+    /// RFC 4301 section 4.4.3: the first entry that speaks of a peer decides, so that none may stand behind one that speaks of
+    /// all its peers.
+    fn check_reached(&mut self, entry: &Entry<'_>, pattern: &PeerPattern) {
+        let seen = |wider: &PeerPattern| self.seen.identities.get(wider).copied();
+        let same = seen(pattern);
+        let over = pattern.wider().iter().find_map(seen).or_else(|| seen(&PeerPattern::Any));
+        let over = over.or_else(|| {
+            let covers = |(range, _): &&(PeerPattern, usize)| range.covers(pattern);
+            self.seen.ranges.iter().find(covers).map(|(_, at)| *at)
+        });
+        let (at, message, hint) = match (same, over) {
+            (Some(at), _) => (at, "too", "write one [[peer]] for each peer, with all its ranges and SAs"),
+            (None, Some(at)) => (at, "", "put the special one before the general one, and `any` last"),
+            (None, None) => return,
+        };
+        let line = self.problems.position(at).line;
+        let message = match message {
+            "" => {
+                format!("{pattern} is never met: the peer of line {line} comes first for whoever it is about")
             }
-            Slot::Vacant(slot) => drop(slot.insert(entry.at())),
+            _ => format!("the peer of line {line} is {pattern}, too"),
+        };
+        entry.error(self.problems, message, hint);
+    }
+
+    fn methods(&mut self, table: &Scope<'_>, pattern: Option<&PeerPattern>) -> Option<Vec<AuthMethod>> {
+        let Some(entry) = table.entry(&peer::METHODS) else {
+            return Some(pattern.map_or_else(Vec::new, |pattern| pattern.usual_methods().to_vec()));
+        };
+        if entry.is_empty_list() {
+            entry.error(self.problems, "is empty", "name at least one, or remove it");
+            return None;
         }
-        Some(identity)
+        let items = entry.items();
+        let read: Vec<_> = items.iter().filter_map(|item| value::method(item, self.problems)).collect();
+        let complete = read.len() == items.len();
+        let methods: std::collections::BTreeSet<_> = read.into_iter().collect();
+        complete.then(|| methods.into_iter().collect())
+    }
+
+    /// Keys from files are agreed upon with one peer, by hand.
+    fn check_keyed(
+        &mut self,
+        table: &Scope<'_>,
+        pattern: Option<&PeerPattern>,
+        methods: Option<&[AuthMethod]>,
+    ) {
+        if let Some((entry, pattern)) = table.entry(&peer::IDENTITY).zip(pattern)
+            && pattern.identity().is_none()
+        {
+            let hint = "write a [[peer]] for each peer that has SAs here, before this one";
+            entry.error(
+                self.problems,
+                format!("{pattern} is more than one peer, but has SAs of its own"),
+                hint,
+            );
+        }
+        if let Some((entry, methods)) = table.entry(&peer::METHODS).zip(methods)
+            && !methods.contains(&AuthMethod::Manual)
+        {
+            let hint = "add \"manual\", or remove the SAs";
+            entry.error(
+                self.problems,
+                "does not accept the keys from files that the peer has SAs with",
+                hint,
+            );
+        }
     }
 
     fn endpoint(&mut self, table: &Scope<'_>) -> Option<SocketAddr> {
@@ -149,7 +226,7 @@ impl Reader<'_, '_> {
     }
 
     /// What the peer may claim, as prefixes and as ranges.
-    fn inner(&mut self, table: &Scope<'_>, number: usize) -> (Vec<IpNet>, Vec<AddressRange>) {
+    fn inner(&mut self, table: &Scope<'_>, owner: Owner) -> (Vec<IpNet>, Vec<AddressRange>) {
         let Some(entry) = table.required(&peer::INNER, self.problems) else { return Default::default() };
         let mut ranges = Vec::new();
         for item in entry.items() {
@@ -162,7 +239,7 @@ impl Reader<'_, '_> {
                 );
                 continue;
             }
-            self.seen.claims.push(Claim::new(range, Owner::Peer(number), &item));
+            self.seen.claims.push(Claim::new(range, owner, &item));
             ranges.push(range);
         }
         if entry.is_empty_list() {

@@ -1,9 +1,9 @@
 //! The policy (RFC 4301 section 4.4.1), and the selectors that policies and SAs have.
 
-use super::Known;
 use super::peer::{Peers, ReadPeer};
+use super::{Known, latching};
 use crate::document::{Entry, Problems, Scope, nearest};
-use crate::model::{Action, Direction, Policy};
+use crate::model::{Action, Applications, Direction, LatchTerms, Policy};
 use crate::problem::quote;
 use crate::range::{AddressRange, PortRange, Selector, holds};
 use crate::reference::{Key, policy, root, selector};
@@ -98,6 +98,8 @@ fn default(peer: &ReadPeer, known: &Known<'_>, problems: &mut Problems<'_>) -> O
         direction: None,
         action: Action::Protect,
         latch: known.latch,
+        terms: if known.latch { known.terms } else { LatchTerms::default() },
+        applications: known.applications,
         peer: Some(peer.peer.identity.clone()),
     };
     fits(&policy.selector, (peer.at, "peer"), problems).then_some(ReadPolicy { policy, at: peer.at })
@@ -136,19 +138,41 @@ fn one(
             }
         }
     }
+    let terms = latching::OF_POLICY.terms(&table, known.terms, problems);
+    let applications = latching::OF_POLICY.applications(&table, known.applications, problems);
     let action = action?;
+    let latch = action == Action::Protect && latch.unwrap_or(known.latch);
+    check_terms(&table, action, latch, problems);
     let policy = Policy {
         selector: selector?,
         direction,
         action,
-        latch: action == Action::Protect && latch.unwrap_or(known.latch),
+        latch,
+        terms: if latch { terms? } else { LatchTerms::default() },
+        applications: if action == Action::Discard { Applications::Nothing } else { applications? },
         peer: peer.map(|peer| peer.peer.identity.clone()),
     };
     (problems.errors() == before).then_some(ReadPolicy { policy, at: table.at() })
 }
 
+/// Terms say nothing where nothing is latched, and nobody asks for more than being discarded.
+fn check_terms(table: &Scope<'_>, action: Action, latch: bool, problems: &mut Problems<'_>) {
+    let idle = if latch { None } else { Some(latching::OF_POLICY.of_latches()) };
+    for entry in idle.iter().flatten().filter_map(|key| table.entry(key)) {
+        entry.error(
+            problems,
+            "says nothing where nothing is latched",
+            "remove it, or latch the rule's connections",
+        );
+    }
+    if let Some(entry) = table.entry(&policy::APPLICATIONS).filter(|_| action == Action::Discard) {
+        let hint = "remove it, or write action = \"protect\" or \"bypass\"";
+        entry.error(problems, "says nothing where all is discarded", hint);
+    }
+}
+
 fn named_peer<'p>(entry: &Entry<'_>, peers: &'p Peers, problems: &mut Problems<'_>) -> Option<&'p ReadPeer> {
-    let identity = value::identity(entry, problems)?;
+    let identity = value::pattern(entry, problems)?;
     let peer = peers.named(&identity);
     // Where a peer was not understood, it may be the one.
     if peer.is_none() && peers.complete {

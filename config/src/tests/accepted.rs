@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
-use latchway_tagging::Identity;
+use latchway_tagging::{AuthMethod, Identity, PeerPattern};
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn ten_lines_are_a_tunnel() {
         spi: Spi::new(spi).unwrap(),
         key_file: KeyFile { path: file.into(), at: Position::default() },
     };
-    let peer = Identity::Fqdn("b.example".into());
+    let peer = PeerPattern::Exact(Identity::Fqdn("b.example".into()));
     let expected = Config {
         name: "main".into(),
         identity: Identity::Fqdn("a.example".into()),
@@ -89,6 +89,9 @@ fn ten_lines_are_a_tunnel() {
         listen: vec!["192.0.2.1:4500".parse().unwrap()],
         peers: vec![Peer {
             identity: peer.clone(),
+            methods: vec![AuthMethod::Manual],
+            standing: None,
+            shared: false,
             endpoint: Some("192.0.2.2:4500".parse().unwrap()),
             inner: vec!["10.2.0.0/24".parse().unwrap()],
             sas: vec![Sa {
@@ -109,9 +112,14 @@ fn ten_lines_are_a_tunnel() {
             direction: None,
             action: Action::Protect,
             latch: true,
+            terms: LatchTerms::default(),
+            applications: Applications::Nothing,
             peer: Some(peer),
         }],
         latch: true,
+        terms: LatchTerms::default(),
+        applications: Applications::Nothing,
+        latches: Latches::default(),
         state: Some(StateDirectory { path: "/var/lib/latchway/branch".into(), counter_mode_static: false }),
         control: None,
         metrics: None,
@@ -155,7 +163,7 @@ fn identities_have_their_kinds_in_front_or_look_like_them() {
         let read = read(&format!("identity = \"{text}\""));
         assert_eq!(read.identity, identity);
         // As an identity is shown, so it can be written.
-        assert_eq!(value::parse_identity(&identity.to_string()), Some(identity));
+        assert_eq!(identity.to_string().parse(), Ok(identity));
     }
     for text in [
         "a..b",
@@ -277,4 +285,129 @@ fn programs_addresses_belong_to_our_own_networks() {
     assert_eq!(config.networks(), ["10.1.0.0/23".parse().unwrap()]);
     let nested = read("identity = \"a\"\naddresses = [\"10.1.0.1/16\"]\nexec = \"10.1.1.0/24\"");
     assert_eq!(nested.networks(), ["10.1.0.0/16".parse().unwrap()]);
+}
+
+/// RFC 4301 4.4.3.1: each type of an identity, with what such a peer is allowed.
+#[test]
+fn rfc_4301_4_4_3_1_peers_are_of_every_type_the_special_before_the_general() {
+    let text = r#"
+        identity = "a.example"
+        addresses = ["10.1.0.1/24"]
+        [[peer]]
+        identity = "b.branch.example"
+        inner = "10.2.0.0/24"
+        [[peer]]
+        identity = "*.branch.example"
+        methods = ["pre-shared-key", "certificate"]
+        standing = "pre-shared-key"
+        inner = "10.3.0.0/16"
+        shared = true
+        [[peer]]
+        identity = "*@example.com"
+        methods = "public-key"
+        inner = "10.3.7.0/24"
+        shared = true
+        [[peer]]
+        identity = "dn:*,O=Example,C=DE"
+        inner = "10.4.0.0/16"
+        [[peer]]
+        identity = "192.0.2.0/24"
+        inner = "10.5.0.0/16"
+        [[peer]]
+        identity = "keyid:00ff"
+        inner = "10.6.0.0/16"
+        [[peer]]
+        identity = "any"
+        inner = "10.9.0.0/16"
+    "#;
+    let config = read(text);
+    let shown: Vec<_> = config.peers.iter().map(|peer| peer.identity.to_string()).collect();
+    let expected = [
+        "fqdn:b.branch.example",
+        "fqdn:*.branch.example",
+        "email:*@example.com",
+        "dn:*,O=Example,C=DE",
+        "address:192.0.2.0-192.0.2.255",
+        "keyid:00ff",
+        "any",
+    ];
+    assert_eq!(shown, expected);
+    let methods: Vec<_> = config.peers.iter().map(|peer| peer.methods.as_slice()).collect();
+    assert_eq!(methods[0], [AuthMethod::Manual]);
+    assert_eq!(methods[1], [AuthMethod::PreSharedKey, AuthMethod::Certificate]);
+    assert_eq!(methods[2], [AuthMethod::PublicKey]);
+    assert_eq!(methods[6], [AuthMethod::Btns, AuthMethod::LeapOfFaith], "RFC 5386");
+    assert_eq!(config.peers[1].standing, Some(AuthMethod::PreSharedKey));
+    assert!(config.peers[1].shared && config.peers[2].shared && !config.peers[0].shared);
+}
+
+/// L-76, L-109 to L-114: the terms of a file, and of policies that say otherwise.
+#[test]
+fn latches_have_the_terms_of_their_policy_or_of_the_file() {
+    let text = r#"
+        identity = "a"
+        addresses = ["10.1.0.1/24"]
+        bypass_port = "out0"
+        on_conflict = "wait"
+        applications = "more"
+        sticky = true
+        [latches]
+        capacity = 100000
+        half_open = 1000
+        half_open_per_peer = 1000
+        udp_idle = 120
+        tcp_idle = 7440
+        larval = 5
+        [[peer]]
+        identity = "b"
+        inner = "10.2.0.0/24"
+        [[policy]]
+        action = "protect"
+        peer = "b"
+        protocol = "tcp"
+        model = "tag"
+        on_conflict = "drop-newcomer"
+        on_policy_change = "preserve"
+        unlatchable = "pass"
+        sticky = false
+        applications = "bypass"
+        [[policy]]
+        action = "protect"
+        peer = "b"
+        protocol = "udp"
+        [[policy]]
+        action = "protect"
+        peer = "b"
+        latch = false
+        [[policy]]
+        action = "bypass"
+        remote = "10.7.0.0/24"
+        [[policy]]
+        action = "discard"
+    "#;
+    let config = read(text);
+    let terms: Vec<_> = config.policies.iter().map(|policy| (policy.terms, policy.applications)).collect();
+    let own = LatchTerms {
+        model: Model::Tag,
+        on_conflict: OnConflict::DropNewcomer,
+        on_policy_change: OnPolicyChange::Preserve,
+        unlatchable: Unlatchable::Pass,
+        sticky: false,
+    };
+    let file = LatchTerms { on_conflict: OnConflict::Wait, sticky: true, ..LatchTerms::default() };
+    let none = LatchTerms::default();
+    let expected = [
+        (own, Applications::Bypass),
+        (file, Applications::More),
+        (none, Applications::More),
+        (none, Applications::More),
+        (none, Applications::Nothing),
+    ];
+    assert_eq!(terms, expected);
+    let shown = config.policies[0].to_string();
+    let says = ", by tag, dropping newcomers, preserved when policy changes, passing what cannot be latched, applications may ask for bypass";
+    assert!(shown.ends_with(says), "{shown}");
+    let Latches { capacity, half_open, half_open_per_peer, udp_idle, tcp_idle, larval } = config.latches;
+    assert_eq!((capacity, half_open, half_open_per_peer), (Some(100_000), Some(1000), Some(1000)));
+    assert_eq!((udp_idle, tcp_idle, larval), (Some(120), Some(7440), Some(5)));
 }

@@ -591,3 +591,88 @@ fn no_text_takes_long() {
     only(&large, "1:1: error: the file is larger than 1 MiB", &["split"]);
     assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
 }
+
+#[track_caller]
+fn peers_say(peers: &[(&str, &str)], place: &str, says: &[&str]) {
+    let peers = peers.iter().map(|(identity, more)| format!("[[peer]]\nidentity = \"{identity}\"\n{more}\n"));
+    only(&format!("{HEAD}{}", peers.collect::<String>()), place, says);
+}
+
+/// RFC 4301 4.4.3, RFC 5386 section 2: what an earlier entry leaves nobody for, and what anybody may not have.
+#[test]
+fn entries_of_the_pad_that_cannot_mean_what_they_say_are_refused() {
+    let inner = |number: u8| format!("inner = \"10.{number}.0.0/16\"");
+    let (two, three) = (inner(2), inner(3));
+    for (first, second) in [
+        ("*.example", "b.example"),
+        ("*.example", "*.b.example"),
+        ("*@b.example", "j@b.example"),
+        ("dn:*,C=DE", "dn:CN=j,C=DE"),
+        ("192.0.2.0/24", "192.0.2.7"),
+        ("192.0.2.0/24", "192.0.2.0/28"),
+        ("any", "b.example"),
+    ] {
+        let says = ["is never met: the peer of line 7", "before the general one"];
+        peers_say(&[(first, &two), (second, &three)], "10:12: error: ", &says);
+    }
+    peers_say(&[("b.example", &two), ("B.example", &three)], "10:12: error: ", &["fqdn:b.example, too"]);
+    let shared = format!("{two}\nshared = true");
+    peers_say(
+        &[("b.example", &two), ("c.example", &shared)],
+        "11:9: error: ",
+        &["what another peer may claim"],
+    );
+    peers_say(&[("b.example", &shared), ("any", &shared)], "12:9: error: ", &["overlaps what another peer"]);
+    let method = |methods: &str| format!("{two}\nmethods = {methods}");
+    peers_say(&[("b.example", &method("[]"))], "9:11: error: ", &["is empty"]);
+    peers_say(&[("b.example", &method("\"psk\""))], "9:11: error: ", &["is no method", "pre-shared-key"]);
+    peers_say(&[("b.example.", &two)], "7:12: error: ", &["no identity, and no pattern"]);
+    let keyed = format!("endpoint = \"192.0.2.2\"\n{two}\n{SA}");
+    peers_say(&[("*.b.example", &keyed)], "7:12: error: ", &["is more than one peer"]);
+    let proven = format!("methods = \"certificate\"\n{keyed}");
+    peers_say(&[("b.example", &proven)], "8:11: error: ", &["does not accept the keys from files"]);
+    let by_tag = format!("{two}\n[[policy]]\naction = \"protect\"\nmodel = \"tag\"");
+    peers_say(&[("any", &by_tag)], "9:1: error: ", &["latches by tag, but anybody may serve it", "strict"]);
+}
+
+/// Terms that say nothing, and limits below what RFC 4787 and RFC 5382 have.
+#[test]
+fn terms_and_limits_of_latches_that_cannot_be_are_refused() {
+    let policy = |lines: &str| format!("{HEAD}{PEER}[[policy]]\naction = {lines}\n");
+    let idle = "says nothing where nothing is latched";
+    only(&policy("\"protect\"\nlatch = false\nmodel = \"tag\""), "13:9: error: ", &[idle]);
+    only(&policy("\"discard\"\nsticky = true"), "12:10: error: ", &[idle]);
+    only(&policy("\"discard\"\napplications = \"more\""), "12:16: error: ", &["where all is discarded"]);
+    in_head("on_conflict = \"win\"", "6:15: error: ", &["is unknown here", "\"wait\""]);
+    for limit in [
+        "capacity = 63",
+        "capacity = 16777217",
+        "half_open = 65537",
+        "half_open_per_peer = 16385",
+        "half_open = 0",
+        "udp_idle = 119",
+        "tcp_idle = 7439",
+        "larval = 4",
+    ] {
+        in_head(&format!("[latches]\n{limit}"), "7:", &["error: latches.", "too small or too large"]);
+    }
+}
+
+/// 10,000 entries of every type are read, and each compared with those before it, in a moment.
+#[test]
+fn ten_thousand_kinds_of_peers_are_read_quickly() {
+    let mut text = HEAD.replace("10.1.0.1/24", "172.16.0.1/24");
+    for number in 0..10_000 {
+        let (high, low) = (number / 256, number % 256);
+        let identity = match number % 4 {
+            0 => format!("b{number}.example"),
+            1 => format!("*.c{number}.example"),
+            2 => format!("dn:*,O=o{number}"),
+            _ => format!("*@d{number}.example"),
+        };
+        let _ = writeln!(text, "[[peer]]\nidentity=\"{identity}\"\ninner=\"10.{high}.{low}.0/24\"");
+    }
+    let before = Instant::now();
+    assert_eq!(problems(&text), Vec::<String>::new());
+    assert!(before.elapsed().as_secs() < 20);
+}

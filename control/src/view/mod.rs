@@ -25,7 +25,7 @@ pub use flow::{FlowRow, Flows};
 pub use inquiry::{HeldView, IdentityView, LatchDetail, LatchNamed, OwnerKind, OwnerView, TunnelView};
 pub use latch::{LatchRow, LatchState, Latches, TagView};
 pub use peer::{CertificateView, PeerRow, Peers, ProvenRow, Traffic};
-pub use policy::{Policies, PolicyRow, SelectorView};
+pub use policy::{LatchTermsView, Policies, PolicyRow, SelectorView};
 pub use reload::{ChangeKind, ChangeRow, Reloaded};
 pub use sa::{LifetimeView, Origin, PathView, SaRow, SaUsage, Sas};
 pub use status::{

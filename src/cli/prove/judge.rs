@@ -219,14 +219,16 @@ fn elsewhere() -> Judgement {
 
 #[cfg(test)]
 mod tests {
-    use latchway_control::Origin;
+    use latchway_control::{ApplicationsSpec, LatchTermsView, Origin};
 
     use super::*;
 
     fn rule(number: u64, local: &str, remote: &str, action: ActionSpec, latch: bool) -> PolicyRow {
         let (local, remote) = (local.into(), remote.into());
         let selector = SelectorView { local, remote, protocol: None, local_ports: None, remote_ports: None };
-        PolicyRow { number, origin: Origin::Configuration, selector, direction: None, action, latch }
+        let (origin, applications) = (Origin::Configuration, ApplicationsSpec::Nothing);
+        let terms = latch.then(LatchTermsView::default);
+        PolicyRow { number, origin, selector, direction: None, action, latch, terms, applications }
     }
 
     fn judged(policy: &[PolicyRow], local: &str) -> Standing {

@@ -50,7 +50,10 @@ fn verdict(explanation: &Explanation) -> Cell {
 
 #[cfg(test)]
 mod tests {
-    use latchway_control::{ActionSpec, DirectionSpec, LatchState, Origin, PolicyRow, SaUsed, SelectorView};
+    use latchway_control::{
+        ActionSpec, ApplicationsSpec, DirectionSpec, LatchState, LatchTermsView, Origin, PolicyRow, SaUsed,
+        SelectorView,
+    };
 
     use super::*;
     use crate::cli::view::shown;
@@ -73,6 +76,8 @@ mod tests {
                 direction: None,
                 action: ActionSpec::Protect,
                 latch: true,
+                terms: Some(LatchTermsView::default()),
+                applications: ApplicationsSpec::Nothing,
             }),
             sa: Some(SaUsed {
                 pair: 1,

@@ -16,11 +16,14 @@ pub fn table(policies: &[PolicyRow]) -> Table {
         text("LOCAL"),
         text("REMOTE"),
         left("PROTOCOL"),
+        left("ASKED"),
         left("ORIGIN"),
     ]);
     for policy in policies {
         let latch = match (policy.action, policy.latch) {
-            (ActionSpec::Protect, true) => toned("yes", Tone::Good),
+            (ActionSpec::Protect, true) => {
+                toned(policy.terms.map_or("yes", |terms| terms.model.name()), Tone::Good)
+            }
             (ActionSpec::Protect, false) => toned("no", Tone::Warn),
             _ => toned("-", Tone::Faint),
         };
@@ -32,6 +35,7 @@ pub fn table(policies: &[PolicyRow]) -> Table {
             cell(side(&policy.selector.local, policy.selector.local_ports)),
             cell(side(&policy.selector.remote, policy.selector.remote_ports)),
             cell(policy.selector.protocol.map_or_else(|| "any".into(), protocol_name)),
+            cell(policy.applications),
             cell(policy.origin),
         ]);
     }
@@ -64,7 +68,7 @@ fn side(addresses: &str, ports: Option<(u16, u16)>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use latchway_control::{DirectionSpec, Origin};
+    use latchway_control::{ApplicationsSpec, DirectionSpec, LatchTermsView, Origin};
 
     use super::*;
     use crate::cli::view::shown;
@@ -90,6 +94,8 @@ mod tests {
                 direction: Some(DirectionSpec::Outbound),
                 action: ActionSpec::Discard,
                 latch: false,
+                terms: None,
+                applications: ApplicationsSpec::Nothing,
             },
             PolicyRow {
                 number: 1,
@@ -98,6 +104,8 @@ mod tests {
                 direction: None,
                 action: ActionSpec::Protect,
                 latch: true,
+                terms: Some(LatchTermsView::default()),
+                applications: ApplicationsSpec::More,
             },
         ]
     }
@@ -105,9 +113,9 @@ mod tests {
     #[test]
     fn policies_read_as_a_table() {
         let expected = "\
-NUMBER  ACTION   LATCH  DIR   LOCAL                         REMOTE               PROTOCOL  ORIGIN
-     7  discard  -      out   10.1.0.0/24 ports 1024-65535  10.2.0.0/24 port 80  tcp       hand
-     1  protect  yes    both  10.1.0.0/24                   10.2.0.0/24          any       configuration
+NUMBER  ACTION   LATCH   DIR   LOCAL                         REMOTE               PROTOCOL  ASKED    ORIGIN
+     7  discard  -       out   10.1.0.0/24 ports 1024-65535  10.2.0.0/24 port 80  tcp       nothing  hand
+     1  protect  strict  both  10.1.0.0/24                   10.2.0.0/24          any       more     configuration
 ";
         assert_eq!(shown(&table(&sample()), None), expected);
     }
