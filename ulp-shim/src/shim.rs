@@ -130,7 +130,7 @@ impl Ulp for Shim {
     }
 
     fn is_over_for(&self, packet: &Authenticated<'_>) -> bool {
-        self.judge_over_for(packet)
+        self.judge_over_for(packet.packet().flow(), packet.tag().class)
     }
 
     #[inline]

@@ -110,6 +110,64 @@ fn destroys_leftovers() {
     TcpStream::connect(at).unwrap();
 }
 
+/// L-104: who has a 5-tuple is known: a connection by its socket, a UDP flow by any socket that its packets would reach.
+#[test]
+fn l_104_sockets_are_found_by_their_5_tuple() {
+    namespaced("l_104_sockets_are_found_by_their_5_tuple", || {
+        let space = Namespace::create("held").unwrap();
+        space.run(|| ["127.0.0.1", "::1"].map(finds)).unwrap();
+    });
+}
+
+fn finds(address: &str) {
+    let mut sockets = SocketDestroyer::open().unwrap();
+    let (client, server, listener) = connection(address);
+    let (ours, theirs) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+    assert!(sockets.is_held(&tcp(ours, theirs)).unwrap() && sockets.is_held(&tcp(theirs, ours)).unwrap());
+    let other = socket_address(address);
+    assert!(
+        !sockets.is_held(&tcp(listener.local_addr().unwrap(), other)).unwrap(),
+        "a listener has no connection"
+    );
+    assert!(!sockets.is_held(&tcp(other, theirs)).unwrap());
+    let icmp = FlowKey::new(protocol::ICMP, ours, theirs);
+    assert!(!sockets.is_held(&icmp).unwrap(), "nor has anything that is neither TCP nor UDP");
+    let udp = |local, remote| FlowKey::new(protocol::UDP, local, remote);
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    let at = socket.local_addr().unwrap();
+    match sockets.is_held(&udp(at, other)) {
+        Ok(held) => assert!(held, "an unconnected socket hears everybody"),
+        Err(DestroyError::NotSupported) => return,
+        Err(error) => panic!("{error}"),
+    }
+    socket.connect(theirs).unwrap();
+    assert!(sockets.is_held(&udp(at, theirs)).unwrap());
+    assert!(!sockets.is_held(&udp(at, other)).unwrap(), "and a connected one only its peer");
+}
+
+/// L-40: connected UDP sockets of before are ended too, and those that serve anybody are not.
+#[test]
+fn l_40_connected_udp_sockets_found_at_the_start_are_destroyed() {
+    namespaced("l_40_connected_udp_sockets_found_at_the_start_are_destroyed", || {
+        let space = Namespace::create("leftudp").unwrap();
+        space.run(destroys_left_udp).unwrap();
+    });
+}
+
+fn destroys_left_udp() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let [crossing, unconnected] = [0, 1].map(|_| UdpSocket::bind("127.0.0.2:0").unwrap());
+    crossing.connect(server.local_addr().unwrap()).unwrap();
+    let mut sockets = SocketDestroyer::open().unwrap();
+    match sockets.destroy_all(&["127.0.0.2".parse().unwrap()]).unwrap() {
+        1 => assert_eq!(crossing.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionAborted),
+        0 => latchway_netns::skip::report("destroys_left_udp", "the kernel has no CONFIG_INET_UDP_DIAG"),
+        more => panic!("{more}"),
+    }
+    unconnected.send_to(b"alive", server.local_addr().unwrap()).unwrap();
+    server.recv(&mut [0; 5]).unwrap();
+}
+
 fn socket_address(address: &str) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 9)
 }
