@@ -26,6 +26,7 @@ use crate::gateway::ports::Ports;
 use crate::gateway::prepared::Prepared;
 use crate::gateway::records::Records;
 use crate::gateway::running::{Asked, Running, ask};
+use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::state::{Measured, State};
 use crate::gateway::surroundings::Surroundings;
 use crate::gateway::{GatewayError, announce, configured, guarding, harden, notify, reload};
@@ -39,6 +40,7 @@ const QUESTIONS: usize = 16;
 /// [`ReloadError`], which says everything that stands against it.
 pub fn run(path: &Path) -> Result<(), ReloadError> {
     harden::keep_memory_private().map_err(GatewayError::from)?;
+    make_room_for_callers().map_err(GatewayError::from)?;
     let loaded = load(path)?;
     if !loaded.warnings.is_empty() {
         tell(&loaded.warnings.render(&path.display().to_string()));

@@ -109,6 +109,11 @@ impl EventHub {
         lock(&self.state).lost
     }
 
+    /// Whether the gateway ends, and nothing follows any more.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+
     fn tell(&self, state: &mut State, event: EventView) {
         state.number += 1;
         let event =

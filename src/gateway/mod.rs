@@ -1,6 +1,7 @@
 //! One gateway: a worker, a key manager, a control server, and someone who ends connections whose latch broke. It runs
 //! from a configuration file ([`daemon`]) or from a description for one run ([`once`]).
 
+mod alerts;
 mod assemble;
 mod bursts;
 mod care;

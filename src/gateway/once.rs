@@ -13,6 +13,7 @@ use crate::gateway::operator::Gateway;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
 use crate::gateway::running::{Asked, Running, ask};
+use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::{GatewayError, announce, assemble, harden, source};
 
 /// Runs the gateway that `path` describes until it is told to end.
@@ -21,6 +22,7 @@ use crate::gateway::{GatewayError, announce, assemble, harden, source};
 /// [`GatewayError`]
 pub fn run(path: &Path) -> Result<(), GatewayError> {
     harden::forbid_core_dumps()?;
+    make_room_for_callers()?;
     let spec = source::read(path)?;
     if spec.end_with_stdin {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)?;

@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    Commit, Drops, Explanation, Failure, FlowRow, InstallSpec, LatchRow, Method, Offered, PairAdded,
-    PairSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, call,
+    CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow, InquireLatch,
+    InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, Offered, PairAdded, PairSpec,
+    PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, ReleaseLatch, Reloaded,
+    RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
 };
+use latchway_keying::{Alerts, Holder};
 
 /// An answer, or why there is none and what to do.
 pub type Answer<T> = Result<T, Failure>;
@@ -95,6 +98,59 @@ pub trait Gateway: Send + Sync {
     /// Changes which pairs are used, and the policy, in one step.
     fn commit(&self, _transaction: &Commit) -> Answer<()> {
         not_implemented::<Commit, _>()
+    }
+
+    /// Makes the caller one who may hold latches: until the reading end of its alerts is dropped (L-21).
+    fn hold(&self) -> Answer<Alerts> {
+        not_implemented::<ListenSpec, _>()
+    }
+
+    /// Releases what a holder has, at once: it is gone (L-21).
+    fn let_go(&self, _holder: Holder) {}
+
+    /// Makes a listener's latch (L-46).
+    fn listen_latch(&self, _asked: &ListenSpec, _holder: Holder) -> Answer<LatchNamed> {
+        not_implemented::<ListenSpec, _>()
+    }
+
+    /// Makes a connection's latch (L-54).
+    fn connect_latch(&self, _asked: &ConnectSpec, _holder: Holder) -> Answer<LatchNamed> {
+        not_implemented::<ConnectSpec, _>()
+    }
+
+    /// Releases a latch of this holder (L-64).
+    fn release_latch(&self, _latch: &str, _holder: Holder) -> Answer<()> {
+        not_implemented::<ReleaseLatch, _>()
+    }
+
+    /// All that is known of a latch (L-67), and who holds it; nobody where it was inferred from packets.
+    fn inquire_latch(&self, _latch: &str) -> Answer<(LatchDetail, Option<Holder>)> {
+        not_implemented::<InquireLatch, _>()
+    }
+
+    /// The latch of a connection or a listener.
+    fn find_latch(&self, _flow: &FindLatch) -> Answer<LatchNamed> {
+        not_implemented::<FindLatch, _>()
+    }
+
+    /// Closes a latch, whoever holds it.
+    fn close_latch(&self, _latch: &str) -> Answer<()> {
+        not_implemented::<CloseLatch, _>()
+    }
+
+    /// Lets a holder hear of every latch, or of its own alone.
+    fn watch_latches(&self, _holder: Holder, _all: bool) -> Answer<()> {
+        not_implemented::<WatchLatches, _>()
+    }
+
+    /// Breaks the latches of a peer that is gone.
+    fn peer_gone(&self, _peer: &PeerGoneSpec) -> Answer<PeerForgotten> {
+        not_implemented::<PeerGoneSpec, _>()
+    }
+
+    /// Who is on the other end of a connection.
+    fn whois(&self, _ends: &Whois) -> Answer<WhoisAnswer> {
+        not_implemented::<Whois, _>()
     }
 }
 

@@ -4,18 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use latchway_control::{
-    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, LatchState, LifetimeView, Origin,
-    PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage, SelectorView, Severity, TagView, Traffic,
+    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, LatchState, LifetimeView, MethodSpec,
+    Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage, SelectorView, Severity, TagView,
+    Traffic,
 };
 use latchway_datapath::drop::{self, Direction, DropReason};
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Bounds;
 use latchway_datapath::sad::{Path, Usage};
 use latchway_datapath::selector::{PortRange, Selector};
 use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
-use latchway_keying::{Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, Suites, TrustAnchor};
-use latchway_tagging::{Class, ClassId, Credential, InboundTag, Transforms};
+use latchway_keying::{
+    Certificate, Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, Suites, TrustAnchor,
+};
+use latchway_tagging::{AuthMethod, Class, ClassId, Credential, InboundTag, Transforms};
 
 use crate::gateway::terms;
 
@@ -106,17 +110,42 @@ pub fn tag_view(tag: InboundTag) -> TagView {
     }
 }
 
+/// A flow as it is named; a listener's has no remote end.
+pub fn flow_text(flow: &FlowKey) -> String {
+    let text = flow.to_string();
+    if flow.remote().ip().is_unspecified()
+        && let Some((protocol, _)) = text.split_once(' ')
+    {
+        return format!("{protocol} {}", flow.local());
+    }
+    text
+}
+
+/// A method by its word.
+pub const fn method_word(method: AuthMethod) -> MethodSpec {
+    match method {
+        AuthMethod::Btns => MethodSpec::Btns,
+        AuthMethod::LeapOfFaith => MethodSpec::LeapOfFaith,
+        AuthMethod::Manual => MethodSpec::Manual,
+        AuthMethod::PreSharedKey => MethodSpec::PreSharedKey,
+        AuthMethod::PublicKey => MethodSpec::PublicKey,
+        AuthMethod::Certificate => MethodSpec::Certificate,
+    }
+}
+
+/// The name of the suite that has these algorithms.
+pub fn suite_name(transforms: &Transforms) -> &'static str {
+    let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
+    Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
+}
+
 /// Mode and suites, as "esp tunnel aes-128-gcm".
 pub fn protection(class: &Class) -> String {
-    let suite = |transforms: &Transforms| {
-        let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
-        Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
-    };
     let mode = match class.mode {
         latchway_tagging::Mode::Tunnel => "tunnel",
         latchway_tagging::Mode::Transport => "transport",
     };
-    let (inbound, outbound) = (suite(&class.algorithms.inbound), suite(&class.algorithms.outbound));
+    let (inbound, outbound) = (suite_name(&class.algorithms.inbound), suite_name(&class.algorithms.outbound));
     let replay = if class.replay_checked { "" } else { ", replays not checked" };
     if inbound == outbound {
         format!("esp {mode} {inbound}{replay}")
@@ -196,20 +225,27 @@ pub fn peer_row(view: &PeerView) -> PeerRow {
     }
 }
 
+/// A certificate, without itself.
+pub fn certificate_view(certificate: &Certificate) -> CertificateView {
+    CertificateView {
+        subject: certificate.subject().to_owned(),
+        issuer: certificate.issuer().to_owned(),
+        sha256: certificate.fingerprint().to_string(),
+    }
+}
+
+/// A trust anchor.
+pub fn anchor_view(TrustAnchor { subject, key }: &TrustAnchor) -> AnchorSpec {
+    AnchorSpec { subject: subject.clone(), key_sha256: key.to_string() }
+}
+
 /// A live identity, and what proved it last.
 fn proven_row(IdentityView { record, evidence, .. }: &IdentityView) -> ProvenRow {
     ProvenRow {
         asserted: record.asserted.to_string(),
         method: record.method.name().to_owned(),
-        certificate: evidence.certificate.as_ref().map(|certificate| CertificateView {
-            subject: certificate.subject().to_owned(),
-            issuer: certificate.issuer().to_owned(),
-            sha256: certificate.fingerprint().to_string(),
-        }),
-        trust_anchor: evidence.anchor.as_ref().map(|TrustAnchor { subject, key }| AnchorSpec {
-            subject: subject.clone(),
-            key_sha256: key.to_string(),
-        }),
+        certificate: evidence.certificate.as_ref().map(certificate_view),
+        trust_anchor: evidence.anchor.as_ref().map(anchor_view),
         public_key_sha256: match record.credential {
             Credential::Key(hash) => Some(Fingerprint(hash).to_string()),
             _ => None,

@@ -12,6 +12,7 @@ use latchway_datapath::worker::Stop;
 use crate::gateway::assemble::Assembled;
 use crate::gateway::care::Care;
 use crate::gateway::disposition::Disposing;
+use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
 use crate::gateway::{GatewayError, chronicle};
@@ -49,6 +50,7 @@ impl Running {
         let server = Server::bind(control)?.start(Service {
             gateway: Arc::clone(&state) as _,
             events: Arc::clone(state.events()),
+            processes: Processes::start(Arc::clone(&state) as _)?,
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
         let telling = chronicle::start(notices, Arc::clone(state.events()))?;

@@ -2,7 +2,9 @@
 
 mod callers;
 mod conversation;
+mod latches;
 mod pages;
+pub mod processes;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use latchway_control::{Answering, Failure, write_message};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, shutdown, sockopt};
 
 use crate::gateway::GatewayError;
@@ -25,6 +28,7 @@ use crate::gateway::events::EventHub;
 use crate::gateway::operator::Gateway;
 use crate::gateway::serve::callers::{Caller, Callers};
 use crate::gateway::serve::conversation::converse;
+use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::socket::SocketFile;
 
 /// What a control socket serves.
@@ -33,6 +37,8 @@ pub struct Service {
     pub gateway: Arc<dyn Gateway>,
     /// Tells what happens.
     pub events: Arc<EventHub>,
+    /// The processes that own latches.
+    pub processes: Processes,
     /// Called when the gateway is asked to end.
     pub stop: Box<dyn Fn() + Send + Sync>,
 }
@@ -54,6 +60,9 @@ pub struct Serving {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Descriptors of callers, of the processes that own latches, and of everything else.
+const DESCRIPTORS: u64 = 4096;
+
 /// How long a caller may take to read what it was sent before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,6 +71,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long no connection is accepted after one could not be.
 const BREATH: Duration = Duration::from_millis(100);
+
+/// Makes room for the descriptors of as many callers as are served, as far as the system lets us.
+///
+/// # Errors
+/// What the system says.
+pub fn make_room_for_callers() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.max(DESCRIPTORS.min(hard)), hard)?)
+}
 
 impl Server {
     /// Offers the socket at `path`, to its owner alone.

@@ -4,12 +4,15 @@ mod answers;
 mod devices;
 mod dispositions;
 mod explain;
+mod held;
+mod latching;
 mod measured;
 mod named;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod whois;
 
 pub use self::devices::DevicesView;
 pub use self::dispositions::Disposition;

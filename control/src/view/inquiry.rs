@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::latch::{MethodSpec, ModeSpec};
-use crate::view::{LatchState, PolicyRow, TagView};
+use crate::provider::AnchorSpec;
+use crate::view::{CertificateView, LatchState, PolicyRow, TagView};
 use crate::words::words;
 
 /// A latch by its handle.
@@ -101,11 +102,13 @@ pub struct IdentityView {
     pub method: Option<MethodSpec>,
     /// The entry of the PAD that authorises it.
     pub entry: Option<String>,
-    /// The certificate in DER, in base64.
-    pub certificate: Option<String>,
-    /// The trust anchor that the certificate was validated to.
-    pub trust_anchor: Option<String>,
-    /// The public key, in base64.
+    /// The certificate by which it was proven (L-30).
+    pub certificate: Option<CertificateView>,
+    /// The same in DER, in base64.
+    pub certificate_der: Option<String>,
+    /// The trust anchor that the certificate was validated to (L-31).
+    pub trust_anchor: Option<AnchorSpec>,
+    /// The public key as SubjectPublicKeyInfo in DER, in base64.
     pub public_key: Option<String>,
     /// When it was proven last.
     pub authenticated: Option<u64>,

@@ -1,8 +1,12 @@
 //! All that is known of a latch, as names and values.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use latchway_control::{HeldView, IdentityView, LatchDetail, LatchNamed, OwnerKind, OwnerView, TunnelView};
+use latchway_control::{
+    AnchorSpec, CertificateView, HeldView, IdentityView, LatchDetail, LatchNamed, OwnerKind, OwnerView,
+    TunnelView,
+};
 
 use crate::cli::table::{Cell, Table, Tone, cell, toned};
 use crate::cli::units::span;
@@ -74,24 +78,23 @@ fn identity_rows(table: &mut Table, name: &str, identity: &IdentityView) {
         text.push_str(&format!(", as entry {entry}"));
     }
     table.row([cell(name), cell(text)]);
-    let parts = [
-        ("certificate", &identity.certificate),
-        ("trust anchor", &identity.trust_anchor),
-        ("public key", &identity.public_key),
-    ];
-    for (name, part) in parts {
-        if let Some(part) = part {
-            table.row([cell(format!("  {name}")), cell(part)]);
-        }
+    if let Some(CertificateView { subject, issuer, sha256 }) = &identity.certificate {
+        table.row([cell("  certificate"), cell(format!("{subject}, by {issuer} (SHA-256 {sha256})"))]);
+    }
+    if let Some(AnchorSpec { subject, key_sha256 }) = &identity.trust_anchor {
+        table.row([cell("  trust anchor"), cell(format!("{subject} (key's SHA-256 {key_sha256})"))]);
+    }
+    if let Some(key) = &identity.public_key {
+        table.row([cell("  public key"), cell(key)]);
     }
 }
 
 /// Where its SAs lead.
 pub fn tunnel(tunnel: &TunnelView) -> String {
-    let end = |outer, nat: Option<bool>, inner: Option<std::net::SocketAddr>| match (nat, inner) {
+    let end = |outer: SocketAddr, nat: Option<bool>, inner: Option<SocketAddr>| match (nat, inner) {
         (Some(true), Some(inner)) => format!("{outer} (behind a NAT, itself {inner})"),
         (Some(true), None) => format!("{outer} (behind a NAT)"),
-        _ => format!("{outer}"),
+        _ => outer.to_string(),
     };
     let local = end(tunnel.local, tunnel.local_nat, tunnel.local_inner);
     let remote = end(tunnel.remote, tunnel.remote_nat, tunnel.remote_inner);
@@ -138,7 +141,11 @@ pub mod tests {
                 method: Some(MethodSpec::Certificate),
                 entry: Some("branch".into()),
                 certificate: None,
-                trust_anchor: Some("CN=Example Root".into()),
+                certificate_der: None,
+                trust_anchor: Some(AnchorSpec {
+                    subject: "CN=Example Root".into(),
+                    key_sha256: "00ff".into(),
+                }),
                 public_key: None,
                 authenticated: Some(1_000_000_000_123),
             }),
@@ -183,7 +190,7 @@ state           established
 demands         peer b.example
 protection      esp tunnel aes-128-gcm
 peer            b.example (fqdn), proven by certificate at 2001-09-09T01:46:40.123Z, as entry branch
-  trust anchor  CN=Example Root
+  trust anchor  CN=Example Root (key's SHA-256 00ff)
 tunnel          192.0.2.1:4500 to 192.0.2.2:4500 (behind a NAT, itself 10.9.0.7:4500)
 owner           process 77, by listener 2.1
 binding         no channel may be bound to it: it was inferred from packets

@@ -107,7 +107,7 @@ latch           7.1
 state           established
 protection      esp tunnel aes-128-gcm
 peer            b.example (fqdn), proven by certificate at 2001-09-09T01:46:40.123Z, as entry branch
-  trust anchor  CN=Example Root
+  trust anchor  CN=Example Root (key's SHA-256 00ff)
 sa              pair 1, SPI 0x00001002, aes-128-gcm
 since           1 h ago
 last used       20 ms ago

@@ -216,6 +216,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
+    libc::SYS_pidfd_open,
     libc::SYS_eventfd2,
     libc::SYS_ppoll,
     libc::SYS_pselect6,

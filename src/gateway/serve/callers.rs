@@ -18,6 +18,8 @@ struct All {
     by_number: HashMap<u64, Entry>,
     last: u64,
     listening: usize,
+    /// Those of `by_number` that hold latches.
+    holding: usize,
     /// Threads that serve somebody, shut out or not.
     served: usize,
 }
@@ -27,6 +29,8 @@ struct Entry {
     stream: Arc<UnixStream>,
     doing: Doing,
     since: Instant,
+    /// Whether latches go with it.
+    holds: bool,
 }
 
 /// One who is connected, until dropped.
@@ -57,6 +61,9 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// Connections that may listen to events at a time, so that they leave room for calls.
 const MAX_LISTENERS: usize = MAX_CONNECTIONS / 2;
 
+/// Connections that may hold latches at a time, beside those that only call. Each has a thread and a descriptor.
+pub const MAX_HOLDERS: usize = 1024;
+
 /// How long a caller may leave an answer unread before its place is given to another.
 const UNREAD: Duration = Duration::from_secs(2);
 
@@ -65,17 +72,18 @@ impl Callers {
     /// `None` where everybody is busy.
     pub fn admit(self: &Arc<Self>, stream: Arc<UnixStream>) -> Option<Caller> {
         let mut all = self.lock();
-        if all.by_number.len() >= MAX_CONNECTIONS {
-            let idle = all.by_number.iter().filter(|(_, entry)| entry.is_idle());
+        if all.by_number.len() - all.holding >= MAX_CONNECTIONS {
+            let idle = all.by_number.iter().filter(|(_, entry)| !entry.holds && entry.is_idle());
             let (&longest, _) = idle.min_by_key(|(_, entry)| entry.since)?;
             all.shut_out(longest);
         }
         // A thread that was shut out takes a moment to notice. Many of them mean that someone connects without end.
-        if all.served >= 2 * MAX_CONNECTIONS {
+        if all.served - all.holding >= 2 * MAX_CONNECTIONS {
             return None;
         }
         (all.last, all.served) = (all.last + 1, all.served + 1);
-        let (number, entry) = (all.last, Entry { stream, doing: Doing::Waiting, since: Instant::now() });
+        let (number, entry) =
+            (all.last, Entry { stream, doing: Doing::Waiting, since: Instant::now(), holds: false });
         all.by_number.insert(number, entry);
         Some(Caller { callers: Arc::clone(self), number })
     }
@@ -106,9 +114,15 @@ impl Callers {
 
 impl All {
     fn shut_out(&mut self, number: u64) {
-        if let Some(entry) = self.by_number.remove(&number) {
+        if let Some(entry) = self.remove(number) {
             let _ = entry.stream.shutdown(Shutdown::Both);
         }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.by_number.remove(&number)?;
+        self.holding -= usize::from(entry.holds);
+        Some(entry)
     }
 
     fn shut_out_where(&mut self, is_one: impl Fn(&Entry) -> bool) {
@@ -136,6 +150,19 @@ impl Caller {
         }
     }
 
+    /// A place among those who hold latches, for as long as it is connected: it is not shut out to make room for others,
+    /// since its latches would go with it (L-21). Returns whether it has one.
+    pub fn hold(&self) -> bool {
+        let mut all = self.callers.lock();
+        let all = &mut *all;
+        let Some(entry) = all.by_number.get_mut(&self.number) else { return false };
+        if !entry.holds && all.holding < MAX_HOLDERS {
+            entry.holds = true;
+            all.holding += 1;
+        }
+        entry.holds
+    }
+
     /// A place among those who listen to events; `None` where there is none.
     pub fn listen(&self) -> Option<Listener<'_>> {
         let mut all = self.callers.lock();
@@ -149,7 +176,7 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         let mut all = self.callers.lock();
-        all.by_number.remove(&self.number);
+        all.remove(self.number);
         all.served = all.served.saturating_sub(1);
         self.callers.fewer.notify_all();
     }

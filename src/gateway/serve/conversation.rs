@@ -15,12 +15,15 @@ use crate::gateway::events::Heard;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::Service;
 use crate::gateway::serve::callers::{Caller, Doing};
+use crate::gateway::serve::latches::Own;
 use crate::gateway::serve::pages::pages;
 
 /// The way back to a caller.
 pub struct Back<'a> {
-    stream: &'a UnixStream,
-    caller: &'a Caller,
+    pub stream: &'a UnixStream,
+    pub caller: &'a Caller,
+    /// What the connection holds.
+    pub own: &'a mut Own,
     /// Whether there may be more than one reply.
     pub more: bool,
     /// Whether there shall be none.
@@ -28,19 +31,31 @@ pub struct Back<'a> {
 }
 
 /// How often it is looked whether a listener that hears nothing is still there.
-const GLANCE: Duration = Duration::from_secs(1);
+pub const GLANCE: Duration = Duration::from_secs(1);
 
 /// Answers calls until the other side is done.
 ///
 /// # Errors
 /// The connection is of no use any more.
 pub fn converse(stream: &UnixStream, caller: &Caller, service: &Service) -> Result<(), FrameError> {
+    let mut own = Own::default();
+    let conversed = answer_all(stream, caller, service, &mut own);
+    own.end(&*service.gateway);
+    conversed
+}
+
+fn answer_all(
+    stream: &UnixStream,
+    caller: &Caller,
+    service: &Service,
+    own: &mut Own,
+) -> Result<(), FrameError> {
     let mut frames = Frames::new(stream, MAX_MESSAGE);
     loop {
         caller.now(Doing::Waiting);
         let message = frames.next_message();
         caller.now(Doing::Answering);
-        let mut back = Back { stream, caller, more: false, silent: false };
+        let mut back = Back { stream, caller, own, more: false, silent: false };
         match message {
             Ok(Some(message)) => back.answer_to(message, service)?,
             Ok(None) => return Ok(()),
@@ -102,9 +117,9 @@ impl Back<'_> {
             | Call::InquireLatch(_)
             | Call::FindLatch(_)
             | Call::CloseLatch(_)
-            | Call::WatchLatches(_)
-            | Call::PeerGone(_)
-            | Call::Whois(_) => self.fail(&Failure::method_not_implemented(call.name())),
+            | Call::WatchLatches(_) => self.answer_of_latches(call, service),
+            Call::PeerGone(peer) => self.give(gateway.peer_gone(peer)),
+            Call::Whois(ends) => self.give(gateway.whois(ends)),
             Call::Stop(_) => {
                 // Said before it is done: afterwards nobody may be there to say it.
                 let said = self.last(&Done {});
@@ -144,14 +159,16 @@ impl Back<'_> {
         }
     }
 
-    fn has_hung_up(&self) -> bool {
+    /// Whether nobody is there any more.
+    pub fn has_hung_up(&self) -> bool {
         let mut watched = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
         poll(&mut watched, PollTimeout::ZERO).is_ok()
             && watched.iter().filter_map(PollFd::revents).any(|happened| happened.intersects(gone))
     }
 
-    fn give<T: Serialize>(&mut self, answer: Answer<T>) -> Result<(), FrameError> {
+    /// An answer, or why there is none.
+    pub fn give<T: Serialize>(&mut self, answer: Answer<T>) -> Result<(), FrameError> {
         match answer {
             Ok(answer) => self.last(&answer),
             Err(failure) => self.fail(&failure),

@@ -1,5 +1,7 @@
 //! A control socket under callers of every kind (T40).
 
+mod latches;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -112,6 +114,7 @@ impl Stand {
         let service = Service {
             gateway: gateway.clone(),
             events: Arc::clone(&events),
+            processes: Processes::start(gateway.clone()).unwrap(),
             stop: Box::new(move || stop.store(true, Ordering::Release)),
         };
         let serving = Server::bind(&folder.socket()).unwrap().start(service).unwrap();
@@ -331,7 +334,8 @@ fn t40_calls_cut_or_damaged_at_every_octet_harm_nobody() {
         "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500"},
         "selectors": [{"local": "10.0.1.0/24", "remote": "10.0.2.0/24"}],
     });
-    let calls = Call::NAMES.iter().filter(|name| !name.ends_with("Stop") && !name.ends_with("Events"));
+    let calls =
+        Call::NAMES.iter().filter(|name| !["Stop", "Events"].iter().any(|other| name.ends_with(other)));
     let mut all: Vec<_> = calls.map(|name| said(json!({"method": name, "parameters": {}}))).collect();
     all.push(said(json!({"method": "org.latchway.Control.AddPair", "parameters": pair})));
     assert_eq!(answers(&stand.raw(), all.last().unwrap()), [json!({"parameters": {"pair": 7}})]);

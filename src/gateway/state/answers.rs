@@ -5,12 +5,13 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    Commit, Drops, Failure, FlowRow, InstallSpec, LatchCounts, LatchRow, Offered, PairAdded, PairSpec,
-    PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic,
-    call,
+    Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts, LatchDetail,
+    LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerRow, PolicyRow, ProposalSpec,
+    RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, Whois, WhoisAnswer, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::Spd;
+use latchway_keying::{Alerts, Holder};
 use latchway_keying::{Op, Origin, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction};
 
 use crate::gateway::clock::since;
@@ -184,6 +185,47 @@ impl Gateway for State {
             ops.push(Op::SetSpd(Spd::new(convert::rules(policy).map_err(refused)?)));
         }
         self.transact(ops)
+    }
+
+    fn hold(&self) -> Answer<Alerts> {
+        self.open_holder()
+    }
+
+    fn let_go(&self, holder: Holder) {
+        // A key manager that does not run releases it when it runs again.
+        let _ = self.keying.holder_gone(holder);
+    }
+
+    fn listen_latch(&self, asked: &ListenSpec, holder: Holder) -> Answer<LatchNamed> {
+        self.make_listener(asked, holder)
+    }
+
+    fn connect_latch(&self, asked: &ConnectSpec, holder: Holder) -> Answer<LatchNamed> {
+        self.make_connection(asked, holder)
+    }
+
+    fn release_latch(&self, latch: &str, holder: Holder) -> Answer<()> {
+        self.give_up(latch, holder)
+    }
+
+    fn inquire_latch(&self, latch: &str) -> Answer<(LatchDetail, Option<Holder>)> {
+        self.inquire(latch)
+    }
+
+    fn find_latch(&self, flow: &FindLatch) -> Answer<LatchNamed> {
+        self.find(flow)
+    }
+
+    fn close_latch(&self, latch: &str) -> Answer<()> {
+        self.close(latch)
+    }
+
+    fn watch_latches(&self, holder: Holder, all: bool) -> Answer<()> {
+        self.watch(holder, all)
+    }
+
+    fn whois(&self, ends: &Whois) -> Answer<WhoisAnswer> {
+        self.who_is(ends)
     }
 }
 

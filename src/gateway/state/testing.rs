@@ -36,13 +36,23 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::observed(|database| Arc::new(Peers(database)))
+        Self::with_flows(64)
+    }
+
+    /// A world with room for so many flows.
+    pub fn with_flows(flows: u32) -> Self {
+        Self::made(flows, |database| Arc::new(Peers(database)))
     }
 
     /// A world whose key manager tells another of classes.
     pub fn observed(observer: impl FnOnce(Arc<LatchDatabase>) -> Arc<dyn ClassObserver>) -> Self {
+        Self::made(64, observer)
+    }
+
+    fn made(flows: u32, observer: impl FnOnce(Arc<LatchDatabase>) -> Arc<dyn ClassObserver>) -> Self {
         let (started, clock, plan) = (Instant::now(), Arc::new(StateClock::new()), plan());
-        let database = LatchDatabase::new(Limits::for_flows(64), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
+        let database =
+            LatchDatabase::new(Limits::for_flows(flows), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
         let database = Arc::new(database);
         let observer = observer(Arc::clone(&database));
         let keying = Keying::new(

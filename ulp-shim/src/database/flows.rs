@@ -9,7 +9,7 @@ use crate::database::LatchDatabase;
 use crate::entry::{Entry, Holds, Kind};
 use crate::progress::Progress;
 use crate::sync::Ordering;
-use crate::table::{Key, Slot};
+use crate::table::{Found, Key, Slot};
 
 /// One flow that is tracked, at the moment it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,19 @@ impl LatchDatabase {
         (0..self.table.capacity()).filter_map(|index| self.flow_at(index))
     }
 
+    /// One flow that is tracked, with a latch or without.
+    #[must_use]
+    pub fn flow(&self, flow: &FlowKey) -> Option<FlowView> {
+        let (found, read) = self.table.find(&flow.words(), Read::of)?;
+        Self::flow_of(found, read)
+    }
+
     fn flow_at(&self, index: u32) -> Option<FlowView> {
         let (found, read) = self.table.at(index, Read::of)?;
+        Self::flow_of(found, read)
+    }
+
+    fn flow_of(found: Found<'_>, read: Read) -> Option<FlowView> {
         let entry = Entry::unpack(found.head.detail());
         let latch = match entry.kind {
             Kind::Unlatched => None,

@@ -43,6 +43,12 @@ impl LatchDatabase {
         self.listener_at(&exact).or_else(|| self.listener_at(&exact.anywhere()))
     }
 
+    /// The latch that listens at exactly this 3-tuple (FIND_LATCH, R-11).
+    #[must_use]
+    pub fn find_listener(&self, listening: &Listening) -> Option<LatchId> {
+        self.listener_at(listening).map(|listener| listener.id)
+    }
+
     /// Whether the class is what the listener demands.
     pub(crate) fn is_welcome(&self, class: ClassId, listener: &Listener) -> bool {
         listener.constraint.is_none_or(|constraint| self.peers.accepts(class, constraint))
