@@ -243,7 +243,7 @@ mod tests {
         let discard = rule(4, "0.0.0.0/0", "0.0.0.0/0", ActionSpec::Discard, false);
         let at = "10.1.0.1:80";
         assert_eq!(judged(&[], at), Standing::Dropped);
-        assert_eq!(judged(&[protect.clone()], at), Standing::Awaiting);
+        assert_eq!(judged(std::slice::from_ref(&protect), at), Standing::Awaiting);
         assert_eq!(judged(&[protect.clone(), plain.clone()], at), Standing::Unlatched);
         assert_eq!(judged(&[protect.clone(), plain, bypass.clone()], at), Standing::Bypassed);
         assert_eq!(judged(&[protect.clone(), bypass.clone()], "10.1.0.77:80"), Standing::Awaiting);
