@@ -3,6 +3,7 @@
 mod change;
 mod commit;
 mod explain;
+mod identity;
 mod install;
 mod latching;
 mod model;
