@@ -9,6 +9,7 @@ mod support;
 
 mod conservation;
 mod esn;
+mod holders;
 mod key_manager;
 mod latching;
 mod lifetimes;
