@@ -21,6 +21,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 impl FlowKey {
@@ -125,6 +127,7 @@ impl fmt::Display for FlowKey {
             protocol::UDP => f.write_str("udp ")?,
             protocol::ICMP => f.write_str("icmp ")?,
             protocol::ICMPV6 => f.write_str("icmp6 ")?,
+            protocol::SCTP => f.write_str("sctp ")?,
             other => write!(f, "proto-{other} ")?,
         }
         write!(f, "{}-{}", self.local(), self.remote())

@@ -23,6 +23,8 @@ pub enum Upper {
     Tcp(TcpSegment),
     /// A UDP datagram.
     Udp,
+    /// An SCTP packet.
+    Sctp(SctpPacket),
     /// An ICMP or ICMPv6 message.
     Icmp {
         /// The message's type.
@@ -49,6 +51,36 @@ pub struct TcpSegment {
     pub flags: u8,
     /// Octets of data.
     pub payload_len: u32,
+}
+
+/// The members of an SCTP packet that connection tracking needs (RFC 9260 sections 3.1 and 3.2). Chunks that open or end
+/// an association come first in their packet, or alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SctpPacket {
+    /// The tag by which the receiver knows its association; 0 with INIT.
+    pub verification_tag: u32,
+    /// The type of the first chunk.
+    pub chunk: u8,
+    /// The first chunk's flags.
+    pub flags: u8,
+    /// The tag that the sender of INIT or INIT ACK chose for itself; 0 of other chunks.
+    pub initiate_tag: u32,
+}
+
+/// SCTP chunk types.
+pub mod chunk {
+    /// Begins an association.
+    pub const INIT: u8 = 1;
+    /// Answers INIT.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends an association at once.
+    pub const ABORT: u8 = 6;
+    /// Answers INIT ACK, and proves that it was received.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// Answers COOKIE ECHO.
+    pub const COOKIE_ACK: u8 = 11;
+    /// Ends an association in order.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 /// TCP flags.
@@ -318,6 +350,7 @@ fn upper_of(protocol: u8, payload: &[u8]) -> Result<(Upper, (u16, u16)), DropRea
             Ok((Upper::Udp, ports(header[0], header[1], header[2], header[3])))
         }
         protocol::ICMP | protocol::ICMPV6 => icmp(protocol, payload),
+        protocol::SCTP => sctp(payload),
         NO_NEXT_HEADER => Err(DropReason::BadIpHeader),
         _ => Ok((Upper::Other, (0, 0))),
     }
@@ -338,6 +371,24 @@ fn tcp(payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {
         payload_len: u32::try_from(payload_len).map_err(|_| DropReason::BadIpHeader)?,
     };
     Ok((Upper::Tcp(segment), ports(header[0], header[1], header[2], header[3])))
+}
+
+fn sctp(payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {
+    let (header, chunks) = payload.split_first_chunk::<12>().ok_or(DropReason::Runt)?;
+    let (first, value) = chunks.split_first_chunk::<4>().ok_or(DropReason::Runt)?;
+    let initiates = matches!(first[0], chunk::INIT | chunk::INIT_ACK);
+    let initiate_tag = match value.first_chunk() {
+        Some(&tag) if initiates => u32::from_be_bytes(tag),
+        None if initiates => return Err(DropReason::Runt),
+        _ => 0,
+    };
+    let packet = SctpPacket {
+        verification_tag: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        chunk: first[0],
+        flags: first[1],
+        initiate_tag,
+    };
+    Ok((Upper::Sctp(packet), ports(header[0], header[1], header[2], header[3])))
 }
 
 fn icmp(protocol: u8, payload: &[u8]) -> Result<(Upper, (u16, u16)), DropReason> {

@@ -208,7 +208,7 @@ impl PortRange {
 #[inline]
 #[must_use]
 pub const fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP)
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP)
 }
 
 #[inline]
@@ -257,10 +257,10 @@ mod tests {
         let everywhere = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
         let low = Selector { remote_ports: PortRange::new(&(0..=1023)), ..everywhere.clone() };
         let (local, remote) = ("10.0.0.1:22", "10.1.0.5:22");
-        for with_ports in [protocol::TCP, protocol::UDP] {
+        for with_ports in [protocol::TCP, protocol::UDP, protocol::SCTP] {
             assert!(low.admits(&flow(with_ports, local, remote)));
         }
-        for without in [protocol::ICMP, protocol::ICMPV6, 4, 41, 47, 50, 132] {
+        for without in [protocol::ICMP, protocol::ICMPV6, 4, 41, 47, 50] {
             assert!(!low.admits(&flow(without, local, remote)), "{without}");
             assert!(!low.admits(&flow(without, "10.0.0.1:0", "10.1.0.5:0")), "{without}");
             assert!(everywhere.admits(&flow(without, local, remote)), "{without}");

@@ -31,7 +31,7 @@ fn accept(net: &mut Net) {
 /// and whoever must end the connection is told once.
 #[test]
 fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delivered() {
-    let (mut net, bob, mallory) = connected(Protection::LATCHED);
+    let (mut net, bob, mallory) = connected(Protection::LATCHED_BY_TAG);
     let before = net.alice.latch(tcp()).unwrap();
     assert_eq!((before.state, before.class), (LatchState::Established, Some(net.alice.pair(bob.0).class)));
     assert_eq!(net.send(MALLORY, &tcp().reversed().syn()), []);
@@ -63,7 +63,7 @@ fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delive
 /// The connection is the latch's business, the peer is not: what mallory begins herself is hers.
 #[test]
 fn l_107_another_connection_of_the_other_peer_is_none_of_the_latchs_business() {
-    let (mut net, bob, mallory) = connected(Protection::LATCHED);
+    let (mut net, bob, mallory) = connected(Protection::LATCHED_BY_TAG);
     let hers = Flow::tcp("10.0.2.20:80", "10.0.1.10:40001");
     assert_eq!(net.send(MALLORY, &hers.syn()), only("alice", hers.syn()));
     let classes = [tcp(), hers.reversed()].map(|flow| net.alice.latch(flow).unwrap().class);
@@ -88,7 +88,7 @@ fn r_4_without_latching_the_other_peer_is_let_in() {
 /// C-19: the same peer with other protection is dropped, and no more than that.
 #[test]
 fn c_19_other_protection_of_the_same_peer_is_dropped_and_the_latch_unchanged() {
-    let mut net = Net::new(Protection::LATCHED);
+    let mut net = Net::new(Protection::LATCHED_BY_TAG);
     // A peer that does not keep its side of the connection to the protection that it began with.
     net.bob = Gateway::new(BOB, &[ALICE], Protection::UNLATCHED);
     join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);

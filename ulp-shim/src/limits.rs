@@ -23,12 +23,14 @@ pub struct Limits {
     pub classes: usize,
     /// The maximum segment lifetime of RFC 9293; tombstones stay at least twice as long.
     pub msl: Duration,
-    /// Idle time of an established TCP connection (RFC 5382 REQ-5: at least 2 h 4 min).
+    /// Idle time of an established TCP connection (RFC 5382 REQ-5: at least 2 h 4 min), and of an SCTP association.
     pub tcp_established: Duration,
     /// Idle time of an opening or closing TCP connection (RFC 5382 REQ-5: at least 4 min).
     pub tcp_transitory: Duration,
     /// Idle time of a UDP flow (RFC 4787 REQ-5: at least 2 min).
     pub udp: Duration,
+    /// Idle time of an ICMP echo identifier (RFC 5508 REQ-1: at least 60 s).
+    pub echo: Duration,
     /// Idle time of a cached unlatched flow.
     pub unlatched_idle: Duration,
     /// How long a latch may stay LARVAL (C-20).
@@ -53,6 +55,9 @@ pub enum LimitsError {
     /// RFC 4787 REQ-5.
     #[error("UDP flows must be remembered for at least 2 min (RFC 4787 REQ-5)")]
     Udp,
+    /// RFC 5508 REQ-1.
+    #[error("ICMP echo identifiers must be remembered for at least 60 s (RFC 5508 REQ-1)")]
+    Echo,
 }
 
 impl Default for Limits {
@@ -76,6 +81,7 @@ impl Limits {
             tcp_established: TCP_ESTABLISHED,
             tcp_transitory: TCP_TRANSITORY,
             udp: Duration::from_secs(5 * 60),
+            echo: ECHO_LEAST,
             unlatched_idle: Duration::from_secs(60),
             larval: Duration::from_secs(75),
         }
@@ -87,6 +93,7 @@ impl Limits {
             _ if self.tcp_established < TCP_ESTABLISHED => Err(LimitsError::TcpEstablished),
             _ if self.tcp_transitory < TCP_TRANSITORY => Err(LimitsError::TcpTransitory),
             _ if self.udp < UDP_LEAST => Err(LimitsError::Udp),
+            _ if self.echo < ECHO_LEAST => Err(LimitsError::Echo),
             _ => Ok(()),
         }
     }
@@ -109,23 +116,30 @@ impl Limits {
     fn idle(&self, progress: Progress, protocol: u8) -> Duration {
         match progress {
             Progress::TimeWait | Progress::Ended => self.msl.saturating_mul(2),
-            Progress::Both if protocol == protocol::TCP => self.tcp_established,
-            _ if protocol == protocol::TCP => self.tcp_transitory,
+            Progress::Both if shakes_hands(protocol) => self.tcp_established,
+            _ if shakes_hands(protocol) => self.tcp_transitory,
+            _ if matches!(protocol, protocol::ICMP | protocol::ICMPV6) => self.echo,
             _ => self.udp,
         }
     }
 }
 
+/// Whether connections of the protocol are opened and closed.
+const fn shakes_hands(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::SCTP)
+}
+
 const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
 const TCP_TRANSITORY: Duration = Duration::from_secs(4 * 60);
 const UDP_LEAST: Duration = Duration::from_secs(2 * 60);
+const ECHO_LEAST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rfc_5382_and_rfc_4787_req_5_shorter_memories_are_refused() {
+    fn rfc_5382_rfc_4787_and_rfc_5508_shorter_memories_are_refused() {
         let base = Limits::default();
         assert_eq!(base.check(), Ok(()));
         let less = |time: Duration| time - Duration::from_secs(1);
@@ -135,6 +149,7 @@ mod tests {
             (Limits { tcp_established: less(TCP_ESTABLISHED), ..base }, LimitsError::TcpEstablished),
             (Limits { tcp_transitory: less(TCP_TRANSITORY), ..base }, LimitsError::TcpTransitory),
             (Limits { udp: less(UDP_LEAST), ..base }, LimitsError::Udp),
+            (Limits { echo: less(ECHO_LEAST), ..base }, LimitsError::Echo),
         ] {
             assert_eq!(limits.check(), Err(error));
         }

@@ -3,6 +3,8 @@
 //! RFC 9293 section 3.3 and 3.10.7.4, as far as a bystander needs it. Only packets that passed the latch come here. A
 //! RST or FIN counts only where its sequence is plausible, for a latch must not be freed while the socket lives.
 
+mod association;
+
 use latchway_datapath::drop::Direction;
 use latchway_datapath::packet::{TcpSegment, flags};
 
@@ -29,7 +31,8 @@ pub enum Progress {
     Ended,
 }
 
-/// One side of a TCP connection: the sequence number after the last octet it sent, and what it acknowledged.
+/// One side of a TCP connection: the sequence number after the last octet it sent, and what it acknowledged. Of an SCTP
+/// association: the tag that it chose. All zero where it has not spoken, and where the protocol has neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Side {
     pub(crate) edge: u32,
@@ -211,6 +214,11 @@ impl Side {
     #[inline]
     pub(crate) const fn unpack(word: u64) -> Self {
         Self { edge: (word >> 32) as u32, ack: word as u32 }
+    }
+
+    /// The side of an SCTP association that chose a tag.
+    pub(crate) const fn of_tag(tag: u32) -> Self {
+        Self { edge: tag, ack: 0 }
     }
 
     /// The side that sends a SYN.

@@ -4,6 +4,7 @@
 //! allocation, lock, clock or system call. [`outbound`] and [`inbound`] are the two directions.
 
 mod answer;
+mod barred;
 mod icmp;
 mod inbound;
 mod opening;

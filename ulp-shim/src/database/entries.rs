@@ -115,17 +115,12 @@ impl LatchDatabase {
         }
     }
 
-    /// Makes a LARVAL latch ESTABLISHED in a class, and otherwise what `to` says. Of several workers that do it at the
+    /// Makes a LARVAL latch ESTABLISHED in a class. Of several workers that do it at the
     /// same time for one class all succeed; the first class wins, and stays (L-37, R-15).
     ///
     /// # Errors
     /// The reason to drop the packet that would have had it.
-    pub(crate) fn promote(
-        &self,
-        found: Found<'_>,
-        class: ClassId,
-        to: impl Fn(Entry) -> Entry,
-    ) -> Result<(), DropReason> {
+    pub(crate) fn promote(&self, found: Found<'_>, class: ClassId) -> Result<(), DropReason> {
         if !self.peers.enter(class) {
             return Err(DropReason::LatchBarred);
         }
@@ -140,7 +135,7 @@ impl LatchDatabase {
             // Before it is in force: whoever asks for conflicts must not miss it.
             self.peers.count_strict(class, true);
         }
-        let promoted = self.raise(found, class, to);
+        let promoted = self.raise(found, class);
         if promoted != Ok(true) {
             if is_strict {
                 self.peers.count_strict(class, false);
@@ -151,12 +146,7 @@ impl LatchDatabase {
     }
 
     /// Whether this call took the latch from LARVAL to ESTABLISHED; another one may have, in the same class.
-    fn raise(
-        &self,
-        found: Found<'_>,
-        class: ClassId,
-        to: impl Fn(Entry) -> Entry,
-    ) -> Result<bool, DropReason> {
+    fn raise(&self, found: Found<'_>, class: ClassId) -> Result<bool, DropReason> {
         loop {
             let head = found.slot.head();
             if head.generation() != found.head.generation() || head.life() != Life::Live {
@@ -169,7 +159,7 @@ impl LatchDatabase {
                 _ => return Err(DropReason::LatchBroken),
             }
             let kind = Kind::Latched(LatchState::Established);
-            let after = to(Entry { kind, holds: Holds::Class, ..before });
+            let after = Entry { kind, holds: Holds::Class, ..before };
             self.clock.advance();
             if found.slot.change(head, head.with(Life::Live, after.pack())) {
                 let (was, is) = (Weight::of(&before, class), Weight::of(&after, class));

@@ -97,7 +97,7 @@ impl LatchDatabase {
     pub fn establish(&self, id: LatchId, class: ClassId, now: Time) -> bool {
         let Some(found) = self.by_id(id) else { return false };
         self.mark_change(found, now);
-        self.promote(found, class, |entry| entry).is_ok()
+        self.promote(found, class).is_ok()
     }
 
     fn request(&self, flow: &FlowKey, birth: &Birth) -> Result<LatchId, CreateError> {

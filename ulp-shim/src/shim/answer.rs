@@ -7,12 +7,12 @@
 
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::protocol;
-use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
+use latchway_datapath::packet::{IpPacket, SctpPacket, TcpSegment, Upper, chunk, flags};
 use latchway_tagging::InboundTag;
 
 use crate::database::Known;
 use crate::progress::{Progress, Side};
-use crate::shim::opening::is_syn;
+use crate::shim::opening::shakes_hands;
 use crate::sync::Ordering;
 
 impl Known<'_> {
@@ -22,13 +22,14 @@ impl Known<'_> {
     /// [`DropReason::MidStream`]: it is of a connection whose beginning was missed.
     #[inline]
     pub(super) fn admit(&self, packet: &IpPacket<'_>, direction: Direction) -> Result<(), DropReason> {
-        if self.is_answered() || packet.flow().protocol() != protocol::TCP {
+        if self.is_answered() || !matches!(packet.flow().protocol(), protocol::TCP | protocol::SCTP) {
             return Ok(());
         }
         let is_begun = self.entry.progress == Progress::RemoteOnly;
         let begins = match (packet.upper(), direction) {
-            (Upper::Tcp(segment), _) if is_syn(segment) => true,
+            _ if shakes_hands(packet) => true,
             (Upper::Tcp(segment), Direction::Outbound) => is_begun && self.answers(segment),
+            (Upper::Sctp(packet), Direction::Outbound) => is_begun && self.accepts(packet),
             _ => false,
         };
         if begins { Ok(()) } else { Err(DropReason::MidStream) }
@@ -57,6 +58,12 @@ impl Known<'_> {
         let received = Side::unpack(self.found.slot.received.load(Ordering::Relaxed));
         let is_answer = segment.flags & flags::ACK != 0 && segment.flags & (flags::SYN | flags::RST) != 0;
         is_answer && received.edge.wrapping_sub(segment.ack) <= MAX_SYN_DATA
+    }
+
+    /// INIT ACK, or the ABORT of a host that takes no such association.
+    fn accepts(&self, packet: &SctpPacket) -> bool {
+        let received = Side::unpack(self.found.slot.received.load(Ordering::Relaxed));
+        matches!(packet.chunk, chunk::INIT_ACK | chunk::ABORT) && packet.verification_tag == received.edge
     }
 }
 

@@ -7,6 +7,7 @@ use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::{FlowKey, mapped, protocol};
 use latchway_datapath::latching::LatchState;
 use latchway_datapath::packet::{IpPacket, Upper};
+use latchway_datapath::selector::has_ports;
 use latchway_datapath::ulp::Context;
 use latchway_tagging::{Demand, InboundTag};
 
@@ -80,10 +81,13 @@ fn quoted(packet: &IpPacket<'_>, direction: Direction) -> Result<Option<FlowKey>
     let (_, _, message) = network(octets)?.ok_or(DropReason::BadIpHeader)?;
     let quote = message.get(ICMP_HEADER_LEN..).ok_or(DropReason::Runt)?;
     let (ends, protocol, upper) = network(quote)?.ok_or(DropReason::BadIpHeader)?;
-    let has_ports = matches!(protocol, protocol::TCP | protocol::UDP);
-    let ports = match upper.first_chunk::<4>() {
-        Some(&[a, b, c, d]) if has_ports => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
-        None if has_ports => return Err(DropReason::Runt),
+    let ports = match *upper {
+        [a, b, c, d, ..] if has_ports(protocol) => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        _ if has_ports(protocol) => return Err(DropReason::Runt),
+        [kind, _, _, _, a, b, ..] if is_echo(protocol, kind) => {
+            let identifier = u16::from_be_bytes([a, b]);
+            (identifier, identifier)
+        }
         _ => (0, 0),
     };
     let ((source, destination), (source_port, destination_port)) = (ends, ports);
@@ -99,6 +103,11 @@ fn quoted(packet: &IpPacket<'_>, direction: Direction) -> Result<Option<FlowKey>
 /// RFC 792, RFC 1122 section 3.2.2; RFC 4443 section 2.1.
 const fn is_error(is_v4: bool, kind: u8) -> bool {
     if is_v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { kind < 128 }
+}
+
+/// RFC 792; RFC 4443 section 4.
+const fn is_echo(protocol: u8, kind: u8) -> bool {
+    matches!((protocol, kind), (protocol::ICMP, 0 | 8) | (protocol::ICMPV6, 128 | 129))
 }
 
 /// Source and destination, protocol and payload.

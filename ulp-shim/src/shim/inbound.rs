@@ -13,8 +13,9 @@ use crate::database::{Birth, Known, Listener};
 use crate::entry::{Entry, Holds, Kind};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
+use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, initiates, is_syn, opening, opening_again};
+use crate::shim::opening::{Opening, initiates, opening, opening_again, shakes_hands};
 use crate::sync::Ordering;
 
 impl Shim {
@@ -124,11 +125,12 @@ impl Shim {
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        let Some(Some(segment)) = initiates(packet).filter(|_| !known.entry.owned) else {
+        let Some(received) = initiates(packet).filter(|_| !known.entry.owned) else {
             return Err(DropReason::LatchLarval);
         };
-        self.database.promote(known.found, tag.class, |entry| entry)?;
-        known.found.slot.received.store(Side::begun(&segment).pack(), Ordering::Relaxed);
+        barred::check(packet.flow(), tag.class, known.entry.terms, context)?;
+        self.database.promote(known.found, tag.class)?;
+        known.found.slot.received.store(received.pack(), Ordering::Relaxed);
         known.touch(context.now);
         known.note(tag);
         self.tell(known.found.id, packet.flow(), LatchState::Established, None);
@@ -155,11 +157,11 @@ impl Shim {
     /// T37 g: whether a SYN may begin another connection on the 5-tuple of one that is over. For the same class any
     /// may; for another the old sockets must be known to be gone, and the number beyond theirs (RFC 9293 3.6.1).
     fn may_begin_again(&self, packet: &IpPacket<'_>, tag: &InboundTag, known: &Known<'_>) -> bool {
-        let Upper::Tcp(segment) = packet.upper() else { return false };
         let received = Side::unpack(known.found.slot.received.load(Ordering::Relaxed));
-        let beyond = segment.seq.wrapping_sub(received.edge) < 1 << 31;
+        let is_beyond = |segment: &TcpSegment| segment.seq.wrapping_sub(received.edge) < 1 << 31;
+        let beyond = matches!(packet.upper(), Upper::Tcp(segment) if is_beyond(segment));
         let gone = known.entry.progress == Progress::Ended || beyond;
-        is_syn(segment) && (tag.class == known.class || gone)
+        shakes_hands(packet) && (tag.class == known.class || gone)
     }
 
     /// An unlatched flow under another snapshot: policy may want a latch by now.
@@ -192,14 +194,14 @@ impl Shim {
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         let listener = self.database.listener(packet.flow());
-        let (segment, terms) = match opening(packet, Direction::Inbound, listener.as_ref(), context)? {
-            Opening::Latched(segment, terms) => (segment, terms),
+        let (received, terms) = match opening(packet, Direction::Inbound, listener.as_ref(), context)? {
+            Opening::Latched(received, terms) => (received, terms),
             Opening::Unlatched => {
                 self.remember_unlatched(packet.flow(), None, false, context);
                 return Ok(());
             }
         };
-        let begun = Begun { segment, sent, terms, listener };
+        let begun = Begun { received, sent, terms, listener };
         match self.latch_inbound(packet, begun, tag, context) {
             Err(DropReason::FlowTableFull | DropReason::LatchBarred)
                 if terms.unlatchable == Unlatchable::Pass =>
@@ -215,20 +217,21 @@ impl Shim {
     fn latch_inbound(
         &self,
         packet: &IpPacket<'_>,
-        Begun { segment, sent, terms, listener }: Begun,
+        Begun { received, sent, terms, listener }: Begun,
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         if listener.is_some_and(|listener| !self.database.is_welcome(tag.class, &listener)) {
             return Err(DropReason::ListenerRefused);
         }
+        barred::check(packet.flow(), tag.class, terms, context)?;
         let entry = Entry::established(Progress::begun(Direction::Inbound), terms);
         let birth = Birth {
             class: Some(tag.class),
             changed_at: tag.version,
             snapshot: context.snapshot.id,
             sent,
-            received: segment.map_or_else(Side::default, |segment| Side::begun(&segment)),
+            received,
             tag: Some(*tag),
             ..Birth::new(entry, context.now)
         };
@@ -263,7 +266,8 @@ impl Shim {
 
 /// A connection that the remote side begins.
 struct Begun {
-    segment: Option<TcpSegment>,
+    /// How far the remote side is.
+    received: Side,
     /// How far the local side was with the same peer.
     sent: Side,
     terms: LatchTerms,

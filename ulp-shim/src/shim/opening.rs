@@ -3,17 +3,19 @@
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchTerms, Unlatchable};
-use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
+use latchway_datapath::packet::{IpPacket, SctpPacket, TcpSegment, Upper, chunk, flags};
+use latchway_datapath::selector::has_ports;
 use latchway_datapath::spd::Action;
 use latchway_datapath::ulp::Context;
 
 use crate::database::{Known, Listener};
+use crate::progress::Side;
 
 /// How a flow begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// With a latch on these terms: a TCP SYN (L-4, L-5), or any first datagram.
-    Latched(Option<TcpSegment>, LatchTerms),
+    /// With a latch on these terms; so far is the side that begins.
+    Latched(Side, LatchTerms),
     /// Without: policy wants none, or the protocol has no connections.
     Unlatched,
 }
@@ -42,8 +44,8 @@ pub(super) fn opening(
     let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
         return Ok(Opening::Unlatched);
     };
-    let segment = initiates(packet).ok_or(DropReason::MidStream)?;
-    Ok(Opening::Latched(segment, terms))
+    let side = initiates(packet).ok_or(DropReason::MidStream)?;
+    Ok(Opening::Latched(side, terms))
 }
 
 /// What policy wants of an unlatched flow that was looked at under another policy. A flow that could not be latched, which
@@ -72,17 +74,39 @@ pub(super) fn terms_by_policy(flow: &FlowKey, context: &Context<'_>) -> Option<L
     let Some(Action::Protect(protection)) = context.snapshot.spd.action(flow, Direction::Outbound) else {
         return None;
     };
-    let has_connections = matches!(flow.protocol(), protocol::TCP | protocol::UDP) && !is_group(flow);
-    protection.latching.terms().filter(|_| has_connections)
+    protection.latching.terms().filter(|_| has_connections(flow) && !is_group(flow))
 }
 
-/// Whether the packet may be the first of a connection; with it, the segment that numbers the sender's octets.
-pub(super) fn initiates(packet: &IpPacket<'_>) -> Option<Option<TcpSegment>> {
-    match (packet.flow().protocol(), *packet.upper()) {
-        (protocol::TCP, Upper::Tcp(segment)) if is_syn(&segment) => Some(Some(segment)),
-        (protocol::UDP, Upper::Udp | Upper::FirstFragment(_)) => Some(None),
+/// Whether packets of the flow are of a connection: for ICMP, those of one echo identifier are. Other messages have none,
+/// and neither has the identifier 0, which cannot be told from that.
+const fn has_connections(flow: &FlowKey) -> bool {
+    match flow.protocol() {
+        protocol::ICMP | protocol::ICMPV6 => flow.local_port() != 0,
+        protocol => has_ports(protocol),
+    }
+}
+
+/// How far the sender is if the packet may be the first of a connection: a TCP SYN (L-4, L-5), an SCTP INIT, an echo
+/// request, or any datagram that is whole, or the first piece of one.
+pub(super) fn initiates(packet: &IpPacket<'_>) -> Option<Side> {
+    match (packet.flow().protocol(), packet.upper()) {
+        (protocol::TCP, Upper::Tcp(segment)) if is_syn(segment) => Some(Side::begun(segment)),
+        (protocol::SCTP, Upper::Sctp(init)) if is_init(init) => Some(Side::of_tag(init.initiate_tag)),
+        (protocol::UDP, Upper::Udp | Upper::FirstFragment(_)) => Some(Side::default()),
+        (protocol::ICMP, _) if packet.icmp_kind() == Some(8) => Some(Side::default()),
+        (protocol::ICMPV6, _) if packet.icmp_kind() == Some(128) => Some(Side::default()),
         _ => None,
     }
+}
+
+/// Whether the packet begins a connection by a handshake, so that it comes again until it is answered.
+pub(super) fn shakes_hands(packet: &IpPacket<'_>) -> bool {
+    matches!(packet.flow().protocol(), protocol::TCP | protocol::SCTP) && initiates(packet).is_some()
+}
+
+/// RFC 9260 section 8.5.1: INIT has the verification tag 0, and nothing else has. A tag of 0 for itself nobody may choose.
+const fn is_init(packet: &SctpPacket) -> bool {
+    packet.chunk == chunk::INIT && packet.verification_tag == 0 && packet.initiate_tag != 0
 }
 
 /// The initiating packet of a connection: SYN, and none of ACK, RST and FIN.

@@ -3,7 +3,7 @@
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchState, LatchTerms, Unlatchable};
-use latchway_datapath::packet::{IpPacket, TcpSegment, Upper, flags};
+use latchway_datapath::packet::{IpPacket, Upper, flags};
 use latchway_datapath::ulp::Context;
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef, StateVersion};
 
@@ -11,14 +11,15 @@ use crate::database::{Birth, Known};
 use crate::entry::{Entry, Kind};
 use crate::progress::{Progress, Side};
 use crate::shim::Shim;
+use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, initiates, is_syn, opening, opening_again};
+use crate::shim::opening::{Opening, opening, opening_again, shakes_hands};
 
 /// What is to be done with the feedback.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
-    /// Make the latch of the flow that this packet begins, on these terms.
-    Latch(Option<TcpSegment>, LatchTerms),
+    /// Make the latch of the flow that this packet begins, with which the local side is so far, on these terms.
+    Latch(Side, LatchTerms),
     /// Remember the SA of a latched flow.
     Refresh(ClassId),
     /// Remember the SA of an unlatched flow.
@@ -43,7 +44,7 @@ impl Shim {
                 self.outbound_afterwards(packet, &known, context)
             }
             Kind::Latched(LatchState::Established) => self.outbound_latched(packet, &known, context),
-            Kind::Latched(LatchState::Larval) if !known.entry.owned && initiates(packet).is_some() => {
+            Kind::Latched(LatchState::Larval) if !known.entry.owned && shakes_hands(packet) => {
                 begin(packet, context)
             }
             Kind::Latched(LatchState::Larval | LatchState::Listener) => Err(DropReason::LatchLarval),
@@ -79,7 +80,7 @@ impl Shim {
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Judgement {
-        if matches!(packet.upper(), Upper::Tcp(segment) if is_syn(segment)) {
+        if shakes_hands(packet) {
             self.database.remove(known);
             return begin(packet, context);
         }
@@ -113,9 +114,9 @@ impl Shim {
         if !known.is_current(snapshot) {
             return match opening_again(packet, Direction::Outbound, known, context) {
                 Ok(Opening::Unlatched) => Ok(uncached()),
-                Ok(Opening::Latched(segment, terms)) => {
+                Ok(Opening::Latched(sent, terms)) => {
                     self.database.remove(known);
-                    Ok(latching(segment, terms))
+                    Ok(latching(sent, terms))
                 }
                 Err(reason) => Err(reason),
             };
@@ -136,9 +137,9 @@ impl Shim {
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         match (pending, feedback) {
-            (Pending::Latch(segment, terms), Feedback::Protected { class, sa, version }) => {
+            (Pending::Latch(sent, terms), Feedback::Protected { class, sa, version }) => {
                 let served = Served { class, sa, version };
-                match self.latch_outbound(flow, (segment, terms), &served, context) {
+                match self.latch_outbound(flow, (sent, terms), &served, context) {
                     Err(DropReason::FlowTableFull | DropReason::LatchBarred)
                         if terms.unlatchable == Unlatchable::Pass =>
                     {
@@ -165,17 +166,18 @@ impl Shim {
     fn latch_outbound(
         &self,
         flow: &FlowKey,
-        (segment, terms): (Option<TcpSegment>, LatchTerms),
+        (sent, terms): (Side, LatchTerms),
         served: &Served,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
+        barred::check(flow, served.class, terms, context)?;
         let entry = Entry::established(Progress::begun(Direction::Outbound), terms);
         let birth = Birth {
             class: Some(served.class),
             changed_at: served.version,
             hint: Some(served.sa),
             snapshot: context.snapshot.id,
-            sent: segment.map_or_else(Side::default, |segment| Side::begun(&segment)),
+            sent,
             ..Birth::new(entry, context.now)
         };
         if let Some(latch) = self.database.create(flow, &birth)? {
@@ -185,7 +187,7 @@ impl Shim {
         let Some(known) = self.database.probe(flow) else { return Err(DropReason::LatchMismatch) };
         match known.entry.kind {
             Kind::Latched(LatchState::Larval) if !known.entry.owned => {
-                self.database.promote(known.found, served.class, |entry| entry)?;
+                self.database.promote(known.found, served.class)?;
                 known.remember(Some(served.sa), context.snapshot.id);
                 known.touch(context.now);
                 self.tell(known.found.id, flow, LatchState::Established, None);
@@ -200,11 +202,15 @@ impl Shim {
     /// is told anything (L-38), and what begins it again, from either side, establishes it.
     #[cold]
     pub(super) fn await_sa(&self, flow: &FlowKey, pending: Pending, context: &Context<'_>) {
-        let Pending::Latch(Some(segment), terms) = pending else { return };
+        // Without a handshake the next packet is as good as this one.
+        let Pending::Latch(sent, terms) = pending else { return };
+        if sent == Side::default() {
+            return;
+        }
         let birth = Birth {
             changed_at: context.version,
             snapshot: context.snapshot.id,
-            sent: Side::begun(&segment),
+            sent,
             ..Birth::new(Entry::of_state(LatchState::Larval, Progress::LocalOnly, terms), context.now)
         };
         if let Ok(Some(latch)) = self.database.create(flow, &birth) {
@@ -272,14 +278,14 @@ struct Served {
 
 fn begin(packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
     match opening(packet, Direction::Outbound, None, context)? {
-        Opening::Latched(segment, terms) => Ok(latching(segment, terms)),
+        Opening::Latched(sent, terms) => Ok(latching(sent, terms)),
         Opening::Unlatched => Ok(uncached()),
     }
 }
 
 /// L-95: feedback is asked for on the initiating packet.
-fn latching(segment: Option<TcpSegment>, terms: LatchTerms) -> (OutboundTag, Option<Pending>) {
-    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(segment, terms)))
+fn latching(sent: Side, terms: LatchTerms) -> (OutboundTag, Option<Pending>) {
+    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(sent, terms)))
 }
 
 fn uncached() -> (OutboundTag, Option<Pending>) {

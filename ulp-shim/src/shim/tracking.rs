@@ -3,7 +3,7 @@
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::protocol;
 use latchway_datapath::latching::{BreakReason, LatchState};
-use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
+use latchway_datapath::packet::{IpPacket, SctpPacket, TcpSegment, Upper};
 use latchway_datapath::time::Time;
 
 use crate::database::Known;
@@ -20,8 +20,9 @@ impl Shim {
         let progress = known.entry.progress;
         let after = match packet.upper() {
             Upper::Tcp(segment) => follow(segment, known, direction),
-            _ if packet.flow().protocol() == protocol::UDP => progress.after_datagram(direction),
-            _ => progress,
+            Upper::Sctp(packet) => follow_association(packet, known, direction),
+            _ if matches!(packet.flow().protocol(), protocol::TCP | protocol::SCTP) => progress,
+            _ => progress.after_datagram(direction),
         };
         if after != progress {
             self.advance(packet, known, after);
@@ -49,9 +50,25 @@ impl Shim {
     }
 }
 
-/// The progress after a segment. Each direction writes only its own side.
+/// The progress after a segment.
 #[inline]
 fn follow(segment: &TcpSegment, known: &Known<'_>, direction: Direction) -> Progress {
+    let advance = |sides| known.entry.progress.after_segment(direction, segment, sides);
+    follow_sides(known, direction, advance)
+}
+
+fn follow_association(packet: &SctpPacket, known: &Known<'_>, direction: Direction) -> Progress {
+    let advance = |sides| known.entry.progress.after_packet(direction, packet, sides);
+    follow_sides(known, direction, advance)
+}
+
+/// Each direction writes only its own side.
+#[inline]
+fn follow_sides(
+    known: &Known<'_>,
+    direction: Direction,
+    advance: impl Fn(Sides) -> (Progress, Side),
+) -> Progress {
     let slot = known.found.slot;
     let (mine, theirs) = match direction {
         Direction::Outbound => (&slot.sent, &slot.received),
@@ -60,7 +77,7 @@ fn follow(segment: &TcpSegment, known: &Known<'_>, direction: Direction) -> Prog
     let before = mine.load(Ordering::Relaxed);
     let sides =
         Sides { sender: Side::unpack(before), receiver: Side::unpack(theirs.load(Ordering::Relaxed)) };
-    let (progress, sender) = known.entry.progress.after_segment(direction, segment, sides);
+    let (progress, sender) = advance(sides);
     if sender.pack() != before {
         mine.store(sender.pack(), Ordering::Relaxed);
     }
