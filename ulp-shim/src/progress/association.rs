@@ -48,7 +48,8 @@ impl Progress {
 
 /// RFC 9260 section 8.5: the receiver's tag, or where the T bit says that the sender has none for it, the sender's own.
 const fn is_of_association(packet: &SctpPacket, sender: Side, receiver: Side) -> bool {
-    let reflected = matches!(packet.chunk, chunk::ABORT | chunk::SHUTDOWN_COMPLETE) && packet.flags & T_BIT != 0;
+    let reflected =
+        matches!(packet.chunk, chunk::ABORT | chunk::SHUTDOWN_COMPLETE) && packet.flags & T_BIT != 0;
     let tag = if reflected { sender.edge } else { receiver.edge };
     tag != 0 && packet.verification_tag == tag
 }
@@ -75,7 +76,13 @@ mod tests {
         }
 
         /// A packet of `chunk` with these verification and initiate tags.
-        fn see(&mut self, direction: Direction, chunk: u8, verification_tag: u32, initiate_tag: u32) -> Progress {
+        fn see(
+            &mut self,
+            direction: Direction,
+            chunk: u8,
+            verification_tag: u32,
+            initiate_tag: u32,
+        ) -> Progress {
             self.see_flags(direction, (chunk, 0), verification_tag, initiate_tag)
         }
 
@@ -125,7 +132,11 @@ mod tests {
     fn l_102_rfc_9260_5_1_only_what_the_remote_side_proves_opens_an_association() {
         let mut association = Association::new();
         association.see(Inbound, chunk::INIT, 0, REMOTE);
-        assert_eq!(association.see(Inbound, chunk::COOKIE_ECHO, LOCAL, 0), Progress::RemoteOnly, "of nothing");
+        assert_eq!(
+            association.see(Inbound, chunk::COOKIE_ECHO, LOCAL, 0),
+            Progress::RemoteOnly,
+            "of nothing"
+        );
         association.see(Outbound, chunk::INIT_ACK, REMOTE, LOCAL);
         assert_eq!(association.see(Inbound, chunk::COOKIE_ECHO, LOCAL + 1, 0), Progress::RemoteOnly);
         assert_eq!(association.see(Outbound, chunk::COOKIE_ECHO, REMOTE, 0), Progress::RemoteOnly);

@@ -1,7 +1,11 @@
 //! The shim as the datapath drives it, row by row, and against a naive model.
 
 mod bed;
+mod conflicts;
+mod listeners;
 mod model;
+mod requests;
+mod tracked;
 
 use latchway_datapath::drop::DropReason::{
     FlowTableFull, LatchBarred, LatchBroken, LatchMismatch, LatchUnprotected, MidStream, NoPolicy,
@@ -93,7 +97,7 @@ fn l_24_l_25_l_99_every_outbound_packet_carries_the_latched_class() {
 }
 
 #[test]
-fn l_26_t37c_c_19_an_unprotected_packet_is_dropped_and_harms_no_latch() {
+fn l_26_t37_c_c_19_an_unprotected_packet_is_dropped_and_harms_no_latch() {
     let mut bed = Bed::established(A);
     let before = bed.latch().unwrap();
     assert_eq!(bed.unprotected(9001, 1001, RST | ACK), Err(LatchUnprotected));
@@ -116,7 +120,7 @@ fn l_27_l_98_c_19_another_quality_of_protection_is_dropped_and_harms_no_latch() 
 }
 
 #[test]
-fn l_37_t37j_policy_that_changes_leaves_the_class_as_it_was() {
+fn l_37_t37_j_policy_that_changes_leaves_the_class_as_it_was() {
     let mut bed = Bed::established(A);
     for protection in [None, Some(Protection::UNLATCHED), Some(Protection::LATCHED)] {
         bed.policy(protection);
@@ -128,7 +132,7 @@ fn l_37_t37j_policy_that_changes_leaves_the_class_as_it_was() {
 }
 
 #[test]
-fn l_100_l_109_t37d_another_peer_breaks_the_latch_and_it_is_told_once() {
+fn l_100_l_109_t37_d_another_peer_breaks_the_latch_and_it_is_told_once() {
     let mut bed = Bed::established(A);
     assert_eq!(bed.tcp_in(9001, 1001, ACK, B), Err(LatchMismatch));
     let latch = bed.latch().unwrap();
@@ -229,7 +233,7 @@ fn l_40_a_host_without_such_a_socket_refuses_the_syn() {
 
 /// RFC 9293 3.6.1: TIME-WAIT may answer a SYN with an ACK, and the same peer may have it.
 #[test]
-fn t37g_the_same_peer_hears_what_is_left_of_its_last_connection() {
+fn t37_g_the_same_peer_hears_what_is_left_of_its_last_connection() {
     let mut bed = Bed::established(A);
     bed.tcp_in(9001, 1001, RST, A).unwrap();
     assert_eq!(bed.tcp_in(20_000, 0, SYN, A), Ok(()));
@@ -254,7 +258,7 @@ fn l_100_the_reset_of_an_ended_socket_does_not_leave_under_the_next_latch() {
 }
 
 #[test]
-fn r_2_t37e_rekeying_within_a_class_changes_nothing_and_renews_the_hint() {
+fn r_2_t37_e_rekeying_within_a_class_changes_nothing_and_renews_the_hint() {
     let mut bed = Bed::established(A);
     let before = bed.latch().unwrap();
     let old = bed.judge_out(1001, 9001, ACK).unwrap().0;
@@ -308,7 +312,7 @@ fn r_10_an_administrator_closes_a_latch_and_nobody_else_gets_the_socket() {
 }
 
 #[test]
-fn t37a_two_sas_race_for_a_new_flow_and_one_wins() {
+fn t37_a_two_sas_race_for_a_new_flow_and_one_wins() {
     let mut bed = Bed::new();
     bed.judge_out(1000, 0, SYN).unwrap();
     bed.tcp_in(9000, 0, SYN, B).unwrap();
@@ -317,7 +321,7 @@ fn t37a_two_sas_race_for_a_new_flow_and_one_wins() {
 }
 
 #[test]
-fn t37g_port_reuse_after_time_wait_or_reset_starts_a_fresh_latch() {
+fn t37_g_port_reuse_after_time_wait_or_reset_starts_a_fresh_latch() {
     let mut bed = Bed::established(A);
     bed.tcp_out(1001, 9001, FIN | ACK, A).unwrap();
     bed.tcp_in(9001, 1002, FIN | ACK, A).unwrap();
@@ -365,7 +369,7 @@ fn rfc_5961_3_2_the_challenge_to_a_reset_behind_a_loss_reaches_the_peer() {
 }
 
 #[test]
-fn t37i_a_full_table_refuses_new_flows_and_keeps_the_old() {
+fn t37_i_a_full_table_refuses_new_flows_and_keeps_the_old() {
     let limits = Limits { half_open: 100, half_open_of_peer: 100, ..Limits::for_flows(8) };
     let mut bed = Bed::with(limits);
     for port in 0..8 {
@@ -432,7 +436,7 @@ fn c_20_rfc_9293_tombstones_stay_for_twice_the_segment_lifetime() {
 
 /// RFC 4301 6.2: an error is judged by what it quotes.
 #[test]
-fn t37f_an_icmp_error_counts_only_under_the_latch_of_what_it_quotes() {
+fn t37_f_an_icmp_error_counts_only_under_the_latch_of_what_it_quotes() {
     let mut bed = Bed::established(A);
     bed.udp_out(A).unwrap();
     for protocol in [6, 17] {
@@ -453,7 +457,7 @@ fn t37f_an_icmp_error_counts_only_under_the_latch_of_what_it_quotes() {
 
 /// What an error quotes was under a latch, and leaves under no other.
 #[test]
-fn t37f_l_25_an_icmp_error_leaves_under_the_latch_of_what_it_quotes() {
+fn t37_f_l_25_an_icmp_error_leaves_under_the_latch_of_what_it_quotes() {
     let mut bed = Bed::established(A);
     assert_eq!(bed.error_out(), Ok(Some(A)));
     bed.tcp_in(9001, 1001, ACK, B).unwrap_err();

@@ -22,7 +22,7 @@ mod real {
     }
 
     #[test]
-    fn t37i_a_full_table_refuses_and_forgets_nothing() {
+    fn t37_i_a_full_table_refuses_and_forgets_nothing() {
         let table = FlowTable::new(100, Seed::Fixed(1));
         for n in 0..100 {
             let key = [n, 0, 0, 0, 0];
@@ -60,7 +60,7 @@ mod real {
     /// Four threads insert the same few flows, and each removes what it inserted: an entry excludes all others of its
     /// flow, and no reader ever sees another flow's slot.
     #[test]
-    fn t37a_workers_at_the_same_flows_exclude_each_other() {
+    fn t37_a_workers_at_the_same_flows_exclude_each_other() {
         let table = FlowTable::new(8, Seed::Fixed(9));
         let (barrier, rounds) = (Barrier::new(4), 20_000u64);
         let entries: [std::sync::atomic::AtomicU64; 4] = Default::default();
@@ -121,7 +121,7 @@ mod models {
 
     /// T37 a: two workers race to begin one flow under two classes. One wins, both see the winner's class only.
     #[test]
-    fn loom_t37a_two_beginnings_of_a_flow_make_one_entry() {
+    fn loom_t37_a_two_beginnings_of_a_flow_make_one_entry() {
         loom::model(|| {
             let table = Arc::new(FlowTable::new(2, Seed::Fixed(1)));
             let other = Arc::clone(&table);

@@ -8,23 +8,26 @@ use etherparse::PacketBuilder;
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::event::{Event, Events, event_queue};
 use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::latching::{LatchId, LatchTerms};
 use latchway_datapath::packet::{IpPacket, flags};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::snapshot::Snapshot;
-use latchway_datapath::spd::{Action, Protection, Rule, Spd};
+use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_tagging::{
-    AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
-    InboundTag, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
+    AuthMethod, ClassId, Credential, Feedback, Identity, IdentityId, IdentityLimit, IdentityRecord,
+    IdentityTable, InboundTag, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
 };
 
 use crate::shim::Shim;
-use crate::{LatchDatabase, LatchView, Limits, Seed};
+use crate::{Begin, ConstraintId, CreateError, LatchDatabase, LatchView, Limits, Listening, Seed};
 
 pub(super) const A: ClassId = ClassId::from_raw(1);
 pub(super) const A_OTHER_QOP: ClassId = ClassId::from_raw(2);
 pub(super) const B: ClassId = ClassId::from_raw(3);
+/// Of a peer that nobody knows (RFC 5386).
+pub(super) const LESSER: ClassId = ClassId::from_raw(4);
 pub(super) const UNKNOWN: ClassId = ClassId::from_raw(99);
 
 pub(super) struct Bed {
@@ -38,6 +41,10 @@ pub(super) struct Bed {
     port: u16,
     /// What policy says of packets in the clear.
     pub(super) clear: Option<Action>,
+    /// What segments carry.
+    pub(super) data: &'static [u8],
+    /// The peer of class A.
+    pub(super) peer: IdentityId,
 }
 
 impl Bed {
@@ -50,15 +57,21 @@ impl Bed {
         clock.advance();
         let database = Arc::new(LatchDatabase::new(limits, Arc::clone(&clock), Seed::Fixed(7)).unwrap());
         let mut identities = IdentityTable::new(IdentityLimit::default());
-        for (class, name) in [(A, "a"), (A_OTHER_QOP, "a"), (B, "b")] {
+        let known = AuthMethod::PreSharedKey;
+        let mut ids = Vec::new();
+        for (class, name, method) in
+            [(A, "a", known), (A_OTHER_QOP, "a", known), (B, "b", known), (LESSER, "c", AuthMethod::Btns)]
+        {
             let record = IdentityRecord {
                 asserted: Identity::Fqdn(name.to_owned()),
                 authorised: None,
-                method: AuthMethod::PreSharedKey,
+                method,
                 credential: Credential::None,
             };
-            database.peers().publish(class, identities.acquire(&record).unwrap(), record.method, 0).unwrap();
+            ids.push(identities.acquire(&record).unwrap());
+            database.peers().publish(class, ids[ids.len() - 1], record.method, 0).unwrap();
         }
+        let peer = ids[0];
         let (sender, receiver) = event_queue();
         let shim = Shim::new(Arc::clone(&database), WorkerId(0), sender.clone());
         let (snapshot, now) = (Snapshot::default(), Time::from_nanos(1_000_000_000));
@@ -72,6 +85,8 @@ impl Bed {
             now,
             port: 1,
             clear: Some(Action::Bypass),
+            data: b"",
+            peer,
         };
         bed.policy(Some(Protection::LATCHED));
         bed
@@ -108,6 +123,107 @@ impl Bed {
         let rule = |&action: &Action| Rule::new(selector.clone(), None, action);
         self.snapshot.spd = Spd::new(actions.iter().map(rule).collect());
         self.rekey();
+    }
+
+    /// Another snapshot, whose policy latches every flow on these terms.
+    pub(super) fn terms(&mut self, terms: LatchTerms) {
+        self.policy(Some(Protection { reqid: None, latching: Latching::On(terms) }));
+    }
+
+    /// Another snapshot, and what its policy is about to be.
+    pub(super) fn pending(&mut self, action: Option<Action>) {
+        let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let rule = |action| Rule::new(selector.clone(), None, action);
+        self.snapshot.pending = action.map(|action| Arc::new(Spd::new(vec![rule(action)])));
+        self.rekey();
+    }
+
+    /// Asks for a listener's latch on the local side of the flows, or on every local address.
+    pub(super) fn listen(
+        &self,
+        address: [u8; 4],
+        constraint: Option<ConstraintId>,
+        terms: LatchTerms,
+    ) -> Result<LatchId, CreateError> {
+        let listening = Listening { address: address.into(), protocol: protocol::TCP, port: 40_000 };
+        self.database.listen(&listening, constraint, terms, self.now)
+    }
+
+    /// Asks for a latch of the TCP flow.
+    pub(super) fn connect(&self, begin: Begin) -> Result<LatchId, CreateError> {
+        self.database.connect(&self.flow(protocol::TCP), begin, LatchTerms::default(), self.now)
+    }
+
+    /// A segment is judged, and no SA serves it.
+    pub(super) fn unserved_out(&mut self, seq: u32, ack: u32, flags: u8) -> Result<(), DropReason> {
+        self.judge_out(seq, ack, flags)?;
+        let flow = self.flow(protocol::TCP);
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.unserved(&flow, &context);
+        Ok(())
+    }
+
+    /// The latch of a flow.
+    pub(super) fn latch_of(&self, protocol: u8) -> Option<LatchView> {
+        self.database.find(&self.flow(protocol)).and_then(|id| self.database.inquire(id))
+    }
+
+    /// An echo request (8) or reply (0), whose identifier is the port of the bed.
+    pub(super) fn echo_in(&mut self, kind: u8, class: ClassId) -> Result<(), DropReason> {
+        let octets = self.echo(Direction::Inbound, kind);
+        self.judge_octets_in(&octets, class, self.version())
+    }
+
+    pub(super) fn echo_out(&mut self, kind: u8, class: ClassId) -> Result<ClassId, DropReason> {
+        let octets = self.echo(Direction::Outbound, kind);
+        let tag = self.judge_octets_out(&octets)?;
+        let class = tag.demand.class().unwrap_or(class);
+        if tag.feedback {
+            let flow = *IpPacket::parse(&octets, Direction::Outbound).unwrap().flow();
+            let feedback = Feedback::Protected { class, sa: self.sa(class), version: self.version() };
+            let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+            self.shim.feedback(&flow, feedback, &context)?;
+        }
+        Ok(class)
+    }
+
+    fn echo(&self, direction: Direction, kind: u8) -> Vec<u8> {
+        let (source, destination, _) = self.ends(direction);
+        let [high, low] = self.port.to_be_bytes();
+        let mut octets = Vec::new();
+        let builder = PacketBuilder::ipv4(source, destination, 64).icmpv4_raw(kind, 0, [high, low, 0, 1]);
+        builder.write(&mut octets, &[]).unwrap();
+        octets
+    }
+
+    /// An SCTP packet of one chunk, with these verification and initiate tags.
+    pub(super) fn sctp_in(
+        &mut self,
+        (chunk, tag, initiate): (u8, u32, u32),
+        class: ClassId,
+    ) -> Result<(), DropReason> {
+        let octets = self.association(Direction::Inbound, chunk, tag, initiate);
+        self.judge_octets_in(&octets, class, self.version())
+    }
+
+    pub(super) fn sctp_out(
+        &mut self,
+        (chunk, tag, initiate): (u8, u32, u32),
+        class: ClassId,
+    ) -> Result<ClassId, DropReason> {
+        let octets = self.association(Direction::Outbound, chunk, tag, initiate);
+        let tag = self.judge_octets_out(&octets)?;
+        self.leave(tag, class, protocol::SCTP)
+    }
+
+    fn association(&self, direction: Direction, chunk: u8, tag: u32, initiate: u32) -> Vec<u8> {
+        let (source, destination, ports) = self.ends(direction);
+        let mut sctp = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+        sctp.extend([tag.to_be_bytes(), [0; 4], [chunk, 0, 0, 20], initiate.to_be_bytes()].concat());
+        let mut octets = Vec::new();
+        let builder = PacketBuilder::ipv4(source, destination, 64);
+        builder.write(&mut octets, etherparse::IpNumber::SCTP, &sctp).unwrap();
+        octets
     }
 
     /// Another snapshot, whose SAs are new.
@@ -341,7 +457,7 @@ impl Bed {
         let (source, destination, ports) = self.ends(direction);
         let mut octets = Vec::new();
         let builder = PacketBuilder::ipv4(source, destination, 64).tcp(ports.0, ports.1, seq, 512);
-        builder.write(&mut octets, &[]).unwrap();
+        builder.write(&mut octets, self.data).unwrap();
         octets[28..32].copy_from_slice(&ack.to_be_bytes());
         octets[33] = flags;
         octets
