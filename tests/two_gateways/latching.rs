@@ -47,7 +47,7 @@ fn l_4_l_5_l_95_to_l_98_the_first_packet_latches_both_ends() {
 /// class would serve. A flow that begins now is latched to that one.
 #[test]
 fn l_99_every_outbound_packet_of_a_latched_flow_carries_its_class() {
-    let mut net = Net::new(Protection::LATCHED);
+    let mut net = Net::new(Protection::LATCHED_BY_TAG);
     let first = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
     open(&mut net);
     let better = Terms { suite: Suite::ChaCha20Poly1305, ..Terms::default() };

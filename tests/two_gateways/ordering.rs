@@ -7,7 +7,7 @@ use latchway_datapath::sad::Usage;
 use latchway_datapath::spd::Protection;
 use latchway_esp::Suite;
 use latchway_keying::Op;
-use latchway_ulp_shim::BreakReason;
+use latchway_ulp_shim::{BreakReason, LatchState};
 
 use crate::support::gateway::{Terms, keys};
 use crate::support::net::{ALICE, BOB, Net, join};
@@ -35,7 +35,8 @@ fn l_74_nothing_passes_a_pending_sa() {
     assert_eq!(net.send(BOB, &tcp().reversed().syn()), []);
     let pending = (Direction::Inbound, DropReason::SaPending, 1);
     assert_eq!(net.bob.drops(), [pending, (Direction::Outbound, DropReason::NoOutboundSa, 1)]);
-    assert_eq!(net.bob.latch(tcp().reversed()), None, "and no latch is born of it");
+    let state = net.bob.latch(tcp().reversed()).map(|latch| latch.state);
+    assert_eq!(state, Some(LatchState::Larval), "and no latch is established by it");
 
     assert_eq!(net.bob.settle(now), [pair]);
     assert_eq!(net.send(ALICE, &tcp().syn()), only("bob", tcp().syn()));

@@ -130,6 +130,9 @@ impl LatchDatabase {
     }
 }
 
+#[cfg(all(test, loom))]
+mod tests;
+
 impl fmt::Debug for LatchDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LatchDatabase").field("limits", &self.limits).finish_non_exhaustive()

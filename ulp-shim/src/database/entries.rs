@@ -121,6 +121,10 @@ impl LatchDatabase {
     /// # Errors
     /// The reason to drop the packet that would have had it.
     pub(crate) fn promote(&self, found: Found<'_>, class: ClassId) -> Result<(), DropReason> {
+        let larval = Entry::unpack(found.head.detail());
+        if larval.kind != Kind::Latched(LatchState::Larval) {
+            return Err(DropReason::LatchBroken);
+        }
         if !self.peers.enter(class) {
             return Err(DropReason::LatchBarred);
         }
@@ -130,7 +134,7 @@ impl LatchDatabase {
             self.peers.leave(class);
             return Err(DropReason::LatchMismatch);
         }
-        let is_strict = Entry::unpack(found.head.detail()).terms.model == Model::Strict;
+        let is_strict = larval.terms.model == Model::Strict;
         if is_strict {
             // Before it is in force: whoever asks for conflicts must not miss it.
             self.peers.count_strict(class, true);
@@ -228,6 +232,11 @@ impl<'t> Known<'t> {
     #[inline]
     pub(crate) const fn latch(&self, state: LatchState) -> Latch {
         Latch { state, class: self.class, changed_at: self.changed_at }
+    }
+
+    /// Whether the latch changed since a packet with this tag was opened (C-31).
+    pub(crate) fn is_newer_than(&self, tag: &InboundTag) -> bool {
+        tag.version < self.changed_at
     }
 
     /// What a packet of the established latch must leave under.

@@ -128,6 +128,9 @@ impl Shim {
         let Some(received) = initiates(packet).filter(|_| !known.entry.owned) else {
             return Err(DropReason::LatchLarval);
         };
+        if known.is_newer_than(tag) {
+            return Err(DropReason::StaleVersion);
+        }
         barred::check(packet.flow(), tag.class, known.entry.terms, context)?;
         self.database.promote(known.found, tag.class)?;
         known.found.slot.received.store(received.pack(), Ordering::Relaxed);
