@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use latchway_netns::Namespace;
 use latchway_netns::watch::{Frame, Mark, Options, Sniffer};
+use serde_json::json;
 
 use crate::eventually;
 use crate::gateway::scenario;
@@ -20,8 +21,9 @@ use crate::site::{End, Site, Terms};
 /// In all that latched flows carry.
 const MARKER: &[u8] = b"what a latched flow carries";
 
-/// The ports of latched flows.
+/// The ports of latched flows, and of one that begins later.
 const LATCHED: u16 = 7001;
+const LATER: u16 = 7002;
 
 const HOSTS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1))];
 
@@ -32,7 +34,7 @@ const BYPASS: &str = "clear0";
 #[test]
 fn t13_l_24_rekeys_and_gaps_leak_nothing() {
     scenario("leak::t13_l_24_rekeys_and_gaps_leak_nothing", || {
-        let (site, mut provider, watch) = begin();
+        let (site, mut provider, watch) = begin("");
         let mut pair = provider.join();
         let talk = Talk::start(&site.around[0], &site.centre);
         talk.goes_on();
@@ -54,12 +56,36 @@ fn t13_l_24_rekeys_and_gaps_leak_nothing() {
     });
 }
 
-fn begin() -> (Site, Provider, Watch) {
-    let head = format!("bypass_port = \"{BYPASS}\"");
+/// T13, L-24, L-77: the policy lets everything pass in the clear from now on, and preserves latches. The connection goes on
+/// under its own; connections that begin now leave in the clear.
+#[test]
+fn t13_l_24_a_policy_turned_bypass_preserves_it_and_leaks_nothing() {
+    scenario("leak::t13_l_24_a_policy_turned_bypass_preserves_it_and_leaks_nothing", || {
+        let (site, mut provider, watch) = begin("on_policy_change = \"preserve\"");
+        provider.join();
+        let talk = Talk::start(&site.around[0], &site.centre);
+        talk.goes_on();
+        bypass(&mut provider);
+        watch.sees_later(&site);
+        talk.goes_on();
+        assert!(!talk.has_ended());
+        drop(talk);
+        watch.nothing_leaked();
+    });
+}
+
+fn begin(lines: &str) -> (Site, Provider, Watch) {
+    let head = format!("bypass_port = \"{BYPASS}\"\n{lines}");
     let site = Site::start(&[("one.example", 2)], &Terms { head, ..Terms::default() });
     let provider = Provider::between(&site, 0);
     let watch = Watch::start(&site.centre.outer);
     (site, provider, watch)
+}
+
+/// Puts a rule before all others, by which everything passes in the clear.
+fn bypass(provider: &mut Provider) {
+    let selector = json!({"local": "10.0.1.0/24", "remote": "10.0.2.0/24"});
+    provider.end(0).must("AddRule", &json!({"rule": {"selector": selector, "action": "bypass"}}));
 }
 
 /// Sniffers on the ways by which octets could leave the centre.
@@ -84,6 +110,17 @@ impl Watch {
     fn esp(&self) -> usize {
         let frames = self.wire.frames_since(self.since[0]).unwrap();
         frames.iter().filter(|frame| frame.esp().is_some()).count()
+    }
+
+    /// A connection that begins now leaves in the clear, and is seen to.
+    fn sees_later(&self, site: &Site) {
+        let there = site.around[0].at(LATER);
+        let begin = || TcpStream::connect_timeout(&there, Duration::from_millis(50));
+        let seen = |frame: &Frame| frame.destination_socket() == Some(there);
+        eventually("a later connection is seen in the clear", || {
+            assert!(site.centre.inner.run(begin).unwrap().is_err(), "nobody is there");
+            self.clear.frames_since(self.since[1]).unwrap().iter().any(seen)
+        });
     }
 
     fn nothing_leaked(self) {
@@ -156,6 +193,11 @@ impl Talk {
         eventually("both ends hear of each other", || {
             heard().iter().zip(&before).all(|(now, before)| *now > before + more)
         });
+    }
+
+    /// Whether an end has lost its connection.
+    fn has_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 

@@ -7,6 +7,7 @@ mod flood;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
+mod imap;
 mod leak;
 mod load;
 mod provider;

@@ -68,6 +68,11 @@ impl Provider {
         }
     }
 
+    /// One end; the centre is 0.
+    pub fn end(&mut self, end: usize) -> &mut Asks {
+        &mut self.ends[end]
+    }
+
     /// What one end answers to a proposal of everything between both networks.
     pub fn propose(&mut self, end: usize) -> Result<Value, String> {
         let selectors = json!([{"local": self.networks[end], "remote": self.networks[1 - end]}]);
