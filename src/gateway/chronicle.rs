@@ -88,6 +88,7 @@ fn of_acquire(wanted: &Wanted) -> EventView {
         flow: Some(wanted.flow.to_string()),
         peer,
         class: wanted.class.map(ClassId::raw),
+        demands: wanted.constraints.as_ref().map(|asked| asked.demands()),
         policy: wanted.rule.as_ref().map(|rule| rule.number.raw()),
         selector: wanted.rule.as_ref().map(|rule| selector_view(&rule.rule.selector)),
         ..EventView::new(EventKind::Acquire, text)

@@ -35,6 +35,8 @@ pub struct EventView {
     pub selector: Option<SelectorView>,
     /// The congruence class that a latch demands.
     pub class: Option<u32>,
+    /// What was asked with the latch that waits, beyond the policy, a demand each; null where nobody asked for it.
+    pub demands: Option<Vec<String>>,
     /// Why: the name of a drop reason, or of what broke a latch.
     pub reason: Option<String>,
     /// How many: packets dropped, or events lost.
@@ -108,6 +110,7 @@ impl EventView {
             policy: None,
             selector: None,
             class: None,
+            demands: None,
             reason: None,
             count: None,
         }

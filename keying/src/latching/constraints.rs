@@ -103,6 +103,39 @@ impl Constraints {
             && self.local.is_some()
     }
 
+    /// What is asked in words, a demand each.
+    #[must_use]
+    pub fn demands(&self) -> Vec<String> {
+        let mut demands = Vec::new();
+        match self.protection {
+            Asked::Policy => {}
+            Asked::Authenticated => demands.push("authenticated".to_owned()),
+            Asked::Confidential => demands.push("confidential".into()),
+            Asked::Bypass => demands.push("bypass".into()),
+        }
+        demands.extend(self.mode.map(|mode| match mode {
+            Mode::Tunnel => "tunnel mode".into(),
+            Mode::Transport => "transport mode".into(),
+        }));
+        if !self.suites.is_empty() {
+            let suites: Vec<_> = self.suites.iter().map(|suite| suite.name()).collect();
+            demands.push(suites.join(" or "));
+        }
+        if self.key_bits > 0 {
+            demands.push(format!("keys of {} bits", self.key_bits));
+        }
+        if self.replay_checked {
+            demands.push("replays refused".into());
+        }
+        demands.extend(self.peer.as_ref().map(|peer| format!("peer {peer}")));
+        demands.extend(self.local.as_ref().map(|local| format!("ourselves {local}")));
+        demands.extend(self.standing.map(|least| format!("proven by {} or better", least.name())));
+        if self.narrow {
+            demands.push("SAs of its own".into());
+        }
+        demands
+    }
+
     /// Whether SAs for the 5-tuple alone are wanted: asked for, or because a quality is.
     #[must_use]
     pub const fn wants_narrow(&self) -> bool {

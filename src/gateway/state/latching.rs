@@ -109,7 +109,7 @@ impl State {
             remote: (!listens).then(|| latch.flow.remote()),
             state: latch_state(latch.state),
             owner: OwnerView { kind: OwnerKind::Packets, pid: None, listener: None },
-            demands: inquiry.constraints.as_ref().map(demands).unwrap_or_default(),
+            demands: inquiry.constraints.as_ref().map(Constraints::demands).unwrap_or_default(),
             indeterminate: inquiry.parameters == Parameters::Indeterminate,
             held,
             tunnel: inquiry.path.as_ref().map(|path| tunnel(path, inquiry.nat, &self.devices.listen)),
@@ -160,38 +160,6 @@ fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
         standing: asked.method.map(method),
         narrow: asked.narrow,
     })
-}
-
-/// The same in words, a demand each.
-fn demands(constraints: &Constraints) -> Vec<String> {
-    let mut demands = Vec::new();
-    match constraints.protection {
-        Asked::Policy => {}
-        Asked::Authenticated => demands.push("authenticated".to_owned()),
-        Asked::Confidential => demands.push("confidential".into()),
-        Asked::Bypass => demands.push("bypass".into()),
-    }
-    demands.extend(constraints.mode.map(|mode| match mode {
-        Mode::Tunnel => "tunnel mode".into(),
-        Mode::Transport => "transport mode".into(),
-    }));
-    if !constraints.suites.is_empty() {
-        let suites: Vec<_> = constraints.suites.iter().map(|suite| suite.name()).collect();
-        demands.push(suites.join(" or "));
-    }
-    if constraints.key_bits > 0 {
-        demands.push(format!("keys of {} bits", constraints.key_bits));
-    }
-    if constraints.replay_checked {
-        demands.push("replays refused".into());
-    }
-    demands.extend(constraints.peer.as_ref().map(|peer| format!("peer {peer}")));
-    demands.extend(constraints.local.as_ref().map(|local| format!("ourselves {local}")));
-    demands.extend(constraints.standing.map(|least| format!("proven by {} or better", least.name())));
-    if constraints.narrow {
-        demands.push("SAs of its own".into());
-    }
-    demands
 }
 
 fn named(created: Created, flow: &FlowKey) -> LatchNamed {
