@@ -45,3 +45,30 @@ fn anchor(spec: &AnchorSpec) -> Result<TrustAnchor, SpecError> {
     hex::decode_to_slice(&spec.key_sha256, &mut key).map_err(|_| SpecError::NoFingerprint)?;
     Ok(TrustAnchor::new(&spec.subject, Fingerprint(key))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// L-30: what is no certificate, key or hash is refused with what to do, and nothing panics.
+    #[test]
+    fn l_30_evidence_that_is_none_is_refused_by_name() {
+        let anchor = |key_sha256: &str| AnchorSpec { subject: "CN=ca".into(), key_sha256: key_sha256.into() };
+        for (says, spec) in [
+            ("no base64", EvidenceSpec { certificate: Some("%".into()), ..EvidenceSpec::default() }),
+            ("cannot be read", EvidenceSpec { certificate: Some("MAA=".into()), ..EvidenceSpec::default() }),
+            (
+                "no SubjectPublicKeyInfo",
+                EvidenceSpec { public_key: Some("MAA=".into()), ..EvidenceSpec::default() },
+            ),
+            ("no SHA-256", EvidenceSpec { trust_anchor: Some(anchor("00")), ..EvidenceSpec::default() }),
+        ] {
+            let error = evidence(&spec).unwrap_err().to_string();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+        let now = evidence(&EvidenceSpec::default()).unwrap();
+        assert!(now.certificate.is_none() && now.authenticated_at.is_some());
+        let far = EvidenceSpec { authenticated: Some(u64::MAX), ..EvidenceSpec::default() };
+        assert!(evidence(&far).unwrap().authenticated_at.is_some());
+    }
+}
