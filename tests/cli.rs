@@ -341,6 +341,7 @@ fn status() -> StatusView {
         inbound: StreetView { packets: 1, octets: 100, ..StreetView::default() },
         outbound: StreetView::default(),
         told_too_big: 0,
+        told_over: 0,
         fragmented: 0,
         latches: LatchCounts { capacity: 1, established: 1, ..LatchCounts::default() },
         pairs: 1,

@@ -235,3 +235,98 @@ impl Disposing {
 fn boxed(packet: &ResetPacket) -> Box<[u8]> {
     packet.octets().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_datapath::drop::Direction;
+    use latchway_datapath::event::event_queue;
+    use latchway_datapath::flow::protocol;
+    use latchway_datapath::injection::injection_queue;
+    use latchway_datapath::latching::LatchTerms;
+    use latchway_datapath::packet::IpPacket;
+    use latchway_datapath::selector::{AddressRange, Selector};
+    use latchway_datapath::snapshot::Snapshot;
+    use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
+    use latchway_datapath::time::Time;
+    use latchway_datapath::ulp::{Context, Ulp};
+    use latchway_netns::{Namespace, packet, testing};
+    use latchway_tagging::{
+        AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
+        SaIndex, SaRef, StateClock, WorkerId,
+    };
+    use latchway_ulp_shim::{Limits, Seed, Shim};
+    use std::net::UdpSocket;
+
+    const CLASS: ClassId = ClassId::from_raw(1);
+
+    /// A Latch Database that knows one class.
+    fn database() -> Arc<LatchDatabase> {
+        let clock = Arc::new(StateClock::new());
+        let database = LatchDatabase::new(Limits::for_flows(64), clock, Seed::Fixed(7)).unwrap();
+        let record = IdentityRecord {
+            asserted: Identity::Fqdn("b.example".to_owned()),
+            authorised: None,
+            method: AuthMethod::PreSharedKey,
+            credential: Credential::None,
+        };
+        let peer = IdentityTable::new(IdentityLimit::default()).acquire(&record).unwrap();
+        database.peers().publish(CLASS, peer, record.method, 0).unwrap();
+        Arc::new(database)
+    }
+
+    /// Has the tracker latch the UDP flow of a socket, on terms that keep it while the socket lives.
+    fn latch(shim: &mut Shim, socket: &UdpSocket) -> FlowKey {
+        let (local, remote) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+        let latching = Latching::On(LatchTerms { sticky: true, ..LatchTerms::default() });
+        let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let protect = Action::Protect(Protection { latching, ..Protection::LATCHED });
+        let spd = Spd::new(vec![Rule::new(any, None, protect)]);
+        let snapshot = Snapshot { spd, ..Snapshot::default() };
+        let context = Context { snapshot: &snapshot, version: Default::default(), now: Time::default() };
+        let octets = packet::udp(local, remote, b"hello").unwrap();
+        let packet = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+        assert!(shim.outbound(&packet, &context).unwrap().feedback);
+        let sa = SaRef { index: SaIndex::new(0), generation: 1 };
+        let protected = Feedback::Protected { class: CLASS, sa, version: context.version };
+        shim.feedback(packet.flow(), protected, &context).unwrap();
+        FlowKey::new(protocol::UDP, local, remote)
+    }
+
+    /// L-104, D.7: an idle latch is asked about, kept while its socket lives, and forgotten when it is gone.
+    #[test]
+    fn l_104_an_idle_latch_stays_as_long_as_its_socket() {
+        let name = "gateway::disposition::tests::l_104_an_idle_latch_stays_as_long_as_its_socket";
+        testing::namespaced(name, || {
+            Namespace::create("idle").unwrap().run(stays_as_long_as_its_socket).unwrap()
+        });
+    }
+
+    fn stays_as_long_as_its_socket() {
+        let (database, (events, asked)) = (database(), event_queue());
+        let mut shim = Shim::new(Arc::clone(&database), WorkerId(0), events);
+        let sockets = SocketDestroyer::open().unwrap();
+        let (injector, _injections) = injection_queue().unwrap();
+        let mut disposer = Disposer::new(Arc::clone(&database), sockets, injector, Instant::now());
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(server.local_addr().unwrap()).unwrap();
+        let flow = latch(&mut shim, &socket);
+        let id = database.find(&flow).unwrap();
+        let idle = Time::default() + database.limits().udp + Duration::from_secs(1);
+        let mut ask = || {
+            let _ = shim.sweep(idle, 64);
+            let Ok(Event::LatchIdle { latch, flow }) = asked.try_recv() else { return false };
+            disposer.answer_idle(latch, &flow);
+            true
+        };
+        for _ in 0..3 {
+            assert!(ask());
+            assert_eq!(database.find(&flow), Some(id), "the socket lives");
+        }
+        drop(socket);
+        assert!(ask());
+        assert_eq!(database.find(&flow), None);
+        assert!(!ask());
+    }
+}

@@ -262,7 +262,7 @@ pub fn complaint(output: &Output) -> String {
 
 /// Takes out what passes with time or traffic alone, and how often it was reloaded.
 fn timeless(value: Value) -> Value {
-    const PASSING: [&str; 11] = [
+    const PASSING: [&str; 12] = [
         "age",
         "idle",
         "left",
@@ -272,6 +272,7 @@ fn timeless(value: Value) -> Value {
         "inbound",
         "outbound",
         "told_too_big",
+        "told_over",
         "fragmented",
         "reloads",
     ];

@@ -4,7 +4,7 @@ use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::event::Event;
 use latchway_datapath::spd::Protection;
 use latchway_esp::Suite;
-use latchway_ulp_shim::{BreakReason, LatchState};
+use latchway_ulp_shim::{BreakReason, LatchState, resets};
 
 use crate::support::gateway::{Gateway, Terms};
 use crate::support::net::{ALICE, BOB, MALLORY, Net, Tunnel, join};
@@ -58,6 +58,38 @@ fn l_100_l_106_l_109_a_packet_of_another_peer_breaks_the_latch_and_is_not_delive
         (Direction::Outbound, DropReason::LatchBroken, 1),
     ];
     assert_eq!(net.alice.drops(), expected);
+}
+
+/// L-99, D.5: what ends bob's connection goes to bob under his SA. Where he has none any more nothing leaves, though
+/// mallory's SA admits the very same flow.
+#[test]
+fn l_99_the_newcomers_sa_carries_nothing_of_the_connection_that_it_broke() {
+    let (mut net, bob, mallory) = connected(Protection::LATCHED_BY_TAG);
+    assert_eq!(net.send(MALLORY, &tcp().reversed().syn()), []);
+    let latch = net.alice.latch(tcp()).unwrap();
+    assert_eq!(latch.state, LatchState::Broken);
+    let resets = resets(&net.alice.database, latch.id).unwrap();
+    let (to_bob, class) = resets.to_remote.unwrap();
+    assert_eq!(class, net.alice.pair(bob.0).class);
+    let sent = |net: &mut Net| {
+        net.alice.datapath.begin(net.now);
+        net.alice.batch.clear();
+        net.alice.datapath.send_under(class, to_bob.octets(), &mut net.alice.batch);
+        let runs = net.alice.batch.runs();
+        runs.map(|run| (run.to, run.len())).collect::<Vec<_>>()
+    };
+    let before = net.alice.pair(mallory.0).outbound.packets;
+    assert_eq!(sent(&mut net), [(BOB.address(), 1)]);
+    // what bob says is answered, to bob; what mallory says is not.
+    assert_eq!(net.send(BOB, &tcp().reversed().data(1, b"what happened")), []);
+    net.alice.batch.clear();
+    assert!(net.alice.datapath.reply(&mut net.alice.batch));
+    assert!(net.alice.batch.runs().all(|run| run.to == BOB.address()));
+    assert_eq!(net.send(MALLORY, &tcp().reversed().data(1, b"psst")), []);
+    assert!(!net.alice.datapath.reply(&mut net.alice.batch));
+    net.alice.commit(vec![latchway_keying::Op::Remove(bob.0)], net.now);
+    assert_eq!(sent(&mut net), []);
+    assert_eq!(net.alice.pair(mallory.0).outbound.packets, before);
 }
 
 /// The connection is the latch's business, the peer is not: what mallory begins herself is hers.

@@ -43,6 +43,8 @@ pub struct StatusView {
     pub outbound: StreetView,
     /// Messages to inner senders whose packets were too big for their SA (RFC 4301 8.2.1); those packets are drops besides.
     pub told_too_big: u64,
+    /// Inner senders that were told that their connection is over (L-87, L-103); their packets are drops besides.
+    pub told_over: u64,
     /// Inner IPv4 packets that were sealed in fragments, each of which counts as a packet (RFC 4301 8.2.1).
     pub fragmented: u64,
     /// Latches by state.

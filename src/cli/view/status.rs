@@ -150,6 +150,7 @@ pub mod tests {
                 wire_octets: None,
             },
             told_too_big: 2,
+            told_over: 0,
             fragmented: 7,
             latches: LatchCounts { capacity: 65_536, established: 12, broken: 1, ..LatchCounts::default() },
             pairs: 2,

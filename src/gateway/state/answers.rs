@@ -41,6 +41,7 @@ impl Gateway for State {
             inbound: self.street(Direction::Inbound),
             outbound: self.street(Direction::Outbound),
             told_too_big: self.counters.told_too_big.get(),
+            told_over: self.counters.told_over.get(),
             fragmented: self.counters.fragmented.get(),
             latches: self.latch_counts(),
             pairs: self.keying.counts().map_err(stopped)?.pairs as u64,
