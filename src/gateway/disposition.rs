@@ -35,7 +35,16 @@ pub struct Disposer {
 /// A thread that ends connections.
 pub struct Disposing {
     thread: JoinHandle<()>,
-    ends: Sender<Sender<usize>>,
+    asks: Sender<Ask>,
+}
+
+/// What it is asked to end, besides connections of latches that it hears of.
+#[derive(Debug)]
+pub enum Ask {
+    /// The connection of a latch that was closed.
+    One(LatchId),
+    /// Those of all latches; the answer is how many there were.
+    All(Sender<usize>),
 }
 
 /// How often it is tried to end a connection whose latch broke, and the pause between: the kernel may be short of
@@ -46,6 +55,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Packets that may wait for the worker before no event is read any more, and how often it is asked again.
 const WAITING: usize = 4096;
 const RETRY: Duration = Duration::from_millis(1);
+
+/// Questions that may wait: whoever asks more has to.
+const ASKS: usize = 64;
 
 /// How long the end of the gateway is held up for the end of its connections, at most.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -69,14 +81,15 @@ impl Disposer {
     /// # Errors
     /// Where there is no thread to be had.
     pub fn start(self, events: Receiver<Event>, state: &Arc<State>) -> io::Result<Disposing> {
-        let (ends, asked) = bounded(1);
+        let (asks, asked) = bounded(ASKS);
+        state.ended_by(asks.clone());
         let state = Arc::downgrade(state);
         let run = move || self.run(&events, &asked, &state);
         let thread = thread::Builder::new().name("disposition".into()).spawn(run)?;
-        Ok(Disposing { thread, ends })
+        Ok(Disposing { thread, asks })
     }
 
-    fn run(mut self, events: &Receiver<Event>, asked: &Receiver<Sender<usize>>, state: &Weak<State>) {
+    fn run(mut self, events: &Receiver<Event>, asked: &Receiver<Ask>, state: &Weak<State>) {
         loop {
             let patience = if self.waiting.is_empty() { Duration::MAX } else { RETRY };
             select! {
@@ -87,11 +100,17 @@ impl Disposer {
                     }
                     Err(_) => return,
                 },
-                recv(asked) -> reply => {
-                    let ended = self.end_all();
-                    // A failed send is an asker that waits no more.
-                    let _ = reply.map(|reply| reply.send(ended));
-                }
+                recv(asked) -> ask => match ask {
+                    Ok(Ask::One(latch)) => {
+                        let Some(state) = state.upgrade() else { return };
+                        self.end_one(latch, &state);
+                    }
+                    Ok(Ask::All(reply)) => {
+                        // A failed send is an asker that waits no more.
+                        let _ = reply.send(self.end_all());
+                    }
+                    Err(_) => return,
+                },
                 default(patience) => {}
             }
             self.flush();
@@ -105,13 +124,15 @@ impl Disposer {
     fn take(&mut self, event: &Event, state: &State) {
         state.tell(event);
         match *event {
-            Event::LatchBroken { latch, .. } => {
-                if let Some(disposition) = self.dispose(latch) {
-                    state.disposed(latch, disposition);
-                }
-            }
+            Event::LatchBroken { latch, .. } => self.end_one(latch, state),
             Event::LatchIdle { latch, flow } => self.answer_idle(latch, &flow),
             _ => {}
+        }
+    }
+
+    fn end_one(&mut self, latch: LatchId, state: &State) {
+        if let Some(disposition) = self.dispose(latch) {
+            state.disposed(latch, disposition);
         }
     }
 
@@ -220,7 +241,7 @@ impl Disposing {
     /// Ends the connections of all latches, and waits for that, but not for ever. Returns how many there were.
     pub fn end_all(&self) -> usize {
         let (reply, ended) = bounded(1);
-        if self.ends.send(reply).is_err() {
+        if self.asks.send(Ask::All(reply)).is_err() {
             return 0;
         }
         ended.recv_timeout(FAREWELL + LAST_WORDS * 2).unwrap_or(0)

@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use crossbeam::channel::Sender;
 use ipnet::IpNet;
 use latchway_control::{Mode, ReloadHistory};
 use latchway_datapath::drop::Counters;
@@ -34,6 +35,7 @@ use latchway_ulp_shim::{LatchDatabase, LatchId};
 
 use crate::gateway::chronicle;
 use crate::gateway::configuration::Configuration;
+use crate::gateway::disposition::Ask;
 use crate::gateway::events::EventHub;
 use crate::gateway::plan::Plan;
 
@@ -57,6 +59,8 @@ pub struct State {
     pub(super) configuration: OnceLock<Configuration>,
     /// What the process gave up.
     pub(super) hardening: OnceLock<Vec<String>>,
+    /// Who ends connections, once somebody does.
+    ends: OnceLock<Sender<Ask>>,
     reloads: Mutex<ReloadHistory>,
     pub(super) refused_reloads: AtomicU64,
     events: Arc<EventHub>,
@@ -89,6 +93,7 @@ impl State {
             dispositions: Mutex::default(),
             configuration: OnceLock::new(),
             hardening: OnceLock::new(),
+            ends: OnceLock::new(),
             reloads: Mutex::default(),
             refused_reloads: AtomicU64::new(0),
             events: Arc::default(),
@@ -120,6 +125,18 @@ impl State {
     /// What became of the connection of a broken latch.
     fn disposition(&self, latch: LatchId) -> Option<String> {
         self.dispositions().of(latch).map(ToString::to_string)
+    }
+
+    /// Whoever ends connections takes what is asked of it here.
+    pub fn ended_by(&self, ends: Sender<Ask>) {
+        // There is one, for as long as the gateway runs.
+        let _ = self.ends.set(ends);
+    }
+
+    /// Has the connection of a latch that was closed end, at both its ends.
+    pub(super) fn end_connection(&self, latch: LatchId) {
+        // Where nobody ends connections any more, the gateway ends, and all of them with it.
+        let _ = self.ends.get().map(|ends| ends.send(Ask::One(latch)));
     }
 
     /// Remembers what became of the connection of a latch.

@@ -112,6 +112,38 @@ fn l_40_sigterm_resets_latched_connections_at_both_ends() {
     });
 }
 
+/// to both ends, a latch that an operator closes looks like a reset by the other.
+#[test]
+fn r_13_a_latch_that_an_operator_closes_looks_like_a_reset_by_the_peer() {
+    scenario("latched::r_13_a_latch_that_an_operator_closes_looks_like_a_reset_by_the_peer", || {
+        let site = Site::start(Mode::Alone, &Terms::default());
+        let host = behind(&site);
+        let Connections { own, forwarded } = Connections::open(&site, &host);
+        let close = |one: &Connection| {
+            let ends = [one.near.local_addr(), one.near.peer_addr()].map(|end| end.unwrap().to_string());
+            let rows = site.a.rows("latch list");
+            let ours = |row: &&serde_json::Value| {
+                row.get("local") == Some(&ends[0].as_str().into())
+                    && row.get("remote") == Some(&ends[1].as_str().into())
+            };
+            let handle = rows.iter().find(ours).and_then(|row| row.get("latch")?.as_str()).unwrap();
+            let output = site.a.verb(&["latch", "close", handle]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        for mut one in own {
+            close(&one);
+            assert_eq!(end(&mut one.near), ErrorKind::ConnectionAborted);
+            assert_eq!(end(&mut one.far), ErrorKind::ConnectionReset);
+        }
+        for mut one in forwarded {
+            close(&one);
+            assert_eq!(end(&mut one.near), ErrorKind::ConnectionReset);
+            assert_eq!(end(&mut one.far), ErrorKind::ConnectionReset);
+        }
+        site.nothing_leaked();
+    });
+}
+
 /// L-40, L-41, L-118: after a kill nothing that was latched goes on. The next gateway ends the sockets that it finds, and
 /// answers those it cannot reach, as soon as they speak.
 #[test]

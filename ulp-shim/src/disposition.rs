@@ -71,7 +71,7 @@ pub fn terminate(
     Ok(disposed)
 }
 
-/// The resets that end the connection of a latch; `None` where it is not of TCP, or is over.
+/// The resets that end the connection of a latch; `None` where it is not of TCP, is over, or nobody has spoken on it.
 #[must_use]
 pub fn resets(database: &LatchDatabase, latch: LatchId) -> Option<Resets> {
     let view = database.inquire(latch)?;
@@ -80,6 +80,9 @@ pub fn resets(database: &LatchDatabase, latch: LatchId) -> Option<Resets> {
         return None;
     }
     let (sent, received) = database.sides(latch)?;
+    if [sent, received] == [Side::default(); 2] {
+        return None;
+    }
     let (local, remote) = (view.flow.local(), view.flow.remote());
     let to_remote = reset(sent, received).packet(local, remote);
     Some(Resets {

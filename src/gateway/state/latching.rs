@@ -58,7 +58,10 @@ impl State {
     }
 
     pub(super) fn close(&self, latch: &str) -> Answer<()> {
-        self.keying.close_latch(handle(latch)?).map_err(stopped)?.map_err(failure)
+        let latch = handle(latch)?;
+        self.keying.close_latch(latch).map_err(stopped)?.map_err(failure)?;
+        self.end_connection(latch);
+        Ok(())
     }
 
     pub(super) fn watch(&self, holder: Holder, all: bool) -> Answer<()> {
