@@ -118,7 +118,7 @@ impl LatchDatabase {
 }
 
 /// How many entries are looked at for one to evict: a flood must not cost more than it brings.
-const SAMPLE: u64 = 16;
+const SAMPLE: u64 = 64;
 
 fn count(counter: &AtomicU64, before: bool, after: bool) {
     match (before, after) {
