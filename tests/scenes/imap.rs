@@ -124,6 +124,14 @@ fn scene(test: &str, lines: &str, body: impl FnOnce(&mut Scene)) {
     });
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the latch: {:?}", self.latch());
+        }
+    }
+}
+
 /// Whether there are other users than root: in most user namespaces there are none (user_namespaces(7)).
 fn has_other_users() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
