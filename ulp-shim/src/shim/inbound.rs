@@ -3,7 +3,7 @@
 use latchway_datapath::bypass;
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::event::Event;
-use latchway_datapath::latching::{LatchId, LatchState, LatchTerms, OnConflict, Unlatchable};
+use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, OnConflict, Unlatchable};
 use latchway_datapath::packet::{IpPacket, TcpSegment, Upper};
 use latchway_datapath::spd::Action;
 use latchway_datapath::ulp::Context;
@@ -94,9 +94,7 @@ impl Shim {
         (known, context): (&Known<'_>, &Context<'_>),
     ) -> Result<(), DropReason> {
         if known.entry.progress.is_over() && self.may_begin_again(packet, tag, known) {
-            let sent = known.sent_to(tag);
-            self.database.remove(known);
-            return self.begin_inbound(packet, tag, sent, context);
+            return self.begin_again(packet, tag, known, context);
         }
         let latch = known.latch(state);
         let verdict = latch.check(tag);
@@ -110,10 +108,26 @@ impl Shim {
                 self.offend(packet, tag, known, context);
             }
             Err(DropReason::LatchLarval) => return self.join(packet, tag, known, context),
+            Err(DropReason::LatchBroken) if has_reset(known, tag) && shakes_hands(packet) => {
+                return self.begin_again(packet, tag, known, context);
+            }
             Err(DropReason::LatchBroken) => self.announce(known, packet.flow()),
             Err(_) => {}
         }
         verdict
+    }
+
+    /// A new connection takes the place of one that is over.
+    fn begin_again(
+        &self,
+        packet: &IpPacket<'_>,
+        tag: &InboundTag,
+        known: &Known<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        let sent = known.sent_to(tag);
+        self.database.remove(known);
+        self.begin_inbound(packet, tag, sent, context)
     }
 
     /// The local side has begun, no SA served it yet, and the remote side begins under one: one latch for both. One
@@ -275,4 +289,11 @@ struct Begun {
     sent: Side,
     terms: LatchTerms,
     listener: Option<Listener>,
+}
+
+/// Whether the packet is of the very peer whose connection ended before: it need not wait for a socket that did not take
+/// its reset yet (RFC 5961 3.2), for that is its own.
+fn has_reset(known: &Known<'_>, tag: &InboundTag) -> bool {
+    let ended = known.entry.reason == Some(BreakReason::ConnectionEnded);
+    ended && known.entry.holds == Holds::Class && known.class == tag.class
 }

@@ -353,6 +353,21 @@ fn rfc_5961_3_2_a_socket_that_survives_a_reset_keeps_its_5_tuple() {
     assert_eq!(bed.tcp_in(20_000, 0, SYN, B), Err(LatchBroken));
 }
 
+/// T37 g: what the local side sent before it heard of the reset keeps the 5-tuple from others, not from the peer itself.
+#[test]
+fn t37_g_a_peer_that_reset_a_connection_begins_another_whatever_crossed_the_reset() {
+    let mut bed = Bed::established(A);
+    let before = bed.latch().unwrap().id;
+    bed.tcp_in(9001, 1001, RST, A).unwrap();
+    assert_eq!(bed.tcp_out(1001, 9001, ACK, A), Err(LatchBroken), "it crossed the reset");
+    assert_eq!(bed.tcp_in(9002, 1001, ACK, A), Err(LatchBroken));
+    assert_eq!(bed.tcp_in(20_000, 0, SYN, A_OTHER_QOP), Err(LatchBroken));
+    assert_eq!(bed.tcp_in(20_000, 0, SYN, A), Ok(()));
+    let latch = bed.latch().unwrap();
+    assert_eq!((latch.class, latch.state), (Some(A), LatchState::Established));
+    assert_ne!(latch.id, before);
+}
+
 #[test]
 fn rfc_5961_3_2_the_challenge_to_a_reset_behind_a_loss_reaches_the_peer() {
     let mut bed = Bed::established(A);

@@ -114,6 +114,14 @@ impl Latch {
         Self { class, bypass, state, on_conflict, reason: None, owned, takes_old, over, answered }
     }
 
+    /// Its connection ended by itself, and this is the class of its peer.
+    fn has_reset(&self, class: ClassId) -> bool {
+        self.state == Closed
+            && self.reason == Some(ConnectionEnded)
+            && !self.bypass
+            && self.class == Some(class)
+    }
+
     /// A packet of another class came.
     fn offend(&mut self, by: ClassId) {
         let ends = matches!(self.on_conflict, OnConflict::Terminate | OnConflict::Wait);
@@ -128,7 +136,9 @@ impl Latch {
 impl Model {
     fn inbound(&mut self, flow: Flow, kind: Kind, class: ClassId, old: bool) -> Result<(), DropReason> {
         let is_syn = kind == Kind::Syn;
-        let Some(latch) = self.latches.get_mut(&flow).filter(|latch| !(latch.over && is_syn)) else {
+        let begins_again = |latch: &Latch| latch.over || latch.has_reset(class);
+        let latch = self.latches.get_mut(&flow);
+        let Some(latch) = latch.filter(|latch| !(is_syn && begins_again(latch))) else {
             let before = self.latches.remove(&flow).filter(|latch| latch.class == Some(class));
             let answered = kind == Kind::Datagram || before.is_some_and(|latch| latch.answered);
             return self.begin_inbound(flow, kind, class, (old, answered));
