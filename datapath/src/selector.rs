@@ -146,6 +146,18 @@ impl AddressRange {
             .then(|| Self { first: self.first.max(other.first), last: self.last.min(other.last) })
     }
 
+    /// The addresses of the range below one of them, given as a number, and those above it (L-73).
+    #[must_use]
+    pub const fn around(&self, number: u128) -> [Option<Self>; 2] {
+        let (first, last) = (self.first, self.last);
+        let below = if first < number { Some(Self { first, last: number - 1 }) } else { None };
+        let next = number.saturating_add(1);
+        // A range of IPv6 addresses does not begin among those that stand for IPv4 ones.
+        let next = if is_v4(next) && !is_v4(first) { ((next >> 32) + 1) << 32 } else { next };
+        let above = if number < last && next <= last { Some(Self { first: next, last }) } else { None };
+        [below, above]
+    }
+
     /// Whether the addresses are IPv4 ones.
     #[must_use]
     pub const fn is_ipv4(&self) -> bool {
@@ -194,6 +206,15 @@ impl PortRange {
     #[must_use]
     pub const fn ends(self) -> (u16, u16) {
         (self.first, self.last)
+    }
+
+    /// The ports of the range below one of them, and those above it (L-73).
+    #[must_use]
+    pub const fn around(self, port: u16) -> [Option<Self>; 2] {
+        let Self { first, last } = self;
+        let below = if first < port { Some(Self { first, last: port - 1 }) } else { None };
+        let above = if port < last { Some(Self { first: port + 1, last }) } else { None };
+        [below, above]
     }
 
     /// Whether the port lies in the range.
@@ -308,6 +329,24 @@ mod tests {
             assert_eq!(one.intersection(&other), common, "{other}");
             assert_eq!(other.intersection(&one), common, "{other}");
         }
+    }
+
+    #[test]
+    fn l_73_around_an_address_lies_the_rest_of_its_range_and_of_its_family() {
+        let number = |address: &str| crate::flow::number(address.parse().unwrap());
+        let whole = range("10.0.0.1", "10.0.0.9");
+        assert_eq!(
+            whole.around(number("10.0.0.5")),
+            [Some(range("10.0.0.1", "10.0.0.4")), Some(range("10.0.0.6", "10.0.0.9"))]
+        );
+        assert_eq!(whole.around(number("10.0.0.1")), [None, Some(range("10.0.0.2", "10.0.0.9"))]);
+        assert_eq!(whole.around(number("10.0.0.9")), [Some(range("10.0.0.1", "10.0.0.8")), None]);
+        assert_eq!(AddressRange::ANY_V4.around(number("255.255.255.255"))[1], None);
+        let [below, above] = AddressRange::ANY_V6.around(number("::fffe:ffff:ffff"));
+        assert!(!below.unwrap().is_ipv4() && !above.unwrap().is_ipv4());
+        assert!(above.unwrap().contains(number("::1:0:0:0")));
+        assert_eq!(PortRange::ANY.around(0), [None, Some(PortRange::new(&(1..=65535)))]);
+        assert_eq!(PortRange::ANY.around(65535), [Some(PortRange::new(&(0..=65534))), None]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod ephemeral;
 pub mod reservations;
 
 mod archive;
+mod carve;
 mod change;
 mod evidence;
 mod explain;
