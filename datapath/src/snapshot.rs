@@ -6,6 +6,7 @@ use latchway_tagging::{ClassId, SnapshotId};
 
 use crate::drop::Direction;
 use crate::flow::FlowKey;
+use crate::latching::Model;
 use crate::sad::Sad;
 use crate::spd::{Action, Spd};
 
@@ -23,10 +24,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether the policy that is about to be stands against a latch of `class`.
+    /// Whether no latch of `class` may be born for the flow: in the strict model because an SA of another class admits it,
+    /// pending ones included (L-71); in either because the policy that is about to be would break it (L-76).
     #[must_use]
-    pub fn pending_forbids(&self, flow: &FlowKey, class: ClassId) -> bool {
-        self.pending.as_ref().is_some_and(|next| self.forbids(next, flow, Some(class)))
+    pub fn bars(&self, flow: &FlowKey, class: ClassId, model: Model) -> bool {
+        (model == Model::Strict && self.sad.admits_otherwise(flow, class))
+            || self.pending.as_ref().is_some_and(|next| self.forbids(next, flow, Some(class)))
     }
 
     /// Whether a connection that is held to `class`, or to bypass, could not go on under the policy `next` (L-75): in
@@ -38,6 +41,14 @@ impl Snapshot {
             let (before, after) = (self.spd.action(flow, direction), next.action(flow, direction));
             !asks_the_same(before, after) && !self.lets(after, class)
         })
+    }
+
+    /// Whether this snapshot's policy lets a connection go on that is held to `class`, or to bypass, both ways.
+    #[must_use]
+    pub fn permits(&self, flow: &FlowKey, class: Option<ClassId>) -> bool {
+        [Direction::Outbound, Direction::Inbound]
+            .into_iter()
+            .all(|direction| self.lets(self.spd.action(flow, direction), class))
     }
 
     fn lets(&self, action: Option<Action>, class: Option<ClassId>) -> bool {
@@ -114,9 +125,9 @@ mod tests {
                 assert_eq!(snapshot.forbids(&new, &flow(), class(7)), class_7, "{case:?}");
                 assert_eq!(snapshot.forbids(&new, &flow(), None), granted_bypass, "{case:?}");
                 snapshot.pending = None;
-                assert!(!snapshot.pending_forbids(&flow(), ClassId::from_raw(7)));
+                assert!(!snapshot.bars(&flow(), ClassId::from_raw(7), Model::Tag));
                 snapshot.pending = Some(Arc::new(new));
-                assert_eq!(snapshot.pending_forbids(&flow(), ClassId::from_raw(7)), class_7, "{case:?}");
+                assert_eq!(snapshot.bars(&flow(), ClassId::from_raw(7), Model::Tag), class_7, "{case:?}");
             }
         }
     }

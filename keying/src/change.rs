@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::spd::Rule;
 use latchway_esp::Spi;
 use latchway_tagging::{Identity, SnapshotId, StateVersion};
@@ -58,6 +59,10 @@ pub struct Outline {
     pub spd: Option<SpdChange>,
     /// How the PAD changes, if it does.
     pub pad: Option<PadChange>,
+    /// How many latches would break by it, as things are now (L-45, L-76).
+    pub breaks: usize,
+    /// The connections of the first hundred of those.
+    pub breaking: Vec<FlowKey>,
 }
 
 /// The entries of the PAD that differ, by name.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::{InsertError, Path, Usage};
 use latchway_esp::{
@@ -132,6 +133,12 @@ pub enum InstallError {
     /// Every slot of the SAD is taken or rests.
     #[error("the SAD is full; remove pairs that are no longer needed, and wait for their slots to rest")]
     Full,
+    /// A connection was latched since the offer, to a peer that does not give way (L-70, L-110).
+    #[error(
+        "a connection of {} with {} was latched meanwhile and does not give way to this pair; propose again to see why",
+        .0.local(), .0.remote()
+    )]
+    LatchStands(FlowKey),
     /// The pair was removed before it came into force.
     #[error(
         "the pair was removed while latches were being looked after; propose again if it is still wanted"

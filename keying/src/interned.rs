@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use latchway_datapath::time::Time;
 use latchway_tagging::{
-    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Credential, IdentityId, IdentityLimit,
+    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Credential, Identity, IdentityId, IdentityLimit,
     IdentityRecord, IdentityTable,
 };
 
@@ -195,6 +195,14 @@ impl Interned {
     /// What is kept of what an identity was proven with.
     pub(crate) fn evidence(&self, id: IdentityId) -> Option<&Evidence> {
         self.tables.archive.evidence(id)
+    }
+
+    /// The peers of live classes that assert this identity.
+    pub(crate) fn peers_named(&self, peer: &Identity) -> HashSet<IdentityId> {
+        let named = |id: &IdentityId| {
+            self.tables.identities.record(*id).is_some_and(|record| record.asserted == *peer)
+        };
+        self.live.values().map(|held| held.peer).filter(named).collect()
     }
 
     /// The standing of the peer of a class.

@@ -6,8 +6,11 @@
 
 mod attending;
 mod changing;
+mod committing;
+mod conflicts;
 mod entering;
 mod explaining;
+mod farewell;
 mod holding;
 mod inquiring;
 mod recovery;
@@ -21,10 +24,11 @@ use std::sync::Arc;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::LatchId;
 use latchway_datapath::low::publish::Publisher;
-use latchway_datapath::sad::{Sad, Usage};
+use latchway_datapath::sad::Sad;
 use latchway_datapath::snapshot::Snapshot;
-use latchway_datapath::spd::{Rule, Spd};
+use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
 use latchway_esp::Spi;
 use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
@@ -33,21 +37,25 @@ use latchway_ulp_shim::LatchDatabase;
 use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
-use crate::judge::judge;
+use crate::judge::{Judged, judge};
 use crate::latching::{Asking, Register};
 use crate::notice::{Notice, Notices, Wanted};
 use crate::origin::Origin;
+use crate::outbox::Outbox;
 use crate::pad::Pad;
 use crate::pair::{Pair, PairId};
-use crate::policy::{Policy, RuleError, RuleNumber};
+use crate::policy::Policy;
 use crate::proposal::{Narrowing, Offer, Proposal, Refusal};
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::spent_keys::SpentKeys;
 use crate::spis::RestingSpis;
 use crate::ticket::{Promise, Ticket, Tickets};
-use crate::transaction::{CommitError, Committed, SpdChange, Transaction};
+use crate::transaction::SpdChange;
 
+use self::farewell::Farewell;
+pub use self::farewell::{Gone, PeerGone};
+pub(crate) use self::settling::Stage;
 use self::settling::Staged;
 
 /// The key manager without its thread.
@@ -74,6 +82,16 @@ pub struct Keying {
     settling: Vec<PairId>,
     /// The change whose grace is not over.
     staged: Option<Staged>,
+    /// Breaks of latches whose grace is not over, each with the publication to wait for (0 is none yet).
+    untold: Vec<(u64, Event)>,
+    /// Breaks that nobody took note of yet.
+    broken: Outbox,
+    /// Broken latches that are to come back when their conflicts are gone.
+    waiting: BTreeSet<LatchId>,
+    /// The publication from which on they may be gone; 0 is none.
+    recheck: u64,
+    /// Peers whose latches are to be looked at a last time.
+    farewells: Vec<Farewell>,
     /// Pairs on their way out, by when they are gone.
     draining: BTreeSet<(Time, PairId)>,
     slots: Slots,
@@ -104,6 +122,8 @@ pub struct Progress {
     pub changed: Option<Changed>,
     /// Pairs that are gone, what was under way having had its time.
     pub drained: Vec<PairId>,
+    /// Pairs that are gone, since a latch does not give way to them.
+    pub refused: Vec<(PairId, InstallError)>,
 }
 
 /// Why a pair cannot be rekeyed.
@@ -151,6 +171,11 @@ impl Keying {
             outbound_names: HashSet::new(),
             settling: Vec::new(),
             staged: None,
+            untold: Vec::new(),
+            broken: Outbox::default(),
+            waiting: BTreeSet::new(),
+            recheck: 0,
+            farewells: Vec::new(),
             draining: BTreeSet::new(),
             slots: Slots::new(pairs.saturating_mul(2)),
             spis: RestingSpis::new(),
@@ -215,59 +240,6 @@ impl Keying {
         Ok(self.install(offer.ticket, keys, now)?)
     }
 
-    /// Applies changes of pairs and policy in one snapshot, all or nothing.
-    ///
-    /// # Errors
-    /// [`CommitError`]; nothing changed then.
-    pub fn commit(&mut self, transaction: Transaction, now: Time) -> Result<Committed, CommitError> {
-        let draft = transaction
-            .draft(&self.current.sad, |id| self.pairs.get(&id).map(|pair| pair.state(&self.current.sad)))?;
-        let (activated, retired) = (draft.became(Some(Usage::Active)), draft.became(Some(Usage::Retired)));
-        let removed = draft.became(None);
-        let policy = draft.spd.as_ref().map(|spd| self.policy.with_configured(spd.rules()));
-        let spd_change =
-            policy.as_ref().and_then(|policy| SpdChange::between(&self.current.spd, &policy.spd()));
-        let changed =
-            spd_change.is_some() || [&activated, &retired, &removed].iter().any(|ids| !ids.is_empty());
-        if changed {
-            let spd = policy.as_ref().map_or_else(|| self.current.spd.clone(), Policy::spd);
-            self.publish(draft.sad, spd);
-        }
-        if let Some(policy) = policy {
-            self.policy = policy;
-            // A change that waits for its grace was asked for earlier.
-            self.staged.iter_mut().for_each(|staged| staged.rules = None);
-        }
-        for (id, (_, usage)) in draft.pairs {
-            let drained_at = draft.draining.contains(&id).then(|| now + self.settings.drain);
-            self.note_usage(id, usage, drained_at, now);
-        }
-        self.tell(&activated, &retired, spd_change);
-        let (snapshot, version) = (self.current.id, self.version);
-        Ok(Committed { snapshot, version, activated, retired, removed, spd: spd_change })
-    }
-
-    /// Adds a rule by hand, at a place among those made by hand (0 is the first of all rules), or after them and before
-    /// the configured ones.
-    pub fn add_rule(&mut self, rule: Rule, place: Option<usize>) -> RuleNumber {
-        let number = self.policy.add(rule, place);
-        self.publish_policy();
-        number
-    }
-
-    /// Deletes a rule that was made by hand.
-    ///
-    /// # Errors
-    /// [`RuleError`]; nothing changed then.
-    pub fn delete_rule(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
-        if self.entries().any(|entry| entry.number == number) {
-            return Err(RuleError::Latched(number));
-        }
-        let rule = self.policy.delete(number)?;
-        self.publish_policy();
-        Ok(rule)
-    }
-
     /// Does what time brings: pairs and changes whose grace is over come into force, and pairs whose time to drain is
     /// over go, all in one snapshot; offers expire; what rested long enough is free again; replaced snapshots are freed,
     /// with the keys they hold.
@@ -293,9 +265,11 @@ impl Keying {
             }
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
-            Event::LatchBroken { .. } | Event::LatchSpawned { .. } | Event::LatchChanged { .. } => {
+            Event::LatchBroken { latch, .. } => {
+                self.note_broken(*latch);
                 self.hear(event);
             }
+            Event::LatchSpawned { .. } | Event::LatchChanged { .. } => self.hear(event),
             Event::LatchIdle { .. } => {}
         }
     }
@@ -345,18 +319,30 @@ impl Keying {
         }
         let class = self.interned.acquire(&proposal, &judged)?;
         self.accept(class);
-        let (entry, terms) = (judged.entry, judged.terms(&proposal));
+        let offered = self.offer_of(class, judged, &proposal, (origin, now));
+        if offered.is_err() {
+            self.interned.release(class, now);
+        }
+        offered
+    }
+
+    /// Offers what latches allow of what the PAD allows.
+    fn offer_of(
+        &mut self,
+        class: ClassId,
+        judged: Judged,
+        proposal: &Proposal,
+        (origin, now): (Origin, Time),
+    ) -> Result<Offer, Refusal> {
+        let (selectors, latches_that_would_break) =
+            self.fit(&judged.selectors, (class, judged.standing), proposal.narrowing)?;
+        let judged = Judged { selectors, ..judged };
+        let (entry, terms) = (judged.entry, judged.terms(proposal));
         let selectors = terms.selectors.clone().into_boxed_slice();
         let expires = now + self.settings.offer_lifetime;
-        match self.tickets.issue(Promise { terms, entry, class, origin, expires }) {
-            Ok(ticket) => {
-                Ok(Offer { ticket, selectors, class, expires, latches_that_would_break: Vec::new() })
-            }
-            Err(error) => {
-                self.interned.release(class, now);
-                Err(Refusal::NoRandomness(error))
-            }
-        }
+        let promise = Promise { terms, entry, class, origin, expires };
+        let ticket = self.tickets.issue(promise).map_err(Refusal::NoRandomness)?;
+        Ok(Offer { ticket, selectors, class, expires, latches_that_would_break })
     }
 
     fn expire_tickets(&mut self, now: Time) {
@@ -396,6 +382,9 @@ impl Keying {
             Direction::Outbound => pair.outbound_expired = true,
         }
         self.notices.tell(Notice::HardExpired { pair: id, peer: pair.terms.peer.clone(), direction });
+        if !self.waiting.is_empty() {
+            self.recheck = self.publication;
+        }
     }
 
     /// Tells what became of pairs and policy.
@@ -410,20 +399,22 @@ impl Keying {
         spd.into_iter().for_each(|change| self.notices.tell(Notice::PolicyChanged(change)));
     }
 
-    fn publish_policy(&mut self) {
-        let spd = self.policy.spd();
-        let change = SpdChange::between(&self.current.spd, &spd);
-        self.publish(self.current.sad.clone(), spd);
-        self.tell(&[], &[], change);
+    /// Makes these databases what workers adopt from now on. Whatever policy is about to be stays so, unless it is.
+    fn publish(&mut self, sad: Sad, spd: Spd) {
+        let pending = self.current.pending.clone().filter(|next| **next != spd);
+        self.publish_with(sad, spd, pending);
     }
 
-    /// Makes these databases what workers adopt from now on.
-    fn publish(&mut self, sad: Sad, spd: Spd) {
+    /// The same, with the policy that is about to be (L-74).
+    fn publish_with(&mut self, sad: Sad, spd: Spd, pending: Option<Arc<Spd>>) {
         // L-89: counted before it becomes visible.
         self.version = self.clock.advance();
         let id = SnapshotId::from_raw(self.current.id.raw() + 1);
-        let snapshot = Arc::new(Snapshot { id, sad, spd, pending: None });
+        let snapshot = Arc::new(Snapshot { id, sad, spd, pending });
         self.publication = self.publisher.publish(Arc::clone(&snapshot));
         self.current = snapshot;
+        if !self.waiting.is_empty() {
+            self.recheck = self.publication;
+        }
     }
 }

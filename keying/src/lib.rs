@@ -15,6 +15,7 @@ pub mod reservations;
 mod archive;
 mod carve;
 mod change;
+mod conflict;
 mod evidence;
 mod explain;
 mod install;
@@ -27,6 +28,7 @@ mod narrow;
 mod nat;
 mod notice;
 mod origin;
+mod outbox;
 mod pad;
 mod pad_ids;
 mod pair;
@@ -52,7 +54,7 @@ pub use evidence::{Certificate, Evidence, EvidenceError, Fingerprint, PublicKey,
 pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
 pub use install::{InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
-pub use keying::{Keying, Progress, RekeyError};
+pub use keying::{Gone, Keying, PeerGone, Progress, RekeyError};
 pub use latching::{
     AlertKind, Alerts, Asked, BadTuple, ConnectionRequest, Constraints, Created, Delivery, Holder, Inquiry,
     LatchAlert, LatchError, ListenerRequest, Parameters, Party, Privilege,
@@ -69,5 +71,5 @@ pub use policy::{RuleError, RuleNumber, RuleView};
 pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
 pub use settings::{HolderLimits, Settings};
 pub use ticket::{NoTicket, Ticket, TicketText};
-pub use transaction::{CommitError, Committed, Op, SpdChange, Transaction};
+pub use transaction::{CommitError, Commitment, Committed, Op, SpdChange, Transaction};
 pub use view::{Counts, IdentityView, PairView, PeerView, SaView};

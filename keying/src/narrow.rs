@@ -42,4 +42,4 @@ fn outside(selector: &Selector, entry: &PadEntry) -> Refusal {
 }
 
 /// How many selectors a traffic selector payload can tell of (RFC 7296 section 3.13).
-const MOST_SELECTORS: usize = 255;
+pub(crate) const MOST_SELECTORS: usize = 255;

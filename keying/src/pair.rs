@@ -8,6 +8,7 @@ use latchway_esp::{AntiReplay, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
 use crate::install::{KeyOrigin, Start};
+use crate::keying::Stage;
 use crate::origin::Origin;
 use crate::proposal::Proposal;
 use crate::transaction::PairState;
@@ -37,8 +38,8 @@ pub(crate) struct Pair {
     pub(crate) usage: Usage,
     /// How it begins once it is settled.
     pub(crate) start: Start,
-    /// The publication whose grace must end before the pair comes into force by itself.
-    pub(crate) settling: Option<u64>,
+    /// How far it is on its way into force, if it goes that way by itself.
+    pub(crate) settling: Option<Stage>,
     /// When it is gone, if it is on its way out.
     pub(crate) drained_at: Option<Time>,
     pub(crate) inbound_expired: bool,

@@ -29,7 +29,7 @@ pub struct RuleView {
     pub rule: Rule,
 }
 
-/// Why a rule cannot be deleted.
+/// Why a rule cannot be added or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// There is no rule with this number.
@@ -41,6 +41,9 @@ pub enum RuleError {
     /// It is not of the policy, but of a latch that somebody asked for.
     #[error("rule {0} stands for a latch and goes with it; release or close the latch")]
     Latched(RuleNumber),
+    /// Another change of policy waits for its grace.
+    #[error("another change is being brought into force; try again when it is answered")]
+    Busy,
 }
 
 #[derive(Clone, Debug)]
@@ -85,22 +88,29 @@ impl Policy {
         policy
     }
 
-    /// Adds a rule by hand, at a place among those made by hand, or after them.
-    pub(crate) fn add(&mut self, rule: Rule, place: Option<usize>) -> RuleNumber {
-        let numbered = self.number(rule);
-        let number = numbered.number;
-        let last = self.by_hand.len();
-        self.by_hand.insert(place.unwrap_or(last).min(last), numbered);
-        number
+    /// A number for a new rule.
+    pub(crate) fn draw_number(&mut self) -> RuleNumber {
+        self.last += 1;
+        RuleNumber(self.last)
     }
 
-    /// Takes out a rule made by hand.
+    /// The policy with a rule made by hand, at a place among those, or after them.
+    pub(crate) fn with(&self, number: RuleNumber, rule: Rule, place: Option<usize>) -> Self {
+        let mut policy = self.clone();
+        let last = policy.by_hand.len();
+        policy.by_hand.insert(place.unwrap_or(last).min(last), Numbered { number, rule });
+        policy
+    }
+
+    /// The policy without a rule made by hand, and that rule.
     ///
     /// # Errors
     /// [`RuleError`]
-    pub(crate) fn delete(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
-        if let Some(place) = self.by_hand.iter().position(|numbered| numbered.number == number) {
-            return Ok(self.by_hand.remove(place).rule);
+    pub(crate) fn without(&self, number: RuleNumber) -> Result<(Self, Rule), RuleError> {
+        let mut policy = self.clone();
+        if let Some(place) = policy.by_hand.iter().position(|numbered| numbered.number == number) {
+            let rule = policy.by_hand.remove(place).rule;
+            return Ok((policy, rule));
         }
         let configured = self.configured.iter().any(|numbered| numbered.number == number);
         Err(if configured { RuleError::Configured(number) } else { RuleError::Unknown(number) })
@@ -136,7 +146,6 @@ impl Policy {
     }
 
     fn number(&mut self, rule: Rule) -> Numbered {
-        self.last += 1;
-        Numbered { number: RuleNumber(self.last), rule }
+        Numbered { number: self.draw_number(), rule }
     }
 }

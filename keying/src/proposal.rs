@@ -73,8 +73,8 @@ pub struct Offer {
     pub class: ClassId,
     /// From when on the ticket is void.
     pub expires: Time,
-    /// The latches that installing would break (L-74). None by the tag model of latching-04 section 2.2, in which two
-    /// peers may claim one address and the tag tells their packets apart.
+    /// The latches that installing would break (L-74): strict ones, of which the tag model of latching-04 section 2.2 has
+    /// none, since there the tag tells packets of two peers at one address apart.
     pub latches_that_would_break: Vec<LatchConflict>,
 }
 
@@ -157,6 +157,34 @@ pub enum Refusal {
     /// The gateway carries tunnels.
     #[error("this gateway has no transport mode; propose tunnel mode")]
     TransportMode,
+    /// A connection is latched to a peer that proved better who it is (L-70).
+    #[error(
+        "{} is latched to {holder}, proven by {}, and does not give way to a peer proven by {} alone; propose \
+         selectors without this connection, have the peer authenticate better, or wait until it has ended",
+        Between(flow), needed.name(), offered.name()
+    )]
+    LesserStanding {
+        /// The connection.
+        flow: FlowKey,
+        /// The peer that it is latched to.
+        holder: String,
+        /// The standing of that peer.
+        needed: AuthMethod,
+        /// The standing of the peer that was proposed.
+        offered: AuthMethod,
+    },
+    /// A connection is latched, and its rule lets no newcomer take its place (L-110).
+    #[error(
+        "{} is latched to {holder}, and its rule rejects newcomers; propose selectors without this connection, close \
+         its latch, or wait until it has ended",
+        Between(flow)
+    )]
+    HolderKeeps {
+        /// The connection.
+        flow: FlowKey,
+        /// The peer that it is latched to.
+        holder: String,
+    },
     /// The identity cannot be interned.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -193,6 +221,14 @@ impl Suites {
             }
         };
         Algorithms { inbound: transforms(self.inbound), outbound: transforms(self.outbound) }
+    }
+}
+
+struct Between<'a>(&'a FlowKey);
+
+impl fmt::Display for Between<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection of {} with {}", self.0.local(), self.0.remote())
     }
 }
 

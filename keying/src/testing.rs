@@ -1,5 +1,6 @@
 //! What the tests of this crate have in common: a small world of peers, ranges and keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,12 +10,12 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
-use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
+use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 
 use crate::{
-    ClassObserver, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat, Pad, PadEntry, PeerPattern, Proposal,
-    PublicKey, SaKeys, Settings, Start, Suites, Unobserved,
+    ClassObserver, ClassRefused, Commitment, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat,
+    Op, Pad, PadEntry, PeerPattern, Proposal, PublicKey, SaKeys, Settings, Start, Suites, Transaction,
 };
 
 pub(crate) fn range(first: &str, last: &str) -> AddressRange {
@@ -50,7 +51,28 @@ pub(crate) fn keying() -> Keying {
         entry(3, "carol", "10.3.0.0", "10.3.0.255"),
     ];
     let clock = Arc::new(StateClock::new());
-    keying_with(Pad::new(entries).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+    let limits = Limits { half_open: 1024, half_open_of_peer: 1024, ..Limits::for_flows(1024) };
+    let database = LatchDatabase::new(limits, Arc::clone(&clock), Seed::Fixed(7)).unwrap();
+    let database = Arc::new(database);
+    let observer = Arc::new(Peers(Arc::clone(&database)));
+    Keying::new(Pad::new(entries).unwrap(), Settings::default(), clock, database, observer)
+}
+
+/// Tells the Latch Database which class is whose, as a gateway does (C-19).
+struct Peers(Arc<LatchDatabase>);
+
+impl ClassObserver for Peers {
+    fn class_interned(&self, id: ClassId, class: &Class, standing: AuthMethod) -> Result<(), ClassRefused> {
+        self.0.peers().publish(id, class.peer, standing, 0).map_err(|_| ClassRefused)
+    }
+
+    fn latched(&self, classes: &HashSet<ClassId>) -> HashSet<ClassId> {
+        classes.iter().copied().filter(|class| self.0.is_latched(*class)).collect()
+    }
+
+    fn class_released(&self, id: ClassId) {
+        self.0.peers().retire(id);
+    }
 }
 
 /// A key manager with a small Latch Database of its own.
@@ -113,6 +135,14 @@ pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
         resumption: None,
         worker: WorkerId(0),
         start: Start::Active,
+    }
+}
+
+/// Commits, and lets it come into force where it must be waited for. No worker may be in the middle of a batch.
+pub(crate) fn commit(keying: &mut Keying, ops: Vec<Op>) -> Committed {
+    match keying.commit(Transaction::new(ops), at(0)).unwrap() {
+        Commitment::InForce(committed) => committed,
+        Commitment::Staged => keying.poll(at(0)).changed.unwrap().into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod change;
 mod commit;
+mod conflicts;
 mod explain;
 mod identity;
 mod install;

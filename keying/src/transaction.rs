@@ -6,6 +6,7 @@ use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::spd::Spd;
 use latchway_tagging::{SaRef, SnapshotId, StateVersion};
 
+use crate::change::{Changed, Outline};
 use crate::pair::PairId;
 
 /// Changes, applied in their order.
@@ -47,6 +48,16 @@ pub struct Committed {
     pub spd: Option<SpdChange>,
 }
 
+/// How far a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commitment {
+    /// In force.
+    InForce(Committed),
+    /// Policy changes, so that latches are looked after first (L-76). The [`Progress`](crate::Progress) of a later poll
+    /// tells that it is in force.
+    Staged,
+}
+
 /// How many rules came and went. A rule that only moved is neither, though moving it changes the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpdChange {
@@ -70,6 +81,11 @@ pub enum CommitError {
     /// Its hard lifetime is over and its keys are gone.
     #[error("pair {0} has expired and cannot send; nothing was changed, make a new pair")]
     Expired(PairId),
+    /// Another change of policy waits for its grace.
+    #[error(
+        "another change is being brought into force; nothing was changed, commit again when it is answered"
+    )]
+    Busy,
 }
 
 /// What a transaction needs to know of a pair.
@@ -103,6 +119,12 @@ impl Transaction {
     #[must_use]
     pub fn replace(old: PairId, new: PairId) -> Self {
         Self::new(vec![Op::Activate(new), Op::Retire(old)])
+    }
+
+    /// Whether it says anything of policy.
+    #[must_use]
+    pub fn changes_policy(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::SetSpd(_)))
     }
 
     /// The databases after these changes.
@@ -160,11 +182,27 @@ impl Draft {
         Ok(())
     }
 
+    /// Which pairs end as only receiving, and stay.
+    pub(crate) fn retiring(&self) -> Vec<PairId> {
+        let retired = |(id, (_, after)): &(&PairId, &(Usage, Option<Usage>))| {
+            *after == Some(Usage::Retired) && !self.draining.contains(id)
+        };
+        self.pairs.iter().filter(retired).map(|(id, _)| *id).collect()
+    }
+
     /// Which pairs end as `usage` and did not begin so.
     pub(crate) fn became(&self, usage: Option<Usage>) -> Vec<PairId> {
         let changed =
             self.pairs.iter().filter(|(_, (before, after))| *after == usage && Some(*before) != usage);
         changed.map(|(id, _)| *id).collect()
+    }
+}
+
+impl From<Changed> for Committed {
+    fn from(changed: Changed) -> Self {
+        let Changed { snapshot, version, outline, .. } = changed;
+        let Outline { activated, retired, removed, spd, .. } = outline;
+        Self { snapshot, version, activated, retired, removed, spd }
     }
 }
 

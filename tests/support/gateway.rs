@@ -20,8 +20,9 @@ use latchway_datapath::time::Time;
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
 use latchway_keying::{
-    ClassObserver, ClassRefused, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat, Offer, Op,
-    Pad, PadEntry, PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites, Transaction,
+    ClassObserver, ClassRefused, Commitment, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat,
+    Offer, Op, Pad, PadEntry, PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites,
+    Transaction,
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, LatchView, Limits, Seed, Shim};
@@ -154,9 +155,17 @@ impl Gateway {
         self.commit(vec![Op::SetSpd(spd)], now);
     }
 
-    /// Commits changes. The worker meets them with its next batch.
+    /// Commits changes. The worker meets them with its next batch; changes of policy take batches of their own.
     pub fn commit(&mut self, ops: Vec<Op>, now: Time) -> Committed {
-        self.keying.commit(Transaction::new(ops), now).unwrap()
+        match self.keying.commit(Transaction::new(ops), now).unwrap() {
+            Commitment::InForce(committed) => committed,
+            Commitment::Staged => loop {
+                self.datapath.begin(now);
+                if let Some(changed) = self.keying.poll(now).changed {
+                    break changed.into();
+                }
+            },
+        }
     }
 
     /// What a pair with `peer` would be, as its key manager offers it.
@@ -173,10 +182,16 @@ impl Gateway {
     /// Lets the worker finish its batch, so that graces end, and the worker adopt what comes of it. Returns the pairs
     /// that came into force.
     pub fn settle(&mut self, now: Time) -> Vec<PairId> {
-        self.datapath.begin(now);
-        let settled = self.keying.poll(now).settled;
-        self.datapath.begin(now);
-        settled
+        let mut settled = Vec::new();
+        loop {
+            self.datapath.begin(now);
+            let progress = self.keying.poll(now);
+            settled.extend(progress.settled);
+            if !progress.settling {
+                self.datapath.begin(now);
+                return settled;
+            }
+        }
     }
 
     /// Sends one packet of an inner host.
@@ -214,8 +229,12 @@ impl Gateway {
 
     /// What the datapath told since this was asked last. The key manager hears it too.
     pub fn events(&mut self) -> Vec<Event> {
-        let events: Vec<_> = self.events.try_iter().collect();
+        let mut events: Vec<_> = self.events.try_iter().collect();
         events.iter().for_each(|event| self.keying.note(event));
+        while let Some(broken) = self.keying.next_broken() {
+            events.push(broken);
+            self.keying.broken_told();
+        }
         events
     }
 

@@ -1,7 +1,8 @@
 //! Connections are latched by their first packet, at both ends, and held to that (latching-04 sections 2 and 2.2).
 
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::spd::{Action, Protection};
+use latchway_datapath::latching::{LatchTerms, OnPolicyChange};
+use latchway_datapath::spd::{Action, Latching, Protection};
 use latchway_esp::{EspHeader, Suite};
 use latchway_tagging::ClassId;
 use latchway_ulp_shim::{LatchState, LatchView, Progress};
@@ -75,8 +76,9 @@ fn l_99_every_outbound_packet_of_a_latched_flow_carries_its_class() {
 /// L-26, T37 c: nothing in the clear reaches a latched flow, though the policy is BYPASS by now. L-24: nor does it make
 /// anything leave in the clear. C-19: the latch is none the worse for it, since anyone can forge such a packet.
 #[test]
-fn l_24_l_26_policy_turned_bypass_opens_nothing_to_a_latched_flow() {
-    let mut net = Net::new(Protection::LATCHED);
+fn l_24_l_26_l_77_policy_turned_bypass_opens_nothing_to_a_latched_flow() {
+    let preserved = LatchTerms { on_policy_change: OnPolicyChange::Preserve, ..LatchTerms::default() };
+    let mut net = Net::new(Protection { latching: Latching::On(preserved), ..Protection::LATCHED });
     join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
     open(&mut net);
     let before = net.alice.latch(tcp()).unwrap();

@@ -183,7 +183,7 @@ impl Keying {
         let (Some(flow), class) = (only.only_flow(), pair.class) else { return };
         let Some((listener, held)) = self.register.listener_of(&flow) else { return };
         let (terms, constraints) = (held.permit.terms, &held.constraints);
-        if !self.satisfies(class, constraints) || self.bars(&flow, class, terms.model) {
+        if !self.satisfies(class, constraints) || self.current.bars(&flow, class, terms.model) {
             return;
         }
         let begin = Begin::Established { class, version: self.clock.now() };

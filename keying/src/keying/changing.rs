@@ -1,7 +1,9 @@
 //! Changes of everything at once: judged as a whole under the new PAD, then staged, and in force in one publication.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use latchway_datapath::flow::FlowKey;
+use latchway_datapath::latching::LatchId;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::time::Time;
 
@@ -30,8 +32,14 @@ impl Keying {
         let mut faults = Vec::new();
         self.check_named(change, &mut faults);
         self.check_staying(change, pad, &mut faults);
-        self.check_additions(change, pad, &mut faults);
-        if faults.is_empty() { Ok(self.outline(change)) } else { Err(ChangeError { faults }) }
+        let mut breaking = self.check_additions(change, pad, &mut faults);
+        if !faults.is_empty() {
+            return Err(ChangeError { faults });
+        }
+        let outline = self.outline(change);
+        breaking.extend(self.conflicts_with_change(change));
+        let breaks = breaking.len();
+        Ok(Outline { breaks, breaking: breaking.into_values().take(MOST_TOLD).collect(), ..outline })
     }
 
     /// Begins a change: its new pairs are published as pending, and its PAD judges from now on. The first
@@ -56,20 +64,16 @@ impl Keying {
         }
         add.iter().for_each(|new| self.spent_keys.spend(&new.keys));
         let added: Vec<_> = prepared.into_iter().map(|pair| self.remember(pair)).collect();
-        let (publication, pending) = (self.publication, !added.is_empty());
-        self.staged = Some(Staged { publication, outline, pad, rules, added, activate, retire, remove, cut });
-        if pending {
-            self.publish(sad, self.current.spd.clone());
-        }
+        let policy = rules.map(|rules| self.policy.with_configured(&rules));
+        let lists = Staged { added, activate, retire, remove, cut, ..Staged::new(outline) };
+        self.stage(Staged { pad, policy, ..lists }, sad);
         self.enact_pad(now);
         Ok(())
     }
 
     /// Makes the staged PAD the one that judges. Offers that it does not allow are void.
     pub(super) fn enact_pad(&mut self, now: Time) {
-        let Some(staged) = &mut self.staged else { return };
-        staged.publication = self.publication;
-        let Some(pad) = staged.pad.take() else { return };
+        let Some(pad) = self.staged.as_mut().and_then(|staged| staged.pad.take()) else { return };
         self.pad = pad;
         self.interned.restand(&self.pad);
         self.accept_all();
@@ -123,16 +127,34 @@ impl Keying {
         }
     }
 
-    /// Whether all the new pairs can be, beside each other and beside those that are there.
-    fn check_additions(&self, change: &Change, pad: &Pad, faults: &mut Vec<Fault>) {
+    /// The latches that break by the policy and the PAD of a change.
+    fn conflicts_with_change(&self, change: &Change) -> BTreeMap<LatchId, FlowKey> {
+        let next = change.rules.as_ref().map(|rules| self.policy.with_configured(rules).spd());
+        let withdrawn = change.pad.as_ref().map(|pad| self.withdrawn(pad)).unwrap_or_default();
+        let latches = self.conflicts_with_policy(next.as_ref()).into_iter().chain(withdrawn);
+        latches.map(|latch| (latch.id, latch.flow)).collect()
+    }
+
+    /// Whether all the new pairs can be, beside each other and beside those that are there. Returns the latches that they
+    /// break.
+    fn check_additions(
+        &self,
+        change: &Change,
+        pad: &Pad,
+        faults: &mut Vec<Fault>,
+    ) -> BTreeMap<LatchId, FlowKey> {
+        let mut breaking = BTreeMap::new();
         if change.add.is_empty() {
-            return;
+            return breaking;
         }
         let mut rehearsal = self.interned.rehearsal();
         let (mut names, mut keys, mut room) = (Names::default(), HashSet::new(), self.slots.available());
         let leaving: HashSet<_> = change.remove.iter().chain(&change.cut).copied().collect();
         for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
-            let allowed = judge(pad, proposal).and_then(|judged| rehearsal.intern(proposal, &judged));
+            let allowed = judge(pad, proposal).and_then(|judged| {
+                let (class, _) = rehearsal.intern(proposal, &judged)?;
+                self.stakes(&judged.selectors, (class, judged.standing))
+            });
             let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));
             let fits = if room >= 2 { Ok(()) } else { Err(InstallError::Full) };
             room = room.saturating_sub(2);
@@ -140,9 +162,12 @@ impl Keying {
             let problems = [usable, named, self.spent_keys.check_with(of, &mut keys), fits];
             let problems = problems.into_iter().filter_map(Result::err).map(Problem::from);
             let element = || Element::Added { index, peer: proposal.peer.clone(), spi: of.inbound.spi };
-            let faulty = allowed.err().map(Problem::from).into_iter().chain(problems);
+            let faulty = allowed.as_ref().err().cloned().map(Problem::from).into_iter().chain(problems);
             faults.extend(faulty.map(|problem| Fault { element: element(), problem }));
+            let breaks = allowed.map(|stakes| stakes.breaking).unwrap_or_default();
+            breaking.extend(breaks.into_iter().map(|latch| (latch.id, latch.flow)));
         }
+        breaking
     }
 
     /// An SPI that is taken by a pair which this very change removes is not free yet.
@@ -166,6 +191,7 @@ impl Keying {
             removed: change.remove.iter().chain(&change.cut).copied().collect(),
             spd: policy.and_then(|spd| SpdChange::between(&self.current.spd, &spd)),
             pad: change.pad.as_ref().and_then(|pad| PadChange::between(&self.pad, pad)),
+            ..Outline::default()
         }
     }
 
@@ -215,3 +241,6 @@ impl ChangeError {
         Self { faults: vec![Fault { element, problem }] }
     }
 }
+
+/// How many connections an outline names.
+const MOST_TOLD: usize = 100;

@@ -10,7 +10,7 @@ use latchway_esp::Spi;
 use latchway_tagging::SaRef;
 
 use crate::install::{InstallError, Keys};
-use crate::keying::Keying;
+use crate::keying::{Keying, Stage};
 use crate::notice::Notice;
 use crate::pair::{Pair, PairId};
 use crate::ticket::Promise;
@@ -33,7 +33,8 @@ impl Keying {
         self.spent_keys.spend(keys);
         let id = self.remember(pair);
         self.publish(sad, self.current.spd.clone());
-        self.pairs.get_mut(&id).into_iter().for_each(|pair| pair.settling = Some(self.publication));
+        let stage = Stage::Pending(self.publication);
+        self.pairs.get_mut(&id).into_iter().for_each(|pair| pair.settling = Some(stage));
         self.settling.push(id);
         Ok(id)
     }

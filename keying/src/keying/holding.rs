@@ -217,7 +217,7 @@ impl Keying {
     pub(super) fn serving(&self, held: &Held) -> Option<ClassId> {
         let Held { flow, permit, .. } = held;
         let satisfying = |class: &ClassId| {
-            self.satisfies(*class, &held.constraints) && !self.bars(flow, *class, permit.terms.model)
+            self.satisfies(*class, &held.constraints) && !self.current.bars(flow, *class, permit.terms.model)
         };
         let newest = self.current.sad.select(flow, None, permit.reqid).map(|slot| slot.entry.class);
         if let Some(class) = newest.filter(satisfying) {
@@ -230,12 +230,6 @@ impl Keying {
             slot.is_some_and(|slot| !slot.entry.use_.is_expired())
         };
         others.into_iter().filter(in_force).filter(satisfying).max()
-    }
-
-    /// Whether SAs, or the policy that is about to be, stand against a latch to SAs of this class (L-71, D.3).
-    pub(super) fn bars(&self, flow: &FlowKey, class: ClassId, model: Model) -> bool {
-        model == Model::Strict && self.current.sad.admits_otherwise(flow, class)
-            || self.current.pending_forbids(flow, class)
     }
 
     /// Whether SAs of a class are what is asked for.

@@ -13,8 +13,9 @@ use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, SaRef};
 use latchway_ulp_shim::LatchView;
 
-use crate::keying::Keying;
+use crate::keying::{Keying, Stage};
 use crate::pair::PairId;
+use crate::policy::Policy;
 
 impl Keying {
     /// Brings everything in step with what workers see. To be called before anything else where a call to this key
@@ -35,6 +36,8 @@ impl Keying {
         }
         self.interned.recount(&holders, now);
         self.recover_latches(now);
+        self.find_waiting();
+        self.close_lost(now);
     }
 
     /// Holders have what they had. A latch that was about to be theirs is nobody's, and goes (L-21).
@@ -97,7 +100,7 @@ impl Keying {
             pair.usage = usage.unwrap_or(pair.usage);
             pair.settling = None;
             if pair.usage == Usage::Pending && !staged.contains(id) {
-                pair.settling = Some(self.publication);
+                pair.settling = Some(Stage::Pending(self.publication));
                 self.settling.push(*id);
             }
             if pair.usage != Usage::Retired {
@@ -112,6 +115,12 @@ impl Keying {
         if self.policy.spd() == self.current.spd {
             return;
         }
+        if let Some(staged) = &self.staged
+            && let Some(policy) = staged.policy.as_ref().filter(|policy| policy.spd() == self.current.spd)
+        {
+            self.policy = policy.clone();
+            return;
+        }
         let rules = self.current.spd.rules();
         let by_hand = self.policy.views().into_iter().take(self.policy.by_hand()).map(|view| view.rule);
         let configured = if rules.iter().take(self.policy.by_hand()).cloned().eq(by_hand) {
@@ -123,9 +132,16 @@ impl Keying {
         self.policy = self.policy.with_configured(configured);
     }
 
-    /// A change goes on where it was: its PAD judges, and what is in force already is not brought into force again.
+    /// A change goes on where it was: its PAD judges, its policy is pending, and what is in force already is not brought
+    /// into force again. Latches are looked at anew: what is broken by then breaks no second time.
     fn recover_staged(&mut self, now: Time) {
         self.enact_pad(now);
+        let next = self.staged.as_ref().and_then(|staged| staged.policy.as_ref()).map(Policy::spd);
+        let next = next.filter(|next| *next != self.current.spd).map(Arc::new);
+        if next != self.current.pending {
+            self.publish_with(self.current.sad.clone(), self.current.spd.clone(), next);
+        }
+        self.await_staged();
         let begun = |id: &PairId| self.pairs.get(id).is_some_and(|pair| pair.usage != Usage::Pending);
         if let Some(staged) = &mut self.staged
             && !staged.added.is_empty()

@@ -1,7 +1,17 @@
-//! What comes into force when a grace is over, and what goes when its time to drain is: all in one snapshot (L-74).
+//! What comes into force when its graces are over, and what goes when its time to drain is: all in one snapshot (L-74).
+//!
+//! To a packet, the Latch Database and SAD with SPD change at one moment, though they are not one piece of memory. What is
+//! about to be is published as pending first: after a grace every worker refuses to let a latch be born that it would
+//! break, so that the set of such latches only shrinks. They are broken one by one, each of which is one atomic step of
+//! its entry: from then on its packets are dropped, whatever snapshot judges them. After another grace no packet is under
+//! way that passed before that. Only then are holders told, and what was pending comes into force in one publication. So
+//! no packet is ever judged by a latch of before and an SA or a policy of after, or the other way round; between the two
+//! it is lost, as packets are.
+//!
+//! What is pending does not conflict with what else is pending: conflicts are in view of a latch, and while two SAs of
+//! different classes admit a flow, no latch of it is born at all (L-71).
 
 use latchway_datapath::sad::Usage;
-use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 
 use crate::change::{Changed, Outline};
@@ -12,17 +22,26 @@ use crate::pad::Pad;
 use crate::pair::{Pair, PairId};
 use crate::policy::Policy;
 
-/// A change that was found good, and whose pairs are published as pending.
+/// How far something is that waits to come into force (L-74).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Published as pending. Once every worker goes by this publication, no latch is born that it would break.
+    Pending(u64),
+    /// What it breaks is broken. Once every worker went on from this publication, no packet is under way that passed a
+    /// latch before.
+    Broken(u64),
+}
+
+/// A change that was found good, and is published as pending.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// The publication whose grace must end.
-    pub(super) publication: u64,
+    pub(super) stage: Stage,
     /// What it will have done.
     pub(super) outline: Outline,
     /// The new PAD, until it is in force: from the moment on at which the pending pairs are published.
     pub(super) pad: Option<Pad>,
-    /// The new configured rules.
-    pub(super) rules: Option<Vec<Rule>>,
+    /// The new policy.
+    pub(super) policy: Option<Policy>,
     /// The pairs that it adds.
     pub(super) added: Vec<PairId>,
     pub(super) activate: Vec<PairId>,
@@ -35,28 +54,63 @@ pub(super) struct Staged {
 /// way out.
 type Turns = Vec<(PairId, Option<Usage>, Option<Time>)>;
 
+impl Staged {
+    /// A change that does nothing yet.
+    pub(super) const fn new(outline: Outline) -> Self {
+        Self {
+            stage: Stage::Pending(0),
+            outline,
+            pad: None,
+            policy: None,
+            added: Vec::new(),
+            activate: Vec::new(),
+            retire: Vec::new(),
+            remove: Vec::new(),
+            cut: Vec::new(),
+        }
+    }
+}
+
 impl Keying {
     /// Brings into force what waited long enough, and takes out what drained.
     pub(super) fn settle(&mut self, now: Time) -> Progress {
+        let refused = self.look_after_latches(now);
+        self.say_farewell(now);
+        self.tell_broken();
         let settled = self.settled();
-        let due = self.staged.as_ref().is_some_and(|staged| self.publisher.is_settled(staged.publication));
+        let due = self.staged.as_ref().is_some_and(|staged| self.is_through(staged.stage));
         let drained: Vec<_> =
             self.draining.iter().take_while(|(moment, _)| *moment <= now).map(|(_, id)| *id).collect();
-        let mut progress = Progress { settled, drained, ..Progress::default() };
+        let mut progress = Progress { settled, drained, refused, ..Progress::default() };
         if due || !progress.settled.is_empty() || !progress.drained.is_empty() {
             progress.changed = self.turn_over(&progress, due, now);
         }
-        progress.settling = !self.settling.is_empty() || self.staged.is_some();
+        self.restore_waiting(now);
+        progress.settling = !self.settling.is_empty() || self.staged.is_some() || self.is_parting();
         progress
+    }
+
+    /// The staged change waits for the grace of what is published now.
+    pub(super) fn await_staged(&mut self) {
+        let publication = self.publication;
+        self.staged.iter_mut().for_each(|staged| staged.stage = Stage::Pending(publication));
+    }
+
+    /// Whether every worker has seen it pending, and latches have not been looked at yet.
+    pub(super) fn is_seen(&self, stage: Stage) -> bool {
+        matches!(stage, Stage::Pending(publication) if self.publisher.is_settled(publication))
+    }
+
+    /// Whether nothing stands against it any more.
+    fn is_through(&self, stage: Stage) -> bool {
+        matches!(stage, Stage::Broken(publication) if self.publisher.is_settled(publication))
     }
 
     /// The pairs that settle by themselves and whose grace is over.
     fn settled(&self) -> Vec<PairId> {
         let over = |id: &&PairId| {
             let pair = self.pairs.get(*id);
-            pair.is_none_or(|pair| {
-                pair.settling.is_some_and(|publication| self.publisher.is_settled(publication))
-            })
+            pair.is_none_or(|pair| pair.settling.is_some_and(|stage| self.is_through(stage)))
         };
         self.settling.iter().filter(over).copied().collect()
     }
@@ -67,8 +121,7 @@ impl Keying {
         let mut turns: Turns = progress.drained.iter().map(|id| (*id, None, None)).collect();
         turns.extend(self.starts(&progress.settled));
         let staged = self.staged.as_ref().filter(|_| due);
-        let policy = staged.and_then(|staged| staged.rules.as_ref());
-        let policy = policy.map(|rules| self.policy.with_configured(rules));
+        let policy = staged.and_then(|staged| staged.policy.clone());
         if let Some(staged) = staged {
             turns.extend(self.changes(staged, now));
         }
@@ -146,7 +199,10 @@ impl Keying {
     fn finish(&mut self) -> Option<Changed> {
         let Staged { outline, added, .. } = self.staged.take()?;
         self.tell(&outline.activated, &outline.retired, outline.spd);
-        outline.pad.iter().for_each(|_| self.notices.tell(Notice::PadChanged));
+        if outline.pad.is_some() {
+            self.notices.tell(Notice::PadChanged);
+            self.part_with_withdrawn();
+        }
         let (snapshot, version) = (self.current.id, self.version);
         Some(Changed { snapshot, version, added, outline })
     }

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Sender, bounded, unbounded};
 use latchway_datapath::spd::Rule;
-use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
+use latchway_tagging::{Class, ClassId, Identity, IdentityId, IdentityRecord};
 
 use crate::change::{Change, ChangeError, Changed, Outline};
 use crate::evidence::Evidence;
 use crate::explain::{Explanation, Question};
 use crate::install::{InstallError, Keys};
-use crate::keying::RekeyError;
+use crate::keying::{Gone, PeerGone, RekeyError};
 use crate::manager::Stopped;
 use crate::manager::latching::LatchCall;
 use crate::nat::Nat;
@@ -41,7 +41,19 @@ pub(super) enum Request {
     AddRule(Box<Rule>, Option<usize>, Sender<RuleNumber>),
     DeleteRule(RuleNumber, Sender<Result<Rule, RuleError>>),
     Latch(LatchCall),
+    PeerGone(Box<Identity>, PeerGone, Sender<Gone>),
     Show(Show),
+}
+
+impl Request {
+    /// Whether it changes policy, of which there is one change at a time, or asks about that.
+    pub(super) fn waits_for_change(&self) -> bool {
+        match self {
+            Self::Change(..) | Self::CheckChange(..) | Self::AddRule(..) | Self::DeleteRule(..) => true,
+            Self::Commit(transaction, _) => transaction.changes_policy(),
+            _ => false,
+        }
+    }
 }
 
 /// A question that changes nothing.
@@ -92,7 +104,7 @@ impl KeyManagerClient {
         self.ask(|reply| Request::Rekey(old, Box::new(keys), reply))
     }
 
-    /// [`Keying::commit`](crate::Keying::commit).
+    /// [`Keying::commit`](crate::Keying::commit). Where policy changes, answered when that is in force on every worker.
     ///
     /// # Errors
     /// [`Stopped`] outside, [`CommitError`] inside.
@@ -131,6 +143,14 @@ impl KeyManagerClient {
     /// [`Stopped`] outside, [`RuleError`] inside.
     pub fn delete_rule(&self, number: RuleNumber) -> Result<Result<Rule, RuleError>, Stopped> {
         self.ask(|reply| Request::DeleteRule(number, reply))
+    }
+
+    /// [`Keying::peer_gone`](crate::Keying::peer_gone), answered when no worker goes by the peer's SAs any more.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn peer_gone(&self, peer: Identity, why: PeerGone) -> Result<Gone, Stopped> {
+        self.ask(|reply| Request::PeerGone(Box::new(peer), why, reply))
     }
 
     /// [`Keying::pairs`](crate::Keying::pairs).

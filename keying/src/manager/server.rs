@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TrySendError, never};
 use crossbeam::select;
 use latchway_datapath::event::Event;
+use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 
 use crate::change::{Change, ChangeError, Changed};
@@ -15,6 +16,8 @@ use crate::keying::{Keying, Progress, RekeyError};
 use crate::manager::Inputs;
 use crate::manager::client::{Request, Show};
 use crate::pair::PairId;
+use crate::policy::{RuleError, RuleNumber};
+use crate::transaction::{CommitError, Commitment, Committed, Transaction};
 
 /// What outlives the thread.
 #[derive(Debug)]
@@ -33,9 +36,9 @@ pub(super) struct Server<'e> {
     alive: Receiver<Infallible>,
     /// Pairs in their grace, and who is to be told of its end.
     waiting: Vec<(PairId, Waiter)>,
-    /// The change in its grace, and who is to be told of its end.
-    changing: Option<Sender<Result<Changed, ChangeError>>>,
-    /// Changes, and questions of changes, that wait for the one in its grace.
+    /// Who is to be told of the end of the change in its grace.
+    changing: Option<Changing>,
+    /// What changes policy, and questions of that, while it waits for the change in its grace.
     queued: VecDeque<Request>,
     /// What is in force from a publication on that some worker may not have adopted yet.
     arriving: Vec<(u64, Arrival)>,
@@ -45,6 +48,14 @@ pub(super) struct Server<'e> {
 enum Waiter {
     Install(Sender<Result<PairId, InstallError>>),
     Rekey(Sender<Result<PairId, RekeyError>>),
+}
+
+/// Who asked for the change in its grace, and what is answered when it is over.
+enum Changing {
+    Change(Sender<Result<Changed, ChangeError>>),
+    Commit(Sender<Result<Committed, CommitError>>),
+    AddRule(Sender<RuleNumber>, RuleNumber),
+    DeleteRule(Sender<Result<Rule, RuleError>>, Rule),
 }
 
 /// An answer that is given when every worker goes by what it says.
@@ -92,7 +103,8 @@ impl<'e> Server<'e> {
         loop {
             // A change may have begun under another thread, before a restart.
             let settling = self.poll();
-            let idle = !settling && self.arriving.is_empty() && self.estate.held.is_none();
+            let told = self.estate.held.is_none() && self.estate.keying.next_broken().is_none();
+            let idle = !settling && self.arriving.is_empty() && told;
             let step = if idle { HOUSEKEEPING } else { GRACE_STEP };
             let events = if self.estate.held.is_none() { self.estate.inputs.events.clone() } else { never() };
             select! {
@@ -125,25 +137,29 @@ impl<'e> Server<'e> {
                 Ok(id) => self.wait(id, Waiter::Rekey(reply)),
                 Err(error) => reply.send(Err(error)).is_ok(),
             },
-            Request::Commit(transaction, reply) => {
-                let committed = keying.commit(transaction, now);
-                let removed = committed.as_ref().map_or(&[][..], |committed| &committed.removed);
-                self.tell_removed(removed);
-                reply.send(committed).is_ok()
-            }
-            Request::Change(..) | Request::CheckChange(..) if keying.is_changing() => {
+            request if keying.is_changing() && request.waits_for_change() => {
                 self.queued.push_back(request);
                 true
             }
+            Request::Commit(transaction, reply) => self.commit(transaction, reply, now),
             Request::Change(change, reply) => self.change(*change, reply, now),
             Request::CheckChange(change, reply) => reply.send(keying.check_change(&change)).is_ok(),
             Request::AddRule(rule, place, reply) => {
-                let number = keying.add_rule(*rule, place);
-                self.arrive(reply, number)
+                let added = keying.add_rule(*rule, place);
+                self.changing = added.ok().map(|number| Changing::AddRule(reply, number));
+                true
             }
-            Request::DeleteRule(number, reply) => {
-                let deleted = keying.delete_rule(number);
-                self.arrive(reply, deleted)
+            Request::DeleteRule(number, reply) => match keying.delete_rule(number) {
+                Ok(rule) => {
+                    self.changing = Some(Changing::DeleteRule(reply, rule));
+                    true
+                }
+                Err(error) => reply.send(Err(error)).is_ok(),
+            },
+            Request::PeerGone(peer, why, reply) => {
+                let gone = keying.peer_gone(&peer, why, now);
+                self.tell_removed(&gone.pairs);
+                self.arrive(reply, gone)
             }
             Request::Latch(call) => call.answer(keying, now),
             Request::Show(show) => show.answer(keying),
@@ -153,7 +169,26 @@ impl<'e> Server<'e> {
     fn change(&mut self, change: Change, reply: Sender<Result<Changed, ChangeError>>, now: Time) -> bool {
         match self.estate.keying.begin_change(change, now) {
             Ok(()) => {
-                self.changing = Some(reply);
+                self.changing = Some(Changing::Change(reply));
+                true
+            }
+            Err(error) => reply.send(Err(error)).is_ok(),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        transaction: Transaction,
+        reply: Sender<Result<Committed, CommitError>>,
+        now: Time,
+    ) -> bool {
+        match self.estate.keying.commit(transaction, now) {
+            Ok(Commitment::InForce(committed)) => {
+                self.tell_removed(&committed.removed);
+                reply.send(Ok(committed)).is_ok()
+            }
+            Ok(Commitment::Staged) => {
+                self.changing = Some(Changing::Commit(reply));
                 true
             }
             Err(error) => reply.send(Err(error)).is_ok(),
@@ -177,6 +212,10 @@ impl<'e> Server<'e> {
 
     /// Who waits for a pair that is gone waits in vain.
     fn tell_removed(&mut self, removed: &[PairId]) {
+        self.tell_gone(removed, InstallError::Removed);
+    }
+
+    fn tell_gone(&mut self, removed: &[PairId], why: InstallError) {
         let waiting = self.waiting.extract_if(.., |(id, _)| removed.contains(id)).map(|(_, waiter)| waiter);
         let is_removed = |arrival: &Arrival| matches!(arrival, Arrival::Pair(id, _) if removed.contains(id));
         let arriving = self.arriving.extract_if(.., |(_, arrival)| is_removed(arrival));
@@ -184,7 +223,7 @@ impl<'e> Server<'e> {
             Arrival::Pair(_, waiter) => Some(waiter),
             Arrival::Other(_) => None,
         });
-        waiting.chain(arriving).for_each(|waiter| waiter.tell(Err(InstallError::Removed)));
+        waiting.chain(arriving).for_each(|waiter| waiter.tell(Err(why)));
     }
 
     fn note(&mut self, event: Event) {
@@ -209,6 +248,7 @@ impl<'e> Server<'e> {
         }
         let now = self.estate.now();
         let progress = self.estate.keying.poll(now);
+        self.tell_broken();
         let settling = progress.settling;
         self.settle(progress);
         if !self.estate.keying.is_changing()
@@ -223,6 +263,16 @@ impl<'e> Server<'e> {
         settling || self.estate.keying.is_changing() || !self.queued.is_empty()
     }
 
+    /// Tells whoever ends connections of latches that a decision broke, as many as there is room for.
+    fn tell_broken(&mut self) {
+        while let Some(event) = self.estate.keying.next_broken() {
+            if let Err(TrySendError::Full(_)) = self.estate.inputs.forward.try_send(event) {
+                return;
+            }
+            self.estate.keying.broken_told();
+        }
+    }
+
     /// Tells of what came into force, but only once every worker goes by it: whoever is told may let the peer send at
     /// once.
     fn settle(&mut self, progress: Progress) {
@@ -231,11 +281,19 @@ impl<'e> Server<'e> {
         self.arriving.extend(in_force.map(|(id, waiter)| (newest, Arrival::Pair(id, waiter))));
         if let Some(changed) = progress.changed {
             self.tell_removed(&changed.outline.removed);
-            if let Some(reply) = self.changing.take() {
-                self.arrive(reply, Ok(changed));
-            }
+            match self.changing.take() {
+                Some(Changing::Change(reply)) => self.arrive(reply, Ok(changed)),
+                Some(Changing::Commit(reply)) => self.arrive(reply, Ok(changed.into())),
+                Some(Changing::AddRule(reply, number)) => self.arrive(reply, number),
+                Some(Changing::DeleteRule(reply, rule)) => self.arrive(reply, Ok(rule)),
+                // Whoever asked did so before a restart.
+                None => true,
+            };
         }
         self.tell_removed(&progress.drained);
+        for (id, why) in &progress.refused {
+            self.tell_gone(&[*id], *why);
+        }
         let publisher = self.estate.keying.publisher();
         for (_, arrival) in
             self.arriving.extract_if(.., |(publication, _)| publisher.is_settled(*publication))

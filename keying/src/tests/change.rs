@@ -314,18 +314,18 @@ fn what_happens_between_a_change_and_its_being_in_force_is_not_undone() {
     let added = keying.pairs()[2].id;
     let pending = keying.commit(Transaction::new(vec![Op::Activate(added)]), at(0));
     assert_eq!(pending, Err(CommitError::StillPending(added)));
-    let by_hand = keying.add_rule(rule(Action::Discard), None);
+    assert_eq!(keying.add_rule(rule(Action::Discard), None), Err(crate::RuleError::Busy));
     let later = latchway_datapath::spd::Spd::new(vec![rule(Action::Protect(Protection::LATCHED))]);
-    let ops = vec![Op::Remove(gone), Op::Remove(added), Op::SetSpd(later)];
+    let refused = keying.commit(Transaction::new(vec![Op::Remove(gone), Op::SetSpd(later)]), at(0));
+    assert_eq!(refused, Err(CommitError::Busy));
+    let ops = vec![Op::Remove(gone), Op::Remove(added)];
     keying.commit(Transaction::new(ops), at(0)).unwrap();
     worker.adopt();
     let changed = keying.poll(at(0)).changed.unwrap();
     let left: Vec<_> = keying.pairs().iter().map(|pair| (pair.id, pair.usage)).collect();
     assert_eq!(left, [(kept, Usage::Retired), (changed.added[0], Usage::Active)]);
     let rules: Vec<_> = keying.policy().iter().map(|view| (view.origin, view.rule.action)).collect();
-    let latched = Action::Protect(Protection::LATCHED);
-    assert_eq!(rules, [(Origin::Hand, Action::Discard), (Origin::Configuration, latched)]);
-    assert_eq!(keying.policy()[0].number, by_hand);
+    assert_eq!(rules, [(Origin::Configuration, Action::Bypass)]);
 }
 
 /// The dry run knows of caps, too.

@@ -5,7 +5,7 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_esp::Suite;
 
-use crate::testing::{at, keying, keys, proposal};
+use crate::testing::{at, commit, keying, keys, proposal};
 use crate::{CommitError, Keying, Op, PairId, SpdChange, Transaction};
 
 fn rule(action: Action) -> Rule {
@@ -34,8 +34,8 @@ fn everything_of_a_transaction_is_in_one_snapshot() {
     let before = keying.snapshot().id;
     let spd = Spd::new(vec![rule(Action::Protect(Protection::LATCHED)), rule(Action::Discard)]);
     let ops = vec![Op::Retire(ids[0]), Op::SetSpd(spd.clone()), Op::Remove(ids[1])];
-    let committed = keying.commit(Transaction::new(ops), at(0)).unwrap();
-    assert_eq!(committed.snapshot.raw(), before.raw() + 1);
+    let committed = commit(&mut keying, ops);
+    assert_eq!(committed.snapshot.raw(), before.raw() + 2, "pending, and in force");
     assert_eq!((&committed.activated, &committed.retired), (&vec![], &vec![ids[0]]));
     assert_eq!(committed.removed, [ids[1]]);
     assert_eq!(committed.spd, Some(SpdChange { added: 2, removed: 0 }));
@@ -44,9 +44,10 @@ fn everything_of_a_transaction_is_in_one_snapshot() {
     assert_eq!((snapshot.id, &snapshot.spd), (committed.snapshot, &spd));
     let seen: Vec<_> = snapshot.sad.iter().map(|slot| slot.usage).collect();
     assert_eq!(seen, [Usage::Retired, Usage::Retired]);
+    drop(worker);
     // Only a reordering: it changes what matches first, so it counts as a change.
     let turned = Spd::new(spd.rules().iter().rev().cloned().collect());
-    let committed = keying.commit(Transaction::new(vec![Op::SetSpd(turned)]), at(0)).unwrap();
+    let committed = commit(&mut keying, vec![Op::SetSpd(turned)]);
     assert_eq!(committed.spd, Some(SpdChange { added: 0, removed: 0 }));
 }
 
@@ -73,12 +74,12 @@ fn a_transaction_that_changes_nothing_is_not_published() {
     let (mut keying, ids) = with_pairs(1);
     let before = keying.snapshot().id;
     let ops = vec![Op::Activate(ids[0]), Op::Retire(ids[0]), Op::Activate(ids[0])];
-    let committed = keying.commit(Transaction::new(ops), at(0)).unwrap();
+    let committed = commit(&mut keying, ops);
     assert_eq!((committed.snapshot, keying.snapshot().id), (before, before));
     assert_eq!((committed.activated, committed.retired), (vec![], vec![]));
     let same = Op::SetSpd(Spd::default());
-    assert_eq!(keying.commit(Transaction::new(vec![same]), at(0)).unwrap().spd, None);
-    assert_eq!(keying.commit(Transaction::default(), at(0)).unwrap().snapshot, before);
+    assert_eq!(commit(&mut keying, vec![same]).spd, None);
+    assert_eq!(commit(&mut keying, vec![]).snapshot, before);
     keying.poll(at(1));
     assert_eq!(keying.snapshot().id, before, "nor is a poll that brings nothing");
 }

@@ -8,7 +8,7 @@ use latchway_datapath::spd::{Action, Protection, Reqid, Rule, Spd};
 use latchway_esp::Suite;
 use latchway_tagging::ClassId;
 
-use crate::testing::{at, keying, keys, proposal};
+use crate::testing::{at, commit, keying, keys, proposal};
 use crate::{Keying, Op, PairId, Question, RuleMiss, SaMiss, Transaction, Verdict};
 
 fn installed(keying: &mut Keying, peer: &str, spi: u32) -> PairId {
@@ -40,7 +40,7 @@ fn world() -> (Keying, [PairId; 3]) {
         Rule::new(nine, out, Action::Bypass),
         Rule::new(any, None, protect),
     ];
-    keying.commit(Transaction::new(vec![Op::SetSpd(Spd::new(rules))]), at(0)).unwrap();
+    commit(&mut keying, vec![Op::SetSpd(Spd::new(rules))]);
     let pairs = [("bob", 0x1000), ("mallory", 0x1001), ("carol", 0x1002)];
     let pairs = pairs.map(|(peer, spi)| installed(&mut keying, peer, spi));
     (keying, pairs)
@@ -99,7 +99,7 @@ fn every_verdict_has_its_reason() {
         matches!(verdict(&keying, "10.1.0.1:80", back), Verdict::Protected(by) if by.pair == bob),
         "what is under way"
     );
-    keying.commit(Transaction::new(vec![Op::SetSpd(Spd::default())]), at(0)).unwrap();
+    commit(&mut keying, vec![Op::SetSpd(Spd::default())]);
     assert_eq!(verdict(&keying, "10.1.0.1:80", out), Verdict::Dropped(DropReason::NoPolicy));
 }
 
@@ -110,7 +110,7 @@ fn an_explanation_stays_readable_however_many_rules_there_are() {
     let selector = Selector::between(elsewhere, AddressRange::ANY_V4);
     let rules = (0..100).map(|_| Rule::new(selector.clone(), None, Action::Discard));
     let spd = Spd::new(rules.collect());
-    keying.commit(Transaction::new(vec![Op::SetSpd(spd)]), at(0)).unwrap();
+    commit(&mut keying, vec![Op::SetSpd(spd)]);
     let explanation = keying.explain(&ask("10.1.0.1:80", Direction::Outbound));
     assert_eq!(explanation.rules_passed_over.len(), 32);
     assert_eq!(explanation.more, 68);

@@ -10,7 +10,7 @@ use latchway_datapath::sad::Usage;
 use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite};
 use latchway_tagging::{AuthMethod, Class, ClassId, StateClock};
 
-use crate::testing::{at, entry, keying, keys, proposal};
+use crate::testing::{at, commit, entry, keying, keys, proposal};
 use crate::{
     ClassObserver, ClassRefused, CommitError, InstallError, KeyOrigin, Keying, Keys, Op, Pad, PairId,
     Proposal, SaKeys, Settings, Start, Suites, Transaction,
@@ -71,7 +71,7 @@ fn l_74_a_pair_that_is_not_settled_can_be_removed_and_nothing_else() {
         let refused = keying.commit(Transaction::new(vec![op]), at(0));
         assert_eq!(refused, Err(CommitError::StillPending(id)));
     }
-    assert_eq!(keying.commit(Transaction::new(vec![Op::Remove(id)]), at(0)).unwrap().removed, [id]);
+    assert_eq!(commit(&mut keying, vec![Op::Remove(id)]).removed, [id]);
     worker.adopt();
     assert_eq!(keying.poll(at(0)), crate::Progress::default(), "it does not rise again");
     assert_eq!(keying.snapshot().sad.iter().count(), 0);

@@ -84,6 +84,8 @@ struct Model {
     ids: Vec<PairId>,
     classes: Vec<(usize, ClassId)>,
     staged: Option<Staged>,
+    /// The snapshot from which on nobody is latched any more whom the PAD does not know.
+    parting: Option<SnapshotId>,
     /// The peers that the PAD knows.
     known: [bool; 3],
     worker_blocks: bool,
@@ -164,6 +166,7 @@ impl Model {
             ids: Vec::new(),
             classes: Vec::new(),
             staged: None,
+            parting: None,
             known: [true; 3],
             worker_blocks: true,
             adopted: SnapshotId::default(),
@@ -388,10 +391,15 @@ impl Model {
         }
         assert_eq!(progress.settled, settled);
         assert_eq!(progress.changed.is_some(), due.is_some());
+        self.parting.take_if(|published| self.worker_blocks || self.adopted >= *published);
+        if progress.changed.as_ref().is_some_and(|changed| changed.outline.pad.is_some()) {
+            self.parting = Some(keying.snapshot().id);
+        }
         self.done[0] += usize::from(progress.changed.is_some_and(|changed| !changed.added.is_empty()));
         due.into_iter().for_each(|staged| self.carry_out(&staged, &pending));
         let waits = |pair: &ModelPair| pair.usage == Usage::Pending && !pair.staged;
-        assert_eq!(progress.settling, self.staged.is_some() || self.pairs.iter().any(waits));
+        let settling = self.staged.is_some() || self.pairs.iter().any(waits) || self.parting.is_some();
+        assert_eq!(progress.settling, settling);
         self.resting.retain(|(_, since)| self.now < since + 120);
         self.offers.retain(|(_, _, since)| self.now < since + 30);
     }

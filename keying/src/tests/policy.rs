@@ -19,6 +19,12 @@ fn configure(keying: &mut Keying, ports: &[u16]) {
     assert!(keying.poll(at(0)).changed.is_some());
 }
 
+fn add(keying: &mut Keying, port: u16, place: Option<usize>) -> u64 {
+    let number = keying.add_rule(rule(port), place).unwrap();
+    assert!(keying.poll(at(0)).changed.is_some());
+    number.raw()
+}
+
 fn numbers(keying: &Keying) -> Vec<u64> {
     let views = keying.policy();
     let rules: Vec<_> = views.iter().map(|view| view.rule.clone()).collect();
@@ -31,10 +37,10 @@ fn rules_made_by_hand_come_first_and_a_reload_leaves_them() {
     let mut keying = keying();
     configure(&mut keying, &[10, 20]);
     assert_eq!(numbers(&keying), [1, 2]);
-    assert_eq!(keying.add_rule(rule(1), None).raw(), 3);
-    assert_eq!(keying.add_rule(rule(2), None).raw(), 4);
-    assert_eq!(keying.add_rule(rule(3), Some(1)).raw(), 5);
-    assert_eq!(keying.add_rule(rule(4), Some(99)).raw(), 6);
+    assert_eq!(add(&mut keying, 1, None), 3);
+    assert_eq!(add(&mut keying, 2, None), 4);
+    assert_eq!(add(&mut keying, 3, Some(1)), 5);
+    assert_eq!(add(&mut keying, 4, Some(99)), 6);
     assert_eq!(numbers(&keying), [3, 5, 4, 6, 1, 2]);
     // A rule that stays keeps its number, and one that comes back gets another.
     configure(&mut keying, &[30, 20]);
@@ -50,13 +56,14 @@ fn rules_made_by_hand_come_first_and_a_reload_leaves_them() {
 fn only_rules_made_by_hand_are_deleted_by_hand() {
     let mut keying = keying();
     configure(&mut keying, &[10]);
-    let by_hand = keying.add_rule(rule(1), None);
+    let by_hand = RuleNumber::from_raw(add(&mut keying, 1, None));
     let (configured, nobody) = (RuleNumber::from_raw(1), RuleNumber::from_raw(77));
     let before = keying.snapshot().id;
     assert_eq!(keying.delete_rule(configured), Err(RuleError::Configured(configured)));
     assert_eq!(keying.delete_rule(nobody), Err(RuleError::Unknown(nobody)));
     assert_eq!(keying.snapshot().id, before);
     assert_eq!(keying.delete_rule(by_hand), Ok(rule(1)));
+    keying.poll(at(0));
     assert_eq!(numbers(&keying), [1]);
     assert_eq!(keying.delete_rule(by_hand), Err(RuleError::Unknown(by_hand)));
 }

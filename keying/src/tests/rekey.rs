@@ -5,7 +5,7 @@ use latchway_datapath::sad::{Sad, Usage};
 use latchway_esp::Suite;
 use latchway_tagging::WorkerId;
 
-use crate::testing::{at, keying, keys, proposal};
+use crate::testing::{at, commit, keying, keys, proposal};
 use crate::{Counts, Keying, Keys, Op, PairId, RekeyError, Transaction};
 
 fn installed(keying: &mut Keying, spi: u32) -> PairId {
@@ -33,7 +33,7 @@ fn r_2_a_rekey_keeps_the_class_and_always_leaves_an_sa_to_send_by() {
     keying.poll(at(0));
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1000), "the peer may not have it yet");
     assert_eq!(keying.pairs()[1].usage, Usage::Standby);
-    let committed = keying.commit(Transaction::replace(old, new), at(0)).unwrap();
+    let committed = commit(&mut keying, vec![Op::Activate(new), Op::Retire(old)]);
     assert_eq!((committed.activated, committed.retired), (vec![new], vec![old]));
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1001));
     assert_eq!(keying.pairs().iter().map(|pair| pair.class).collect::<Vec<_>>(), [class, class]);
@@ -49,7 +49,7 @@ fn activating_what_is_active_does_not_make_it_the_newest() {
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1001));
     let third = installed(&mut keying, 0x1002);
     let ops = vec![Op::Activate(first), Op::Remove(third)];
-    assert_eq!(keying.commit(Transaction::new(ops), at(0)).unwrap().activated, []);
+    assert_eq!(commit(&mut keying, ops).activated, []);
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1001));
     keying.commit(Transaction::new(vec![Op::Retire(second)]), at(0)).unwrap();
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1000));

@@ -78,6 +78,9 @@ fn l_74_a_change_is_answered_when_it_is_in_force_on_every_worker() {
         assert_eq!(change.join().unwrap().unwrap().unwrap().added.len(), 1);
         // The same of rules.
         let rule = scope.spawn(|| client.add_rule(protect(), None));
+        while worker.adopt().0.pending.is_none() {
+            thread::yield_now();
+        }
         while world.publisher.newest() == worker.adopted_id() {
             thread::yield_now();
         }

@@ -6,7 +6,7 @@
 
 use latchway_datapath::drop::DropReason;
 use latchway_datapath::flow::FlowKey;
-use latchway_datapath::latching::{LatchTerms, Model};
+use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::ulp::Context;
 use latchway_tagging::ClassId;
 
@@ -20,7 +20,5 @@ pub(super) fn check(
     terms: LatchTerms,
     context: &Context<'_>,
 ) -> Result<(), DropReason> {
-    let snapshot = context.snapshot;
-    let conflicts = terms.model == Model::Strict && snapshot.sad.admits_otherwise(flow, class);
-    if conflicts || snapshot.pending_forbids(flow, class) { Err(DropReason::LatchBarred) } else { Ok(()) }
+    if context.snapshot.bars(flow, class, terms.model) { Err(DropReason::LatchBarred) } else { Ok(()) }
 }
