@@ -336,6 +336,10 @@ impl Keying {
     ) -> Result<Offer, Refusal> {
         let (selectors, latches_that_would_break) =
             self.fit(&judged.selectors, (class, judged.standing), proposal.narrowing)?;
+        let selectors = match proposal.narrowing {
+            Narrowing::Allowed => self.beside_listeners(selectors, class),
+            Narrowing::Forbidden => selectors,
+        };
         let judged = Judged { selectors, ..judged };
         let (entry, terms) = (judged.entry, judged.terms(proposal));
         let selectors = terms.selectors.clone().into_boxed_slice();

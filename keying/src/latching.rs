@@ -6,6 +6,7 @@
 //! calls.
 
 mod alert;
+mod aside;
 mod constraints;
 mod error;
 mod holder;
@@ -16,6 +17,7 @@ mod register;
 mod request;
 
 pub use self::alert::{AlertKind, Alerts, Delivery, LatchAlert};
+pub(crate) use self::aside::aside;
 pub use self::constraints::{Asked, Constraints};
 pub use self::error::{BadTuple, LatchError};
 pub use self::holder::{Holder, Privilege};

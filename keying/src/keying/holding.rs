@@ -4,15 +4,17 @@ use std::collections::HashSet;
 
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Model, OnConflict};
+use latchway_datapath::selector::Selector;
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
-use latchway_ulp_shim::{Begin, CreateError, LatchView};
+use latchway_ulp_shim::{Begin, CreateError, LatchView, Listening};
 
 use crate::keying::Keying;
 use crate::latching::{
     AlertKind, Alerts, ConnectionRequest, Constraints, Created, Held, Holder, LatchAlert, LatchError,
-    ListenerRequest, Plea, Privilege, Sight, Waiting,
+    ListenerRequest, Plea, Privilege, Sight, Waiting, aside,
 };
+use crate::narrow::MOST_SELECTORS;
 use crate::notice::{Notice, Wanted};
 use crate::origin::Origin;
 use crate::pair::PairId;
@@ -230,6 +232,19 @@ impl Keying {
             slot.is_some_and(|slot| !slot.entry.use_.is_expired())
         };
         others.into_iter().filter(in_force).filter(satisfying).max()
+    }
+
+    /// What of these selectors SAs of a class had better have: nothing of listeners that ask for something else (L-51).
+    /// Where that would leave nothing, or too much to tell of, it stays as it is, and those who come are turned away.
+    pub(super) fn beside_listeners(&self, selectors: Vec<Selector>, class: ClassId) -> Vec<Selector> {
+        let others = self.register.iter().filter(|(_, held)| {
+            held.state == LatchState::Listener && !self.satisfies(class, &held.constraints)
+        });
+        others.fold(selectors, |selectors, (_, held)| {
+            let listening = Listening::of(&held.flow);
+            let left: Vec<_> = selectors.iter().flat_map(|selector| aside(selector, &listening)).collect();
+            if left.is_empty() || left.len() > MOST_SELECTORS { selectors } else { left }
+        })
     }
 
     /// Whether SAs of a class are what is asked for.

@@ -115,3 +115,29 @@ fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     world.listen(&other).unwrap();
     assert_eq!(accepted(&world), [true, false], "the number is another wish now");
 }
+
+/// L-51, C-32: a proposal that may be narrowed leaves out listeners that ask for something else, and no others.
+#[test]
+fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
+    let mut world = World::new();
+    let rule = Rule::new(
+        Selector::between(range("10.0.0.9", "10.0.0.9"), AddressRange::ANY_V4),
+        None,
+        Action::Protect(Protection::LATCHED),
+    );
+    let rules = vec![Rule { freedom: Freedom::Stronger, ..rule }];
+    world.keying.begin_change(Change { rules: Some(rules), ..Change::default() }, world.now).unwrap();
+    world.poll();
+    let asked = ListenerRequest { constraints: suites(&[Suite::Aes256Gcm]), ..at_port("10.0.0.9", 25) };
+    world.listen(&asked).unwrap();
+    world.listen(&at_port("10.0.0.9", 26)).unwrap();
+    let comes = |port| FlowKey::new(6, ([10, 0, 0, 9], port).into(), ([10, 1, 0, 1], 999).into());
+    let mut admitted = |suite, narrowing| {
+        let proposal = Proposal { narrowing, ..wide("bob", 1, suite) };
+        let offer = world.keying.propose(proposal, world.now).unwrap();
+        [25, 26, 27].map(|port| offer.selectors.iter().any(|selector| selector.admits(&comes(port))))
+    };
+    assert_eq!(admitted(Suite::Aes256Gcm, Narrowing::Allowed), [true, true, true]);
+    assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Allowed), [false, true, true]);
+    assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Forbidden), [true, true, true]);
+}
