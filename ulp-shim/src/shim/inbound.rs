@@ -145,6 +145,8 @@ impl Shim {
         if known.is_newer_than(tag) {
             return Err(DropReason::StaleVersion);
         }
+        // Policy may have come to discard it since the local side began (RFC 4301 5.2).
+        opening(packet, Direction::Inbound, None, context)?;
         barred::check(packet.flow(), tag.class, known.entry.terms, context)?;
         self.database.promote(known.found, tag.class)?;
         known.found.slot.received.store(received.pack(), Ordering::Relaxed);

@@ -73,14 +73,16 @@ impl Shim {
         Ok((OutboundTag { demand, feedback, hint }, pending))
     }
 
-    /// After the end of a connection: a SYN begins the next one (T37 g), what is late still belongs to the last.
+    /// After the end of a connection: a SYN begins the next one (T37 g), what is late still belongs to the last. While
+    /// somebody holds the latch, the next connection is held to it too, or does not begin: what was asked for is more than
+    /// policy has, which may be nothing (L-21, L-22).
     fn outbound_afterwards(
         &self,
         packet: &IpPacket<'_>,
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Judgement {
-        if shakes_hands(packet) {
+        if shakes_hands(packet) && !known.entry.owned {
             self.database.remove(known);
             return begin(packet, context);
         }

@@ -173,8 +173,8 @@ impl Model {
         unserved: bool,
     ) -> Result<ClassId, DropReason> {
         let is_syn = kind == Kind::Syn;
-        let Some(latch) = self.latches.get_mut(&flow).filter(|latch| !(latch.state == Closed && is_syn))
-        else {
+        let gives_way = |latch: &&mut Latch| latch.state == Closed && is_syn && !latch.owned;
+        let Some(latch) = self.latches.get_mut(&flow).filter(|latch| !gives_way(latch)) else {
             self.latches.remove(&flow);
             if kind == Kind::Segment {
                 return Err(DropReason::MidStream);
@@ -197,7 +197,7 @@ impl Model {
                 Ok(class)
             }
             _ => {
-                let speaks = latch.state == Closed && kind == Kind::Segment;
+                let speaks = latch.state == Closed && kind != Kind::Datagram;
                 if speaks && latch.reason == Some(ConnectionEnded) {
                     latch.over = false;
                 }

@@ -178,6 +178,62 @@ fn l_111_a_latch_protects_what_policy_bypasses() {
     assert_eq!(bed.tcp_in(9000, 1001, SYN | ACK, A), Ok(()));
 }
 
+/// L-22: what was asked for stays asked for until it is released. A SYN that comes again, or a socket that tries again
+/// from the same port, does not go by policy, which asks for less.
+#[test]
+fn l_21_l_22_l_111_a_closed_latch_that_is_held_yet_lets_no_connection_begin_by_policy_alone() {
+    for protection in [None, Some(Protection::LATCHED)] {
+        let mut bed = Bed::new();
+        bed.policy(protection);
+        let larval = bed.connect(Begin::Larval).unwrap();
+        bed.pass(75);
+        bed.sweep();
+        assert_eq!(bed.database.inquire(larval).unwrap().state, LatchState::Closed);
+        assert_eq!(bed.judge_out(1000, 0, SYN), Err(LatchBroken), "{protection:?}");
+        assert_eq!(bed.tcp_in(9000, 0, SYN, B), Err(LatchBroken), "{protection:?}");
+        bed.database.release(larval, bed.now());
+        assert!(bed.judge_out(1000, 0, SYN).is_ok(), "{protection:?}");
+
+        let mut bed = Bed::new();
+        bed.policy(protection);
+        let id = bed.connect(Begin::Established { class: A, version: bed.version() }).unwrap();
+        bed.tcp_out(1000, 0, SYN, A).unwrap();
+        bed.tcp_in(0, 1001, RST | ACK, A).unwrap();
+        assert_eq!(bed.database.inquire(id).unwrap().state, LatchState::Closed, "refused");
+        assert_eq!(bed.judge_out(2000, 0, SYN), Err(LatchBroken), "{protection:?}");
+        assert_eq!(bed.unprotected(9000, 2001, SYN | ACK), Err(LatchUnprotected));
+        bed.database.release(id, bed.now());
+        assert!(bed.judge_out(2000, 0, SYN).is_ok(), "{protection:?}");
+    }
+}
+
+/// L-21: in TIME-WAIT a held latch is in force yet, and the next connection from the same port is held to it.
+#[test]
+fn l_21_l_25_the_next_connection_under_a_held_latch_is_of_its_class() {
+    let mut bed = Bed::new();
+    bed.policy(None);
+    let id = bed.connect(Begin::Established { class: A, version: bed.version() }).unwrap();
+    bed.establish(A);
+    bed.tcp_out(1001, 9001, FIN | ACK, A).unwrap();
+    bed.tcp_in(9001, 1002, FIN | ACK, A).unwrap();
+    bed.tcp_out(1002, 9002, ACK, A).unwrap();
+    assert_eq!(bed.latch().unwrap().progress, Progress::TimeWait);
+    let (tag, _) = bed.judge_out(5000, 0, SYN).unwrap();
+    assert_eq!(tag.demand, Demand::Class(A));
+    assert_eq!(bed.tcp_in(7000, 5001, SYN | ACK, B), Err(LatchMismatch));
+    assert_eq!((bed.latch().unwrap().id, bed.latch().unwrap().class), (id, Some(A)));
+}
+
+/// RFC 4301 section 5.2: nor does the other side's SYN, once policy discards it.
+#[test]
+fn l_75_a_larval_latch_of_before_is_not_joined_against_policy() {
+    let mut bed = Bed::new();
+    bed.unserved_out(1000, 0, SYN).unwrap();
+    bed.rules(&[Action::Discard]);
+    assert_eq!(bed.tcp_in(9000, 0, SYN, A), Err(PolicyDiscard));
+    assert_eq!(bed.latch().unwrap().state, LatchState::Larval);
+}
+
 /// Latching-04 section 3: for exactly its 5-tuple, from its making to its release.
 #[test]
 fn l_112_l_115_l_116_l_117_a_latch_that_grants_bypass_lets_its_5_tuple_and_no_other_be_unprotected() {
