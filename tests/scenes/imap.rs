@@ -30,6 +30,22 @@ const IMAP: u16 = 143;
 /// How long somebody waits for an answer that must not come: the kernel sends a SYN twice in this time.
 const IN_VAIN: Duration = Duration::from_millis(1500);
 
+/// L-107, L-109: by default the SA of the second peer ends the connection of the first, and the server knows.
+#[test]
+fn l_109_by_default_the_connection_of_the_first_ends() {
+    scene("imap::l_109_by_default_the_connection_of_the_first_ends", "", |scene| {
+        scene.vanish();
+        scene.expire();
+        let flow = scene.latch().unwrap()["flow"].clone();
+        let offer = scene.providers[1].propose(0).unwrap();
+        assert_eq!(offer["breaks"], json!([flow]), "the provider is told before it promises anything (L-72)");
+        assert!(!scene.server.ended("one"), "a proposal changes nothing");
+        scene.providers[1].join();
+        eventually("the server's side ends", || scene.server.ended("one"));
+        scene.second_begins_anew();
+    });
+}
+
 /// L-110: the connection of the first stays where the newcomer's packets are dropped, and goes on when it returns.
 #[test]
 fn l_110_a_newcomer_is_dropped() {
@@ -39,6 +55,36 @@ fn l_110_a_newcomer_is_dropped() {
         scene.providers[1].join();
         scene.second_gets_nothing();
         scene.return_with_new_sas();
+        scene.goes_on();
+    });
+}
+
+/// L-107, L-110: the connection of the first stays where the newcomer's SA is refused.
+#[test]
+fn l_110_a_newcomer_is_rejected() {
+    scene("imap::l_110_a_newcomer_is_rejected", "on_conflict = \"reject-newcomer\"", |scene| {
+        scene.vanish();
+        scene.expire();
+        let refusal = scene.providers[1].propose(0).unwrap_err();
+        assert!(refusal.contains("Refused"), "{refusal}");
+        scene.second_gets_nothing();
+        scene.return_with_new_sas();
+        scene.goes_on();
+    });
+}
+
+/// R-9, L-110: the connection of the first waits, and is told nothing, until the newcomer's SAs are gone.
+#[test]
+fn l_110_the_connection_of_the_first_waits() {
+    scene("imap::l_110_the_connection_of_the_first_waits", "on_conflict = \"wait\"", |scene| {
+        scene.vanish();
+        scene.expire();
+        let newcomer = scene.providers[1].join();
+        eventually("the latch is broken", || scene.latch().unwrap()["state"] == "broken");
+        scene.second_gets_nothing();
+        scene.providers[1].commit(&newcomer, "remove");
+        scene.return_with_new_sas();
+        eventually("the latch is restored", || scene.latch().unwrap()["state"] == "established");
         scene.goes_on();
     });
 }
