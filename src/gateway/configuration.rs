@@ -10,7 +10,8 @@ use latchway_control::{ChangeKind, ChangeRow, Reloaded};
 use latchway_datapath::lifetime::{Bounds, Limits};
 use latchway_esp::{KeyMaterial, Spi};
 use latchway_keying::{
-    Change, ChangeError, KeyManagerClient, KeyOrigin, Keys, NewPair, PadEntryIds, PairId, SaKeys, Start,
+    Change, ChangeError, KeyManagerClient, KeyOrigin, Keys, NewPair, Outline, PadEntryIds, PairId, SaKeys,
+    Start,
 };
 use latchway_tagging::{PeerPattern, WorkerId};
 
@@ -130,9 +131,10 @@ impl Configuration {
         let with_keys = (&new.config, &new.keys);
         // What would be refused is refused here, before there is anything to take back.
         let rehearsed = self.change(&changes, with_keys, pairs, &mut new_ids, Record::Rehearsed)?;
-        self.keying.check_change(rehearsed).map_err(GatewayError::from)??;
+        let outline = self.keying.check_change(rehearsed).map_err(GatewayError::from)??;
         lock(&self.prepared).check(&new.config)?;
         if dry_run {
+            reloaded.warnings.extend(breaks(&outline));
             return Ok(reloaded);
         }
         let change = self.change(&changes, with_keys, pairs, &mut new_ids, Record::Enrolled)?;
@@ -383,4 +385,16 @@ fn rows(changes: &Changes<'_>) -> Vec<ChangeRow> {
 
 fn quoted(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Which latched connections a change would end, for whoever only asks (L-45, L-76).
+fn breaks(outline: &Outline) -> Option<String> {
+    let named: Vec<_> =
+        outline.breaking.iter().map(|flow| format!("{} with {}", flow.local(), flow.remote())).collect();
+    let more = match outline.breaks.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    (outline.breaks > 0)
+        .then(|| format!("latches that would break: {} ({}{more})", outline.breaks, named.join(", ")))
 }

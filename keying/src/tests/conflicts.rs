@@ -506,10 +506,8 @@ fn l_71_two_pairs_that_are_pending_at_once_conflict_only_in_view_of_a_latch() {
     worker.adopt();
     let offers = ["bob", "mallory"].map(|peer| keying.propose(proposal(peer), at(0)).unwrap());
     let classes = offers.each_ref().map(|offer| offer.class);
-    let mut spi = 0x1000;
-    for offer in offers {
+    for (spi, offer) in (0x1000..).zip(offers) {
         keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
-        spi += 1;
     }
     worker.adopt();
     assert_eq!(settle_with(&mut keying, &mut worker), []);
