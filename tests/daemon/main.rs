@@ -11,6 +11,7 @@ mod explained;
 #[path = "../support/process.rs"]
 mod gateway;
 mod kept;
+mod latches;
 mod reload;
 mod schema;
 mod shown;

@@ -173,9 +173,13 @@ impl Keying {
     /// [`LatchError::UnknownLatch`]
     pub fn close_latch(&mut self, latch: LatchId, now: Time) -> Result<(), LatchError> {
         let view = self.known(latch).filter(|view| view.state != LatchState::Closed);
-        view.ok_or(LatchError::UnknownLatch(latch))?;
+        let flow = view.ok_or(LatchError::UnknownLatch(latch))?.flow;
         self.database.close(latch, BreakReason::Administrative, now);
         self.see(latch);
+        if self.register.get(latch).is_none() {
+            // Nobody holds it, and whoever watches all hears of it here alone.
+            self.tell_ended(latch, flow, BreakReason::Administrative);
+        }
         Ok(())
     }
 

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 
 use latchway_control::{
     Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts, LatchDetail,
-    LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerRow, PolicyRow, ProposalSpec,
-    RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, Whois, WhoisAnswer, call,
+    LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerForgotten, PeerGoneSpec, PeerRow,
+    PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, Whois,
+    WhoisAnswer, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::Spd;
@@ -223,6 +224,10 @@ impl Gateway for State {
 
     fn watch_latches(&self, holder: Holder, all: bool) -> Answer<()> {
         self.watch(holder, all)
+    }
+
+    fn peer_gone(&self, peer: &PeerGoneSpec) -> Answer<PeerForgotten> {
+        self.forget_peer(peer)
     }
 
     fn whois(&self, ends: &Whois) -> Answer<WhoisAnswer> {

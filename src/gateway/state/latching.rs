@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use latchway_control::{
-    ConflictSpec, ConnectSpec, ConstraintsSpec, Failure, FindLatch, LatchDetail, LatchNamed, ListenSpec,
-    OwnerKind, OwnerView, ProtectionSpec,
+    ConflictSpec, ConnectSpec, ConstraintsSpec, Failure, FindLatch, GoneSpec, LatchDetail, LatchNamed,
+    ListenSpec, OwnerKind, OwnerView, PeerForgotten, PeerGoneSpec, ProtectionSpec,
 };
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{LatchId, LatchState, OnConflict};
 use latchway_esp::Suite;
 use latchway_keying::{
     Alerts, Asked, ConnectionRequest, Constraints, Created, Holder, Inquiry, LatchError, ListenerRequest,
-    Parameters, Privilege,
+    Parameters, PeerGone, Privilege,
 };
 use latchway_tagging::{Identity, Mode};
 use latchway_ulp_shim::Listening;
@@ -93,6 +93,17 @@ impl State {
         Ok((self.detail(&inquiry), inquiry.holder))
     }
 
+    pub(super) fn forget_peer(&self, spec: &PeerGoneSpec) -> Answer<PeerForgotten> {
+        let why = match spec.reason {
+            GoneSpec::Dead => PeerGone::Dead,
+            GoneSpec::InitialContact => PeerGone::InitialContact,
+            GoneSpec::Withdrawn => PeerGone::Withdrawn,
+        };
+        let gone = self.keying.peer_gone(identity(&spec.peer)?, why).map_err(stopped)?;
+        let pairs = gone.pairs.iter().map(|pair| pair.raw()).collect();
+        Ok(PeerForgotten { latches: gone.latches as u64, pairs })
+    }
+
     fn detail(&self, inquiry: &Inquiry) -> LatchDetail {
         let (latch, now) = (&inquiry.latch, since(self.started));
         let listens = latch.state == LatchState::Listener;
@@ -135,15 +146,7 @@ fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
         let hint = || format!("use one of {}", Suite::ALL.map(Suite::name).join(", "));
         name.parse::<Suite>().map_err(|_| Failure::bad_call(format!("there is no suite {name:?}"), hint()))
     });
-    let identity = |text: &Option<String>| {
-        let read = |text: &String| {
-            let bad = |error| {
-                Failure::bad_call(format!("{text:?} {error}"), "write it as `latchway peer list` shows it")
-            };
-            text.parse::<Identity>().map_err(bad)
-        };
-        text.as_ref().map(read).transpose()
-    };
+    let identity = |text: &Option<String>| text.as_deref().map(identity).transpose();
     Ok(Constraints {
         protection: match asked.protection {
             None => Asked::Policy,
@@ -163,6 +166,12 @@ fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
         standing: asked.method.map(method),
         narrow: asked.narrow,
     })
+}
+
+/// An identity as it is written.
+fn identity(text: &str) -> Answer<Identity> {
+    let hint = "write it as `latchway peer list` shows it";
+    text.parse().map_err(|error| Failure::bad_call(format!("{text:?} {error}"), hint))
 }
 
 fn named(created: Created, flow: &FlowKey) -> LatchNamed {
