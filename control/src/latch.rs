@@ -1,4 +1,4 @@
-//! What is asked about latches: the normative interface of draft-ietf-btns-connection-latching 2.1, with FIND_LATCH, ALERT
+//! What is asked about latches (L-42): the normative interface of draft-ietf-btns-connection-latching 2.1, with FIND_LATCH, ALERT
 //! and the administrative close of RFC 5660.
 
 use std::net::SocketAddr;

@@ -9,7 +9,8 @@ use crate::ulp::Ulp;
 
 impl<U: Ulp> Datapath<U> {
     /// Takes one super-packet from the bypass port, virtio header first. Returns whether it may be written to the TUN:
-    /// policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26).
+    /// policy must say BYPASS, and a latched flow admits nothing unprotected even then (L-26). No tag can be had here, so
+    /// that no latch begins here either (L-101).
     pub fn unprotected(&mut self, octets: &mut [u8]) -> bool {
         let Ok(super_packet) = SuperPacket::parse(octets) else {
             self.counters.street(Direction::Inbound).drop(DropReason::BadOffload, 1);

@@ -1,4 +1,4 @@
-//! What the datapath tells the key manager. Queued, bounded, and never waited for.
+//! What the datapath tells the key manager, of SAs and of latches (L-42). Queued, bounded, and never waited for.
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use latchway_tagging::{ClassId, SaRef};

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use latchway_esp::{Reservation, SeqNum, SequenceKind, Suite};
+use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag};
 
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
+use crate::flow::FlowKey;
 use crate::lifetime::{Bounds, Limits};
 use crate::outbound::Outbound;
 use crate::oversize::Oversize;
+use crate::packet::{Authenticated, IpPacket, Unprotected};
 use crate::sad::Usage;
 use crate::segment::SuperPacket;
 use crate::selector::{AddressRange, Selector};
@@ -18,6 +21,7 @@ use crate::send_batch::SendBatch;
 use crate::spd::{Action, Rule, Spd};
 use crate::testing::{Host, Open, SaOptions, inbound_entry, inner, joined, outbound_entry, selectors};
 use crate::time::Time;
+use crate::ulp::{Context, Ulp};
 use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
 
 mod corpus;
@@ -181,6 +185,71 @@ fn rfc_4301_5_1_policy_decides_and_no_match_is_discard() {
     one.snapshot.spd = Spd::new(vec![rule(Action::Bypass)]);
     one.publish();
     assert_eq!(one.send(&outside, NOW), (vec![], true));
+}
+
+/// An upper layer that wants to know how each packet leaves, and demands what it is told to.
+#[derive(Debug, Default)]
+struct Asking {
+    demand: Demand,
+    told: Vec<Feedback>,
+}
+
+impl Ulp for Asking {
+    fn outbound(&mut self, _: &IpPacket<'_>, _: &Context<'_>) -> Result<OutboundTag, DropReason> {
+        Ok(OutboundTag { demand: self.demand, feedback: true, hint: None })
+    }
+
+    fn feedback(&mut self, _: &FlowKey, feedback: Feedback, _: &Context<'_>) -> Result<(), DropReason> {
+        self.told.push(feedback);
+        Ok(())
+    }
+
+    fn inbound(&mut self, _: &Authenticated<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn unprotected(
+        &mut self,
+        _: &Unprotected<'_>,
+        policy: Option<Action>,
+        _: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        crate::bypass::admit(policy)
+    }
+}
+
+/// L-93, L-94: what a tag demands is found, or asked for and nothing leaves; what it asks is answered with the SA, or with
+/// that there was none.
+#[test]
+fn l_93_l_94_outbound_tags_demand_parameters_and_are_told_protected_from_not_protected() {
+    let (mut one, _) = joined(Asking::default(), Asking::default());
+    assert_eq!(one.send(&v4(), NOW).0.len(), 1);
+    let entry = one.snapshot.sad.iter().find(|slot| slot.entry.spi.get() == 0x1001).unwrap().entry.sa;
+    let class = ClassId::from_raw(1);
+    let [Feedback::Protected { class: told, sa, .. }] = one.datapath.ulp.told[..] else { panic!() };
+    assert_eq!((told, sa), (class, entry));
+
+    one.datapath.ulp.demand = Demand::Class(ClassId::from_raw(9));
+    assert!(one.send(&v4(), NOW).0.is_empty());
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 1);
+    let required = Some(ClassId::from_raw(9));
+    assert!(
+        one.events
+            .try_iter()
+            .any(|event| matches!(event, Event::Acquire { required: of, .. } if of == required))
+    );
+    one.insert(outbound_entry(1, 2, &SaOptions { class: 9, ..SaOptions::new(0x1003, 2) }));
+    one.publish();
+    assert_eq!(one.send(&v4(), NOW).0.len(), 1);
+    assert!(
+        matches!(one.datapath.ulp.told.last(), Some(Feedback::Protected { class, .. }) if class.raw() == 9)
+    );
+
+    one.datapath.ulp.demand = Demand::Policy;
+    one.snapshot.spd = Spd::new(vec![Rule::new(selectors(1, 2).remove(0), None, Action::Bypass)]);
+    one.publish();
+    assert_eq!(one.send(&v4(), NOW), (vec![], true));
+    assert_eq!(one.datapath.ulp.told.last(), Some(&Feedback::NotProtected));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Things that must rest before they are used again: names of deleted SAs may still be in packets under way.
+//! Things that must rest before they are used again: names of deleted SAs may still be in packets under way (L-90).
 
 use std::collections::VecDeque;
 

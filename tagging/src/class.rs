@@ -1,7 +1,7 @@
 //! The congruence class of a pair of SAs: everything a latch compares, interned into one integer.
 //!
 //! Covers the latched set of draft-ietf-btns-connection-latching-04 section 2 (L-6 to L-11) and the local identity of
-//! RFC 5660. Not in a class: SPI, outer addresses, lifetimes, ESN, window size, worker; so rekeying, several
+//! RFC 5660. Not in a class (C-17): SPI, outer addresses, lifetimes, ESN, window size, worker; so rekeying, several
 //! SAs per peer, NAT rebinding and SPI reuse need no special case.
 
 use std::collections::HashMap;
@@ -98,7 +98,7 @@ impl fmt::Display for TooManyClasses {
 
 impl std::error::Error for TooManyClasses {}
 
-/// What `ipsec_cmp_pToken` compares: peers, mode and kind of protection, but not the exact suite (C-16).
+/// What `ipsec_cmp_pToken` compares: peers, mode and kind of protection, but not the exact suite (C-16), nor where SAs lead (C-17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Group {
     mode: Mode,
@@ -277,6 +277,16 @@ mod tests {
             assert!(!seen.contains(&id), "{name}");
             seen.push(id);
         }
+    }
+
+    /// C-17: what peers change among themselves is in neither, as a class has no place for it.
+    #[test]
+    fn c_17_the_mode_is_in_both_relations() {
+        let mut table = ClassTable::new(ClassLimit::default());
+        let base = table.acquire(&class()).unwrap();
+        let transport = table.acquire(&Class { mode: Mode::Transport, ..class() }).unwrap();
+        assert_ne!(base, transport);
+        assert_ne!(table.group(base), table.group(transport));
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn connected(limits: Limits) -> (Net, Tunnel) {
 }
 
 /// L-24, T13: a latched flow without a live SA sends nothing, least of all in the clear. L-38: nor does it lose its
-/// latch by that; L-60: one SA is asked for, of the latch's class. When one comes, traffic goes on.
+/// latch by that; L-60, L-93: one SA is asked for, of the latch's class; L-61: again by a later packet. When one comes, traffic goes on.
 #[test]
 fn l_24_l_38_l_60_t13_expiry_stops_a_latched_flow_until_a_congruent_sa_comes() {
     let (mut net, tunnel) = connected(hard(time(1000)));

@@ -4,7 +4,7 @@ use latchway_datapath::drop::DropReason;
 use latchway_datapath::latching::LatchState;
 use latchway_tagging::{ClassId, InboundTag, StateVersion};
 
-/// What an inbound tag is checked against.
+/// What an inbound tag is checked against. It names a class and no SA, so that it outlives SAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Latch {
     pub(crate) state: LatchState,
@@ -15,8 +15,8 @@ pub(crate) struct Latch {
 }
 
 impl Latch {
-    /// Accepts a tag iff the latch is ESTABLISHED, the classes are equal and the tag is no older than the latch's
-    /// last change (L-27, L-98, R-12, C-31).
+    /// Accepts a tag iff the latch is ESTABLISHED, the classes are equal, so that peer (L-2) and quality (L-3) are, and the
+    /// tag is no older than the latch's last change (L-27, L-98, R-12, C-31).
     #[inline]
     pub(crate) fn check(&self, tag: &InboundTag) -> Result<(), DropReason> {
         match self.state {

@@ -1,6 +1,6 @@
 //! The upper layer of one worker: follows connections and holds them to their latches.
 //!
-//! latching-04 section 2.3: connections are inferred from packets. One probe of the Latch Database per packet; no
+//! latching-04 section 2.3 (L-102): connections are inferred from packets. One probe of the Latch Database per packet; no
 //! allocation, lock, clock or system call. [`outbound`] and [`inbound`] are the two directions.
 
 mod answer;

@@ -64,7 +64,7 @@ impl LatchState {
     /// Every state.
     pub const ALL: [Self; 5] = [Self::Listener, Self::Larval, Self::Established, Self::Broken, Self::Closed];
 
-    /// Whether a latch may go from this state to `next`.
+    /// Whether a latch may go from this state to `next`. From BROKEN there is a way back (C-26).
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
         use LatchState::{Broken, Closed, Established, Larval, Listener};

@@ -26,7 +26,8 @@ pub enum Model {
     Tag,
 }
 
-/// What becomes of a latched connection when another peer claims its 5-tuple (latching-04 2.4). A peer of lesser standing
+/// What becomes of a latched connection when another peer claims its 5-tuple (latching-04 2.4), by an SA in the strict
+/// model (L-107), by a packet in either (L-108). A peer of lesser standing
 /// is always refused (L-70).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum OnConflict {

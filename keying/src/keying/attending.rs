@@ -1,6 +1,7 @@
 //! What time and SAs bring to latches that are held: LARVAL ones come into force or are given up, listeners get theirs,
 //! and holders hear of what became of the others.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use latchway_datapath::event::Event;
@@ -122,11 +123,16 @@ impl Keying {
         self.report(latch, now);
     }
 
-    /// Forgets a latch that was CLOSED for long enough.
+    /// Forgets a latch that was CLOSED for long enough, with the SAs that were made for its connection alone (L-41), unless
+    /// that has another latch by now.
     fn let_go(&mut self, latch: LatchId, held: &Held, now: Time) {
+        let successor = self.database.find(&held.flow).is_some_and(|found| found != latch);
         self.register.forget(latch);
         self.unask(held);
         self.database.release(latch, now);
+        if !successor {
+            self.delete_narrow(HashSet::from([held.flow]), now);
+        }
     }
 
     /// Closes a latch whose connection has ended, and after which nothing more is expected (L-84, R-16), and tells what

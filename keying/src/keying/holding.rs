@@ -294,7 +294,7 @@ impl Keying {
 
     /// Deletes SAs that were made by hand or by a provider for one of these connections alone (L-65, C-21). The provider
     /// is told by the notice, and tells the peer (L-66).
-    fn delete_narrow(&mut self, flows: HashSet<FlowKey>, now: Time) {
+    pub(super) fn delete_narrow(&mut self, flows: HashSet<FlowKey>, now: Time) {
         let narrow = |(id, pair): (&PairId, &crate::pair::Pair)| {
             let flow = match pair.terms.selectors.as_slice() {
                 [only] => only.only_flow()?,

@@ -43,7 +43,7 @@ impl Keying {
         self.register.iter().filter_map(|(latch, held)| self.entry_of(latch, held))
     }
 
-    /// The entry is the latch itself: it comes and goes with it (L-117, L-118).
+    /// The entry is the latch itself: it comes and goes with it, and is written nowhere (L-41, L-78, L-117, L-118).
     fn entry_of(&self, latch: LatchId, held: &Held) -> Option<RuleView> {
         let asked = held.constraints.protection != Asked::Policy || !held.constraints.is_empty();
         let stands = !held.listens && held.state != LatchState::Closed;

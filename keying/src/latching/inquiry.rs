@@ -28,7 +28,8 @@ pub struct Inquiry {
     pub constraints: Option<Constraints>,
     /// The entry that stands for it at the head of the SPD (L-77, L-115), where policy's own rules say otherwise.
     pub entry: Option<RuleView>,
-    /// Whether a channel may be bound to it (L-43, L-105): not where it was only inferred from packets.
+    /// Whether a channel in the sense of RFC 5056 may be bound to it (L-43, L-105, L-121): not where it was only inferred
+    /// from packets. Whether the other end latched, too, is not known here, since nothing on the wire tells.
     pub fit_for_channel_binding: bool,
 }
 

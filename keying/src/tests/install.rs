@@ -111,7 +111,7 @@ fn l_8_l_10_what_is_installed_is_what_was_offered() {
     assert_eq!(keying.counts(), crate::Counts::default(), "failures hold nothing");
 }
 
-/// T31.
+/// T31, L-90.
 #[test]
 fn t31_reserved_duplicate_and_resting_spis_are_refused() {
     let mut keying = keying();
@@ -167,6 +167,7 @@ fn tickets_are_of_one_key_manager_and_a_failed_installation_spends_them() {
     assert_eq!(ours.counts().offers, 0);
 }
 
+/// L-90: slots rest, too.
 #[test]
 fn the_sad_is_bounded_and_says_so() {
     let pad = Pad::new(vec![entry(1, "bob", "10.1.0.0", "10.1.0.255")]).unwrap();

@@ -5,7 +5,7 @@ use latchway_datapath::sad::{Sad, Usage};
 use latchway_esp::Suite;
 use latchway_tagging::WorkerId;
 
-use crate::testing::{at, commit, keying, keys, proposal};
+use crate::testing::{at, commit, keying, keys, path, proposal};
 use crate::{Counts, Keying, Keys, Op, PairId, RekeyError, Transaction};
 
 fn installed(keying: &mut Keying, spi: u32) -> PairId {
@@ -98,4 +98,18 @@ fn t33_rekeys_leave_nothing_behind_and_use_no_id_twice() {
     let view = &keying.pairs()[0];
     assert!(view.inbound.sa.generation > 1 && view.outbound.sa.generation > 1);
     assert_eq!(keying.counts().slots_ever_used, most_slots);
+}
+
+/// C-17, L-32: a pair that leads elsewhere, as after a move or behind a NAT that changed its mind, is of the same class.
+#[test]
+fn c_17_r_2_outer_addresses_are_no_part_of_a_class() {
+    let mut keying = keying();
+    let old = installed(&mut keying, 0x1000);
+    let elsewhere = Keys { path: path(4600), ..keys(0x1001, Suite::Aes128Gcm) };
+    let new = keying.rekey(old, elsewhere, at(0)).unwrap();
+    keying.poll(at(0));
+    let pairs = keying.pairs();
+    let [before, after] = [old, new].map(|id| pairs.iter().find(|pair| pair.id == id).unwrap());
+    assert_ne!(before.path.to, after.path.to);
+    assert_eq!(before.class, after.class);
 }

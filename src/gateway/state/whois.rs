@@ -45,7 +45,7 @@ impl State {
         Ok(WhoisAnswer { connections, truncated, otherwise })
     }
 
-    /// The connections that are meant, and one more than are told of where there are so many.
+    /// The connections that are meant, each with a peer of its own (L-119, L-120), and one more than are told of where there are so many.
     fn connections(&self, asked: &Whois) -> Vec<FlowView> {
         let of_protocol = |number: u8| asked.protocol.is_none_or(|wanted| wanted == number);
         let Some(other) = asked.other else {

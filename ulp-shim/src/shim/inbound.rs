@@ -156,7 +156,7 @@ impl Shim {
         Ok(())
     }
 
-    /// C-19, L-100, L-109: the packet is dropped whatever it is. If it is another peer's, of no lesser standing (L-70), the
+    /// C-19, L-100, L-108, L-109: the packet is dropped whatever it is. If it is another peer's, of no lesser standing (L-70), the
     /// peer that the latch holds to is taken to be gone, and the latch's terms say what follows (L-110). A connection that
     /// is over already has nothing left to end.
     fn offend(&self, packet: &IpPacket<'_>, tag: &InboundTag, known: &Known<'_>, context: &Context<'_>) {
@@ -264,7 +264,7 @@ impl Shim {
         }
     }
 
-    /// L-53: the listener's holder is told before the connection goes on, or there is none.
+    /// L-53, L-80: the listener's holder is told before the connection goes on, or there is none.
     fn spawned(
         &self,
         latch: LatchId,

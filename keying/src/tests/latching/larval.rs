@@ -55,7 +55,7 @@ fn r_8_a_provider_learns_what_is_asked_and_whether_the_sas_are_for_it_alone() {
     assert_eq!(narrow.constraints.as_deref(), Some(&asked));
 }
 
-/// L-58, L-59, L-63: LARVAL first, and with everything given and there, ESTABLISHED at once; parameters are the SA's.
+/// L-28, L-58, L-59, L-63, R-5: LARVAL first, and with everything given and there, ESTABLISHED at once; parameters are the SA's.
 #[test]
 fn l_58_l_59_l_63_a_latch_takes_its_parameters_from_the_sa_that_serves_it() {
     let mut world = World::new();
@@ -86,7 +86,7 @@ fn l_58_l_59_l_63_a_latch_takes_its_parameters_from_the_sa_that_serves_it() {
     assert!(inquiry.fit_for_channel_binding, "L-105: its holder asked for it");
 }
 
-/// L-63, L-33: each thing that can be asked keeps a latch LARVAL under SAs that are not so, and not under those that are.
+/// L-13, L-63, L-33, L-82: each thing that can be asked keeps a latch LARVAL under SAs that are not so, and not under those that are.
 #[test]
 fn l_54_l_63_only_sas_that_are_what_was_asked_establish_a_latch() {
     let with = |constraints: Constraints| constraints;
@@ -172,4 +172,23 @@ fn l_39_whoever_wants_to_know_is_told_that_no_sa_serves_its_latch() {
         [(latch, AlertKind::Unserved)]
     );
     assert_eq!(world.state(latch), Some(LatchState::Established), "R-3: it outlives its SAs");
+}
+
+/// L-14: who asks for nothing gets the SAs that policy would choose, and no others, however good.
+#[test]
+fn l_14_who_asks_for_nothing_gets_what_policy_says() {
+    let mut world = World::new();
+    let terms = LatchTerms { model: Model::Tag, ..LatchTerms::default() };
+    let action = Action::Protect(Protection { reqid: Some(Reqid(7)), latching: Latching::On(terms) });
+    let rule = Rule::new(Selector::between(range("10.0.0.0", "10.0.0.255"), network(3)), None, action);
+    let change = Change { rules: Some(vec![rule]), ..Change::default() };
+    world.keying.begin_change(change, world.now).unwrap();
+    world.poll();
+    let latch = world.connect(&to(3, 5)).unwrap().latch;
+    world.install(Proposal { reqid: Reqid(8), ..wide("rival3", 3, Suite::Aes256Gcm) });
+    assert_eq!(world.state(latch), Some(LatchState::Larval));
+    let pair = world.install(Proposal { reqid: Reqid(7), ..wide("peer3", 3, Suite::Aes128Gcm) });
+    let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
+    let parameters = world.keying.inquire_latch(latch).unwrap().parameters;
+    assert!(matches!(parameters, Parameters::Latched { id, .. } if id == class), "{parameters:?}");
 }

@@ -6,7 +6,8 @@ use latchway_datapath::latching::BreakReason;
 use super::*;
 use crate::latching::AlertKind;
 
-/// L-52, L-53, C-22: SAs for one connection make its latch when they come into force, and the holder is told.
+/// L-52, L-53, C-22: SAs for one connection make its latch when they come into force, and the holder is told; L-86: whoever
+/// rejects the connection takes the latch away.
 #[test]
 fn l_52_l_53_c_22_narrow_sas_for_a_listener_make_a_latch() {
     let mut world = World::new();
@@ -21,7 +22,6 @@ fn l_52_l_53_c_22_narrow_sas_for_a_listener_make_a_latch() {
     let told: Vec<_> = world.told().iter().map(|alert| (alert.latch, alert.listener, alert.kind)).collect();
     assert_eq!(told, [(latch, Some(listener), AlertKind::Spawned)]);
     assert_eq!(world.keying.inquire_latch(latch).unwrap().holder, Some(world.holder()), "L-21");
-    // L-86: whoever rejects the connection takes the latch away.
     world.release(latch).unwrap();
     assert_eq!(world.state(latch), None);
 }
@@ -51,7 +51,8 @@ fn l_52_l_71_narrow_sas_that_are_not_what_is_asked_or_conflict_make_no_latch() {
     assert_eq!(world.keying.find_latch(&flow(3, 26)), None);
 }
 
-/// D.4, L-48: the listener of the address comes before that of any address.
+/// D.4, L-48: the listener of the address comes before that of any address; L-85: its teardown ends its latch, and none of
+/// those that came of it.
 #[test]
 fn d_4_the_listener_of_an_address_comes_before_that_of_any() {
     let mut world = World::new();
@@ -64,13 +65,12 @@ fn d_4_the_listener_of_an_address_comes_before_that_of_any() {
     assert_eq!(spawned_by(&mut world, &flow(1, 25)), Some(one));
     let elsewhere = FlowKey::new(6, "10.0.0.2:25".parse().unwrap(), "10.1.0.2:9".parse().unwrap());
     assert_eq!(spawned_by(&mut world, &elsewhere), Some(any));
-    // L-85: teardown of a listener leaves no latch of it, and those it made alone.
     world.release(one).unwrap();
     assert_eq!(world.state(one), None);
     assert!(world.keying.find_latch(&flow(1, 25)).is_some());
 }
 
-/// L-53: of a latch that a worker made of the first packet, the holder hears, too, and of what becomes of it.
+/// L-42, L-53: of a latch that a worker made of the first packet, the holder hears, too, and of what becomes of it.
 #[test]
 fn l_53_the_holder_hears_of_what_workers_make_for_its_listener() {
     let mut world = World::new();
@@ -87,7 +87,7 @@ fn l_53_the_holder_hears_of_what_workers_make_for_its_listener() {
     assert_eq!(told, states.map(|state| (latch, state, Some(listener))));
 }
 
-/// L-46, L-54: a listener's wishes are a bit of each class before anybody comes, also of classes that come later.
+/// L-46, L-54, L-79: a listener's wishes are a bit of each class before anybody comes, also of classes that come later.
 #[test]
 fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     let mut world = World::new();

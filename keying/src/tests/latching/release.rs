@@ -38,7 +38,7 @@ fn l_65_l_66_c_21_narrow_sas_go_with_their_latch_and_wide_ones_stay() {
     assert_eq!(world.keying.pairs().iter().map(|pair| pair.id).collect::<Vec<_>>(), [wide_pair]);
 }
 
-/// L-111, L-115 to L-118: the entry is there with the latch, and with it gone; an operator sees it and cannot delete it.
+/// L-78, L-111, L-115 to L-118: the entry is there with the latch, and with it gone; an operator sees it and cannot delete it.
 #[test]
 fn l_111_l_115_to_l_118_an_entry_for_the_connection_comes_and_goes_with_its_latch() {
     let mut world = World::new();
@@ -121,4 +121,50 @@ fn r_16_the_end_of_a_connection_closes_its_latch() {
     let told: Vec<_> = world.told().iter().map(|alert| (alert.state, alert.reason)).collect();
     assert_eq!(told, [(LatchState::Closed, Some(BreakReason::ConnectionEnded))]);
     assert!(world.connect(&to(1, 5)).is_ok(), "L-56");
+}
+
+/// L-43, L-105, L-121: a channel may be bound to a latch in force that somebody holds, for as long as it is; to nothing else.
+#[test]
+fn l_43_l_105_l_121_only_a_latch_in_force_that_somebody_holds_is_fit_for_channel_binding() {
+    let mut world = World::new();
+    let fit = |world: &World, latch| world.keying.inquire_latch(latch).unwrap().fit_for_channel_binding;
+    let listener = world.listen(&at_port("10.0.0.1", 25)).unwrap().latch;
+    let latch = world.connect(&to(1, 5)).unwrap().latch;
+    assert!(!fit(&world, listener) && !fit(&world, latch), "nothing protects it yet");
+    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    assert!(fit(&world, latch));
+    let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
+    let database = Arc::clone(world.keying.database());
+    let begin = latchway_ulp_shim::Begin::Established { class, version: Default::default() };
+    let inferred = database.connect(&flow(1, 6), begin, LatchTerms::default(), world.now).unwrap();
+    assert!(!fit(&world, inferred), "as good, but nobody's");
+    assert!(database.suspend(latch, BreakReason::Conflict, None, world.now));
+    assert!(!fit(&world, latch));
+    assert!(database.restore(latch, world.now));
+    assert!(fit(&world, latch));
+    world.keying.close_latch(latch, world.now).unwrap();
+    assert!(!fit(&world, latch));
+}
+
+/// L-41: what was made for a connection that ended by itself goes when its latch is let go of, and not what the next
+/// connection of the 5-tuple has by then.
+#[test]
+fn l_41_narrow_sas_go_with_a_connection_that_ended_by_itself() {
+    for again in [false, true] {
+        let mut world = World::new();
+        let wide_pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+        let own = world.install(narrow("bob", &flow(1, 5), Suite::Aes256Gcm));
+        let latch = world.connect(&to(1, 5)).unwrap().latch;
+        world.poll();
+        let database = Arc::clone(world.keying.database());
+        assert!(database.ended(latch, world.now));
+        world.pass(2);
+        assert_eq!(world.keying.pairs().len(), 2, "a reset may be on its way");
+        if again {
+            world.connect(&to(1, 5)).unwrap();
+        }
+        world.pass(database.limits().msl.as_secs() * 2 + 2);
+        let left: Vec<_> = world.keying.pairs().iter().map(|pair| pair.id).collect();
+        assert_eq!(left, if again { vec![wide_pair, own] } else { vec![wide_pair] });
+    }
 }

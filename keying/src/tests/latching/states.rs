@@ -69,7 +69,7 @@ fn l_16_to_l_20_of_all_25_pairs_exactly_the_legal_ones_can_be_brought_about() {
     assert_eq!(made, 7);
 }
 
-/// L-37: nothing changes the parameters of a latch in force, neither SAs nor policy nor calls.
+/// L-37, R-3: nothing changes the parameters of a latch in force, neither SAs nor policy nor calls.
 #[test]
 fn l_37_parameters_never_change_while_a_latch_lives() {
     let (mut world, latch) = in_state(LatchState::Established);

@@ -1,11 +1,11 @@
 //! Latches of listeners, and those that are born from them (latching-04 section 2.1).
 
-use latchway_datapath::drop::DropReason::{LatchUnprotected, ListenerRefused};
+use latchway_datapath::drop::DropReason::{LatchUnprotected, ListenerRefused, Unprotected};
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::protocol;
 use latchway_datapath::latching::{LatchTerms, Model, OnConflict, Unlatchable};
 use latchway_datapath::packet::flags::{ACK, SYN};
-use latchway_datapath::spd::Protection;
+use latchway_datapath::spd::{Action, Protection};
 
 use super::bed::{A, B, Bed};
 use crate::{ConstraintId, CreateError, LatchState};
@@ -126,4 +126,19 @@ fn l_81_a_listener_refuses_what_nothing_protects_unless_it_says_otherwise() {
         assert_eq!(bed.unprotected(9000, 0, SYN).is_ok(), passes);
         assert_eq!(bed.unprotected(9001, 7, ACK), Ok(()), "of a connection from before");
     }
+}
+
+/// L-101: what comes without a tag begins no connection that is to be latched, whoever wants it latched.
+#[test]
+fn l_101_nothing_without_a_tag_begins_a_connection_that_is_to_be_latched() {
+    let mut bed = Bed::new();
+    bed.clear = Some(Action::Protect(Protection::LATCHED));
+    assert_eq!(bed.unprotected(9000, 0, SYN), Err(Unprotected));
+    bed.clear = Some(Action::Bypass);
+    bed.policy(None);
+    bed.listen(HERE, None, terms()).unwrap();
+    assert_eq!(bed.unprotected(9000, 0, SYN), Err(LatchUnprotected));
+    assert_eq!((bed.latch(), bed.events()), (None, vec![]));
+    assert_eq!(bed.tcp_in(9000, 0, SYN, A), Ok(()), "with a tag it does");
+    assert_eq!(bed.latch().unwrap().class, Some(A));
 }

@@ -7,7 +7,7 @@ use latchway_datapath::event::Event;
 use latchway_datapath::flow::protocol;
 use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::packet::chunk;
-use latchway_datapath::packet::flags::{ACK, SYN};
+use latchway_datapath::packet::flags::{ACK, FIN, SYN};
 use latchway_datapath::spd::Protection;
 
 use super::bed::{A, B, Bed};
@@ -77,6 +77,32 @@ fn l_104_d_5_an_idle_connection_is_asked_about_before_its_latch_goes() {
         assert_eq!(bed.latch().is_some(), answer == Some(true));
         assert_eq!(bed.events(), []);
     }
+}
+
+/// L-84: both FINs leave the latch as it is, and so does TIME-WAIT; what is retransmitted there prolongs it (RFC 9293 3.6.1).
+#[test]
+fn l_84_a_latch_goes_after_time_wait_and_not_at_the_fin() {
+    let mut bed = Bed::established(A);
+    let id = bed.latch().unwrap().id;
+    bed.tcp_out(1001, 9001, FIN | ACK, A).unwrap();
+    assert_eq!(bed.latch().unwrap().state, LatchState::Established, "half closed");
+    bed.pass(200);
+    bed.sweep();
+    assert_eq!(bed.tcp_in(9001, 1002, FIN | ACK, A), Ok(()), "the other side may take its time");
+    assert_eq!(bed.tcp_out(1002, 9002, ACK, A), Ok(A));
+    let time_wait = bed.limits().msl.as_secs() * 2;
+    bed.pass(time_wait - 1);
+    bed.sweep();
+    assert_eq!(bed.tcp_in(9001, 1002, FIN | ACK, A), Ok(()));
+    assert_eq!(bed.tcp_in(9001, 1002, FIN | ACK, B), Err(LatchMismatch), "nobody else's");
+    bed.pass(time_wait - 1);
+    bed.sweep();
+    let latch = bed.latch().unwrap();
+    assert_eq!((latch.id, latch.state, latch.progress), (id, LatchState::Established, Progress::TimeWait));
+    bed.pass(1);
+    bed.sweep();
+    assert_eq!((bed.latch(), bed.database.inquire(id)), (None, None));
+    assert_eq!(bed.database.peers().latches(A), 0);
 }
 
 #[test]
