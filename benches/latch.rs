@@ -1,10 +1,19 @@
-//! What a latch costs: the one probe and check of a packet at 10^3 to 10^6 flows, latched and not, and how many
-//! connections a second begin and end.
+//! What a latch costs: the one probe and check of a packet at 10^3 to 10^6 flows, latched and not; how many connections a
+//! second begin and end; and how long it takes until another peer's SA has broken 10^5 latches and is in force.
 //!
-//! Driven as the datapath drives it, through the `Ulp` trait. The outbound direction is measured: it does the same
-//! probe and tracking as the inbound one, whose argument only the datapath can make.
+//! Packets are driven as the datapath drives them, through the `Ulp` trait. The outbound direction is measured: it does
+//! the same probe and tracking as the inbound one, whose argument only the datapath can make.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot go on stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement ends where something is not as it should be"
+)]
+
+#[expect(dead_code, reason = "these benches need no faults")]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,13 +29,21 @@ use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::{Context, Ulp};
+use latchway_keying::Op;
 use latchway_tagging::{
     AuthMethod, ClassId, Credential, Feedback, Identity, IdentityLimit, IdentityRecord, IdentityTable,
     SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
 };
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed, Shim};
 
+use crate::support::gateway::{Gateway, Terms};
+use crate::support::net::{ALICE, BOB, MALLORY, Net, join};
+use crate::support::packet::Flow;
+
 const FLOWS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+
+/// Latches that break at once.
+const BROKEN: u32 = 100_000;
 
 /// Packets whose flows are looked up in turn: few enough that the packets themselves stay in the cache.
 const PACKETS: u32 = 256;
@@ -135,5 +152,40 @@ fn turnover(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lookup, turnover);
+/// Connections of bob's hosts with alice's, and the SAs of mallory, who has the same inner networks (L-74): from the
+/// installation until alice's worker serves them. The latches are of SAs that are gone.
+fn breaking(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("latch/break_at_once");
+    group.throughput(Throughput::Elements(u64::from(BROKEN))).sample_size(10);
+    group.bench_function(BenchmarkId::from_parameter(BROKEN), |bencher| {
+        bencher.iter_batched_ref(
+            latched,
+            |net| {
+                join(&mut net.alice, &mut net.mallory, &Terms::default(), net.now);
+                let counts = net.alice.database.counts();
+                assert_eq!((counts.established, counts.broken), (0, u64::from(BROKEN)));
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// As many connections as are to break.
+fn latched() -> Net {
+    let mut net = Net::new(Protection::LATCHED);
+    let limits = Limits { half_open: u32::MAX, half_open_of_peer: u32::MAX, ..Limits::for_flows(BROKEN) };
+    net.alice = Gateway::with_limits(ALICE, &[BOB, MALLORY], Protection::LATCHED, limits);
+    let tunnel = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    for n in 0..BROKEN {
+        let (port, host) = (1024 + n / 200, n % 200 + 1);
+        let flow = Flow::tcp(&format!("10.0.1.{host}:{port}"), "10.0.2.20:80");
+        assert_eq!(net.alice.send(&flow.syn(), net.now).len(), 1);
+    }
+    net.commit(ALICE, vec![Op::Remove(tunnel.0)]);
+    net.alice.settle(net.now);
+    net
+}
+
+criterion_group!(benches, lookup, turnover, breaking);
 criterion_main!(benches);

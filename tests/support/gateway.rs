@@ -113,10 +113,15 @@ impl Default for Terms {
 impl Gateway {
     /// A gateway that knows `peers`, may claim what theirs is to each, and protects all traffic with them so.
     pub fn new(host: Host, peers: &[Host], protection: Protection) -> Self {
-        let clock = Arc::new(StateClock::new());
         // What one side sends without an answer counts as half open, and it is all of one peer.
         let limits = Limits::for_flows(4096);
         let limits = Limits { half_open_of_peer: limits.half_open, ..limits };
+        Self::with_limits(host, peers, protection, limits)
+    }
+
+    /// The same, with these bounds of its Latch Database.
+    pub fn with_limits(host: Host, peers: &[Host], protection: Protection, limits: Limits) -> Self {
+        let clock = Arc::new(StateClock::new());
         let database = LatchDatabase::new(limits, Arc::clone(&clock), Seed::Fixed(7)).unwrap();
         let database = Arc::new(database);
         let observer = Arc::new(Peers(Arc::clone(&database)));
