@@ -109,6 +109,15 @@ mod tests {
             "rekey",
             "peers_oneway",
             "interface",
+            "listen_latch",
+            "connect_latch",
+            "release_latch",
+            "inquire_latch",
+            "find_latch",
+            "close_latch",
+            "watch_latches",
+            "peer_gone",
+            "whois",
         ] {
             let octets = read("control_message", call);
             let mut frames = Frames::new(octets.as_slice(), MAX_MESSAGE);
