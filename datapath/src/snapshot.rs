@@ -34,12 +34,15 @@ impl Snapshot {
 
     /// Whether a connection that is held to `class`, or to bypass, could not go on under the policy `next` (L-75): in
     /// some direction it says something else of the flow than this snapshot's policy does, and that is neither PROTECT
-    /// by SAs which the class has, nor the bypass that the connection was granted.
+    /// by SAs which the class has, nor the bypass that the connection was granted; or it no longer lets bypass be granted
+    /// (L-112).
     #[must_use]
     pub fn forbids(&self, next: &Spd, flow: &FlowKey, class: Option<ClassId>) -> bool {
         [Direction::Outbound, Direction::Inbound].into_iter().any(|direction| {
             let (before, after) = (self.spd.action(flow, direction), next.action(flow, direction));
+            let taken_back = class.is_none() && self.spd.grants_bypass(flow, direction);
             !asks_the_same(before, after) && !self.lets(after, class)
+                || taken_back && !next.grants_bypass(flow, direction) && after != Some(Action::Bypass)
         })
     }
 
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
     use crate::flow::protocol;
     use crate::selector::{AddressRange, Selector};
-    use crate::spd::{Latching, Protection, Reqid, Rule};
+    use crate::spd::{Freedom, Latching, Protection, Reqid, Rule};
     use crate::testing::{SaOptions, inbound_entry};
 
     fn flow() -> FlowKey {
@@ -129,6 +132,28 @@ mod tests {
                 snapshot.pending = Some(Arc::new(new));
                 assert_eq!(snapshot.bars(&flow(), ClassId::from_raw(7), Model::Tag), class_7, "{case:?}");
             }
+        }
+    }
+
+    /// L-112, L-115: a grant of bypass does not outlive the freedom that it rests on.
+    #[test]
+    fn l_112_a_policy_that_takes_the_freedom_back_forbids_what_was_granted_by_it() {
+        let any = || Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let protect = Action::Protect(Protection::LATCHED);
+        let spd = |action, freedom| Spd::new(vec![Rule { freedom, ..Rule::new(any(), None, action) }]);
+        let free = spd(protect, Freedom::Bypass);
+        let snapshot = Snapshot { spd: free.clone(), ..Snapshot::default() };
+        for (next, forbids) in [
+            (free, false),
+            (spd(protect, Freedom::Stronger), true),
+            (spd(protect, Freedom::None), true),
+            (spd(Action::Bypass, Freedom::None), false),
+        ] {
+            assert_eq!(snapshot.forbids(&next, &flow(), None), forbids, "{next:?}");
+            assert_eq!(
+                snapshot.forbids(&next, &flow(), Some(ClassId::from_raw(7))),
+                next.action(&flow(), Direction::Outbound) == Some(Action::Bypass)
+            );
         }
     }
 

@@ -112,6 +112,12 @@ impl Spd {
         self.rules.iter().enumerate().find(speaks)
     }
 
+    /// Whether the rule that decides about a flow lets bypass be granted to it (L-112).
+    #[must_use]
+    pub fn grants_bypass(&self, flow: &FlowKey, direction: Direction) -> bool {
+        self.find(flow, direction).is_some_and(|(_, rule)| rule.freedom == Freedom::Bypass)
+    }
+
     /// The rules in their order.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {

@@ -23,6 +23,6 @@ pub use self::error::{BadTuple, LatchError};
 pub use self::holder::{Holder, Privilege};
 pub use self::inquiry::{Inquiry, Parameters, Party};
 pub(crate) use self::listeners::Asking;
-pub(crate) use self::permission::Plea;
+pub(crate) use self::permission::{Permit, Plea};
 pub(crate) use self::register::{Held, Register, Sight, Waiting};
 pub use self::request::{ConnectionRequest, Created, ListenerRequest};

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use latchway_datapath::event::Event;
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
-use latchway_ulp_shim::{Begin, LatchView, Progress};
+use latchway_ulp_shim::{LatchView, Progress};
 
 use crate::keying::Keying;
-use crate::latching::{AlertKind, Held, LatchAlert};
+use crate::latching::{AlertKind, Constraints, Held, LatchAlert, LatchError, Permit, Plea, Privilege};
 use crate::pair::PairId;
 
 impl Keying {
@@ -100,8 +101,22 @@ impl Keying {
             return;
         };
         let Some(class) = self.serving(held) else { return };
-        self.database.establish(latch, class, now);
+        // Policy may have changed since it was asked for (L-34, L-75).
+        match self.judge_anew(&held.flow, &held.constraints) {
+            Ok(permit) if permit.reqid == held.permit.reqid => {
+                self.database.establish(latch, class, now);
+            }
+            _ => {
+                self.database.close(latch, BreakReason::Policy, now);
+            }
+        }
         self.see(latch);
+    }
+
+    /// What the policy in force gives to whom was given a latch under another.
+    fn judge_anew(&self, flow: &FlowKey, constraints: &Constraints) -> Result<Permit, LatchError> {
+        let plea = Plea { constraints, privilege: Privilege::Application };
+        plea.judge_connection(flow, &self.policy.views(), &self.pad)
     }
 
     /// Does what is due for a latch.
@@ -192,13 +207,16 @@ impl Keying {
         if !self.satisfies(class, constraints) || self.current.bars(&flow, class, terms.model) {
             return;
         }
-        let begin = Begin::Established { class, version: self.clock.now() };
+        // The listener was judged by every rule that speaks of any connection to it, and this is one of them.
+        if self.judge_anew(&flow, constraints).is_err() {
+            return;
+        }
         // It is the listener's holder's, like any that is asked for: without room for it, the first packet makes it.
         let (holder, permit, constraints) = (held.holder, held.permit, constraints.clone());
         if self.register.may_hold(holder).is_err() {
             return;
         }
-        let Ok(latch) = self.database.connect(&flow, begin, terms, now) else { return };
+        let Ok(latch) = self.database.spawn(&flow, class, terms, now) else { return };
         let spawned = Held::new(holder, flow, constraints, permit, LatchState::Established);
         self.register.hold(latch, spawned);
         let (state, kind) = (LatchState::Established, AlertKind::Spawned);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Model, OnConflict};
 use latchway_datapath::selector::Selector;
+use latchway_datapath::spd::{Freedom, Spd};
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
 use latchway_ulp_shim::{Begin, CreateError, LatchView, Listening};
@@ -205,7 +206,12 @@ impl Keying {
     /// How a latch is born.
     fn beginning(&self, held: &Held) -> Result<Begin, LatchError> {
         if held.permit.bypass {
-            return Ok(Begin::Bypass);
+            // A policy that is about to be looks for what it breaks once, and may have looked.
+            let forbids = |next: &Spd| self.current.forbids(next, &held.flow, None);
+            let pending = self.current.pending.as_deref().is_some_and(forbids);
+            let (rule, freedom, asked) = (held.permit.rule, Freedom::None, "bypass");
+            let forbidden = LatchError::PolicyForbids { rule, freedom, asked };
+            return if pending { Err(forbidden) } else { Ok(Begin::Bypass) };
         }
         let mut covering = self.current.sad.iter().filter(|slot| slot.entry.admits(&held.flow));
         let class = covering.next().map(|slot| slot.entry.class);

@@ -117,6 +117,13 @@ impl World {
         id
     }
 
+    /// Has another policy in force.
+    pub(super) fn rules(&mut self, rules: Vec<Rule>) {
+        let change = Change { rules: Some(rules), ..Change::default() };
+        self.keying.begin_change(change, self.now).unwrap();
+        self.poll();
+    }
+
     /// What the holder was told since last time.
     pub(super) fn told(&self) -> Vec<LatchAlert> {
         self.alerts.take().alerts

@@ -92,6 +92,23 @@ impl LatchDatabase {
         self.request(flow, &birth)
     }
 
+    /// Makes the latch of a connection that a listener awaits, for SAs for it alone are there (L-52). Nobody asked for this
+    /// one, so that it goes like any when nothing passes; and whatever the flow has already stays as it is (T37 g).
+    ///
+    /// # Errors
+    /// [`CreateError`]
+    pub fn spawn(
+        &self,
+        flow: &FlowKey,
+        class: ClassId,
+        terms: LatchTerms,
+        now: Time,
+    ) -> Result<LatchId, CreateError> {
+        let entry = Entry::established(Progress::Untracked, terms);
+        let birth = Birth { class: Some(class), changed_at: self.clock.now(), ..Birth::new(entry, now) };
+        self.create(flow, &birth).map_err(refusal)?.ok_or(CreateError::Exists)
+    }
+
     /// Establishes a LARVAL latch, for SAs of the class are there (L-63). Tags from before are stale. Returns whether
     /// it did: not if it is no longer LARVAL, or the class is unknown.
     pub fn establish(&self, id: LatchId, class: ClassId, now: Time) -> bool {
@@ -105,8 +122,7 @@ impl LatchDatabase {
             match self.create(flow, birth) {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => {}
-                Err(DropReason::LatchBarred) => return Err(CreateError::UnknownClass),
-                Err(_) => return Err(CreateError::Full),
+                Err(reason) => return Err(refusal(reason)),
             }
             let Some(known) = self.probe(flow) else { continue };
             match known.entry.kind {
@@ -116,5 +132,12 @@ impl LatchDatabase {
                 Kind::Latched(_) => return Err(CreateError::Exists),
             }
         }
+    }
+}
+
+const fn refusal(reason: DropReason) -> CreateError {
+    match reason {
+        DropReason::LatchBarred => CreateError::UnknownClass,
+        _ => CreateError::Full,
     }
 }

@@ -125,6 +125,29 @@ fn l_54_l_63_only_sas_that_are_what_was_asked_establish_a_latch() {
     assert!(!unchecked.replay_checked);
 }
 
+/// L-34, L-75: what policy gave is looked at again when there are SAs, for it may have become another meanwhile.
+#[test]
+fn l_75_a_larval_latch_is_not_established_against_the_policy_in_force_by_then() {
+    for (action, reason) in [
+        (Action::Discard, Some(BreakReason::Policy)),
+        (Action::Bypass, Some(BreakReason::Policy)),
+        (Action::Protect(Protection::LATCHED), None),
+    ] {
+        let mut world = World::new();
+        let latch = world.connect(&to(3, 5)).unwrap().latch;
+        world.rules(vec![Rule::new(
+            Selector::between(range("10.0.0.0", "10.0.0.255"), network(3)),
+            None,
+            action,
+        )]);
+        assert_eq!(world.state(latch), Some(LatchState::Larval));
+        world.install(wide("peer3", 3, Suite::Aes256Gcm));
+        let inquiry = world.keying.inquire_latch(latch).unwrap().latch;
+        let state = if reason.is_some() { LatchState::Closed } else { LatchState::Established };
+        assert_eq!((inquiry.state, inquiry.reason), (state, reason), "{action:?}");
+    }
+}
+
 /// several qualities would do, so none is told before there is an SA.
 #[test]
 fn r_7_a_quality_that_is_not_decided_is_told_as_indeterminate() {

@@ -141,3 +141,29 @@ fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
     assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Allowed), [false, true, true]);
     assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Forbidden), [true, true, true]);
 }
+
+/// RFC 4301 section 4.4.1: a listener is no reason to let pass what policy discards, and nor are SAs.
+#[test]
+fn l_49_l_52_narrow_sas_make_no_latch_of_what_policy_discards() {
+    let mut world = World::new();
+    world.listen(&at_port("10.0.0.1", 25)).unwrap();
+    world.install(narrow("peer7", &flow(7, 25), Suite::Aes256Gcm));
+    assert_eq!(world.keying.find_latch(&flow(7, 25)), None);
+}
+
+/// T37 g: SAs that a peer brings free no 5-tuple whose connection may live; nor does what they make stay for ever, and
+/// keep the holder from latches of its own.
+#[test]
+fn t37_g_l_104_a_latch_made_for_narrow_sas_takes_nobodys_place_and_lasts_as_others_do() {
+    let mut world = World::new();
+    world.listen(&at_port("10.0.0.1", 25)).unwrap();
+    world.install(narrow("bob", &flow(1, 25), Suite::Aes256Gcm));
+    let latch = world.keying.find_latch(&flow(1, 25)).unwrap();
+    let database = Arc::clone(world.keying.database());
+    assert!(!database.inquire(latch).unwrap().owned);
+    world.release(latch).unwrap();
+    let tombstone = database.inquire(latch).unwrap();
+    world.install(narrow("mallory", &flow(1, 25), Suite::Aes256Gcm));
+    let left = database.inquire(latch).unwrap();
+    assert_eq!((left.state, left.class), (LatchState::Closed, tombstone.class));
+}

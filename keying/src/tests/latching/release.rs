@@ -84,6 +84,31 @@ fn l_112_bypass_is_granted_to_one_connection_and_for_as_long_as_its_latch() {
     assert_eq!((world.keying.policy(), world.keying.find_latch(&flow(4, 5))), (before, None));
 }
 
+/// L-75, L-112, L-115: a grant goes with the freedom that it rests on, and none is made that a policy about to be would
+/// have broken.
+#[test]
+fn l_75_l_112_a_grant_of_bypass_does_not_outlive_the_policy_that_gave_it() {
+    let rule = |action, freedom| Rule {
+        freedom,
+        ..Rule::new(Selector::between(range("10.0.0.0", "10.0.0.255"), network(4)), None, action)
+    };
+    let protect = Action::Protect(Protection::LATCHED);
+    for next in [rule(protect, Freedom::None), rule(Action::Discard, Freedom::Bypass)] {
+        let mut world = World::new();
+        let bypass = || asking(4, 5, protected(Asked::Bypass));
+        let made = world.connect(&bypass()).unwrap().latch;
+        world.rules(vec![next.clone()]);
+        assert_ne!(world.state(made), Some(LatchState::Established), "{next:?}");
+
+        let mut world = World::new();
+        let change = Change { rules: Some(vec![next.clone()]), ..Change::default() };
+        world.keying.begin_change(change, world.now).unwrap();
+        assert!(world.connect(&bypass()).is_err(), "{next:?}");
+        world.poll();
+        assert!(world.connect(&bypass()).is_err());
+    }
+}
+
 /// L-65: what is latched only by packets goes by its connection, and nobody else releases it.
 #[test]
 fn l_64_what_packets_made_is_released_by_its_connection_alone() {
