@@ -11,7 +11,7 @@ use latchway_keying::{Change, NewPair, PairId};
 use crate::rekey::exchange;
 use crate::support::gateway::{Gateway, Host, Terms, keys, proposal};
 use crate::support::net::{ALICE, BOB, Net, Tunnel, join, rekey};
-use crate::{no_drops, only, open, tcp, udp};
+use crate::{no_drops, only, open, tcp};
 
 /// T14, R-2: a reload that replaces the pair at both ends, first at one and then at the other.
 #[test]
