@@ -1,16 +1,16 @@
 //! What binds a socket: asked of the gateway, and of its policy where nothing passed yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, Bond, DirectionSpec, PolicyRow, SelectorView, Verdict, Whois, WhoisRow, call,
+    ActionSpec, Bond, DirectionSpec, PolicyRow, SelectorView, UnlatchableSpec, Verdict, Whois, WhoisRow, call,
 };
 use latchway_netns::sockets::InetSocket;
 
 use crate::cli::failure::Failure;
 use crate::cli::prove::report::{Finding, Standing};
-use crate::cli::prove::sockets::{Process, Socket};
+use crate::cli::prove::sockets::{Process, RING, Socket};
 use crate::cli::prove::surroundings::{Place, Surroundings};
 use crate::client::Client;
 
@@ -93,7 +93,7 @@ impl<'a> Judge<'a> {
         let by = rule.map(|rule| format!(" by rule {}", rule.number)).unwrap_or_default();
         let peer = explained.sa.map(|sa| sa.peer);
         Ok(match explained.verdict {
-            _ if rule.is_some_and(|rule| rule.action == ActionSpec::Protect && rule.latch) => {
+            _ if rule.is_some_and(insists) && !is_group(remote.ip()) => {
                 (Standing::Awaiting, None, format!("nothing of it passed; what does is latched{by}"))
             }
             Verdict::Protect => {
@@ -105,6 +105,20 @@ impl<'a> Judge<'a> {
                 (Standing::Dropped, None, format!("what it sends is dropped as {reason}{by}"))
             }
         })
+    }
+}
+
+/// Whether nothing passes by a rule without a latch: not even what cannot be latched (L-81, L-83).
+fn insists(rule: &PolicyRow) -> bool {
+    let passes = rule.terms.is_some_and(|terms| terms.unlatchable == UnlatchableSpec::Pass);
+    rule.action == ActionSpec::Protect && rule.latch && !passes
+}
+
+/// Whether many hosts are meant, with whom nothing is ever latched.
+const fn is_group(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }
 
@@ -133,13 +147,14 @@ fn by_policy(policy: &[PolicyRow], protocol: u8, local: SocketAddr) -> Judgement
     };
     for rule in policy.iter().filter(|rule| speaks_of(&rule.selector, protocol, local)) {
         let number = rule.number;
-        let (standing, why) = match (rule.action, rule.latch) {
+        let (standing, why) = match (rule.action, insists(rule)) {
             (ActionSpec::Protect, true) => {
                 (Standing::Awaiting, format!("what comes is latched by rule {number}"))
             }
-            (ActionSpec::Protect, false) => {
-                (Standing::Unlatched, format!("rule {number} protects without a latch"))
-            }
+            (ActionSpec::Protect, false) => (
+                Standing::Unlatched,
+                format!("rule {number} protects without a latch, or lets it be without"),
+            ),
             (ActionSpec::Bypass, _) => {
                 (Standing::Bypassed, format!("rule {number} lets others pass in the clear"))
             }
@@ -195,6 +210,10 @@ fn judge_other(process: &Process, socket: &Socket) -> ((Option<SocketAddr>, Opti
     let kind = socket.kind.as_str();
     if ["UNIX", "NETLINK", "ALG", "KEY"].iter().any(|local| kind.starts_with(local)) {
         return ((None, None), (Standing::Local, None, "it does not leave the host".into()));
+    }
+    if kind == RING {
+        let why = "it may have sockets that are registered here alone, which no list shows";
+        return ((None, None), (Standing::Unknown, None, why.into()));
     }
     if !["TCP", "TCPv6", "UDP", "UDPv6"].contains(&kind) {
         let why = format!("what a {kind} socket sends is of no connection that could be latched for it");
@@ -252,6 +271,20 @@ mod tests {
         assert_eq!(judged(&[discard.clone(), bypass.clone()], "0.0.0.0:80"), Standing::Dropped);
         assert_eq!(judged(&[discard, bypass], "[::]:80"), Standing::Bypassed, "it takes IPv4 too");
         assert_eq!(judged(&[protect], "10.7.0.1:80"), Standing::Dropped);
+    }
+
+    /// L-81, L-83: what may pass without a latch is not said to be latched.
+    #[test]
+    fn l_81_a_rule_that_lets_pass_what_cannot_be_latched_proves_nothing() {
+        let mut passes = rule(1, "10.1.0.0/24", "10.2.0.0/24", ActionSpec::Protect, true);
+        assert!(insists(&passes));
+        passes.terms =
+            Some(LatchTermsView { unlatchable: UnlatchableSpec::Pass, ..LatchTermsView::default() });
+        assert!(!insists(&passes));
+        assert_eq!(judged(&[passes], "10.1.0.1:80"), Standing::Unlatched);
+        let groups = ["224.0.0.5", "255.255.255.255", "ff02::fb"];
+        assert!(groups.iter().all(|group| is_group(group.parse().unwrap())));
+        assert!(!is_group("10.2.0.1".parse().unwrap()));
     }
 
     #[test]

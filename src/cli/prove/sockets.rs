@@ -71,6 +71,9 @@ impl Process {
                 let number = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
                 let (Some(descriptor), Some(inode)) = (number, inode(&path)) else { continue };
                 let kind = kind(&path).unwrap_or_else(|| "unknown".into());
+                if kind == RING && self.is_empty_ring(descriptor) {
+                    continue;
+                }
                 let socket = Socket { descriptor, inode, kind, path };
                 let known = found.entry(inode).or_insert_with(|| socket.clone());
                 if descriptor < known.descriptor {
@@ -83,6 +86,12 @@ impl Process {
         let mut sockets: Vec<_> = found.into_values().collect();
         sockets.sort_unstable_by_key(|socket| socket.descriptor);
         Ok(sockets)
+    }
+
+    /// Whether nothing is registered with an io_uring. Where the kernel does not say, something may be.
+    fn is_empty_ring(&self, descriptor: u32) -> bool {
+        let told = fs::read_to_string(self.folder.join("fdinfo").join(descriptor.to_string()));
+        told.is_ok_and(|told| registered(&told) == Some(0))
     }
 
     /// Whether the process has the socket still.
@@ -113,14 +122,33 @@ impl Process {
     }
 }
 
-/// The inode of the socket that a descriptor is, if it is one.
+/// The kind of an io_uring, whose sockets need no descriptors (io_uring_register(2)).
+pub const RING: &str = "io_uring";
+
+/// The inode of the socket that a descriptor is, if it is one. That of an io_uring is one that no socket has.
 fn inode(descriptor: &Path) -> Option<u64> {
     let link = fs::read_link(descriptor).ok()?;
+    if is_ring(&link) {
+        let number: u64 = descriptor.file_name()?.to_str()?.parse().ok()?;
+        return Some(u64::MAX - number);
+    }
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn is_ring(link: &Path) -> bool {
+    link.to_str() == Some("anon_inode:[io_uring]")
+}
+
+/// How many files are registered with an io_uring, as `/proc/PID/fdinfo` tells it.
+fn registered(told: &str) -> Option<u64> {
+    told.lines().find_map(|line| line.strip_prefix("UserFiles:")?.trim().parse().ok())
 }
 
 /// What the kernel calls the protocol of a socket.
 fn kind(descriptor: &Path) -> Option<String> {
+    if fs::read_link(descriptor).is_ok_and(|link| is_ring(&link)) {
+        return Some(RING.into());
+    }
     let mut name = [0; 64];
     let length = getxattr(descriptor, "system.sockprotoname", &mut name).ok()?;
     let name = name.get(..length)?.split(|octet| *octet == 0).next()?;
@@ -152,5 +180,13 @@ mod tests {
         let ends = (stream.local_addr().ok(), stream.peer_addr().ok());
         assert_eq!(process.ends(connected).unwrap(), ends);
         assert!(Process::of(0).is_err() && Process::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn an_io_uring_with_files_of_its_own_is_told_from_one_without() {
+        assert!(is_ring(Path::new("anon_inode:[io_uring]")) && !is_ring(Path::new("socket:[7]")));
+        assert_eq!(registered("SqMask:\t0x7\nUserFiles:\t0\nUserBufs:\t0\n"), Some(0));
+        assert_eq!(registered("UserFiles:\t3\n    0: socket:[9]\n"), Some(3));
+        assert_eq!(registered("pos:\t0\nflags:\t02\n"), None);
     }
 }
