@@ -61,7 +61,9 @@ fn what_is_asked_of_the_gateway_is_what_the_flags_say() {
             json!({"before": 2, "rule": {
                 "selector": {"local": "10.1.0.0/24", "remote": "10.2.0.0/24", "protocol": null, "local_ports": null,
                              "remote_ports": null},
-                "direction": null, "action": "discard", "latch": false
+                "direction": null, "action": "discard", "latch": false, "applications": "nothing",
+                "terms": {"model": "strict", "on_conflict": "terminate", "on_policy_change": "break",
+                          "unlatchable": "refuse", "sticky": false}
             }}),
         ),
         (
@@ -303,10 +305,10 @@ fn answer(method: &str) -> Vec<Value> {
         "Peers" => json!({"truncated": false, "peers": [{
             "name": "b", "identity": "b.example", "methods": ["manual"], "standing": "manual",
             "ranges": ["10.2.0.0/24"], "endpoint": null, "pairs": [1], "inbound": traffic, "outbound": traffic,
-            "last_heard": null
+            "last_heard": null, "live": 0, "identities": []
         }]}),
         "Latches" => json!({"truncated": false, "latches": [{
-            "flow": "tcp 10.1.0.1:1 10.2.0.1:2", "local": "10.1.0.1:1", "remote": "10.2.0.1:2", "state": "established",
+            "latch": "0.1", "flow": "tcp 10.1.0.1:1 10.2.0.1:2", "local": "10.1.0.1:1", "remote": "10.2.0.1:2", "state": "established",
             "peer": "b.example", "protection": "esp tunnel aes-128-gcm", "class": 1, "last_tag": null, "reason": null,
             "age": 1, "idle": 1
         }]}),

@@ -52,7 +52,7 @@ words! {
     LatchState {
         /// A listener's, from which those of its connections are made.
         Listener = "listener",
-        /// No packet has come in yet.
+        /// It waits for an SA: nothing passes.
         Larval = "larval",
         /// Its connection keeps the peer and the protection it began with.
         Established = "established",
