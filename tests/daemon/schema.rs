@@ -14,7 +14,7 @@ pub fn holds(name: &str, value: &Value) {
 fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     for (word, said) in schema.as_object().unwrap() {
         let holds = match word.as_str() {
-            "$schema" | "$defs" | "title" | "description" | "format" => true,
+            "$schema" | "$defs" | "title" | "description" | "format" | "default" => true,
             "$ref" => {
                 let path = said.as_str().unwrap().strip_prefix('#').unwrap();
                 check(root, root.pointer(path).unwrap(), value)?;
