@@ -36,11 +36,17 @@ impl LatchDatabase {
     /// The latch that listens for a flow: that of its address, else that of all addresses. Looked for only where there are
     /// listeners, when a flow begins.
     pub(crate) fn listener(&self, flow: &FlowKey) -> Option<Listener> {
-        if self.listeners.load(Ordering::Relaxed) == 0 {
+        if !self.has_listeners() {
             return None;
         }
         let exact = Listening::of(flow);
         self.listener_at(&exact).or_else(|| self.listener_at(&exact.anywhere()))
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.load(Ordering::Relaxed) != 0
     }
 
     /// The latch that listens at exactly this 3-tuple (FIND_LATCH, R-11).

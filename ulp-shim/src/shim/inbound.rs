@@ -36,6 +36,10 @@ impl Shim {
         };
         match known.entry.kind {
             Kind::Latched(state) => self.inbound_latched(state, packet, tag, (&known, context)),
+            Kind::Unlatched if self.is_awaited(packet, &known) => {
+                self.database.remove(&known);
+                self.begin_inbound(packet, tag, Side::default(), context)
+            }
             Kind::Unlatched if known.is_current(context.snapshot.id) => {
                 known.touch(context.now);
                 Ok(())
@@ -76,9 +80,35 @@ impl Shim {
         }
     }
 
+    /// Whether a packet of a flow that went on without a latch may begin a connection that a listener awaits by now: the
+    /// flow may have been kept by its peer for just that.
+    #[inline]
+    fn is_awaited(&self, packet: &IpPacket<'_>, known: &Known<'_>) -> bool {
+        let passes = known.entry.passed && !shakes_hands(packet);
+        !passes && self.database.has_listeners() && self.awaits(packet).is_some()
+    }
+
+    /// The listener that a packet may begin a connection to. A handshake that comes in pieces does not show.
+    fn awaits(&self, packet: &IpPacket<'_>) -> Option<Listener> {
+        let may_begin = initiates(packet).is_some() || matches!(packet.upper(), Upper::FirstFragment(_));
+        may_begin.then(|| self.database.listener(packet.flow()))?
+    }
+
+    /// A handshake on a connection that has a latch may begin another, of a socket that listens since and demands what the
+    /// latch does not hold to (L-46).
+    fn admit_by_listener(&self, packet: &IpPacket<'_>, tag: &InboundTag) -> Result<(), DropReason> {
+        let listener = shakes_hands(packet).then(|| self.database.listener(packet.flow())).flatten();
+        match listener {
+            Some(listener) if !self.database.is_welcome(tag.class, &listener) => {
+                Err(DropReason::ListenerRefused)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A listener that demands protection has no connection without (L-111).
     fn admit_unlatched(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
-        let listener = initiates(packet).and_then(|_| self.database.listener(packet.flow()));
+        let listener = self.awaits(packet);
         match listener {
             Some(listener) if !listener.takes_unprotected() => Err(DropReason::LatchUnprotected),
             _ => Ok(()),
@@ -101,6 +131,7 @@ impl Shim {
         match verdict {
             Ok(()) => {
                 known.admit(packet, Direction::Inbound)?;
+                self.admit_by_listener(packet, tag)?;
                 self.track(packet, known, Direction::Inbound, context.now);
                 known.note(tag);
             }

@@ -367,6 +367,13 @@ impl Bed {
         self.judge_unprotected(&octets)
     }
 
+    /// The first piece of a SYN.
+    pub(super) fn unprotected_piece(&mut self) -> Result<(), DropReason> {
+        let mut octets = self.segment(Direction::Inbound, (9000, 0, flags::SYN));
+        octets[6..8].copy_from_slice(&0x2000_u16.to_be_bytes());
+        self.judge_unprotected(&octets)
+    }
+
     /// Destination Unreachable about the flow of `protocol`, cut after eight octets of what it quotes.
     fn error(&self, direction: Direction, protocol: u8) -> Vec<u8> {
         let quoted_direction = match direction {

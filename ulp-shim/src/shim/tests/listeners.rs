@@ -1,6 +1,6 @@
 //! Latches of listeners, and those that are born from them (latching-04 section 2.1).
 
-use latchway_datapath::drop::DropReason::{LatchUnprotected, ListenerRefused, Unprotected};
+use latchway_datapath::drop::DropReason::{LatchUnprotected, ListenerRefused, MidStream, Unprotected};
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::protocol;
 use latchway_datapath::latching::{LatchTerms, Model, OnConflict, Unlatchable};
@@ -141,4 +141,49 @@ fn l_101_nothing_without_a_tag_begins_a_connection_that_is_to_be_latched() {
     assert_eq!((bed.latch(), bed.events()), (None, vec![]));
     assert_eq!(bed.tcp_in(9000, 0, SYN, A), Ok(()), "with a tag it does");
     assert_eq!(bed.latch().unwrap().class, Some(A));
+}
+
+/// L-111: a SYN in pieces is one.
+#[test]
+fn l_111_a_listener_refuses_what_nothing_protects_in_pieces_too() {
+    let mut bed = Bed::new();
+    bed.policy(None);
+    assert_eq!(bed.unprotected_piece(), Ok(()));
+    bed.listen(HERE, ConstraintId::new(1), terms()).unwrap();
+    assert_eq!(bed.unprotected_piece(), Err(LatchUnprotected));
+}
+
+/// L-46, L-53: a flow that somebody kept going while nobody listened is no way past what the listener demands.
+#[test]
+fn l_46_l_53_a_flow_from_before_the_listener_is_no_way_around_it() {
+    for (policy, changes) in [(Some(Protection::UNLATCHED), false), (Some(Protection::UNLATCHED), true)] {
+        let mut bed = Bed::new();
+        bed.policy(policy);
+        assert_eq!(bed.tcp_in(9000, 0, ACK, B), Ok(()), "a stray segment");
+        assert_eq!(bed.udp_in(B), Ok(()));
+        let constraint = ConstraintId::new(1).unwrap();
+        bed.database.peers().set_accepts(A, constraint.bit());
+        bed.listen(HERE, Some(constraint), terms()).unwrap();
+        if changes {
+            bed.policy(policy);
+        }
+        assert_eq!(bed.fragment_in(protocol::TCP, true, B), Err(MidStream));
+        assert_eq!(bed.tcp_in(9000, 0, SYN, B), Err(ListenerRefused));
+        assert_eq!(bed.tcp_in(9000, 0, SYN, A), Ok(()));
+        assert_eq!((bed.latch().unwrap().class, bed.events().len()), (Some(A), 1));
+        assert_eq!(bed.udp_in(B), Ok(()), "nobody listens there");
+    }
+}
+
+/// L-46: nor is the latch of a connection whose host forgot it.
+#[test]
+fn l_46_a_latch_from_before_the_listener_is_no_way_around_it() {
+    let mut bed = Bed::new();
+    bed.establish(B);
+    let constraint = ConstraintId::new(1).unwrap();
+    bed.database.peers().set_accepts(A, constraint.bit());
+    bed.listen(HERE, Some(constraint), terms()).unwrap();
+    assert_eq!(bed.tcp_in(9001, 1001, ACK, B), Ok(()), "the connection from before");
+    assert_eq!(bed.tcp_in(20_000, 0, SYN, B), Err(ListenerRefused));
+    assert_eq!(bed.tcp_in(9001, 1001, ACK, B), Ok(()));
 }

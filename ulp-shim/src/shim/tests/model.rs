@@ -153,6 +153,9 @@ impl Model {
             }
             Established if !timely => Err(DropReason::StaleVersion),
             Established if !latch.answered && kind == Kind::Segment => Err(DropReason::MidStream),
+            Established if is_syn && class != A && self.listener.is_some_and(|(_, demanding)| demanding) => {
+                Err(DropReason::ListenerRefused)
+            }
             Established => Ok(()),
             Larval if latch.owned || !is_syn => Err(DropReason::LatchLarval),
             Larval if !timely => Err(DropReason::StaleVersion),
