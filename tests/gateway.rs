@@ -60,7 +60,7 @@ fn two_gateways_move_packets_on_either_tun_backend() {
     });
 }
 
-/// After an echo, the flow is listed though it has no latch, and its SAs and its peer were heard of just now.
+/// After an echo, the flow is listed with its latch (L-102), and its SAs and its peer were heard of just now.
 fn shows_who_is_there(folder: &Folder) {
     let listed = |kind: &str| {
         let output = asked(&folder.join("a.sock"), &[kind, "list", "--json"], "");
@@ -71,7 +71,7 @@ fn shows_who_is_there(folder: &Folder) {
     let [flow] = &flows["flows"].as_array().unwrap()[..] else { panic!("one flow: {flows}") };
     assert_eq!(
         (&flow["protocol"], &flow["latch"], &flow["progress"]),
-        (&json!(1), &Value::Null, &json!("untracked"))
+        (&json!(1), &json!("established"), &json!("both"))
     );
     let outbound = sas["sas"].as_array().unwrap().iter().find(|sa| sa["direction"] == "outbound").unwrap();
     assert_eq!((&flow["sa"]["spi"], &flow["peer"]), (&outbound["spi"], &outbound["peer"]));

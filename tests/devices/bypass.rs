@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::latching::{LatchTerms, OnPolicyChange};
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::selector::{AddressRange, Selector};
-use latchway_datapath::spd::{Action, Protection, Rule, Spd};
+use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_keying::{Op, Transaction};
 use latchway_netns::inject::as_application;
@@ -152,8 +153,9 @@ fn rfc_4301_5_1_without_a_port_bypass_traffic_is_dropped_and_counted() {
 #[test]
 fn l_24_l_26_a_latched_connection_never_takes_the_bypass_port() {
     scenario("bypass::l_24_l_26_a_latched_connection_never_takes_the_bypass_port", || {
-        let options = Options { protection: Protection::LATCHED, bypass: true, ..Options::default() };
-        let (mut alice, bob, _world) = with_world(options);
+        let terms = LatchTerms { on_policy_change: OnPolicyChange::Preserve, ..LatchTerms::default() };
+        let protection = Protection { latching: Latching::On(terms), ..Protection::LATCHED };
+        let (mut alice, bob, _world) = with_world(Options { protection, bypass: true, ..Options::default() });
         let listener = bob.inner.run(|| TcpListener::bind((bob.address(false), 0)).unwrap()).unwrap();
         let to = listener.local_addr().unwrap();
         let mut near = alice.inner.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()).unwrap();
@@ -163,6 +165,9 @@ fn l_24_l_26_a_latched_connection_never_takes_the_bypass_port() {
         let [first, last] = ["10.0.2.0", "10.0.2.255"];
         let spd = Spd::new(vec![rule(first, last, Action::Bypass)]);
         alice.keying.commit(Transaction::new(vec![Op::SetSpd(spd)]), Time::default()).unwrap();
+        eventually("no latch stands against the policy", || {
+            !alice.keying.poll(Time::default()).settling && !alice.keying.is_changing()
+        });
         let unlatched = packet::udp(
             SocketAddr::new(bob.address(false), 5),
             SocketAddr::new(alice.address(false), 9),
