@@ -308,28 +308,6 @@ impl Keying {
         self.waiting = self.database.dump().filter(waits).map(|latch| latch.id).collect();
         self.recheck = if self.waiting.is_empty() { 0 } else { self.publication };
     }
-
-    /// Removes the pairs of a class that a provider made for one connection alone, which is gone (L-65, C-21). Others may
-    /// still serve something. Returns them.
-    pub fn remove_narrow(&mut self, flow: &FlowKey, class: ClassId, now: Time) -> Vec<PairId> {
-        let narrow = |pair: &crate::pair::Pair| {
-            let mut selectors = pair.terms.selectors.iter();
-            pair.class == class
-                && pair.origin == crate::origin::Origin::Hand
-                && selectors.all(|selector| selector.only_flow() == Some(*flow))
-        };
-        let found: Vec<PairId> =
-            self.pairs.iter().filter(|(_, pair)| narrow(pair)).map(|(id, _)| *id).collect();
-        let mut sad = self.current.sad.clone();
-        for id in &found {
-            self.pairs.get(id).into_iter().for_each(|pair| pair.turn(&mut sad, None));
-        }
-        if !found.is_empty() {
-            self.publish(sad, self.current.spd.clone());
-        }
-        found.iter().for_each(|id| self.bury(*id, now));
-        found
-    }
 }
 
 /// Whether a latch is in force, or waits to be again: of others, whoever must know was told already.

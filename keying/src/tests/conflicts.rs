@@ -670,25 +670,3 @@ fn a_dry_run_says_which_connections_would_break() {
     let change = Change { add: vec![NewPair { proposal: same, keys: again }], ..Change::default() };
     assert_eq!(keying.check_change(&change).unwrap().breaks, 0);
 }
-
-/// L-65, C-21: what a provider made for one connection alone goes with it, and nothing that others may need.
-#[test]
-fn l_65_c_21_only_narrow_pairs_are_removed_with_a_latch() {
-    let mut keying = keying();
-    let (_, bob) = joined(&mut keying, "bob", 0x1000);
-    let port = |port: u16| PortRange::new(&(port..=port));
-    let only = Selector {
-        local: range("10.0.0.1", "10.0.0.1"),
-        remote: range("10.1.0.1", "10.1.0.1"),
-        protocol: Some(protocol::TCP),
-        local_ports: port(5),
-        remote_ports: port(80),
-    };
-    let narrow = Proposal { selectors: vec![only], ..proposal("bob") };
-    let offer = keying.propose(narrow, at(0)).unwrap();
-    let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
-    settle(&mut keying);
-    assert_eq!(keying.remove_narrow(&flow(6), bob, at(0)), []);
-    assert_eq!(keying.remove_narrow(&flow(5), bob, at(0)), [pair]);
-    assert_eq!((keying.pairs().len(), keying.snapshot().sad.iter().count()), (1, 2));
-}
