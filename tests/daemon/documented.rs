@@ -109,6 +109,19 @@ fn mirrored(text: &str) -> String {
     text.lines().map(|line| swap(line) + "\n").collect()
 }
 
+/// the page says that whether the other end latches is not negotiated, and how it is learnt.
+#[test]
+fn r_18_the_page_says_how_to_learn_whether_the_other_end_latches() {
+    let page = include_str!("../../docs/latching.md").replace('\n', " ");
+    for says in [
+        "The other end need not latch",
+        "cannot be asked",
+        "Only the application's own protocol can find that out",
+    ] {
+        assert!(page.contains(says), "{says}");
+    }
+}
+
 /// A container is named by the process id of its first process, and the gateway's TUN is what it has of a network.
 #[test]
 fn a_container_is_named_by_a_process_of_it() {

@@ -12,6 +12,7 @@ mod explained;
 mod gateway;
 mod kept;
 mod latches;
+mod proven;
 mod reload;
 mod schema;
 mod shown;

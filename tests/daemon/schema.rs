@@ -33,6 +33,8 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 let has = |name: &Value| value.get(name.as_str().unwrap()).is_some();
                 !value.is_object() || said.as_array().unwrap().iter().all(has)
             }
+            // `properties` lets none pass that it does not name.
+            "additionalProperties" => *said == Value::Bool(false),
             "properties" => {
                 for (name, field) in value.as_object().into_iter().flatten() {
                     let schema = said.get(name).ok_or_else(|| format!("{name} is not in the schema"))?;

@@ -11,9 +11,12 @@ use latchway_control::{
     WhoisAnswer, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::spd::Spd;
-use latchway_keying::{Alerts, Holder};
-use latchway_keying::{Op, Origin, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction};
+use latchway_datapath::latching::Model;
+use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
+use latchway_keying::{
+    Alerts, Holder, Op, Origin, Pad, PadEntry, PairId, PairView, PeerPattern, RuleNumber, Stopped, Ticket,
+    Transaction,
+};
 
 use crate::gateway::clock::since;
 use crate::gateway::configuration::Configuration;
@@ -141,6 +144,7 @@ impl Gateway for State {
     fn add_rule(&self, added: &call::AddRule) -> Answer<RuleAdded> {
         let place = added.before.map(|number| self.place_of(number)).transpose()?;
         let rule = convert::rule(&added.rule).map_err(refused)?;
+        keeps_anybody_apart(&rule, &self.keying.pad().map_err(stopped)?)?;
         let number = self.keying.add_rule(rule, place).map_err(stopped)?;
         Ok(RuleAdded { number: number.raw() })
     }
@@ -294,6 +298,24 @@ fn give<R>(all: impl Iterator<Item = R>, rows: Rows<'_, R>) -> Answer<()> {
 }
 
 /// The parts' errors say what to do by themselves.
+/// Anybody may be the peer of a connection that only a latch keeps apart from the next one: as in a configuration, such rules
+/// want SAs judged before they are used (latching-04 2.1).
+fn keeps_anybody_apart(rule: &Rule, pad: &Pad) -> Answer<()> {
+    let Action::Protect(Protection { latching: Latching::On(terms), .. }) = rule.action else {
+        return Ok(());
+    };
+    let anybody = pad.entries().iter().filter(|entry| entry.peer == PeerPattern::Any);
+    let serves = |entry: &PadEntry| entry.ranges.iter().any(|range| range.overlaps(&rule.selector.remote));
+    match anybody.filter(|_| terms.model == Model::Tag).find(|entry| serves(entry)) {
+        Some(entry) => {
+            let what =
+                format!("the rule latches by tag, but anybody may serve it, as the peer {}", entry.name);
+            Err(Failure::refused(what, "latch it by the model \"strict\", or speak of other addresses"))
+        }
+        None => Ok(()),
+    }
+}
+
 pub(super) fn refused(error: impl Display) -> Failure {
     Failure::refused(error.to_string(), "")
 }
