@@ -102,7 +102,8 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A
-    /// latched flow never falls through to BYPASS (L-24, L-25), unless bypass is what it was granted (L-112).
+    /// latched flow never falls through to BYPASS (L-24, L-25), unless bypass is what it was granted (L-112). A latch demands
+    /// no less than the SPD did when it was made, and is broken before the SPD wants more (L-113).
     fn choose(&mut self, flow: &FlowKey, tag: OutboundTag) -> Result<Route, DropReason> {
         if let Some(hint) = tag.hint
             && let Some(owned) = self.sas.outbound(hint)

@@ -1,10 +1,10 @@
 //! Latches that somebody asked for, as packets meet them (latching-04 sections 2.1 and 3).
 
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::latching::{LatchId, LatchState};
+use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::send_batch::SendBatch;
-use latchway_datapath::spd::{Action, Freedom, Protection, Rule, Spd};
+use latchway_datapath::spd::{Action, Freedom, Protection, Reqid, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
 use latchway_keying::{
@@ -17,7 +17,7 @@ use latchway_ulp_shim::Listening;
 use crate::support::gateway::{Gateway, Terms};
 use crate::support::net::{ALICE, BOB, Net, join};
 use crate::support::packet::{Flow, with_header};
-use crate::{drops, only, tcp};
+use crate::{drops, only, open, tcp};
 
 /// Lets applications ask for anything where the policy of a gateway is this.
 fn free(net: &mut Net, action: Action) {
@@ -66,7 +66,7 @@ fn l_22_l_23_l_38_l_63_nothing_passes_until_the_latch_that_was_asked_for_is_esta
 }
 
 /// L-53, L-54, L-80, L-81: who comes to a listener under SAs that are what it asks for is latched and its holder told
-/// before the packet passes; others are refused.
+/// before the packet passes; others are refused. L-86: one that the holder turns away has no latch any more.
 #[test]
 fn l_53_l_54_l_81_a_listener_gets_those_who_are_what_it_asks_for_and_hears_of_each() {
     let mut net = Net::new(Protection::LATCHED);
@@ -99,7 +99,6 @@ fn l_53_l_54_l_81_a_listener_gets_those_who_are_what_it_asks_for_and_hears_of_ea
     net.bob.events();
     assert_eq!(told(&alerts), [(latch.id, LatchState::Established, Some(listener))]);
     assert_ne!(latch.id, made.latch);
-    // L-86: the holder turns the connection away.
     net.bob.keying.release_latch(latch.id, alerts.holder(), net.now).unwrap();
     assert_eq!(net.send(ALICE, &tcp().data(1, b"")), vec![]);
 }
@@ -178,4 +177,39 @@ fn l_119_l_120_connections_to_one_address_tell_their_peers_apart() {
     assert_ne!(peers[0], peers[1]);
     let kinds = alerts.take().alerts.iter().map(|alert| alert.kind).collect::<Vec<_>>();
     assert_eq!(kinds, [AlertKind::Changed, AlertKind::Changed]);
+}
+
+/// L-113: by tags, too, what leaves is at least what policy wants: where that is more than before, nothing does.
+#[test]
+fn l_113_by_tags_no_packet_leaves_with_less_than_policy_wants() {
+    let mut net = Net::new(Protection::LATCHED_BY_TAG);
+    join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    open(&mut net);
+    let wants =
+        |reqid| Action::Protect(Protection { reqid: Some(Reqid(reqid)), ..Protection::LATCHED_BY_TAG });
+    let now = net.now;
+    for (reqid, leaves) in [(1, true), (2, false)] {
+        net.alice.set_policy(&[(BOB, wants(reqid))], now);
+        (0..4).for_each(|_| drop(net.alice.settle(now)));
+        let sent = net.alice.send(&tcp().data(1, b"by which SA?"), now);
+        assert_eq!(!sent.is_empty(), leaves, "the SA has reqid 1");
+    }
+    assert_eq!(net.alice.latch(tcp()).unwrap().reason, Some(BreakReason::Policy));
+}
+
+/// whether the other end latches changes nothing that can be seen here, neither what is sent nor what is told.
+#[test]
+fn r_18_nothing_tells_whether_the_other_end_latches() {
+    let seen = |of_bob: Protection| {
+        let mut net = Net::new(Protection::LATCHED);
+        let now = net.now;
+        net.bob.set_policy(&[(ALICE, Action::Protect(of_bob))], now);
+        join(&mut net.alice, &mut net.bob, &Terms::default(), now);
+        open(&mut net);
+        assert_eq!(net.bob.latch(tcp().reversed()).is_some(), of_bob == Protection::LATCHED);
+        let sent = net.alice.send(&tcp().data(1, b"do you?"), now);
+        let latch = net.alice.latch(tcp()).unwrap().id;
+        (sent, net.alice.keying.inquire_latch(latch).unwrap())
+    };
+    assert_eq!(seen(Protection::LATCHED), seen(Protection::UNLATCHED));
 }

@@ -13,8 +13,8 @@ use crate::support::packet::{Flow, Segment, with_header};
 use crate::support::wire::Datagram;
 use crate::{drops, no_drops, only, open, tcp, udp};
 
-/// L-4, L-95, L-96: the side that begins asks for feedback and records the class. L-5, L-97: the other side records
-/// it from the tag. L-98: what comes later passes under it, and only so.
+/// L-15: nobody asks for the latch. L-4, L-95, L-96: the side that begins asks for feedback and records the class. L-5, L-97:
+/// the other side records it from the tag. L-98: what comes later passes under it, and only so.
 #[test]
 fn l_4_l_5_l_95_to_l_98_the_first_packet_latches_both_ends() {
     let mut net = Net::new(Protection::LATCHED);
