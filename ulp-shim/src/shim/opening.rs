@@ -34,11 +34,7 @@ pub(super) fn opening(
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
     if direction == Direction::Inbound {
-        match context.snapshot.spd.action(packet.flow(), Direction::Inbound) {
-            Some(Action::Protect(_) | Action::Bypass) => {}
-            Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
-            None => return Err(DropReason::NoPolicy),
-        }
+        admits_inbound(packet.flow(), context)?;
     }
     let terms = terms_by_policy(packet.flow(), context);
     let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
@@ -46,6 +42,18 @@ pub(super) fn opening(
     };
     let side = initiates(packet).ok_or(DropReason::MidStream)?;
     Ok(Opening::Latched(side, terms))
+}
+
+/// Whether policy lets anything of the flow come in.
+///
+/// # Errors
+/// [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`].
+pub(super) fn admits_inbound(flow: &FlowKey, context: &Context<'_>) -> Result<(), DropReason> {
+    match context.snapshot.spd.action(flow, Direction::Inbound) {
+        Some(Action::Protect(_) | Action::Bypass) => Ok(()),
+        Some(Action::Discard) => Err(DropReason::PolicyDiscard),
+        None => Err(DropReason::NoPolicy),
+    }
 }
 
 /// What policy wants of an unlatched flow that was looked at under another policy. A flow that could not be latched, which

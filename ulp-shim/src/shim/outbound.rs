@@ -13,7 +13,7 @@ use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, opening, opening_again, shakes_hands};
+use crate::shim::opening::{Opening, admits_inbound, opening, opening_again, shakes_hands};
 
 /// What is to be done with the feedback.
 #[derive(Clone, Copy, Debug)]
@@ -229,14 +229,21 @@ impl Shim {
     /// Remembers how an unlatched flow is served, where there is room. If the flow was latched meanwhile, the packet
     /// is not of that latch.
     fn cache(&self, flow: &FlowKey, sa: Option<SaRef>, context: &Context<'_>) -> Result<(), DropReason> {
+        // What comes back is judged by what is remembered, so that nothing is where policy discards that.
+        let returns = admits_inbound(flow, context).is_ok();
         if let Some(known) = self.database.probe(flow) {
             return match known.entry.kind {
                 Kind::Unlatched => {
-                    known.remember(sa, context.snapshot.id);
+                    if returns {
+                        known.remember(sa, context.snapshot.id);
+                    }
                     Ok(())
                 }
                 Kind::Latched(_) => Err(DropReason::LatchMismatch),
             };
+        }
+        if !returns {
+            return Ok(());
         }
         self.remember_unlatched(flow, sa, false, context);
         Ok(())

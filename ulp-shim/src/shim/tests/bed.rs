@@ -125,6 +125,15 @@ impl Bed {
         self.rekey();
     }
 
+    /// Another snapshot, whose policy says one thing of what leaves and another of what comes.
+    pub(super) fn each_way(&mut self, outbound: Action, inbound: Action) {
+        let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let rule = |direction, action| Rule::new(selector.clone(), Some(direction), action);
+        let rules = vec![rule(Direction::Outbound, outbound), rule(Direction::Inbound, inbound)];
+        self.snapshot.spd = Spd::new(rules);
+        self.rekey();
+    }
+
     /// Another snapshot, whose policy latches every flow on these terms.
     pub(super) fn terms(&mut self, terms: LatchTerms) {
         self.policy(Some(Protection { reqid: None, latching: Latching::On(terms) }));

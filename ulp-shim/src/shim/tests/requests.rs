@@ -275,3 +275,17 @@ fn l_112_r_12_a_broken_grant_of_bypass_grants_nothing_and_comes_back_as_it_was()
     assert_eq!(bed.judge_out(1000, 0, SYN).unwrap().0.demand, Demand::Bypass);
     assert_eq!(bed.database.inquire(id).unwrap().class, None::<ClassId>);
 }
+
+/// RFC 4301 section 5.2: what leaves does not open the way in.
+#[test]
+fn rfc_4301_5_2_an_unlatched_flow_that_leaves_admits_nothing_that_policy_discards() {
+    let mut bed = Bed::new();
+    let leaves = Action::Protect(Protection::UNLATCHED);
+    for clean in [true, false] {
+        bed.each_way(leaves, if clean { Action::Discard } else { leaves });
+        bed.tcp_out(1000, 0, SYN, A).unwrap();
+        bed.each_way(leaves, Action::Discard);
+        bed.tcp_out(1000, 0, SYN, A).unwrap();
+        assert_eq!(bed.tcp_in(9000, 1001, SYN | ACK, A), Err(PolicyDiscard));
+    }
+}
