@@ -75,23 +75,27 @@ impl Shim {
     /// Asks whether the connection of an idle latch lives yet. Returns whether the latch may go because nobody answered: a
     /// sticky one never does, and is asked about again.
     fn question(&self, known: &Known<'_>, flow: &FlowKey, (now, over): (Time, Duration)) -> bool {
-        if over < ANSWER {
-            let latch = known.found.id;
-            if !known.entry.asked && self.events.send(Event::LatchIdle { latch, flow: *flow }) {
-                self.database.change(known.found, |entry| Some(Entry { asked: true, ..entry }));
+        let latch = known.found.id;
+        let set = |asked: bool| {
+            if self.database.change(known.found, |entry| Some(Entry { asked, ..entry })).is_some() {
+                // As if it had become idle only now.
+                let stay = self.database.limits().stay(&known.entry, flow.protocol());
+                let since = now.as_nanos().saturating_sub(u64::try_from(stay.as_nanos()).unwrap_or(u64::MAX));
+                known.found.slot.seen.fetch_max(since, Ordering::Relaxed);
+            }
+        };
+        if !known.entry.asked {
+            // Where there is no room for the question nobody could answer it, and it is asked later.
+            if self.events.send(Event::LatchIdle { latch, flow: *flow }) {
+                set(true);
             }
             return false;
         }
         let sticks = flow.protocol() == protocol::UDP;
-        if sticks
-            && self.database.change(known.found, |entry| Some(Entry { asked: false, ..entry })).is_some()
-        {
-            // As if it had become idle only now.
-            let stay = self.database.limits().stay(&known.entry, flow.protocol());
-            let since = now.as_nanos().saturating_sub(u64::try_from(stay.as_nanos()).unwrap_or(u64::MAX));
-            known.found.slot.seen.fetch_max(since, Ordering::Relaxed);
+        if over >= ANSWER && sticks {
+            set(false);
         }
-        !sticks
+        over >= ANSWER && !sticks
     }
 }
 

@@ -146,6 +146,8 @@ fn d_2_l_72_conflicting_latches_are_found_and_none_is_known_at_once() {
     assert_eq!(found(&bed, B), 1);
     bed.pass(30_000);
     bed.sweep();
+    bed.pass(60);
+    bed.sweep();
     assert!(!bed.database.strict_others(B) && !bed.database.is_latched(A) && !bed.database.is_latched(B));
 }
 
@@ -213,6 +215,8 @@ fn l_68_changes_are_told_while_somebody_watches() {
     bed.tcp_out(1000, 0, SYN, A).unwrap();
     bed.tcp_in(0, 1001, latchway_datapath::packet::flags::RST | ACK, A).unwrap();
     bed.pass(30_000);
+    bed.sweep();
+    bed.pass(60);
     bed.sweep();
     let states: Vec<_> = bed
         .events()

@@ -79,6 +79,28 @@ fn l_104_d_5_an_idle_connection_is_asked_about_before_its_latch_goes() {
     }
 }
 
+/// L-104: a question that there was no room for is asked later, and silence counts only from then on.
+#[test]
+fn l_104_no_latch_goes_before_anybody_could_say_that_its_connection_lives() {
+    let mut bed = Bed::established(A);
+    bed.fill_events();
+    bed.pass(7440);
+    bed.sweep();
+    bed.pass(600);
+    bed.sweep();
+    assert!(bed.latch().is_some());
+    bed.drain_events();
+    let (latch, flow) = (bed.latch().unwrap().id, bed.flow(protocol::TCP));
+    bed.sweep();
+    assert_eq!(bed.events(), [Event::LatchIdle { latch, flow }]);
+    bed.pass(59);
+    bed.sweep();
+    assert!(bed.latch().is_some());
+    bed.pass(1);
+    bed.sweep();
+    assert!(bed.latch().is_none());
+}
+
 /// L-84: both FINs leave the latch as it is, and so does TIME-WAIT; what is retransmitted there prolongs it (RFC 9293 3.6.1).
 #[test]
 fn l_84_a_latch_goes_after_time_wait_and_not_at_the_fin() {
