@@ -8,7 +8,7 @@ use latchway_tagging::ClassId;
 use latchway_ulp_shim::{LatchState, LatchView, Progress};
 
 use crate::support::gateway::Terms;
-use crate::support::net::{ALICE, BOB, Net, join};
+use crate::support::net::{ALICE, BOB, MALLORY, Net, join};
 use crate::support::packet::{Flow, Segment, with_header};
 use crate::support::wire::Datagram;
 use crate::{drops, no_drops, only, open, tcp, udp};
@@ -96,6 +96,24 @@ fn l_24_l_26_l_77_policy_turned_bypass_opens_nothing_to_a_latched_flow() {
     assert_eq!(kept(after), kept(before));
     assert_eq!(net.alice.events(), []);
     drops(&net.alice, Direction::Inbound, DropReason::LatchUnprotected, 1);
+}
+
+/// L-71, L-37: a LARVAL latch comes into force by its own terms, and not by those that the rule has meanwhile: a strict
+/// one not beside SAs of two peers, though the rule latches by tag now.
+#[test]
+fn l_71_l_37_a_larval_latch_is_barred_by_the_terms_it_was_born_with() {
+    let mut net = Net::new(Protection::LATCHED);
+    assert_eq!(net.send(ALICE, &tcp().syn()), vec![]);
+    assert_eq!(net.alice.latch(tcp()).map(|latch| latch.state), Some(LatchState::Larval));
+    let by_tag = Action::Protect(Protection::LATCHED_BY_TAG);
+    net.alice.set_policy(&[(BOB, by_tag), (MALLORY, by_tag)], net.now);
+    join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    join(&mut net.alice, &mut net.mallory, &Terms::default(), net.now);
+    assert_eq!(net.send(ALICE, &tcp().syn()), vec![]);
+    let latch = net.alice.latch(tcp()).unwrap();
+    assert_eq!((latch.state, latch.class, latch.terms), (LatchState::Larval, None, LatchTerms::default()));
+    let later = Flow::tcp("10.0.1.10:40001", "10.0.2.20:80");
+    assert_eq!(net.alice.send(&later.syn(), net.now).len(), 1, "and a new one is latched by tag");
 }
 
 /// L-92: given the same keys and numbers, what leaves with latching is octet for octet what leaves without.

@@ -189,6 +189,8 @@ impl Shim {
         let Some(known) = self.database.probe(flow) else { return Err(DropReason::LatchMismatch) };
         match known.entry.kind {
             Kind::Latched(LatchState::Larval) if !known.entry.owned => {
+                // By the terms that it keeps, which may be other than the rule has now (L-37).
+                barred::check(flow, served.class, known.entry.terms, context)?;
                 self.database.promote(known.found, served.class)?;
                 known.remember(Some(served.sa), context.snapshot.id);
                 known.touch(context.now);
