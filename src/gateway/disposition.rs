@@ -141,7 +141,7 @@ impl Disposer {
     fn answer_idle(&mut self, latch: LatchId, flow: &FlowKey) {
         match self.sockets.is_held(flow) {
             Ok(true) => self.database.keep(latch, since(self.started)),
-            Ok(false) => self.database.forget(latch),
+            Ok(false) => self.database.forget(latch, since(self.started)),
             Err(_) => false,
         };
     }

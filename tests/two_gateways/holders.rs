@@ -8,8 +8,8 @@ use latchway_datapath::spd::{Action, Freedom, Protection, Reqid, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_esp::Suite;
 use latchway_keying::{
-    AlertKind, Alerts, Asked, ConnectionRequest, Constraints, Created, ListenerRequest, Op, Parameters,
-    Privilege,
+    AlertKind, Alerts, Asked, ConnectionRequest, Constraints, Created, LatchError, ListenerRequest, Op,
+    Parameters, Privilege,
 };
 use latchway_tagging::Identity;
 use latchway_ulp_shim::Listening;
@@ -212,4 +212,25 @@ fn r_18_nothing_tells_whether_the_other_end_latches() {
         (sent, net.alice.keying.inquire_latch(latch).unwrap())
     };
     assert_eq!(seen(Protection::LATCHED), seen(Protection::UNLATCHED));
+}
+
+/// L-64: a handle that was released is void, also where the latch was closed before.
+#[test]
+fn l_64_a_latch_that_was_closed_is_unknown_once_it_is_released() {
+    let mut net = Net::new(Protection::LATCHED);
+    join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    let alerts = net.alice.keying.open_holder().unwrap();
+    let latch = connect(&mut net.alice, &alerts, tcp(), Constraints::default()).latch;
+    net.alice.settle(net.now);
+    let keying = &mut net.alice.keying;
+    keying.close_latch(latch, net.now).unwrap();
+    assert_eq!(keying.inquire_latch(latch).map(|inquiry| inquiry.latch.state), Ok(LatchState::Closed));
+    keying.release_latch(latch, alerts.holder(), net.now).unwrap();
+    assert_eq!(keying.inquire_latch(latch), Err(LatchError::UnknownLatch(latch)));
+    assert_eq!(keying.find_latch(&tcp().key()), None);
+    assert_eq!(
+        net.send(ALICE, &tcp().data(1, b"more")),
+        vec![],
+        "L-22: what is late passes no more than before"
+    );
 }

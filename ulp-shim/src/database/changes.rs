@@ -4,7 +4,7 @@ use latchway_datapath::latching::{BreakReason, LatchId, LatchState, OnConflict};
 use latchway_datapath::time::Time;
 use latchway_tagging::ClassId;
 
-use crate::database::LatchDatabase;
+use crate::database::{LatchDatabase, flow_of};
 use crate::entry::{Entry, Holds, Kind};
 use crate::progress::Progress;
 use crate::sync::Ordering;
@@ -60,7 +60,11 @@ impl LatchDatabase {
         let Some(found) = self.by_id(id) else { return false };
         self.mark_change(found, now);
         let released = |entry: Entry| match entry.kind {
-            Kind::Latched(LatchState::Closed) => Some(Entry { owned: false, ..entry }),
+            Kind::Latched(LatchState::Closed) => {
+                // That a connection ended by itself decides who may begin on its 5-tuple next.
+                let ended = entry.reason.filter(|reason| *reason == BreakReason::ConnectionEnded);
+                Some(Entry { owned: false, reason: ended.or(Some(BreakReason::Released)), ..entry })
+            }
             _ => closed(entry, BreakReason::Released).map(|entry| Entry { owned: false, ..entry }),
         };
         let Some(left) = self.change(found, released) else { return false };
@@ -96,10 +100,14 @@ impl LatchDatabase {
     }
 
     /// Answers that no socket has the connection of an idle latch any more: it is gone (L-104). Returns whether it was
-    /// there, and nothing had passed since the question.
-    pub fn forget(&self, id: LatchId) -> bool {
-        let asked = |entry: &Entry| entry.asked && !entry.owned;
-        self.known(id).filter(|known| asked(&known.entry)).is_some_and(|known| self.remove(&known))
+    /// there, in force, and nothing had passed since the question.
+    pub fn forget(&self, id: LatchId, now: Time) -> bool {
+        let Some(known) = self.known(id) else { return false };
+        let entry = &known.entry;
+        let in_force = entry.kind == Kind::Latched(LatchState::Established) && !entry.owned;
+        let idle =
+            now.since(known.seen()) >= self.limits().stay(entry, flow_of(known.found.slot.key()).protocol());
+        entry.asked && in_force && idle && self.remove(&known)
     }
 
     /// Takes out a latch that is CLOSED.

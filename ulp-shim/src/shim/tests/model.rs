@@ -262,7 +262,7 @@ impl Model {
             }
             (Control::Release, state) => {
                 latch.owned = false;
-                if state != Closed {
+                if state != Closed || latch.reason != Some(ConnectionEnded) {
                     (latch.state, latch.reason) = (Closed, Some(Released));
                 }
                 if latch.class.is_none() {

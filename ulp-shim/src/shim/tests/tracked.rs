@@ -5,7 +5,7 @@ use std::time::Duration;
 use latchway_datapath::drop::DropReason::{LatchMismatch, MidStream, NoPolicy};
 use latchway_datapath::event::Event;
 use latchway_datapath::flow::protocol;
-use latchway_datapath::latching::LatchTerms;
+use latchway_datapath::latching::{BreakReason, LatchTerms};
 use latchway_datapath::packet::chunk;
 use latchway_datapath::packet::flags::{ACK, FIN, SYN};
 use latchway_datapath::spd::Protection;
@@ -66,7 +66,9 @@ fn l_104_d_5_an_idle_connection_is_asked_about_before_its_latch_goes() {
         assert_eq!(bed.events(), [Event::LatchIdle { latch, flow }], "once");
         match answer {
             Some(true) => assert!(bed.database.keep(latch, bed.now())),
-            Some(false) => assert!(bed.database.forget(latch) && !bed.database.forget(latch)),
+            Some(false) => {
+                assert!(bed.database.forget(latch, bed.now()) && !bed.database.forget(latch, bed.now()))
+            }
             None => {}
         }
         bed.pass(59);
@@ -127,6 +129,26 @@ fn l_84_a_latch_goes_after_time_wait_and_not_at_the_fin() {
     assert_eq!(bed.database.peers().latches(A), 0);
 }
 
+/// L-104, L-22: an answer speaks of the connection that was asked about. What is late forgets nothing.
+#[test]
+fn l_104_l_22_a_late_answer_forgets_no_latch_that_packets_passed_or_that_broke() {
+    let mut bed = Bed::established(A);
+    let id = bed.latch().unwrap().id;
+    bed.pass(7440);
+    bed.sweep();
+    bed.tcp_in(9001, 1001, ACK, A).unwrap();
+    assert!(!bed.database.forget(id, bed.now()), "it passed since");
+    let mut bed = Bed::established(A);
+    let id = bed.latch().unwrap().id;
+    bed.pass(7440);
+    bed.sweep();
+    bed.database.suspend(id, BreakReason::PeerGone, None, bed.now());
+    assert!(!bed.database.forget(id, bed.now()));
+    bed.pass(7440);
+    assert!(!bed.database.forget(id, bed.now()), "what is broken was not asked about");
+    assert_eq!(bed.latch().map(|latch| latch.state), Some(LatchState::Broken));
+}
+
 #[test]
 fn l_104_a_packet_after_the_question_keeps_the_latch() {
     let mut bed = Bed::established(A);
@@ -135,7 +157,7 @@ fn l_104_a_packet_after_the_question_keeps_the_latch() {
     bed.sweep();
     bed.tcp_in(9001, 1001, ACK, A).unwrap();
     bed.sweep();
-    assert!(!bed.database.forget(id), "the answer is late");
+    assert!(!bed.database.forget(id, bed.now()), "the answer is late");
     bed.pass(60);
     bed.sweep();
     assert!(bed.latch().is_some());
@@ -169,7 +191,7 @@ fn d_7_a_sticky_udp_latch_stays_until_its_socket_is_known_to_be_gone() {
     bed.sweep();
     let found = bed.latch_of(protocol::UDP).unwrap();
     assert_eq!((found.id.index(), bed.now().since(found.seen)), (latch.index(), Duration::from_secs(300)));
-    assert!(bed.database.forget(found.id));
+    assert!(bed.database.forget(found.id, bed.now()));
     assert_eq!(bed.udp_in(B), Ok(()));
 }
 
