@@ -10,6 +10,7 @@ mod support;
 mod conservation;
 mod esn;
 mod holders;
+mod interleavings;
 mod key_manager;
 mod latching;
 mod lifetimes;
