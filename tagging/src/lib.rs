@@ -12,6 +12,7 @@ mod identity;
 mod ids;
 mod pattern;
 mod record;
+mod sync;
 mod tag;
 mod version;
 

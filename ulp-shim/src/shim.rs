@@ -148,6 +148,8 @@ impl Ulp for Shim {
 const SWEEP_INTERVAL: Duration = Duration::from_millis(1);
 const SWEEP_BUDGET: u32 = 64;
 
+#[cfg(all(test, loom))]
+mod breaking;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
