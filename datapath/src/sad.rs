@@ -386,10 +386,10 @@ impl Sad {
     }
 }
 
-/// SPI to slot, in shards, so that a commit copies only the shard it touches.
+/// SPI to slot, in shards, so that a commit copies only the shard it touches, and their list only if it touches one.
 #[derive(Clone, Debug, Default)]
 struct SpiIndex {
-    shards: Vec<Arc<HashMap<Spi, SaIndex, RandomState>>>,
+    shards: Arc<[Arc<HashMap<Spi, SaIndex, RandomState>>]>,
 }
 
 const SHARDS: usize = 256;
@@ -402,15 +402,15 @@ impl SpiIndex {
 
     fn insert(&mut self, spi: Spi, index: SaIndex) {
         if self.shards.is_empty() {
-            self.shards.resize_with(SHARDS, Arc::default);
+            self.shards = (0..SHARDS).map(|_| Arc::default()).collect();
         }
-        if let Some(shard) = self.shards.get_mut(spi.get() as usize % SHARDS) {
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(spi.get() as usize % SHARDS) {
             Arc::make_mut(shard).insert(spi, index);
         }
     }
 
     fn remove(&mut self, spi: Spi) {
-        if let Some(shard) = self.shards.get_mut(spi.get() as usize % SHARDS) {
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(spi.get() as usize % SHARDS) {
             Arc::make_mut(shard).remove(&spi);
         }
     }
