@@ -198,7 +198,7 @@ impl Keying {
     }
 
     /// Breaks a latch, or closes one that is broken already and would wait for a conflict to pass.
-    pub(super) fn break_latch(
+    pub(crate) fn break_latch(
         &mut self,
         latch: &LatchView,
         reason: BreakReason,
@@ -215,7 +215,10 @@ impl Keying {
         // Written down first: a key manager that ends in between tells of it all the same.
         self.untold.push((0, told));
         let broken = match latch.state {
-            LatchState::Established => self.database.suspend(latch.id, reason, offender, now),
+            LatchState::Established => {
+                self.database.suspend(latch.id, reason, offender, now)
+                    || self.close_waiting(latch, reason, now)
+            }
             _ => self.database.close(latch.id, reason, now),
         };
         if !broken {
@@ -229,8 +232,15 @@ impl Keying {
         }
     }
 
+    /// Closes a latch that a packet broke since it was looked at, and that would come back when its peer is gone, though
+    /// what it is to break for now says nothing of that peer.
+    fn close_waiting(&self, latch: &LatchView, reason: BreakReason, now: Time) -> bool {
+        let waits = latch.terms.on_conflict == OnConflict::Wait;
+        waits && reason != BreakReason::Conflict && self.database.close(latch.id, reason, now)
+    }
+
     /// Begins the grace after which no packet is under way that passed what was just broken.
-    pub(super) fn fence(&mut self) {
+    pub(crate) fn fence(&mut self) {
         if self.untold.iter().all(|(publication, _)| *publication != 0) {
             return;
         }

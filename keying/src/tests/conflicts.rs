@@ -364,6 +364,33 @@ fn r_9_a_latch_that_waits_is_in_force_again_when_all_conflicts_are_gone() {
     assert_eq!(state(&keying, id), IN_FORCE);
 }
 
+/// R-9, L-76, R-6: a worker may break a latch for another peer's packet after it was looked at and before it is broken
+/// for what does not pass with that peer. It does not come back with the peer gone.
+#[test]
+fn r_9_l_76_r_6_a_latch_that_a_packet_broke_just_before_does_not_come_back_without_its_policy_or_peer() {
+    for (reason, comes_back) in [
+        (BreakReason::Policy, false),
+        (BreakReason::Withdrawn, false),
+        (BreakReason::PeerGone, false),
+        (BreakReason::Conflict, true),
+    ] {
+        let mut keying = keying();
+        let (_, bob) = joined(&mut keying, "bob", 0x1000);
+        let waits = LatchTerms { on_conflict: OnConflict::Wait, ..STRICT };
+        let id = latch(&keying, 5, bob, waits);
+        let looked_at = keying.database().inquire(id).unwrap();
+        assert!(keying.database().suspend(id, BreakReason::OtherPeer, None, at(0)));
+        keying.break_latch(&looked_at, reason, None, at(0));
+        keying.fence();
+        keying.note(&broken(id, 5, bob, BreakReason::OtherPeer, None));
+        let told = settle(&mut keying);
+        let expected = if comes_back { IN_FORCE } else { (LatchState::Closed, Some(reason)) };
+        assert_eq!(state(&keying, id), expected);
+        let closed = (!comes_back).then_some(broken(id, 5, bob, reason, None));
+        assert_eq!(told, Vec::from_iter(closed), "whoever holds it is told");
+    }
+}
+
 /// L-75, L-76, L-77, C-24, T37 j: a change of policy breaks what it would change, by whatever call it comes, unless the
 /// latch is to be preserved; and touches nothing else.
 #[test]
