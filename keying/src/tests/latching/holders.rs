@@ -70,9 +70,10 @@ fn r_11_a_holder_is_told_of_each_state_with_its_reason_and_once() {
     assert_eq!(world.state(latch), Some(LatchState::Closed), "L-20: reported before it is deleted");
     world.pass(125);
     assert_eq!(world.told(), vec![]);
-    // Nobody holds it any more; the Latch Database keeps what is late from passing.
-    assert!(world.keying.inquire_latch(latch).is_ok_and(|inquiry| inquiry.holder.is_none()));
-    assert_eq!(world.release(latch), Err(LatchError::NotHolder(latch)));
+    // L-64: its handle is void, and the Latch Database keeps what is late from passing.
+    assert_eq!(world.keying.inquire_latch(latch), Err(LatchError::UnknownLatch(latch)));
+    assert_eq!(world.release(latch), Err(LatchError::UnknownLatch(latch)));
+    assert_eq!(database.inquire(latch).map(|view| view.state), Some(LatchState::Closed));
 }
 
 /// A holder that never reads loses the oldest, is told how many, and never loses that a latch is CLOSED.
