@@ -333,9 +333,12 @@ impl Sad {
     /// Whether any SA of a class that has not expired serves the rules of a reqid.
     #[must_use]
     pub fn serves(&self, class: ClassId, reqid: Reqid) -> bool {
-        self.iter().any(|Slot { entry, .. }| {
+        let does = |Slot { entry, .. }: &Slot| {
             entry.class == class && entry.reqid == reqid && !entry.use_.is_expired()
-        })
+        };
+        // Mostly one that sends does, and those of a class are few.
+        let sending = self.sending_by_class.get(&class).into_iter().flatten();
+        sending.filter_map(|&index| self.slot(index)).any(does) || self.iter().any(does)
     }
 
     /// Every SA.

@@ -225,7 +225,7 @@ impl Keying {
     }
 
     /// Makes a successor of a pair, on the same terms and so of the same class, with the same worker, which
-    /// receives but does not send yet. [`Transaction::replace`] puts it in the place of the old one once the peer has it.
+    /// receives but does not send yet. [`Transaction::replace`](crate::Transaction::replace) puts it in the place of the old one once the peer has it.
     ///
     /// # Errors
     /// [`RekeyError`]; no SA was published then.

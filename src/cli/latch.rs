@@ -20,11 +20,16 @@ use crate::cli::screen::Screen;
 use crate::cli::view::alert_line;
 use crate::client::{CallError, Client};
 
+// As strings, for in a comment the brackets of an address would be links.
+const LISTENED: &str = "Our address and port, as 10.1.0.1:143 or [fd00::1]:143; *:143 is the port on any IPv4 address, [::]:143 on \
+                        any IPv6 one";
+const LOOKED_FOR: &str =
+    "Our address and port; *:143 or [::]:143 where a listener's latch for any address is looked for";
+
 /// What `latchway latch listen` is told.
 #[derive(Debug, Args)]
 pub struct ListenOptions {
-    /// Our address and port, as 10.1.0.1:143 or [fd00::1]:143; *:143 is the port on any IPv4 address, [::]:143 on any IPv6 one.
-    #[arg(value_name = "ADDRESS:PORT", value_parser = listening)]
+    #[arg(value_name = "ADDRESS:PORT", value_parser = listening, help = LISTENED)]
     local: SocketAddr,
     #[command(flatten)]
     demands: Demands,
@@ -53,8 +58,7 @@ pub struct ConnectOptions {
 /// What `latchway latch find` is told.
 #[derive(Debug, Args)]
 pub struct FindOptions {
-    /// Our address and port; *:143 or [::]:143 where a listener's latch for any address is looked for.
-    #[arg(value_name = "LOCAL", value_parser = listening)]
+    #[arg(value_name = "LOCAL", value_parser = listening, help = LOOKED_FOR)]
     local: SocketAddr,
     /// The peer's address and port; a listener's latch is looked for without.
     #[arg(value_name = "REMOTE")]
