@@ -17,7 +17,7 @@ mod recovery;
 mod settling;
 mod showing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ pub struct Keying {
     settling: Vec<PairId>,
     /// The change whose grace is not over.
     staged: Option<Staged>,
-    /// Breaks of latches whose grace is not over, each with the publication to wait for (0 is none yet).
-    untold: Vec<(u64, Event)>,
+    /// Breaks of latches whose grace is not over, oldest first, each with the publication to wait for (0 is none yet).
+    untold: VecDeque<(u64, Event)>,
     /// Breaks that nobody took note of yet.
     broken: Outbox,
     /// Broken latches that are to come back when their conflicts are gone.
@@ -171,7 +171,7 @@ impl Keying {
             outbound_names: HashSet::new(),
             settling: Vec::new(),
             staged: None,
-            untold: Vec::new(),
+            untold: VecDeque::new(),
             broken: Outbox::default(),
             waiting: BTreeSet::new(),
             recheck: 0,

@@ -125,7 +125,7 @@ impl Keying {
             self.break_withdrawn(now);
         }
         self.fence();
-        let stage = Stage::Broken(self.untold.last().map_or(0, |(publication, _)| *publication));
+        let stage = Stage::Broken(self.untold.back().map_or(0, |(publication, _)| *publication));
         for id in &pairs {
             self.pairs.get_mut(id).into_iter().for_each(|pair| pair.settling = Some(stage));
         }
@@ -213,7 +213,7 @@ impl Keying {
             offender: offender.map(|class| Offender { class, sa: None }),
         };
         // Written down first: a key manager that ends in between tells of it all the same.
-        self.untold.push((0, told));
+        self.untold.push_back((0, told));
         let broken = match latch.state {
             LatchState::Established => {
                 self.database.suspend(latch.id, reason, offender, now)
@@ -222,7 +222,7 @@ impl Keying {
             _ => self.database.close(latch.id, reason, now),
         };
         if !broken {
-            self.untold.pop();
+            self.untold.pop_back();
         } else if latch.terms.on_conflict == OnConflict::Wait && latch.state == LatchState::Established {
             if reason.can_pass() {
                 self.waiting.insert(latch.id);
@@ -252,13 +252,16 @@ impl Keying {
 
     /// Queues the breaks whose grace is over, for whoever ends connections and whoever holds the latches.
     pub(super) fn tell_broken(&mut self) {
-        let publisher = &self.publisher;
-        let over = |(publication, _): &mut (u64, Event)| publisher.is_settled(*publication);
-        let told: Vec<Event> = self.untold.extract_if(.., over).map(|(_, event)| event).collect();
-        for event in told {
-            let Event::LatchBroken { latch, .. } = event else { continue };
+        while let Some((publication, event)) = self.untold.front().copied()
+            && self.publisher.is_settled(publication)
+        {
+            // One at a time, and queued first: a key manager that ends in between tells of all of them all the same, and
+            // does not end of the same one again.
+            if let Event::LatchBroken { latch, .. } = event {
+                self.broken.push(latch, event);
+            }
+            self.untold.pop_front();
             self.hear(&event);
-            self.broken.push(latch, event);
         }
         if self.broken.len() > 2 * self.database.limits().flows as usize {
             self.broken.prune(|latch| self.database.inquire(latch).is_some());
