@@ -31,23 +31,20 @@ impl Archive {
         Self { held: HashMap::new(), octets: 0, limit }
     }
 
-    /// Keeps the evidence of an identity, unless what is kept of it is newer.
+    /// Whether there is room for the evidence of an identity.
     ///
     /// # Errors
-    /// [`Refusal::TooMuchEvidence`]; what was kept is kept.
-    pub(crate) fn keep(&mut self, id: IdentityId, evidence: &Evidence) -> Result<(), Refusal> {
-        let held = self.held.get(&id);
-        if held.is_some_and(|held| !evidence.is_newer(held)) {
-            return Ok(());
+    /// [`Refusal::TooMuchEvidence`]
+    pub(crate) fn check(&self, id: IdentityId, evidence: &Evidence) -> Result<(), Refusal> {
+        self.with(id, evidence).map(drop)
+    }
+
+    /// Keeps the evidence of an identity, unless what is kept of it is newer or there is no room.
+    pub(crate) fn keep(&mut self, id: IdentityId, evidence: &Evidence) {
+        if let Ok(Some(octets)) = self.with(id, evidence) {
+            self.octets = octets;
+            self.held.insert(id, evidence.clone());
         }
-        let others = self.octets.saturating_sub(held.map_or(0, Evidence::octets));
-        let octets = others.saturating_add(evidence.octets());
-        if octets > self.limit.0 {
-            return Err(Refusal::TooMuchEvidence(self.limit.0));
-        }
-        self.octets = octets;
-        self.held.insert(id, evidence.clone());
-        Ok(())
     }
 
     /// Lets go of the evidence of an identity that is no more.
@@ -60,5 +57,19 @@ impl Archive {
     /// What is kept of an identity.
     pub(crate) fn evidence(&self, id: IdentityId) -> Option<&Evidence> {
         self.held.get(&id)
+    }
+
+    /// How many octets are kept with the evidence of an identity; `None` where what is kept of it is newer.
+    fn with(&self, id: IdentityId, evidence: &Evidence) -> Result<Option<usize>, Refusal> {
+        let held = self.held.get(&id);
+        if held.is_some_and(|held| !evidence.is_newer(held)) {
+            return Ok(None);
+        }
+        let others = self.octets.saturating_sub(held.map_or(0, Evidence::octets));
+        let octets = others.saturating_add(evidence.octets());
+        if octets > self.limit.0 {
+            return Err(Refusal::TooMuchEvidence(self.limit.0));
+        }
+        Ok(Some(octets))
     }
 }

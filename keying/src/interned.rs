@@ -121,6 +121,11 @@ impl Interned {
         Ok(id)
     }
 
+    /// Keeps what the peer of a class was proven with, a proposal of that class being accepted (L-29 to L-31).
+    pub(crate) fn keep(&mut self, id: ClassId, evidence: &Evidence) {
+        self.tables.keep(id, evidence);
+    }
+
     /// Says anew what standing peers have, since the PAD is another.
     pub(crate) fn restand(&mut self, pad: &Pad) {
         let entries: HashMap<_, _> = pad.entries().iter().map(|entry| (entry.id, entry)).collect();
@@ -290,14 +295,21 @@ impl Tables {
         let local = self.identities.acquire(&own).inspect_err(|_| self.release(peer))?;
         let (mode, algorithms) = (proposal.mode, proposal.suites.algorithms());
         let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
-        let kept = self.archive.keep(peer, &proposal.evidence);
-        match kept.and_then(|()| Ok(self.classes.acquire(&class)?)) {
+        let fits = self.archive.check(peer, &proposal.evidence);
+        match fits.and_then(|()| Ok(self.classes.acquire(&class)?)) {
             Ok(id) => Ok((id, class)),
             Err(refusal) => {
                 self.release(peer);
                 self.release(local);
                 Err(refusal)
             }
+        }
+    }
+
+    /// Keeps what the peer of a class was proven with.
+    pub(crate) fn keep(&mut self, id: ClassId, evidence: &Evidence) {
+        if let Some(peer) = self.classes.class(id).map(|class| class.peer) {
+            self.archive.keep(peer, evidence);
         }
     }
 

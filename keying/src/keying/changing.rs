@@ -62,7 +62,10 @@ impl Keying {
                 }
             }
         }
-        add.iter().for_each(|new| self.spent_keys.spend(&new.keys));
+        for (new, pair) in add.iter().zip(&prepared) {
+            self.spent_keys.spend(&new.keys);
+            self.interned.keep(pair.class, &new.proposal.evidence);
+        }
         let added: Vec<_> = prepared.into_iter().map(|pair| self.remember(pair)).collect();
         let policy = rules.map(|rules| self.policy.with_configured(&rules));
         let lists = Staged { added, activate, retire, remove, cut, ..Staged::new(outline) };
@@ -153,6 +156,7 @@ impl Keying {
         for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
             let allowed = judge(pad, proposal).and_then(|judged| {
                 let (class, _) = rehearsal.intern(proposal, &judged)?;
+                rehearsal.keep(class, &proposal.evidence);
                 self.stakes(&judged.selectors, (class, judged.standing))
             });
             let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));

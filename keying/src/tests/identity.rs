@@ -4,12 +4,19 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use latchway_tagging::{AuthMethod, Class, ClassId, Identity, PadEntryId, PeerPattern, StateClock};
+use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::latching::{LatchTerms, OnConflict};
+use latchway_esp::Suite;
+use latchway_tagging::{
+    AuthMethod, Class, ClassId, Identity, PadEntryId, PeerPattern, StateClock, StateVersion,
+};
+use latchway_ulp_shim::Begin;
 
-use crate::testing::{any_entry, at, btns, entry, fqdn, keying_with, proposal, public_key, range};
+use crate::testing::{any_entry, at, btns, entry, fqdn, keying_with, keys, proposal, public_key, range};
 use crate::{
     Certificate, Change, ClassObserver, ClassRefused, Evidence, EvidenceError, EvidenceLimit, Fingerprint,
-    Keying, Nat, Pad, PadEntry, PadError, Proposal, Refusal, Settings, TrustAnchor, Unobserved,
+    Keying, Nat, NewPair, Pad, PadEntry, PadError, Proposal, Refusal, Settings, Suites, TrustAnchor,
+    Unobserved,
 };
 
 /// Two certificates of one peer, by one anchor.
@@ -182,6 +189,38 @@ fn l_30_the_newest_certificate_and_its_anchor_are_given_back() {
     keying.poll(at(1));
     keying.poll(at(1000));
     assert_eq!((keying.evidence(peer), keying.counts().classes), (None, 0));
+}
+
+/// L-29 to L-31: a live identity is shown with what accepted proposals came with, not with what was refused.
+#[test]
+fn l_30_the_certificate_of_a_refused_proposal_replaces_none() {
+    let pair = |der, second, suite| {
+        let suites = Suites::both(suite);
+        Proposal { suites, ..proven(certified(der, second)) }
+    };
+    let mut keying = knowing(pad(), Settings::default());
+    let held = pair(ONE, 5, Suite::Aes128Gcm);
+    let offer = keying.propose(held, at(0)).unwrap();
+    let peer = keying.class(offer.class).unwrap().peer;
+    keying.database().peers().publish(offer.class, peer, AuthMethod::Certificate, 0).unwrap();
+    let flow = FlowKey::new(protocol::TCP, ([10, 0, 0, 1], 5).into(), ([10, 1, 0, 1], 80).into());
+    let keeps = LatchTerms { on_conflict: OnConflict::RejectNewcomer, ..LatchTerms::default() };
+    let begin = Begin::Established { class: offer.class, version: StateVersion::default() };
+    keying.database().connect(&flow, begin, keeps, at(0)).unwrap();
+    // Of the same peer, with other protection: a latch that does not give way is in its way.
+    let newcomer = || pair(TWO, 6, Suite::Aes256Gcm);
+    assert!(matches!(keying.propose(newcomer(), at(0)), Err(Refusal::HolderKeeps { .. })));
+    let add = vec![NewPair { proposal: newcomer(), keys: keys(0x1000, Suite::Aes256Gcm) }];
+    keying.begin_change(Change { add, ..Change::default() }, at(0)).unwrap_err();
+    let kept = |keying: &Keying| keying.evidence(peer).unwrap().certificate.unwrap().der().to_vec();
+    assert_eq!(kept(&keying), ONE);
+    // What is accepted comes with its own, offered or configured.
+    let add = |der, second, spi| {
+        let proposal = pair(der, second, Suite::Aes128Gcm);
+        vec![NewPair { proposal, keys: keys(spi, Suite::Aes128Gcm) }]
+    };
+    keying.begin_change(Change { add: add(TWO, 7, 0x1001), ..Change::default() }, at(0)).unwrap();
+    assert_eq!(kept(&keying), TWO);
 }
 
 #[test]
