@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    ActionSpec, Commit, DirectionSpec, EventKind, Failure, FlowRow, InstallSpec, KeysSpec, LatchState,
-    Origin, PeerRow, PolicyRow, ProposalSpec, RekeySpec, RuleSpec, SaRow, SaUsage, Verdict, call,
+    ActionSpec, Bond, Commit, DirectionSpec, EventKind, Failure, FlowRow, InstallSpec, KeysSpec, LatchState,
+    Origin, PeerRow, PolicyRow, ProposalSpec, RekeySpec, RuleSpec, SaRow, SaUsage, Verdict, Whois, call,
 };
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
@@ -236,6 +236,42 @@ fn l_12_l_60_a_flow_is_listed_with_its_latch_and_the_sa_in_use() {
     assert_eq!(row.peer.as_deref(), Some("fqdn:b.example"));
 }
 
+/// a connection that began without a latch is not taken up in the middle by a policy that wants one, and whoever
+/// asks is told so: it is not protected.
+#[test]
+fn r_12_a_connection_that_began_before_its_rule_latched_is_told_to_be_dropped() {
+    let world = World::new();
+    world.provide("b.example", "10.2.0.0/24", 0x1000);
+    let rule = RuleSpec { latch: false, ..rule("10.2.0.0/24", "protect") };
+    let added = world.state.add_rule(&call::AddRule { rule, before: None }).unwrap();
+    world.hear(EventKind::PolicyChanged);
+    world.hear(EventKind::PolicyChanged);
+    let flow = send_syn(&world);
+    let asked = Whois { endpoint: flow.local(), other: Some(flow.remote()), protocol: Some(protocol::TCP) };
+    let bond = |world: &World| {
+        let row = world.state.whois(&asked).unwrap().connections.remove(0);
+        (row.bond, row.text)
+    };
+    let (before, text) = bond(&world);
+    assert_eq!(before, Bond::Protected, "{text}");
+    world.state.delete_rule(added.number).unwrap();
+    world.hear(EventKind::PolicyChanged);
+    let (after, text) = bond(&world);
+    assert_eq!(after, Bond::Dropped, "{text}");
+    assert!(text.contains("mid_stream"), "{text}");
+}
+
+/// A SYN to the peer leaves, as a worker would let it.
+fn send_syn(world: &World) -> FlowKey {
+    let mut octets = [0; 40];
+    octets[..4].copy_from_slice(&[0x45, 0, 0, 40]);
+    (octets[8], octets[9]) = (64, protocol::TCP);
+    octets[12..20].copy_from_slice(&[10, 1, 0, 1, 10, 2, 0, 1]);
+    octets[20..24].copy_from_slice(&[0x13, 0x88, 0, 53]);
+    (octets[32], octets[33]) = (0x50, 2);
+    send(world, &octets)
+}
+
 /// A datagram to the peer leaves, as a worker would let it.
 fn send_datagram(world: &World) -> FlowKey {
     let mut octets = [0; 28];
@@ -243,11 +279,15 @@ fn send_datagram(world: &World) -> FlowKey {
     (octets[8], octets[9]) = (64, protocol::UDP);
     octets[12..20].copy_from_slice(&[10, 1, 0, 1, 10, 2, 0, 1]);
     octets[20..26].copy_from_slice(&[0x13, 0x88, 0, 53, 0, 8]);
+    send(world, &octets)
+}
+
+fn send(world: &World, octets: &[u8]) -> FlowKey {
     let mut reader = world.publisher.reader();
     let snapshot = reader.adopt().0.clone();
     let version = world.clock.now();
     let context = Context { snapshot: &snapshot, version, now: since(world.state.started) };
-    let packet = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+    let packet = IpPacket::parse(octets, Direction::Outbound).unwrap();
     let mut shim = Shim::new(world.database.clone(), WorkerId(0), world.events.clone());
     assert!(shim.outbound(&packet, &context).unwrap().feedback);
     let pair = world.manager.client().pairs().unwrap().remove(0);

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
-use latchway_control::{Bond, DirectionSpec, Failure, HeldView, Verdict, Whois, WhoisAnswer, WhoisRow, call};
+use latchway_control::{
+    Bond, DirectionSpec, Failure, HeldView, PolicyRow, UnlatchableSpec, Verdict, Whois, WhoisAnswer,
+    WhoisRow, call,
+};
+use latchway_datapath::drop::DropReason;
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::LatchState;
 use latchway_datapath::selector::has_ports;
@@ -122,6 +126,11 @@ impl State {
     fn unlatched(&self, flow: &FlowView, peer: &str) -> Answer<(Bond, String)> {
         let explained = self.explain_packet(&packet(&flow.flow))?;
         Ok(match (explained.verdict, explained.drop) {
+            (Verdict::Protect, _) if is_stale(flow, explained.policy.as_ref()) => {
+                let reason = DropReason::MidStream.info().name;
+                let text = "it began without the latch that policy wants now, and has to begin anew";
+                (Bond::Dropped, format!("nothing passes: {reason}: {text}"))
+            }
             (Verdict::Protect, _) => {
                 let text = format!(
                     "protected, now with {peer}, but not latched: with another peer later, if policy lets it"
@@ -156,6 +165,14 @@ impl State {
         }
         Ok(Some("policy lets no such connection pass".into()))
     }
+}
+
+/// Whether policy wants a latch now of a connection that began without: none is taken up in the middle. Where no
+/// handshake begins one, the next packet may.
+fn is_stale(flow: &FlowView, rule: Option<&PolicyRow>) -> bool {
+    let Some(terms) = rule.and_then(|rule| rule.terms) else { return false };
+    let shakes_hands = [protocol::TCP, SCTP].contains(&flow.flow.protocol());
+    shakes_hands && !(flow.passed && terms.unlatchable == UnlatchableSpec::Pass)
 }
 
 fn packet(flow: &FlowKey) -> call::Explain {

@@ -18,6 +18,8 @@ pub struct FlowView {
     pub flow: FlowKey,
     /// The state of its latch; `None` where policy wants no latch.
     pub latch: Option<LatchState>,
+    /// Whether it is without the latch that policy wanted, which its terms let pass (L-83).
+    pub passed: bool,
     /// The class that the latch holds it to.
     pub class: Option<ClassId>,
     /// How far the connection is.
@@ -60,6 +62,7 @@ impl LatchDatabase {
         Some(FlowView {
             flow: FlowKey::from_words(read.key),
             latch,
+            passed: entry.passed,
             class,
             progress: entry.progress,
             outbound: SaRef::unpack(read.hint),
