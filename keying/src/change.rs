@@ -10,6 +10,7 @@ use latchway_tagging::{Identity, SnapshotId, StateVersion};
 use crate::install::{InstallError, Keys};
 use crate::pad::Pad;
 use crate::pair::PairId;
+use crate::policy::RuleNumber;
 use crate::proposal::{Proposal, Refusal};
 use crate::transaction::{CommitError, SpdChange};
 
@@ -153,6 +154,17 @@ pub enum Problem {
     )]
     OtherEntry {
         /// The name of the entry that speaks of its peer now.
+        entry: String,
+    },
+    /// Anybody would serve a rule that stays, and tags do not tell one stranger from the next (RFC 5386 section 2).
+    #[error(
+        "rule {rule}, made by hand, latches by tag, but anybody may serve it, as the new peer {entry}; delete the rule, or \
+         add it again with the model \"strict\""
+    )]
+    ByTag {
+        /// The rule.
+        rule: RuleNumber,
+        /// The name of the entry for anybody.
         entry: String,
     },
     /// What is asked of a pair that is there cannot be.

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use latchway_datapath::latching::Model;
 use latchway_datapath::selector::AddressRange;
+use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_tagging::{AuthMethod, Identity, PadEntryId, PeerPattern};
 
 use crate::judge::named;
@@ -161,6 +163,19 @@ impl Pad {
     #[must_use]
     pub fn entries(&self) -> &[PadEntry] {
         &self.0.entries
+    }
+
+    /// The entry by which anybody may serve a rule that latches by tag. Only a latch keeps a stranger apart from the next
+    /// one: such rules want SAs judged before they are used (latching-04 2.1).
+    #[must_use]
+    pub fn anybody_behind(&self, rule: &Rule) -> Option<&PadEntry> {
+        let Action::Protect(Protection { latching, .. }) = rule.action else { return None };
+        let by_tag = latching.terms().is_some_and(|terms| terms.model == Model::Tag);
+        let serves = |entry: &&PadEntry| {
+            entry.ranges.iter().any(|range| range.overlaps(&rule.selector.remote))
+                && entry.peer == PeerPattern::Any
+        };
+        self.entries().iter().filter(|_| by_tag).find(serves)
     }
 
     fn at(&self, pattern: &PeerPattern) -> Option<&PadEntry> {

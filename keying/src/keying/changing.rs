@@ -32,6 +32,7 @@ impl Keying {
         let mut faults = Vec::new();
         self.check_named(change, &mut faults);
         self.check_staying(change, pad, &mut faults);
+        self.check_by_hand(change, &mut faults);
         let mut breaking = self.check_additions(change, pad, &mut faults);
         if !faults.is_empty() {
             return Err(ChangeError { faults });
@@ -136,6 +137,17 @@ impl Keying {
         let withdrawn = change.pad.as_ref().map(|pad| self.withdrawn(pad)).unwrap_or_default();
         let latches = self.conflicts_with_policy(next.as_ref()).into_iter().chain(withdrawn);
         latches.map(|latch| (latch.id, latch.flow)).collect()
+    }
+
+    /// Whether the new PAD leaves the rules made by hand as safe as they were.
+    fn check_by_hand(&self, change: &Change, faults: &mut Vec<Fault>) {
+        let Some(pad) = &change.pad else { return };
+        let by_hand = self.policy.views().into_iter().filter(|view| view.origin == Origin::Hand);
+        let problems = by_hand.filter_map(|view| {
+            let entry = pad.anybody_behind(&view.rule)?.name.clone();
+            Some(Problem::ByTag { rule: view.number, entry })
+        });
+        faults.extend(problems.map(|problem| Fault { element: Element::Whole, problem }));
     }
 
     /// Whether all the new pairs can be, beside each other and beside those that are there. Returns the latches that they

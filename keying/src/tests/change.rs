@@ -9,7 +9,7 @@ use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_esp::{Spi, Suite};
 use latchway_tagging::{AuthMethod, ClassLimit, Mode, StateClock};
 
-use crate::testing::{at, entry, fqdn, keying, keys, proposal, range};
+use crate::testing::{any_entry, at, entry, fqdn, keying, keys, proposal, range};
 use crate::{
     Change, CommitError, Element, InstallError, KeyOrigin, Keying, Keys, NewPair, Notice, Op, Origin,
     Outline, Pad, PadChange, PadEntry, PairId, Problem, Refusal, Settings, SpdChange, Start, Transaction,
@@ -274,6 +274,38 @@ fn a_pad_that_does_not_allow_a_pair_any_more_is_refused_unless_the_pair_goes() {
         assert_eq!(left.last(), Some(&(carol, Usage::Active, class)), "{what}");
         assert_eq!(left.len(), 1, "{what}");
     }
+}
+
+/// RFC 5386 section 2: anybody may come to be behind an address, so that tags keep nobody apart there. Rules made by hand
+/// stay when the PAD changes, and are judged by the new one.
+#[test]
+fn rfc_5386_2_a_pad_that_lets_anybody_serve_a_rule_by_hand_that_latches_by_tag_is_refused_by_its_number() {
+    let mut keying = keying();
+    let of = |remote, protection| {
+        Rule::new(Selector::between(AddressRange::ANY_V4, remote), None, Action::Protect(protection))
+    };
+    let near = range("10.9.0.0", "10.9.0.255");
+    let elsewhere = of(range("10.1.0.0", "10.1.0.255"), Protection::LATCHED_BY_TAG);
+    for rule in [elsewhere, of(near, Protection::LATCHED), of(near, Protection::UNLATCHED)] {
+        keying.add_rule(rule, None).unwrap();
+        keying.poll(at(0));
+        keying.poll(at(0));
+    }
+    let anybody = || Change { pad: Some(pad(|entries| entries.push(any_entry(9)))), ..Change::default() };
+    assert!(keying.check_change(&anybody()).is_ok(), "none of these is served by anybody and latches by tag");
+    let number = keying.add_rule(of(near, Protection::LATCHED_BY_TAG), Some(0)).unwrap();
+    keying.poll(at(0));
+    keying.poll(at(0));
+    let before = state(&keying);
+    let problem = Problem::ByTag { rule: number, entry: "any".into() };
+    assert!(problem.to_string().contains(&format!("rule {number}")), "{problem}");
+    assert_eq!(elements(&keying, &anybody()), [(Element::Whole, problem)]);
+    keying.begin_change(anybody(), at(0)).unwrap_err();
+    assert_eq!(state(&keying), before);
+    keying.delete_rule(number).unwrap();
+    keying.poll(at(0));
+    keying.poll(at(0));
+    keying.begin_change(anybody(), at(0)).unwrap();
 }
 
 #[test]

@@ -11,11 +11,9 @@ use latchway_control::{
     WhoisAnswer, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::latching::Model;
-use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
+use latchway_datapath::spd::{Rule, Spd};
 use latchway_keying::{
-    Alerts, Holder, Op, Origin, Pad, PadEntry, PairId, PairView, PeerPattern, RuleNumber, Stopped, Ticket,
-    Transaction,
+    Alerts, Holder, Op, Origin, Pad, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction,
 };
 
 use crate::gateway::clock::since;
@@ -297,16 +295,9 @@ fn give<R>(all: impl Iterator<Item = R>, rows: Rows<'_, R>) -> Answer<()> {
     Ok(())
 }
 
-/// The parts' errors say what to do by themselves.
-/// Anybody may be the peer of a connection that only a latch keeps apart from the next one: as in a configuration, such rules
-/// want SAs judged before they are used (latching-04 2.1).
+/// As in a configuration, whose rules are checked so when it is read.
 fn keeps_anybody_apart(rule: &Rule, pad: &Pad) -> Answer<()> {
-    let Action::Protect(Protection { latching: Latching::On(terms), .. }) = rule.action else {
-        return Ok(());
-    };
-    let anybody = pad.entries().iter().filter(|entry| entry.peer == PeerPattern::Any);
-    let serves = |entry: &PadEntry| entry.ranges.iter().any(|range| range.overlaps(&rule.selector.remote));
-    match anybody.filter(|_| terms.model == Model::Tag).find(|entry| serves(entry)) {
+    match pad.anybody_behind(rule) {
         Some(entry) => {
             let what =
                 format!("the rule latches by tag, but anybody may serve it, as the peer {}", entry.name);
@@ -316,6 +307,7 @@ fn keeps_anybody_apart(rule: &Rule, pad: &Pad) -> Answer<()> {
     }
 }
 
+/// The parts' errors say what to do by themselves.
 pub(super) fn refused(error: impl Display) -> Failure {
     Failure::refused(error.to_string(), "")
 }
