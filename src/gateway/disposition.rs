@@ -17,6 +17,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::injection::{InjectError, Injection, Injector};
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::reset::ResetPacket;
+use latchway_datapath::time::Time;
 use latchway_ulp_shim::{DestroyError, Disposed, LatchDatabase, Resets, SocketDestroyer, resets, terminate};
 
 use crate::gateway::clock::since;
@@ -125,7 +126,7 @@ impl Disposer {
         state.tell(event);
         match *event {
             Event::LatchBroken { latch, .. } => self.end_one(latch, state),
-            Event::LatchIdle { latch, flow } => self.answer_idle(latch, &flow),
+            Event::LatchIdle { latch, flow } => self.answer_idle(latch, &flow, since(self.started)),
             _ => {}
         }
     }
@@ -138,10 +139,10 @@ impl Disposer {
 
     /// Whether the connection of an idle latch lives yet. A socket behind another host is not to be asked for, and where the
     /// kernel does not say, nothing is answered (L-104).
-    fn answer_idle(&mut self, latch: LatchId, flow: &FlowKey) {
+    fn answer_idle(&mut self, latch: LatchId, flow: &FlowKey, now: Time) {
         match self.sockets.is_held(flow) {
-            Ok(true) => self.database.keep(latch, since(self.started)),
-            Ok(false) => self.database.forget(latch, since(self.started)),
+            Ok(true) => self.database.keep(latch, now),
+            Ok(false) => self.database.forget(latch, now),
             Err(_) => false,
         };
     }
@@ -269,7 +270,6 @@ mod tests {
     use latchway_datapath::selector::{AddressRange, Selector};
     use latchway_datapath::snapshot::Snapshot;
     use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
-    use latchway_datapath::time::Time;
     use latchway_datapath::ulp::{Context, Ulp};
     use latchway_netns::{Namespace, packet, testing};
     use latchway_tagging::{
@@ -334,11 +334,12 @@ mod tests {
         socket.connect(server.local_addr().unwrap()).unwrap();
         let flow = latch(&mut shim, &socket);
         let id = database.find(&flow).unwrap();
-        let idle = Time::default() + database.limits().udp + Duration::from_secs(1);
+        let mut now = Time::default();
         let mut ask = || {
-            let _ = shim.sweep(idle, 64);
+            now = now + database.limits().udp + Duration::from_secs(1);
+            let _ = shim.sweep(now, 64);
             let Ok(Event::LatchIdle { latch, flow }) = asked.try_recv() else { return false };
-            disposer.answer_idle(latch, &flow);
+            disposer.answer_idle(latch, &flow, now);
             true
         };
         for _ in 0..3 {
