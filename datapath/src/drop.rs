@@ -265,6 +265,8 @@ pub struct Counters {
     pub told_over: Counter,
     /// Inner IPv4 packets that were sealed in fragments (RFC 4301 8.2.1 case 2). Each fragment counts as a packet.
     pub fragmented: Counter,
+    /// Unauthenticated messages that the path of an SA takes less than it is thought to (RFC 4301 8.2, T18).
+    pub mtu_hints: Counter,
 }
 
 /// The counts of one direction.
@@ -288,6 +290,7 @@ impl Counters {
             told_too_big: Counter::default(),
             told_over: Counter::default(),
             fragmented: Counter::default(),
+            mtu_hints: Counter::default(),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod outbound;
 pub mod oversize;
 pub mod owned;
 pub mod packet;
+pub mod pmtu;
 pub mod reset;
 pub mod sad;
 pub mod segment;
