@@ -21,6 +21,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// Mobility Header (RFC 6275).
+    pub const MOBILITY: u8 = 135;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }

@@ -15,6 +15,7 @@ use crate::drop::DropReason;
 use crate::flow::FlowKey;
 use crate::packet::{FragmentId, IpPacket, Upper};
 use crate::time::Time;
+use crate::traffic::Traffic;
 
 /// Remembers the flows of datagrams whose fragments are passing.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct FragmentFlows {
 struct Seen {
     datagram: Datagram,
     class: Option<ClassId>,
-    flow: FlowKey,
+    traffic: Traffic,
     at: Time,
 }
 
@@ -68,15 +69,15 @@ impl FragmentFlows {
     ) -> Result<IpPacket<'p>, DropReason> {
         let resolved = match *packet.upper() {
             Upper::LaterFragment(id) => {
-                let flow = self.recall(Datagram::of(packet.flow(), id), class, now);
-                packet.resolved_to(flow.ok_or(DropReason::FragmentUnresolved)?)
+                let traffic = self.recall(Datagram::of(packet.flow(), id), class, now);
+                packet.resolved_to(traffic.ok_or(DropReason::FragmentUnresolved)?)
             }
             _ => packet,
         };
         admit(&resolved)?;
         if let Upper::FirstFragment(id) = *packet.upper() {
-            let (datagram, flow) = (Datagram::of(packet.flow(), id), *packet.flow());
-            self.remember(Seen { datagram, class, flow, at: now })?;
+            let (datagram, traffic) = (Datagram::of(packet.flow(), id), *packet.traffic());
+            self.remember(Seen { datagram, class, traffic, at: now })?;
         }
         Ok(resolved)
     }
@@ -91,10 +92,10 @@ impl FragmentFlows {
         Ok(())
     }
 
-    fn recall(&mut self, datagram: Datagram, class: Option<ClassId>, now: Time) -> Option<FlowKey> {
+    fn recall(&mut self, datagram: Datagram, class: Option<ClassId>, now: Time) -> Option<Traffic> {
         let seen = (*self.place(&datagram)?)?;
         let is_of = seen.datagram == datagram && seen.class == class && now.since(seen.at) <= TRAIL;
-        is_of.then_some(seen.flow)
+        is_of.then_some(seen.traffic)
     }
 
     fn place(&mut self, datagram: &Datagram) -> Option<&mut Option<Seen>> {

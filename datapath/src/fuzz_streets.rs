@@ -30,8 +30,10 @@ pub fn inbound(data: &[u8]) {
     assert_eq!(delivered.len() as u64 + dropped, 1, "one packet is delivered or counted");
     for inner in delivered {
         assert!(payload.starts_with(&inner));
-        let flow = IpPacket::parse(&inner, Direction::Inbound).map(|packet| *packet.flow());
-        assert!(flow.is_ok_and(|flow| selectors(2, 1).iter().any(|selector| selector.admits(&flow))));
+        let traffic = IpPacket::parse(&inner, Direction::Inbound).map(|packet| *packet.traffic());
+        assert!(
+            traffic.is_ok_and(|traffic| selectors(2, 1).iter().any(|selector| selector.admits(&traffic)))
+        );
     }
 }
 

@@ -60,7 +60,7 @@ impl<U: Ulp> Datapath<U> {
         let packet = parse_inner(&inner)?;
         let packet = self
             .inbound_fragments
-            .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.flow()))?;
+            .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.traffic()))?;
         let context = context(&self.snapshot, self.version, self.now);
         let authenticated = Authenticated::new(packet, tag);
         if let Err(reason) = self.ulp.inbound(&authenticated, &context) {

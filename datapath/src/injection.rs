@@ -134,12 +134,12 @@ impl<U: Ulp> Datapath<U> {
     ) -> Result<usize, DropReason> {
         let packet = IpPacket::parse(packet, Direction::Outbound)?;
         // What policy has come to discard, nobody sends (RFC 4301 5.1).
-        match self.snapshot.spd.action(packet.flow(), Direction::Outbound) {
+        match self.snapshot.spd.action(packet.traffic(), Direction::Outbound) {
             Some(Action::Protect(_) | Action::Bypass) => {}
             Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
             None => return Err(DropReason::NoPolicy),
         }
-        let slot = self.snapshot.sad.select(packet.flow(), Some(class), None);
+        let slot = self.snapshot.sad.select(packet.traffic(), Some(class), None);
         let entry = &slot.ok_or(DropReason::NoOutboundSa)?.entry;
         if entry.use_.is_expired() {
             return Err(DropReason::HardExpired);

@@ -31,6 +31,7 @@ pub mod send_batch;
 pub mod snapshot;
 pub mod spd;
 pub mod time;
+pub mod traffic;
 pub mod ulp;
 pub mod virtio;
 

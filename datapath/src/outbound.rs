@@ -16,6 +16,7 @@ use crate::refusal::may_be_over;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
+use crate::traffic::Traffic;
 use crate::ulp::Ulp;
 
 /// What became of a super-packet.
@@ -76,7 +77,7 @@ impl<U: Ulp> Datapath<U> {
         let packet = self.parse_outbound(super_packet.packet())?;
         let flow = *packet.flow();
         let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
-        let route = self.choose(&flow, tag)?;
+        let route = self.choose(packet.traffic(), tag)?;
         let fit = self.fit(&route, &super_packet, batch)?;
         if let Fit::Not { most } = fit {
             return Ok(self.refuse(super_packet, most));
@@ -104,17 +105,19 @@ impl<U: Ulp> Datapath<U> {
     /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A
     /// latched flow never falls through to BYPASS (L-24, L-25), unless bypass is what it was granted (L-112). A latch demands
     /// no less than the SPD did when it was made, and is broken before the SPD wants more (L-113).
-    fn choose(&mut self, flow: &FlowKey, tag: OutboundTag) -> Result<Route, DropReason> {
+    fn choose(&mut self, traffic: &Traffic, tag: OutboundTag) -> Result<Route, DropReason> {
         if let Some(hint) = tag.hint
             && let Some(owned) = self.sas.outbound(hint)
             && tag.demand.class().is_none_or(|class| class == owned.entry.class)
+            // One flow of ICMP is of many types.
+            && (traffic.icmp.is_none() || owned.entry.admits(traffic))
         {
             return Ok(Route::Protect(hint));
         }
         let reqid = match tag.demand {
             Demand::Class(_) => None,
             Demand::Bypass => return Ok(Route::Bypass),
-            Demand::Policy => match self.snapshot.spd.action(flow, Direction::Outbound) {
+            Demand::Policy => match self.snapshot.spd.action(traffic, Direction::Outbound) {
                 Some(Action::Protect(protection)) => protection.reqid,
                 Some(Action::Bypass) => return Ok(Route::Bypass),
                 Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
@@ -122,12 +125,12 @@ impl<U: Ulp> Datapath<U> {
             },
         };
         let required = tag.demand.class();
-        match self.snapshot.sad.select(flow, required, reqid) {
+        match self.snapshot.sad.select(traffic, required, reqid) {
             Some(slot) if slot.entry.use_.is_expired() => {
-                self.unserved(flow, required, DropReason::HardExpired)
+                self.unserved(&traffic.flow, required, DropReason::HardExpired)
             }
             Some(slot) => Ok(Route::Protect(slot.entry.sa)),
-            None => self.unserved(flow, required, DropReason::NoOutboundSa),
+            None => self.unserved(&traffic.flow, required, DropReason::NoOutboundSa),
         }
     }
 

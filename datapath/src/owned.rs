@@ -11,12 +11,12 @@ use latchway_tagging::{SaIndex, SaRef, WorkerId};
 
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
-use crate::flow::FlowKey;
 use crate::lifetime::{HardExpired, Lifetime};
 use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::time::Time;
+use crate::traffic::Traffic;
 
 /// One worker's SAs, by slot.
 pub struct OwnedSas {
@@ -239,8 +239,8 @@ impl OwnedInbound {
     /// # Errors
     /// [`DropReason::SelectorMismatch`]
     #[inline]
-    pub fn admit(&self, flow: &FlowKey) -> Result<(), DropReason> {
-        if self.entry.admits(flow) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
+    pub fn admit(&self, traffic: &Traffic) -> Result<(), DropReason> {
+        if self.entry.admits(traffic) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
     }
 
     /// Charges one authenticated packet. Returns whether this reached the soft limit.

@@ -7,12 +7,13 @@ use latchway_tagging::InboundTag;
 
 use crate::drop::{Direction, DropReason};
 use crate::flow::{FlowKey, mapped, protocol};
+use crate::traffic::Traffic;
 
 /// An IP packet whose bounds are proven and whose flow is known.
 #[derive(Clone, Copy, Debug)]
 pub struct IpPacket<'p> {
     octets: &'p [u8],
-    flow: FlowKey,
+    traffic: Traffic,
     upper: Upper,
 }
 
@@ -173,7 +174,14 @@ impl<'p> IpPacket<'p> {
     #[inline]
     #[must_use]
     pub const fn flow(&self) -> &FlowKey {
-        &self.flow
+        &self.traffic.flow
+    }
+
+    /// The packet as selectors see it.
+    #[inline]
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The upper layer.
@@ -192,29 +200,15 @@ impl<'p> IpPacket<'p> {
     /// The type of the ICMP or ICMPv6 message that it is, or whose first fragment it is.
     #[must_use]
     pub fn icmp_kind(&self) -> Option<u8> {
-        match self.upper {
-            Upper::Icmp { kind, .. } => Some(kind),
-            Upper::FirstFragment(_) => {
-                let (protocol, payload) = match *self.octets {
-                    [first, ref rest @ ..] if first >> 4 == 4 => {
-                        (*rest.get(8)?, self.octets.get(usize::from(first & 15) * 4..)?)
-                    }
-                    _ => {
-                        let (next, rest) = (*self.octets.get(6)?, self.octets.get(40..)?);
-                        let (protocol, payload, _) = skip_extensions(next, rest).ok()?;
-                        (protocol, payload)
-                    }
-                };
-                matches!(protocol, protocol::ICMP | protocol::ICMPV6).then(|| payload.first().copied())?
-            }
-            _ => None,
-        }
+        let is_icmp = matches!(self.flow().protocol(), protocol::ICMP | protocol::ICMPV6);
+        let (kind, _) = self.traffic.icmp.filter(|_| is_icmp && !self.is_later_fragment())?;
+        Some(kind)
     }
 
-    /// The same packet as part of `flow`: how a later fragment gets its ports.
+    /// The same packet with what its datagram shows: how a later fragment gets its ports.
     #[must_use]
-    pub const fn resolved_to(self, flow: FlowKey) -> Self {
-        Self { flow, ..self }
+    pub const fn resolved_to(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
     }
 }
 
@@ -337,7 +331,21 @@ fn upper(network: Network<'_>) -> Result<IpPacket<'_>, DropReason> {
             FlowKey::from_octets(destination, source, protocol, (destination_port, source_port))
         }
     };
-    Ok(IpPacket { octets, flow, upper })
+    let icmp = match upper {
+        Upper::Tcp(_) | Upper::Udp | Upper::LaterFragment(_) => None,
+        _ => message(protocol, payload),
+    };
+    Ok(IpPacket { octets, traffic: Traffic { flow, icmp }, upper })
+}
+
+/// What ICMP selectors speak of.
+fn message(protocol: u8, payload: &[u8]) -> Option<(u8, u8)> {
+    match (protocol, payload) {
+        (protocol::ICMP | protocol::ICMPV6, &[kind, code, ..]) => Some((kind, code)),
+        // RFC 4301 section 4.4.1.1: of a Mobility Header, its type (RFC 6275 section 6.1.1).
+        (protocol::MOBILITY, &[_, _, kind, ..]) => Some((kind, 0)),
+        _ => None,
+    }
 }
 
 /// The upper layer of a whole packet or first fragment, and its (source, destination) ports.

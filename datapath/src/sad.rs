@@ -21,6 +21,7 @@ use crate::lifetime::Limits;
 use crate::selector::Selector;
 use crate::spd::Reqid;
 use crate::time::Time;
+use crate::traffic::Traffic;
 
 use self::covering::Covering;
 
@@ -150,11 +151,11 @@ pub enum InsertError {
 const CHUNK: usize = 64;
 
 impl SadEntry {
-    /// Whether the SA may carry the flow (RFC 4301 5.2).
+    /// Whether the SA may carry the traffic (RFC 4301 5.2).
     #[inline]
     #[must_use]
-    pub fn admits(&self, flow: &FlowKey) -> bool {
-        self.selectors.iter().any(|selector| selector.admits(flow))
+    pub fn admits(&self, traffic: &Traffic) -> bool {
+        self.selectors.iter().any(|selector| selector.admits(traffic))
     }
 
     /// Whether the SA protects what we receive.
@@ -298,10 +299,10 @@ impl Sad {
         self.by_spi.find(spi)
     }
 
-    /// The outbound SA to use for a flow: of the class, if one is required; of the rule's reqid, if it names one;
+    /// The outbound SA to use for a packet: of the class, if one is required; of the rule's reqid, if it names one;
     /// the newest first, and expired ones only where there is no other (so that the drop can say why).
     #[must_use]
-    pub fn select(&self, flow: &FlowKey, class: Option<ClassId>, reqid: Option<Reqid>) -> Option<&Slot> {
+    pub fn select(&self, traffic: &Traffic, class: Option<ClassId>, reqid: Option<Reqid>) -> Option<&Slot> {
         let candidates = match class {
             Some(class) => self.sending_by_class.get(&class).map_or(&[][..], Vec::as_slice),
             None => self.sending.as_slice(),
@@ -309,7 +310,7 @@ impl Sad {
         let mut expired = None;
         for &index in candidates {
             let Some(slot) = self.slot(index) else { continue };
-            if reqid.is_some_and(|wanted| wanted != slot.entry.reqid) || !slot.entry.admits(flow) {
+            if reqid.is_some_and(|wanted| wanted != slot.entry.reqid) || !slot.entry.admits(traffic) {
                 continue;
             }
             if !slot.entry.use_.is_expired() {
@@ -324,8 +325,9 @@ impl Sad {
     /// whose keys are gone, do not count.
     #[must_use]
     pub fn admits_otherwise(&self, flow: &FlowKey, class: ClassId) -> bool {
+        let traffic = Traffic::of(flow);
         self.covering.any(flow, |cover| {
-            let live = |slot: &&Slot| !slot.entry.use_.is_expired() && slot.entry.admits(flow);
+            let live = |slot: &&Slot| !slot.entry.use_.is_expired() && slot.entry.admits(&traffic);
             cover.class != class && self.slot(cover.index).filter(live).is_some()
         })
     }

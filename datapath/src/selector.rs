@@ -1,12 +1,17 @@
 //! Traffic selectors (RFC 4301 section 4.4.1.1): which flows a policy or an SA speaks of.
 
+mod icmp;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::flow::{FlowKey, number, protocol};
+use crate::traffic::Traffic;
 
-/// Ranges of addresses and ports on both sides, and a protocol.
+pub use self::icmp::IcmpRange;
+
+/// Ranges of addresses and ports on both sides, a protocol, and for ICMP what messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// Addresses behind this gateway.
@@ -19,6 +24,8 @@ pub struct Selector {
     pub local_ports: PortRange,
     /// Ports of the remote side.
     pub remote_ports: PortRange,
+    /// Types and codes of ICMP messages, or types of Mobility Header messages; `None` is ANY.
+    pub icmp: Option<IcmpRange>,
 }
 
 /// An inclusive range of addresses of one family.
@@ -51,26 +58,30 @@ impl Selector {
     /// Everything between two ranges of addresses.
     #[must_use]
     pub const fn between(local: AddressRange, remote: AddressRange) -> Self {
-        Self { local, remote, protocol: None, local_ports: PortRange::ANY, remote_ports: PortRange::ANY }
+        let (local_ports, remote_ports) = (PortRange::ANY, PortRange::ANY);
+        Self { local, remote, protocol: None, local_ports, remote_ports, icmp: None }
     }
 
-    /// Whether the flow is one that this selector speaks of. Of flows without ports only a selector of any port does:
-    /// what a [`FlowKey`] has in their place (0, or an ICMP identifier) are no ports.
-    // RFC 4301 section 4.4.1.1: where a protocol has no ports, they are OPAQUE, which only ANY matches.
+    /// Whether the traffic is of those that this selector speaks of. Of flows without ports only a selector of any port
+    /// does: what a [`FlowKey`] has in their place (0, or an ICMP identifier) are no ports. Of what is no ICMP message
+    /// only a selector of any message does.
+    // RFC 4301 section 4.4.1.1: where a protocol has no ports or types, they are OPAQUE, which only ANY matches.
     #[inline]
     #[must_use]
-    pub fn admits(&self, flow: &FlowKey) -> bool {
+    pub fn admits(&self, traffic: &Traffic) -> bool {
+        let flow = &traffic.flow;
         self.local.contains(flow.local_number())
             && self.remote.contains(flow.remote_number())
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
             && self.admits_ports(flow)
+            && self.icmp.is_none_or(|range| traffic.icmp.is_some_and(|message| range.contains(message)))
     }
 
     /// The one flow that this selector speaks of, if it is one: an SA for it alone is a narrow one (C-22).
     #[must_use]
     pub fn only_flow(&self) -> Option<FlowKey> {
         let (local, remote) = (self.local.only()?, self.remote.only()?);
-        let protocol = self.protocol?;
+        let protocol = self.protocol.filter(|_| self.icmp.is_none())?;
         let only_port = |ports: PortRange| (ports.first == ports.last).then_some(ports.first);
         let ports = if has_ports(protocol) {
             (only_port(self.local_ports)?, only_port(self.remote_ports)?)
@@ -246,6 +257,10 @@ mod tests {
         FlowKey::new(protocol, local.parse().unwrap(), remote.parse().unwrap())
     }
 
+    fn traffic(protocol: u8, local: &str, remote: &str) -> Traffic {
+        Traffic::of(&flow(protocol, local, remote))
+    }
+
     fn range(first: &str, last: &str) -> AddressRange {
         AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
     }
@@ -257,8 +272,8 @@ mod tests {
             remote_ports: PortRange::new(&(80..=90)),
             ..Selector::between(range("10.0.0.0", "10.0.0.255"), range("10.1.0.5", "10.1.0.9"))
         };
-        assert!(selector.admits(&flow(protocol::TCP, "10.0.0.1:5", "10.1.0.5:80")));
-        assert!(selector.admits(&flow(protocol::TCP, "10.0.0.255:5", "10.1.0.9:90")));
+        assert!(selector.admits(&traffic(protocol::TCP, "10.0.0.1:5", "10.1.0.5:80")));
+        assert!(selector.admits(&traffic(protocol::TCP, "10.0.0.255:5", "10.1.0.9:90")));
         for (protocol, local, remote) in [
             (protocol::UDP, "10.0.0.1:5", "10.1.0.5:80"),
             (protocol::TCP, "10.0.1.0:5", "10.1.0.5:80"),
@@ -267,7 +282,7 @@ mod tests {
             (protocol::TCP, "10.0.0.1:5", "10.1.0.5:79"),
             (protocol::TCP, "10.0.0.1:5", "10.1.0.5:91"),
         ] {
-            assert!(!selector.admits(&flow(protocol, local, remote)), "{local} {remote}");
+            assert!(!selector.admits(&traffic(protocol, local, remote)), "{local} {remote}");
         }
     }
 
@@ -279,12 +294,12 @@ mod tests {
         let low = Selector { remote_ports: PortRange::new(&(0..=1023)), ..everywhere.clone() };
         let (local, remote) = ("10.0.0.1:22", "10.1.0.5:22");
         for with_ports in [protocol::TCP, protocol::UDP, protocol::SCTP] {
-            assert!(low.admits(&flow(with_ports, local, remote)));
+            assert!(low.admits(&traffic(with_ports, local, remote)));
         }
         for without in [protocol::ICMP, protocol::ICMPV6, 4, 41, 47, 50] {
-            assert!(!low.admits(&flow(without, local, remote)), "{without}");
-            assert!(!low.admits(&flow(without, "10.0.0.1:0", "10.1.0.5:0")), "{without}");
-            assert!(everywhere.admits(&flow(without, local, remote)), "{without}");
+            assert!(!low.admits(&traffic(without, local, remote)), "{without}");
+            assert!(!low.admits(&traffic(without, "10.0.0.1:0", "10.1.0.5:0")), "{without}");
+            assert!(everywhere.admits(&traffic(without, local, remote)), "{without}");
         }
     }
 
@@ -354,11 +369,11 @@ mod tests {
         assert!(AddressRange::new("10.0.0.1".parse().unwrap(), "::1".parse().unwrap()).is_err());
         assert!(AddressRange::new("10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()).is_err());
         let v6 = Selector::between(range("fd00::", "fd00::ff"), AddressRange::ANY_V6);
-        assert!(v6.admits(&flow(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
+        assert!(v6.admits(&traffic(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
         let any_v6 = Selector::between(AddressRange::ANY_V6, AddressRange::ANY_V6);
-        assert!(!any_v6.admits(&flow(protocol::UDP, "10.0.0.1:1", "10.0.0.2:2")));
+        assert!(!any_v6.admits(&traffic(protocol::UDP, "10.0.0.1:1", "10.0.0.2:2")));
         assert!(!AddressRange::ANY_V6.covers(&AddressRange::ANY_V4));
         let v4 = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
-        assert!(!v4.admits(&flow(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
+        assert!(!v4.admits(&traffic(protocol::UDP, "[fd00::1]:1", "[2001:db8::1]:2")));
     }
 }

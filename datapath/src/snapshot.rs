@@ -9,6 +9,7 @@ use crate::flow::FlowKey;
 use crate::latching::Model;
 use crate::sad::Sad;
 use crate::spd::{Action, Spd};
+use crate::traffic::Traffic;
 
 /// SAD and SPD, swapped together. A worker adopts one at the start of a batch and keeps to it until the next.
 #[derive(Clone, Debug, Default)]
@@ -38,20 +39,22 @@ impl Snapshot {
     /// (L-112).
     #[must_use]
     pub fn forbids(&self, next: &Spd, flow: &FlowKey, class: Option<ClassId>) -> bool {
+        let traffic = &Traffic::of(flow);
         [Direction::Outbound, Direction::Inbound].into_iter().any(|direction| {
-            let (before, after) = (self.spd.action(flow, direction), next.action(flow, direction));
-            let taken_back = class.is_none() && self.spd.grants_bypass(flow, direction);
+            let (before, after) = (self.spd.action(traffic, direction), next.action(traffic, direction));
+            let taken_back = class.is_none() && self.spd.grants_bypass(traffic, direction);
             !asks_the_same(before, after) && !self.lets(after, class)
-                || taken_back && !next.grants_bypass(flow, direction) && after != Some(Action::Bypass)
+                || taken_back && !next.grants_bypass(traffic, direction) && after != Some(Action::Bypass)
         })
     }
 
     /// Whether this snapshot's policy lets a connection go on that is held to `class`, or to bypass, both ways.
     #[must_use]
     pub fn permits(&self, flow: &FlowKey, class: Option<ClassId>) -> bool {
+        let traffic = &Traffic::of(flow);
         [Direction::Outbound, Direction::Inbound]
             .into_iter()
-            .all(|direction| self.lets(self.spd.action(flow, direction), class))
+            .all(|direction| self.lets(self.spd.action(traffic, direction), class))
     }
 
     fn lets(&self, action: Option<Action>, class: Option<ClassId>) -> bool {
@@ -99,7 +102,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let options = SaOptions { class: 7, ..SaOptions::new(0x1001, 0) };
         snapshot.sad.insert(inbound_entry(1, 2, &options).unwrap(), crate::sad::Usage::Retired).unwrap();
-        let by = |reqid| Some(Action::Protect(Protection { reqid, latching: Latching::Off }));
+        let by = |reqid| Some(Action::Protect(Protection { reqid, template: None, latching: Latching::Off }));
         let (any, own, other) = (by(None), by(Some(Reqid(0))), by(Some(Reqid(9))));
         let (bypass, discard) = (Some(Action::Bypass), Some(Action::Discard));
         let latched = Some(Action::Protect(Protection::LATCHED));
@@ -152,7 +155,7 @@ mod tests {
             assert_eq!(snapshot.forbids(&next, &flow(), None), forbids, "{next:?}");
             assert_eq!(
                 snapshot.forbids(&next, &flow(), Some(ClassId::from_raw(7))),
-                next.action(&flow(), Direction::Outbound) == Some(Action::Bypass)
+                next.action(&Traffic::of(&flow()), Direction::Outbound) == Some(Action::Bypass)
             );
         }
     }

@@ -1,9 +1,14 @@
 //! The Security Policy Database (RFC 4301 section 4.4.1): ordered rules, and no match is discard.
 
+use std::net::IpAddr;
+
+use latchway_esp::Protocol;
+use latchway_tagging::Mode;
+
 use crate::drop::Direction;
-use crate::flow::FlowKey;
 use crate::latching::{LatchTerms, Model};
 use crate::selector::Selector;
+use crate::traffic::Traffic;
 
 /// What policy wants done with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +26,22 @@ pub enum Action {
 pub struct Protection {
     /// Only SAs installed under this id serve the rule; `None` takes any SA whose selectors admit the flow.
     pub reqid: Option<Reqid>,
+    /// What those SAs must be besides; `None` takes any.
+    pub template: Option<Template>,
     /// Whether connections are latched (R-4, L-15).
     pub latching: Latching,
+}
+
+/// What the SAs that serve a rule must be, as a template of `ip xfrm policy` says it (RFC 4301 4.4.1.2). What is `None` may
+/// be anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The outer addresses, ours first.
+    pub ends: Option<(IpAddr, IpAddr)>,
+    /// ESP or AH.
+    pub protocol: Option<Protocol>,
+    /// Tunnel or transport.
+    pub mode: Option<Mode>,
 }
 
 /// Whether the connections of a rule are latched without anyone asking.
@@ -97,25 +116,25 @@ impl Spd {
         Self { rules }
     }
 
-    /// What policy wants of the flow in this direction; `None` is discard (RFC 4301 5.1, 5.2).
+    /// What policy wants of the traffic in this direction; `None` is discard (RFC 4301 5.1, 5.2).
     #[must_use]
-    pub fn action(&self, flow: &FlowKey, direction: Direction) -> Option<Action> {
-        self.find(flow, direction).map(|(_, rule)| rule.action)
+    pub fn action(&self, traffic: &Traffic, direction: Direction) -> Option<Action> {
+        self.find(traffic, direction).map(|(_, rule)| rule.action)
     }
 
-    /// The rule that decides about the flow in this direction, with its place.
+    /// The rule that decides about the traffic in this direction, with its place.
     #[must_use]
-    pub fn find(&self, flow: &FlowKey, direction: Direction) -> Option<(usize, &Rule)> {
+    pub fn find(&self, traffic: &Traffic, direction: Direction) -> Option<(usize, &Rule)> {
         let speaks = |(_, rule): &(usize, &Rule)| {
-            rule.direction.is_none_or(|only| only == direction) && rule.selector.admits(flow)
+            rule.direction.is_none_or(|only| only == direction) && rule.selector.admits(traffic)
         };
         self.rules.iter().enumerate().find(speaks)
     }
 
     /// Whether the rule that decides about a flow lets bypass be granted to it (L-112).
     #[must_use]
-    pub fn grants_bypass(&self, flow: &FlowKey, direction: Direction) -> bool {
-        self.find(flow, direction).is_some_and(|(_, rule)| rule.freedom == Freedom::Bypass)
+    pub fn grants_bypass(&self, traffic: &Traffic, direction: Direction) -> bool {
+        self.find(traffic, direction).is_some_and(|(_, rule)| rule.freedom == Freedom::Bypass)
     }
 
     /// The rules in their order.
@@ -144,20 +163,22 @@ impl Latching {
 
 impl Protection {
     /// Protection by any SA that admits the flow, with every connection latched, on the strictest terms.
-    pub const LATCHED: Self = Self { reqid: None, latching: Latching::On(LatchTerms::from_bits(0)) };
+    pub const LATCHED: Self =
+        Self { reqid: None, template: None, latching: Latching::On(LatchTerms::from_bits(0)) };
     /// The same, where SAs of several peers may overlap and tags tell them apart (latching-04 2.2).
     pub const LATCHED_BY_TAG: Self = Self {
         reqid: None,
+        template: None,
         latching: Latching::On(LatchTerms { model: Model::Tag, ..LatchTerms::from_bits(0) }),
     };
     /// Protection by any SA that admits the flow, connection by connection unlatched.
-    pub const UNLATCHED: Self = Self { reqid: None, latching: Latching::Off };
+    pub const UNLATCHED: Self = Self { reqid: None, template: None, latching: Latching::Off };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::protocol;
+    use crate::flow::{FlowKey, protocol};
     use crate::selector::{AddressRange, PortRange};
 
     #[test]
@@ -170,12 +191,12 @@ mod tests {
             Rule::new(any, None, Action::Protect(Protection::LATCHED)),
         ]);
         let flow = |remote: &str| {
-            FlowKey::new(protocol::TCP, "10.0.0.1:9".parse().unwrap(), remote.parse().unwrap())
+            Traffic::of(&FlowKey::new(protocol::TCP, "10.0.0.1:9".parse().unwrap(), remote.parse().unwrap()))
         };
         assert_eq!(spd.action(&flow("10.0.0.2:22"), Direction::Outbound), Some(Action::Bypass));
         assert!(matches!(spd.action(&flow("10.0.0.2:22"), Direction::Inbound), Some(Action::Protect(_))));
         assert!(matches!(spd.action(&flow("10.0.0.2:23"), Direction::Outbound), Some(Action::Protect(_))));
         let v6 = FlowKey::new(protocol::TCP, "[::2]:9".parse().unwrap(), "[::3]:22".parse().unwrap());
-        assert_eq!(spd.action(&v6, Direction::Outbound), None);
+        assert_eq!(spd.action(&Traffic::of(&v6), Direction::Outbound), None);
     }
 }

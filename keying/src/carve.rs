@@ -6,6 +6,7 @@
 
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector, has_ports};
+use latchway_datapath::traffic::Traffic;
 
 /// Takes connections out of selectors. `None` where more than `most` selectors remain, or none.
 pub(crate) fn carve<'f>(
@@ -15,7 +16,8 @@ pub(crate) fn carve<'f>(
 ) -> Option<Vec<Selector>> {
     let mut left = selectors.to_vec();
     for flow in flows {
-        let (around, beside): (Vec<_>, Vec<_>) = left.into_iter().partition(|selector| selector.admits(flow));
+        let (around, beside): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|selector| selector.admits(&Traffic::of(flow)));
         left = beside;
         left.extend(around.iter().flat_map(|selector| without(selector, flow)));
         if left.len() > most {
@@ -101,7 +103,8 @@ mod tests {
             ] {
                 let left = carve(std::slice::from_ref(&whole), [&cut], 255).unwrap();
                 for other in world() {
-                    let admitting = left.iter().filter(|selector| selector.admits(&other)).count();
+                    let admitting =
+                        left.iter().filter(|selector| selector.admits(&Traffic::of(&other))).count();
                     let same_hosts =
                         (other.local().ip(), other.remote().ip()) == (cut.local().ip(), cut.remote().ip());
                     let same = same_hosts && other.protocol() == cut.protocol();
@@ -109,7 +112,8 @@ mod tests {
                     let gone = same && (other == cut || cut.protocol() == protocol::ICMP);
                     // What "every protocol but one" cannot say.
                     let unsaid = same_hosts && protocol.is_none() && other.protocol() == 47;
-                    let kept = whole.admits(&other) && !(whole.admits(&cut) && (gone || unsaid));
+                    let kept = whole.admits(&Traffic::of(&other))
+                        && !(whole.admits(&Traffic::of(&cut)) && (gone || unsaid));
                     assert_eq!(admitting, usize::from(kept), "{other:?} of {whole:?} without {cut:?}");
                 }
             }
@@ -125,6 +129,7 @@ mod tests {
             protocol: Some(protocol::TCP),
             local_ports: port(2),
             remote_ports: port(3),
+            icmp: None,
         };
         assert_eq!(carve(&[alone], [&cut], 255), None);
         let whole = [selector(None, PortRange::ANY)];

@@ -30,6 +30,7 @@ use latchway_datapath::sad::Sad;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::Spi;
 use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
 use latchway_ulp_shim::LatchDatabase;
@@ -366,7 +367,7 @@ impl Keying {
     fn wanted(&self, flow: &FlowKey, class: Option<ClassId>) -> Wanted {
         let rule = match class {
             Some(_) => None,
-            None => self.current.spd.find(flow, Direction::Outbound),
+            None => self.current.spd.find(&Traffic::of(flow), Direction::Outbound),
         };
         let rule = rule.and_then(|(place, _)| self.policy.views().into_iter().nth(place));
         let peer = class.and_then(|class| self.identity(self.class(class)?.peer));

@@ -50,7 +50,7 @@ pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecEr
         let latching =
             if policy.latch { Latching::On(terms::configured(policy.terms)) } else { Latching::Off };
         let action = match policy.action {
-            Action::Protect => spd::Action::Protect(Protection { reqid, latching }),
+            Action::Protect => spd::Action::Protect(Protection { reqid, template: None, latching }),
             Action::Bypass => spd::Action::Bypass,
             Action::Discard => spd::Action::Discard,
         };
@@ -169,6 +169,7 @@ fn selectors(selector: &latchway_config::Selector) -> impl Iterator<Item = Resul
             protocol: simple.protocol,
             local_ports: ports(simple.local_ports),
             remote_ports: ports(simple.remote_ports),
+            icmp: None,
         })
     })
 }

@@ -243,7 +243,7 @@ pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
         DirectionSpec::Outbound => Direction::Outbound,
     });
     let action = match spec.action {
-        ActionSpec::Protect => Action::Protect(Protection { reqid: None, latching }),
+        ActionSpec::Protect => Action::Protect(Protection { reqid: None, template: None, latching }),
         ActionSpec::Bypass => Action::Bypass,
         ActionSpec::Discard => Action::Discard,
     };

@@ -8,6 +8,7 @@ use latchway_datapath::event::Event;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::ClassId;
 use latchway_ulp_shim::{LatchView, Progress};
 
@@ -193,7 +194,8 @@ impl Keying {
             LatchState::Larval => None,
             _ => self.database.inquire(latch).and_then(|view| view.class),
         };
-        let slot = class.and_then(|class| self.current.sad.select(&held.flow, Some(class), None));
+        let slot =
+            class.and_then(|class| self.current.sad.select(&Traffic::of(&held.flow), Some(class), None));
         slot.is_some_and(|slot| !slot.entry.use_.is_expired())
     }
 

@@ -12,6 +12,7 @@ use latchway_datapath::latching::{
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::{Rule, Spd};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::{AuthMethod, ClassId};
 use latchway_ulp_shim::LatchView;
 
@@ -66,7 +67,7 @@ impl Keying {
     pub(super) fn stakes(&self, selectors: &[Selector], newcomer: Newcomer) -> Result<Stakes, Refusal> {
         let mut stakes = Stakes::default();
         let conflicts = |latch: &LatchView| {
-            let covers = selectors.iter().any(|selector| selector.admits(&latch.flow));
+            let covers = selectors.iter().any(|selector| selector.admits(&Traffic::of(&latch.flow)));
             let newcomer = Claim { class: newcomer.0, covers };
             latch.class.is_some_and(|class| conflict(newcomer, Claim { class, covers: true }))
         };
@@ -185,7 +186,7 @@ impl Keying {
     pub(super) fn conflicts_with_policy(&self, next: Option<&Spd>) -> Vec<LatchView> {
         let Some(next) = next else { return Vec::new() };
         let differing = differing(&self.current.spd, next);
-        let touched = |flow: &FlowKey| differing.iter().any(|rule| rule.selector.admits(flow));
+        let touched = |flow: &FlowKey| differing.iter().any(|rule| rule.selector.admits(&Traffic::of(flow)));
         let breaks = |latch: &LatchView| {
             let holds = latch.class.is_some() || latch.bypass;
             holds

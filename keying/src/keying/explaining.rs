@@ -4,6 +4,7 @@ use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::sad::{Role, SadEntry, Slot, Usage};
 use latchway_datapath::spd::{Action, Reqid, Rule};
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::ClassId;
 
 use crate::explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
@@ -25,7 +26,7 @@ impl Keying {
         let Question { flow, direction, required } = *question;
         let decides = match required {
             Some(_) => None,
-            None => self.current.spd.find(&flow, direction),
+            None => self.current.spd.find(&Traffic::of(&flow), direction),
         };
         let action = decides.map(|(_, rule)| rule.action);
         let reqid = match action {
@@ -60,7 +61,9 @@ impl Keying {
 
     fn protect(&self, demand: &Demand) -> Verdict {
         let slot = match demand.question.direction {
-            Direction::Outbound => self.current.sad.select(&demand.question.flow, demand.class, demand.reqid),
+            Direction::Outbound => {
+                self.current.sad.select(&Traffic::of(&demand.question.flow), demand.class, demand.reqid)
+            }
             Direction::Inbound => self.receiving(demand),
         };
         match slot {
@@ -153,7 +156,7 @@ fn miss(slot: &Slot, demand: &Demand) -> Option<SaMiss> {
         Direction::Outbound => slot.usage == Usage::Active,
         Direction::Inbound => slot.usage != Usage::Pending,
     };
-    if !entry.admits(&demand.question.flow) {
+    if !entry.admits(&Traffic::of(&demand.question.flow)) {
         Some(SaMiss::Selectors)
     } else if demand.class.is_some_and(|class| class != entry.class) {
         Some(SaMiss::OtherClass)

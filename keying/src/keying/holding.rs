@@ -7,6 +7,7 @@ use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, 
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::{Freedom, Spd};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::ClassId;
 use latchway_ulp_shim::{Begin, CreateError, LatchView, Listening};
 
@@ -213,7 +214,7 @@ impl Keying {
             let forbidden = LatchError::PolicyForbids { rule, freedom, asked };
             return if pending { Err(forbidden) } else { Ok(Begin::Bypass) };
         }
-        let mut covering = self.current.sad.iter().filter(|slot| slot.entry.admits(&held.flow));
+        let mut covering = self.current.sad.iter().filter(|slot| slot.entry.admits(&Traffic::of(&held.flow)));
         let class = covering.next().map(|slot| slot.entry.class);
         let strict = held.permit.terms.model == Model::Strict;
         if strict && class.is_some_and(|class| self.current.sad.admits_otherwise(&held.flow, class)) {
@@ -231,14 +232,15 @@ impl Keying {
         let satisfying = |class: &ClassId| {
             self.satisfies(*class, &held.constraints) && !self.current.bars(flow, *class, permit.terms.model)
         };
-        let newest = self.current.sad.select(flow, None, permit.reqid).map(|slot| slot.entry.class);
+        let newest =
+            self.current.sad.select(&Traffic::of(flow), None, permit.reqid).map(|slot| slot.entry.class);
         if let Some(class) = newest.filter(satisfying) {
             return Some(class);
         }
-        let others = self.current.sad.iter().filter(|slot| slot.entry.admits(flow));
+        let others = self.current.sad.iter().filter(|slot| slot.entry.admits(&Traffic::of(flow)));
         let others: HashSet<ClassId> = others.map(|slot| slot.entry.class).collect();
         let in_force = |class: &ClassId| {
-            let slot = self.current.sad.select(flow, Some(*class), permit.reqid);
+            let slot = self.current.sad.select(&Traffic::of(flow), Some(*class), permit.reqid);
             slot.is_some_and(|slot| !slot.entry.use_.is_expired())
         };
         others.into_iter().filter(in_force).filter(satisfying).max()

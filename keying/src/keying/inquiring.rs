@@ -4,6 +4,7 @@ use latchway_datapath::latching::{LatchId, LatchState};
 use latchway_datapath::sad::{Path, Role};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Rule};
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::{ClassId, IdentityId};
 use latchway_ulp_shim::LatchView;
 
@@ -54,7 +55,7 @@ impl Keying {
             Action::Bypass
         } else {
             let latching = Latching::On(held.permit.terms);
-            Action::Protect(Protection { reqid: held.permit.reqid, latching })
+            Action::Protect(Protection { reqid: held.permit.reqid, template: None, latching })
         };
         let flow = &held.flow;
         let (local, remote) = (flow.local(), flow.remote());
@@ -66,6 +67,7 @@ impl Keying {
             protocol: Some(flow.protocol()),
             local_ports: port(local.port()),
             remote_ports: port(remote.port()),
+            icmp: None,
         };
         let (number, rule) = (RuleNumber::from_raw(latch.raw()), Rule::new(selector, None, action));
         Some(RuleView { number, origin: Origin::Latch, rule })
@@ -95,7 +97,7 @@ impl Keying {
 
     /// Where the SA leads that carries the latch's packets now.
     fn path_of(&self, view: &LatchView, class: ClassId) -> Option<Path> {
-        let slot = self.current.sad.select(&view.flow, Some(class), None)?;
+        let slot = self.current.sad.select(&Traffic::of(&view.flow), Some(class), None)?;
         match &slot.entry.role {
             Role::Outbound { path, .. } => Some(*path),
             Role::Inbound(_) => None,

@@ -46,6 +46,7 @@ mod tests {
     use super::*;
     use crate::testing::range;
     use latchway_datapath::flow::FlowKey;
+    use latchway_datapath::traffic::Traffic;
 
     /// Every flow of a small world: three hosts on our side, four ports, four protocols.
     fn world() -> impl Iterator<Item = FlowKey> {
@@ -72,8 +73,8 @@ mod tests {
                     let comes = here && flow.protocol() == protocol::TCP && flow.local_port() == 25;
                     // What "every protocol but one" cannot say.
                     let unsaid = here && selector.protocol.is_none() && flow.protocol() == 47;
-                    let kept = selector.admits(&flow) && !comes && !unsaid;
-                    let admitting = left.iter().filter(|part| part.admits(&flow)).count();
+                    let kept = selector.admits(&Traffic::of(&flow)) && !comes && !unsaid;
+                    let admitting = left.iter().filter(|part| part.admits(&Traffic::of(&flow))).count();
                     assert_eq!(admitting, usize::from(kept), "{flow} of {selector:?} beside {address}");
                 }
             }

@@ -7,6 +7,7 @@ use latchway_datapath::flow::{FlowKey, number};
 use latchway_datapath::latching::LatchTerms;
 use latchway_datapath::selector::{Selector, has_ports};
 use latchway_datapath::spd::{Action, Freedom, Latching, Reqid};
+use latchway_datapath::traffic::Traffic;
 use latchway_ulp_shim::Listening;
 
 use crate::latching::{Asked, BadTuple, Constraints, LatchError, Privilege};
@@ -48,7 +49,8 @@ impl Plea<'_> {
         self.check_constraints()?;
         let of = |direction: Direction| {
             let speaks = |view: &&RuleView| {
-                view.rule.direction.is_none_or(|only| only == direction) && view.rule.selector.admits(flow)
+                view.rule.direction.is_none_or(|only| only == direction)
+                    && view.rule.selector.admits(&Traffic::of(flow))
             };
             rules.iter().find(speaks).ok_or(LatchError::PolicyDiscards(None))
         };

@@ -6,6 +6,7 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule};
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::{Spi, Suite};
 use latchway_tagging::{AuthMethod, ClassLimit, Mode, StateClock};
 
@@ -69,7 +70,7 @@ fn elements(keying: &Keying, change: &Change) -> Vec<(Element, Problem)> {
 /// The SPI by which a packet to 10.1.0.1 would leave.
 fn leaves_by(keying: &Keying) -> Option<u32> {
     let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
-    keying.snapshot().sad.select(&flow, None, None).map(|slot| slot.entry.spi.get() & 0xffff)
+    keying.snapshot().sad.select(&Traffic::of(&flow), None, None).map(|slot| slot.entry.spi.get() & 0xffff)
 }
 
 #[test]

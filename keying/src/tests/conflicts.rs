@@ -14,6 +14,7 @@ use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Spd};
+use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_esp::Suite;
 use latchway_tagging::{AuthMethod, ClassId, Feedback, SaIndex, SaRef, StateVersion, WorkerId};
@@ -59,7 +60,7 @@ fn latch_of(keying: &Keying, port: u16, class: ClassId) -> LatchId {
 }
 
 fn born(keying: &Keying, sad: Sad, flow: &FlowKey, (class, terms): (ClassId, LatchTerms)) -> LatchId {
-    let protection = Protection { reqid: None, latching: Latching::On(terms) };
+    let protection = Protection { reqid: None, template: None, latching: Latching::On(terms) };
     let spd = Spd::new(vec![rule(Action::Protect(protection))]);
     let snapshot = Snapshot { id: keying.snapshot().id, sad, spd, pending: None };
     let version = StateVersion::default();
@@ -114,7 +115,7 @@ fn rule(action: Action) -> Rule {
     Rule::new(Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4), None, action)
 }
 
-const PROTECT: Action = Action::Protect(Protection { reqid: None, latching: Latching::Off });
+const PROTECT: Action = Action::Protect(Protection { reqid: None, template: None, latching: Latching::Off });
 
 fn configure(keying: &mut Keying, rules: Vec<Rule>) -> Vec<Event> {
     let committed = keying.commit(Transaction::new(vec![Op::SetSpd(Spd::new(rules))]), at(0)).unwrap();
@@ -315,7 +316,7 @@ fn l_62_l_73_c_25_a_proposal_is_narrowed_around_latches() {
     let narrowed = |peer: &str| Proposal { narrowing: Narrowing::Allowed, ..proposal(peer) };
     let offer = keying.propose(narrowed("mallory"), at(0)).unwrap();
     assert_eq!(offer.latches_that_would_break, []);
-    let admits = |flow: &FlowKey| offer.selectors.iter().any(|selector| selector.admits(flow));
+    let admits = |flow: &FlowKey| offer.selectors.iter().any(|selector| selector.admits(&Traffic::of(flow)));
     assert!(!admits(&flow(5)) && admits(&flow(6)));
     let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
     assert_eq!((settle(&mut keying), state(&keying, id)), (vec![], IN_FORCE));
@@ -415,7 +416,7 @@ fn l_76_l_77_c_24_t37_j_a_latch_that_policy_would_change_is_broken_before_or_pre
             keying.delete_rule(number).unwrap();
         },
     ];
-    let serves = |reqid| Action::Protect(Protection { reqid: Some(Reqid(reqid)), latching: Latching::Off });
+    let serves = |reqid| Action::Protect(Protection { reqid: Some(Reqid(reqid)), ..Protection::UNLATCHED });
     for (place, call) in by_calls.iter().enumerate() {
         for (action, breaks) in [
             (Action::Bypass, true),

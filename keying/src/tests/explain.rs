@@ -5,6 +5,7 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{AddressRange, PortRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Reqid, Rule, Spd};
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::Suite;
 use latchway_tagging::ClassId;
 
@@ -60,7 +61,8 @@ fn rfc_4301_5_1_an_explanation_names_the_rule_and_the_sa_and_what_was_passed_ove
     assert_eq!((carrier.class, &carrier.peer), (view.class, &view.peer));
     assert_eq!(carrier.max_inner, Suite::Aes128Gcm.max_payload(1500 - 28));
     assert_eq!(explanation.sas_passed_over, [(bob, SaMiss::Older), (carol, SaMiss::Selectors)]);
-    let chosen = keying.snapshot().sad.select(&flow("10.1.0.1:80"), None, Some(Reqid(1))).unwrap();
+    let chosen =
+        keying.snapshot().sad.select(&Traffic::of(&flow("10.1.0.1:80")), None, Some(Reqid(1))).unwrap();
     assert_eq!(chosen.entry.sa, carrier.sa, "the packet path says the same");
 }
 

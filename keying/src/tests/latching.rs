@@ -170,7 +170,7 @@ fn pad() -> Vec<PadEntry> {
 
 fn rules() -> Vec<Rule> {
     let terms = LatchTerms { model: Model::Tag, ..LatchTerms::default() };
-    let by_tag = Action::Protect(Protection { reqid: None, latching: Latching::On(terms) });
+    let by_tag = Action::Protect(Protection { reqid: None, template: None, latching: Latching::On(terms) });
     let (protect, unlatched) = (Action::Protect(Protection::LATCHED), Action::Protect(Protection::UNLATCHED));
     [
         (1, protect, Freedom::None),

@@ -3,6 +3,7 @@
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::sad::Usage;
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::Suite;
 use latchway_tagging::{ClassId, SaRef, SnapshotId};
 use proptest::collection::vec;
@@ -440,7 +441,7 @@ impl Model {
             let flow = if pair.peer == 2 { "10.3.0.1:80" } else { "10.1.0.1:80" };
             let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), flow.parse().unwrap());
             let question = Question { flow, direction: Direction::Outbound, required: Some(view.class) };
-            let chosen = keying.snapshot().sad.select(&flow, Some(view.class), None);
+            let chosen = keying.snapshot().sad.select(&Traffic::of(&flow), Some(view.class), None);
             let explained = match keying.explain(&question).verdict {
                 Verdict::Protected(carrier) => Some(carrier.sa),
                 Verdict::Bypassed | Verdict::Dropped(_) => None,

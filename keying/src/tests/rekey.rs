@@ -2,6 +2,7 @@
 
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::sad::{Sad, Usage};
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::Suite;
 use latchway_tagging::WorkerId;
 
@@ -18,7 +19,7 @@ fn installed(keying: &mut Keying, spi: u32) -> PairId {
 /// The SPI by which a packet to bob would leave.
 fn leaves_by(sad: &Sad) -> Option<u32> {
     let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
-    sad.select(&flow, None, None).map(|slot| slot.entry.spi.get() & 0xffff)
+    sad.select(&Traffic::of(&flow), None, None).map(|slot| slot.entry.spi.get() & 0xffff)
 }
 
 #[test]

@@ -20,6 +20,7 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::send_batch::SendBatch;
 use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite, WindowSize};
@@ -381,7 +382,7 @@ fn recovery_undoes_what_was_not_published_and_removes_what_nobody_knows() {
     assert_eq!((keying.pairs().len(), keying.snapshot().sad.iter().count()), (1, 2));
     assert!(!keying.is_free(Spi::new(0x7002).unwrap()));
     let flow = FlowKey::new(protocol::TCP, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
-    let chosen = keying.snapshot().sad.select(&flow, None, None).unwrap();
+    let chosen = keying.snapshot().sad.select(&Traffic::of(&flow), None, None).unwrap();
     assert_eq!(chosen.entry.spi.get(), 0x8000_1000, "bob's, and not the stranger's");
     let offer = keying.propose(proposal("carol"), at(0)).unwrap();
     let later = keying.install(offer.ticket, keys(0x1002, Suite::Aes128Gcm), at(0)).unwrap();

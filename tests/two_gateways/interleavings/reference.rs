@@ -8,6 +8,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Model, OnConflict};
 use latchway_datapath::sad::{Sad, Usage};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::ClassId;
 use latchway_ulp_shim::LatchView;
 
@@ -136,8 +137,9 @@ impl Reference {
     pub fn check_conflicts(&self, sad: &Sad) {
         let in_force = || sad.iter().filter(|slot| slot.usage != Usage::Pending);
         for latch in self.latches.values().filter(|latch| latch.is_strict() && latch.class.is_some()) {
-            let conflicts = in_force()
-                .find(|slot| Some(slot.entry.class) != latch.class && slot.entry.admits(&latch.flow));
+            let conflicts = in_force().find(|slot| {
+                Some(slot.entry.class) != latch.class && slot.entry.admits(&Traffic::of(&latch.flow))
+            });
             let Some(conflict) = conflicts else { continue };
             let stands =
                 latch.state == LatchState::Established && latch.terms.on_conflict != OnConflict::DropNewcomer;
@@ -201,8 +203,9 @@ impl Latch {
     /// L-71: a strict latch comes into force under SAs of one class alone.
     fn check_rivals(&self, sad: &Sad) {
         if self.state == LatchState::Established && self.is_strict() && self.class.is_some() {
-            let rival =
-                sad.iter().find(|slot| Some(slot.entry.class) != self.class && slot.entry.admits(&self.flow));
+            let rival = sad.iter().find(|slot| {
+                Some(slot.entry.class) != self.class && slot.entry.admits(&Traffic::of(&self.flow))
+            });
             assert!(rival.is_none(), "L-71: {self:?} beside {:?}", rival.map(|slot| slot.entry.class));
         }
     }

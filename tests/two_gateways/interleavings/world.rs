@@ -14,6 +14,7 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Freedom, Latching, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::{EspHeader, NextHeader, OutboundConfig, OutboundSa, Spi, Suite};
 use latchway_keying::{
     Alerts, Asked, Change, ConnectionRequest, Constraints, Keys, ListenerRequest, Narrowing, Op, Pad,
@@ -376,8 +377,8 @@ impl World {
         let passed = self.gateway.units.units().count() > 0;
         self.look(true);
         let slot = self.seen.sad.iter().find(|slot| slot.entry.is_inbound() && slot.entry.spi == spi);
-        let receives =
-            slot.is_some_and(|slot| slot.usage != Usage::Pending && slot.entry.admits(&flow.key()));
+        let receives = slot
+            .is_some_and(|slot| slot.usage != Usage::Pending && slot.entry.admits(&Traffic::of(&flow.key())));
         if passed {
             self.tally.inbound += 1;
             assert!(receives, "L-74: {flow:?} passed under an SA that is not in force");
@@ -433,7 +434,8 @@ impl World {
                 // Whoever resets has no connection any more, whether or not the other hears of it.
                 let resets = before.filter(|_| kind == Kind::Reset);
                 resets.iter().for_each(|latch| self.reference.ended(latch.id));
-                let serves = |class| self.seen.sad.select(&flow.key(), Some(class), None).is_some();
+                let serves =
+                    |class| self.seen.sad.select(&Traffic::of(&flow.key()), Some(class), None).is_some();
                 let served = before.and_then(|latch| latch.class).filter(|class| serves(*class));
                 let due = fresh && served.is_some_and(|class| is_due(before, class, kind));
                 assert!(!due, "L-98: {kind:?} of {before:?} did not leave: {:?}", self.gateway.drops());
@@ -460,7 +462,7 @@ impl World {
         before: Option<Latch>,
         (direction, kind, class): (Direction, Kind, Option<ClassId>),
     ) {
-        let unlatched = match self.seen.spd.action(&flow.key(), Direction::Outbound) {
+        let unlatched = match self.seen.spd.action(&Traffic::of(&flow.key()), Direction::Outbound) {
             Some(Action::Protect(protection)) => protection.latching == Latching::Off && class.is_some(),
             Some(Action::Bypass) => class.is_none() || direction == Direction::Inbound,
             _ => false,
@@ -626,7 +628,9 @@ fn pad() -> Pad {
 
 const fn action(policy: Policy) -> Action {
     match policy {
-        Policy::Latched(terms) => Action::Protect(Protection { reqid: None, latching: Latching::On(terms) }),
+        Policy::Latched(terms) => {
+            Action::Protect(Protection { reqid: None, template: None, latching: Latching::On(terms) })
+        }
         Policy::Unlatched => Action::Protect(Protection::UNLATCHED),
         Policy::Bypass => Action::Bypass,
         Policy::Discard => Action::Discard,

@@ -2,6 +2,7 @@
 
 use latchway_datapath::latching::{LatchState, Model};
 use latchway_datapath::selector::Selector;
+use latchway_datapath::traffic::Traffic;
 use latchway_tagging::{ClassId, IdentityId};
 
 use crate::database::{LatchDatabase, LatchView};
@@ -10,7 +11,8 @@ impl LatchDatabase {
     /// Hands over every latch of a connection that any of the selectors admits.
     pub fn covered(&self, selectors: &[Selector], mut each: impl FnMut(LatchView)) {
         let admits = |view: &LatchView| {
-            view.state != LatchState::Listener && selectors.iter().any(|selector| selector.admits(&view.flow))
+            view.state != LatchState::Listener
+                && selectors.iter().any(|selector| selector.admits(&Traffic::of(&view.flow)))
         };
         self.dump().filter(admits).for_each(&mut each);
     }

@@ -15,7 +15,7 @@ use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, initiates, opening, opening_again, shakes_hands};
+use crate::shim::opening::{Opening, admits_inbound, initiates, opening, opening_again, shakes_hands};
 use crate::sync::Ordering;
 
 impl Shim {
@@ -41,6 +41,9 @@ impl Shim {
                 self.begin_inbound(packet, tag, Side::default(), context)
             }
             Kind::Unlatched if known.is_current(context.snapshot.id) => {
+                if is_icmp(packet) {
+                    admits_inbound(packet.traffic(), context)?;
+                }
                 known.touch(context.now);
                 Ok(())
             }

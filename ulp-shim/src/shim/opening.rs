@@ -6,6 +6,7 @@ use latchway_datapath::latching::{LatchTerms, Unlatchable};
 use latchway_datapath::packet::{IpPacket, SctpPacket, TcpSegment, Upper, chunk, flags};
 use latchway_datapath::selector::has_ports;
 use latchway_datapath::spd::Action;
+use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::Context;
 
 use crate::database::{Known, Listener};
@@ -34,7 +35,7 @@ pub(super) fn opening(
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
     if direction == Direction::Inbound {
-        admits_inbound(packet.flow(), context)?;
+        admits_inbound(packet.traffic(), context)?;
     }
     let terms = terms_by_policy(packet.flow(), context);
     let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
@@ -44,12 +45,12 @@ pub(super) fn opening(
     Ok(Opening::Latched(side, terms))
 }
 
-/// Whether policy lets anything of the flow come in.
+/// Whether policy lets the traffic come in.
 ///
 /// # Errors
 /// [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`].
-pub(super) fn admits_inbound(flow: &FlowKey, context: &Context<'_>) -> Result<(), DropReason> {
-    match context.snapshot.spd.action(flow, Direction::Inbound) {
+pub(super) fn admits_inbound(traffic: &Traffic, context: &Context<'_>) -> Result<(), DropReason> {
+    match context.snapshot.spd.action(traffic, Direction::Inbound) {
         Some(Action::Protect(_) | Action::Bypass) => Ok(()),
         Some(Action::Discard) => Err(DropReason::PolicyDiscard),
         None => Err(DropReason::NoPolicy),
@@ -79,7 +80,9 @@ pub(super) fn opening_again(
 
 /// The terms of the latch that the flow must not be without: policy wants one, and the flow's protocol has connections.
 pub(super) fn terms_by_policy(flow: &FlowKey, context: &Context<'_>) -> Option<LatchTerms> {
-    let Some(Action::Protect(protection)) = context.snapshot.spd.action(flow, Direction::Outbound) else {
+    let Some(Action::Protect(protection)) =
+        context.snapshot.spd.action(&Traffic::of(flow), Direction::Outbound)
+    else {
         return None;
     };
     protection.latching.terms().filter(|_| has_connections(flow) && !is_group(flow))

@@ -4,6 +4,7 @@ use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchState, LatchTerms, Unlatchable};
 use latchway_datapath::packet::{IpPacket, Upper, flags};
+use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::Context;
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef, StateVersion};
 
@@ -124,7 +125,8 @@ impl Shim {
             };
         }
         known.touch(context.now);
-        match known.last_hint() {
+        // Policy may tell the messages of one ICMP flow apart (RFC 4301 4.4.1.1): each is asked for.
+        match known.last_hint().filter(|_| !is_icmp(packet)) {
             Some(hint) => Ok((OutboundTag { hint: Some(hint), ..OutboundTag::default() }, None)),
             None => Ok(uncached()),
         }
@@ -232,7 +234,7 @@ impl Shim {
     /// is not of that latch.
     fn cache(&self, flow: &FlowKey, sa: Option<SaRef>, context: &Context<'_>) -> Result<(), DropReason> {
         // What comes back is judged by what is remembered, so that nothing is where policy discards that.
-        let returns = admits_inbound(flow, context).is_ok();
+        let returns = admits_inbound(&Traffic::of(flow), context).is_ok();
         if let Some(known) = self.database.probe(flow) {
             return match known.entry.kind {
                 Kind::Unlatched => {

@@ -202,7 +202,8 @@ fn l_39_whoever_wants_to_know_is_told_that_no_sa_serves_its_latch() {
 fn l_14_who_asks_for_nothing_gets_what_policy_says() {
     let mut world = World::new();
     let terms = LatchTerms { model: Model::Tag, ..LatchTerms::default() };
-    let action = Action::Protect(Protection { reqid: Some(Reqid(7)), latching: Latching::On(terms) });
+    let action =
+        Action::Protect(Protection { reqid: Some(Reqid(7)), template: None, latching: Latching::On(terms) });
     let rule = Rule::new(Selector::between(range("10.0.0.0", "10.0.0.255"), network(3)), None, action);
     let change = Change { rules: Some(vec![rule]), ..Change::default() };
     world.keying.begin_change(change, world.now).unwrap();

@@ -2,6 +2,7 @@
 
 use latchway_datapath::event::Event;
 use latchway_datapath::latching::BreakReason;
+use latchway_datapath::traffic::Traffic;
 
 use super::*;
 use crate::latching::AlertKind;
@@ -135,7 +136,8 @@ fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
     let mut admitted = |suite, narrowing| {
         let proposal = Proposal { narrowing, ..wide("bob", 1, suite) };
         let offer = world.keying.propose(proposal, world.now).unwrap();
-        [25, 26, 27].map(|port| offer.selectors.iter().any(|selector| selector.admits(&comes(port))))
+        [25, 26, 27]
+            .map(|port| offer.selectors.iter().any(|selector| selector.admits(&Traffic::of(&comes(port)))))
     };
     assert_eq!(admitted(Suite::Aes256Gcm, Narrowing::Allowed), [true, true, true]);
     assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Allowed), [false, true, true]);

@@ -14,6 +14,7 @@ use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::{Action, Latching, Protection, Rule, Spd};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::{Context, Ulp};
 use latchway_tagging::{
     AuthMethod, ClassId, Credential, Feedback, Identity, IdentityId, IdentityLimit, IdentityRecord,
@@ -136,7 +137,7 @@ impl Bed {
 
     /// Another snapshot, whose policy latches every flow on these terms.
     pub(super) fn terms(&mut self, terms: LatchTerms) {
-        self.policy(Some(Protection { reqid: None, latching: Latching::On(terms) }));
+        self.policy(Some(Protection { reqid: None, template: None, latching: Latching::On(terms) }));
     }
 
     /// Another snapshot, and what its policy is about to be.
@@ -365,7 +366,9 @@ impl Bed {
         };
         let offset: u16 = if first { 0x2000 } else { 0x0008 };
         octets[6..8].copy_from_slice(&offset.to_be_bytes());
-        let packet = IpPacket::parse(&octets, Direction::Inbound).unwrap().resolved_to(self.flow(protocol));
+        let packet = IpPacket::parse(&octets, Direction::Inbound)
+            .unwrap()
+            .resolved_to(Traffic::of(&self.flow(protocol)));
         let tag = InboundTag { class, sa: self.sa(class), version: self.version() };
         let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
         self.shim.judge_inbound(&packet, &tag, &context)
