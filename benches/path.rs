@@ -19,6 +19,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::spd::Protection;
 use latchway_esp::{HEADER_LEN, Suite};
@@ -104,7 +105,8 @@ impl Bed {
         let bob = &mut self.net.bob;
         bob.datapath.begin(self.net.now);
         bob.units.clear();
-        bob.datapath.inbound(black_box(train), *segment_size, &mut bob.units);
+        let arrival = Arrival::udp(*segment_size, ALICE.address());
+        bob.datapath.inbound(black_box(train), &arrival, &mut bob.units);
         bob.datapath.end();
         bob.units.units().map(|unit| unit.payload.len()).sum()
     }

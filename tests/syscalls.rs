@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::spd::Protection;
 use latchway_esp::Suite;
@@ -113,7 +114,7 @@ impl Bed {
             train.extend_from_slice(run.bytes);
             bob.datapath.begin(*now);
             bob.units.clear();
-            bob.datapath.inbound(train, run.segment_size, &mut bob.units);
+            bob.datapath.inbound(train, &Arrival::udp(run.segment_size, ALICE.address()), &mut bob.units);
             let delivered: usize = bob.units.units().map(|unit| unit.payload.len()).sum();
             assert_eq!(black_box(delivered), run.len());
             bob.datapath.end();

@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::spd::Protection;
@@ -211,7 +212,7 @@ impl Bed {
         self.work.add(Work::of(|| {
             bob.datapath.begin(now);
             bob.units.clear();
-            bob.datapath.inbound(train, segment_size, &mut bob.units);
+            bob.datapath.inbound(train, &Arrival::udp(segment_size, ALICE.address()), &mut bob.units);
             delivered = bob.units.units().map(|unit| unit.payload.len()).sum();
             bob.datapath.end();
         }));

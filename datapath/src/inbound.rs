@@ -9,6 +9,7 @@ use std::ops::Range;
 use latchway_esp::{Decapsulated, Encapsulated, EspHeader, NextHeader, OpenError, ReplayError, classify};
 use latchway_tagging::InboundTag;
 
+use crate::arrival::Arrival;
 use crate::coalesce::Coalescer;
 use crate::drop::{Direction, DropReason};
 use crate::gateway::{Datapath, context};
@@ -17,17 +18,16 @@ use crate::packet::{Authenticated, IpPacket};
 use crate::ulp::Ulp;
 
 impl<U: Ulp> Datapath<U> {
-    /// Takes one received unit, a train of datagrams of `segment_size` octets of which the last may be shorter, and
-    /// hands what may pass to `units`, as ranges of `buffer`, where it was decrypted.
+    /// Takes one received unit, and hands what may pass to `units`, as ranges of `buffer`, where it was decrypted.
     #[inline]
-    pub fn inbound(&mut self, buffer: &mut [u8], segment_size: usize, units: &mut Coalescer) {
+    pub fn inbound(&mut self, buffer: &mut [u8], arrival: &Arrival, units: &mut Coalescer) {
         let (mut start, len) = (0, buffer.len());
         if len == 0 {
             // An empty datagram is one, too: nothing is dropped silently (T03).
             self.counters.street(Direction::Inbound).drop(DropReason::Runt, 1);
         }
         while start < len {
-            let end = len.min(start + segment_size.max(1));
+            let end = len.min(start + arrival.segment_size.max(1));
             let accepted =
                 buffer.get_mut(start..end).ok_or(DropReason::Runt).and_then(|one| self.accept(one));
             let handed_on = accepted.and_then(|inner| {

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod arrival;
 pub mod bypass;
 pub mod coalesce;
 pub mod drop;

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::lifetime::{HardExpired, Lifetime};
 use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
 use crate::segment::SuperPacket;
-use crate::send_batch::SendBatch;
+use crate::send_batch::{SendBatch, Target};
 use crate::time::Time;
 use crate::traffic::Traffic;
 
@@ -290,7 +290,8 @@ impl OwnedOutbound {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<usize, DropReason> {
-        let datagram = batch.reserve(self.path.to, self.path.wire, room).ok_or(DropReason::NoBuffer)?;
+        let target = Target::new(self.path.to, self.path.wire);
+        let datagram = batch.reserve(target, room).ok_or(DropReason::NoBuffer)?;
         let payload = datagram.get_mut(self.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
         let len = write(payload).ok_or(DropReason::BadOffload)?;
         let is_v4 = payload.first().is_some_and(|octet| octet >> 4 == 4);

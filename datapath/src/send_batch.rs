@@ -32,14 +32,14 @@ impl SendBatch {
         }
     }
 
-    /// Room for one more datagram of at most `max_len` bytes to `to`, from the wire socket number `wire`; None when it is
-    /// time to send. [`SendBatch::commit`] makes it part of the batch; an uncommitted one is forgotten.
+    /// Room for one more datagram of at most `max_len` bytes; None when it is time to send. [`SendBatch::commit`] makes it
+    /// part of the batch; an uncommitted one is forgotten.
     #[inline]
-    pub fn reserve(&mut self, to: SocketAddr, wire: usize, max_len: usize) -> Option<&mut [u8]> {
+    pub fn reserve(&mut self, target: Target, max_len: usize) -> Option<&mut [u8]> {
         if !self.has_room_for(1, max_len) {
             return None;
         }
-        self.reserved = Some(Reserved { to, from: wire, max_len });
+        self.reserved = Some(Reserved { target, max_len });
         self.buffer.get_mut(self.end..self.end + max_len)
     }
 
@@ -57,8 +57,7 @@ impl SendBatch {
                 run.range.end = end;
             }
             None => self.runs.push(Slot {
-                to: reserved.to,
-                from: reserved.from,
+                target: reserved.target,
                 segment_size: len,
                 range: self.end..end,
                 open: true,
@@ -95,8 +94,9 @@ impl SendBatch {
     /// The runs in the order in which they were begun.
     pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
         self.runs.iter().map(|slot| Run {
-            to: slot.to,
-            from: slot.from,
+            to: slot.target.to,
+            from: slot.target.wire,
+            marks: slot.target.marks,
             segment_size: slot.segment_size,
             bytes: self.buffer.get(slot.range.clone()).unwrap_or_default(),
         })
@@ -109,13 +109,45 @@ impl Default for SendBatch {
     }
 }
 
+/// Where a datagram goes, and what its outer header is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The peer; without a port where the wire carries none.
+    pub to: SocketAddr,
+    /// Which of the gateway's wires sends it.
+    pub wire: usize,
+    /// What the wire writes into the outer header.
+    pub marks: Marks,
+}
+
+/// What the wire writes into an outer header beside the addresses. Where the street writes the header itself (IP protocols
+/// 50 and 51), only `may_fragment` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// DSCP and ECN (RFC 2474, RFC 3168).
+    pub traffic_class: u8,
+    /// Whether the outer packet may be cut on its way (DF clear, RFC 4301 8.2.1), and by the wire if the link is too
+    /// short for it.
+    pub may_fragment: bool,
+}
+
+impl Target {
+    /// A peer at a wire, with no marks.
+    #[must_use]
+    pub const fn new(to: SocketAddr, wire: usize) -> Self {
+        Self { to, wire, marks: Marks { traffic_class: 0, may_fragment: false } }
+    }
+}
+
 /// Datagrams of one size to one peer, end to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'a> {
     /// The peer.
     pub to: SocketAddr,
-    /// Which wire socket sends it.
+    /// Which wire sends it.
     pub from: usize,
+    /// What its outer headers say.
+    pub marks: Marks,
     /// Length of every datagram but the last, which may be shorter.
     pub segment_size: usize,
     /// All of them.
@@ -150,15 +182,13 @@ const MAX_RUNS: usize = 1024;
 
 #[derive(Debug)]
 struct Reserved {
-    to: SocketAddr,
-    from: usize,
+    target: Target,
     max_len: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
-    to: SocketAddr,
-    from: usize,
+    target: Target,
     segment_size: usize,
     range: Range<usize>,
     open: bool,
@@ -172,8 +202,7 @@ impl Slot {
             && len <= self.segment_size
             && total <= MAX_RUN_LEN
             && total <= MAX_RUN_SEGMENTS * self.segment_size
-            && self.from == next.from
-            && self.to == next.to
+            && self.target == next.target
     }
 }
 
@@ -186,7 +215,7 @@ mod tests {
     }
 
     fn add(batch: &mut SendBatch, to: u16, wire: usize, len: usize, fill: u8) {
-        let room = batch.reserve(peer(to), wire, len + 16).unwrap();
+        let room = batch.reserve(Target::new(peer(to), wire), len + 16).unwrap();
         room[..len].fill(fill);
         batch.commit(len);
     }
@@ -223,6 +252,19 @@ mod tests {
         assert_eq!(shape(&batch), [(1, 0, 80, 2), (2, 0, 80, 1), (1, 0, 80, 1), (1, 1, 80, 1)]);
     }
 
+    /// RFC 2474, RFC 3168: what is marked differently is sent apart, since one send has one outer header.
+    #[test]
+    fn a_run_ends_where_the_marks_differ() {
+        let mut batch = SendBatch::new();
+        for (traffic_class, may_fragment) in [(0, false), (0, false), (2, false), (2, true), (2, true)] {
+            let target = Target { marks: Marks { traffic_class, may_fragment }, ..Target::new(peer(1), 0) };
+            batch.reserve(target, 80).unwrap();
+            batch.commit(80);
+        }
+        let marks = batch.runs().map(|run| (run.marks.traffic_class, run.marks.may_fragment, run.len()));
+        assert_eq!(marks.collect::<Vec<_>>(), [(0, false, 2), (2, false, 1), (2, true, 2)]);
+    }
+
     /// UDP_MAX_SEGMENTS and the length of one IP packet bound a run.
     #[test]
     fn a_run_is_bounded_in_segments_and_bytes() {
@@ -245,18 +287,18 @@ mod tests {
         add(&mut batch, 1, 0, 100, 1);
         assert!(batch.has_room_for(1, 150));
         assert!(!batch.has_room_for(2, 76));
-        assert!(batch.reserve(peer(1), 0, 151).is_none());
+        assert!(batch.reserve(Target::new(peer(1), 0), 151).is_none());
         batch.commit(10);
-        assert!(batch.reserve(peer(1), 0, 20).is_some());
+        assert!(batch.reserve(Target::new(peer(1), 0), 20).is_some());
         batch.commit(21);
-        assert!(batch.reserve(peer(1), 0, 20).is_some());
+        assert!(batch.reserve(Target::new(peer(1), 0), 20).is_some());
         batch.commit(0);
         assert_eq!(shape(&batch), [(1, 0, 100, 1)]);
 
         let mut few = SendBatch::with_capacity(4096, 2);
         add(&mut few, 1, 0, 100, 1);
         add(&mut few, 2, 0, 100, 1);
-        assert!(few.reserve(peer(2), 0, 100).is_none());
+        assert!(few.reserve(Target::new(peer(2), 0), 100).is_none());
         few.clear();
         assert!(few.is_empty() && few.has_room_for(2, 100));
     }

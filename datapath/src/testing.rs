@@ -10,6 +10,7 @@ use latchway_esp::{
 };
 use latchway_tagging::{ClassId, Feedback, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId};
 
+use crate::arrival::Arrival;
 use crate::bypass::admit;
 use crate::coalesce::{Coalescer, Offloads};
 use crate::drop::{Counters, Direction, DropReason};
@@ -68,6 +69,7 @@ pub struct Host<U> {
     pub events: Receiver<Event>,
     /// The snapshot last published.
     pub snapshot: Snapshot,
+    them: u8,
     batch: SendBatch,
     units: Coalescer,
 }
@@ -221,7 +223,7 @@ impl<U: Ulp> Host<U> {
         };
         let datapath = Datapath::new(WorkerId(0), ulp, shared);
         let (batch, units) = (SendBatch::new(), Coalescer::new(Offloads::NONE));
-        Self { datapath, publisher, events, snapshot, batch, units }
+        Self { datapath, publisher, events, snapshot, them, batch, units }
     }
 
     /// Adds an SA in force; [`publish`](Self::publish) shows it.
@@ -253,10 +255,10 @@ impl<U: Ulp> Host<U> {
     /// Receives one datagram. Returns the inner packets that reach the TUN.
     pub fn receive(&mut self, datagram: &[u8], now: Time) -> Vec<Vec<u8>> {
         let mut octets = datagram.to_vec();
-        let len = octets.len();
+        let arrival = Arrival::udp(octets.len(), outer(self.them));
         self.datapath.begin(now);
         self.units.clear();
-        self.datapath.inbound(&mut octets, len, &mut self.units);
+        self.datapath.inbound(&mut octets, &arrival, &mut self.units);
         let packets = self.units.units().flat_map(|unit| {
             unit.payload
                 .iter()

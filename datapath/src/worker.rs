@@ -129,13 +129,13 @@ impl<U: Ulp> Worker<U> {
         self.datapath.begin(self.now());
         let injected = self.inject()?;
         if self.stop.turns_away() {
-            return Ok(self.turn_away()? || injected);
+            return Ok(self.from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);
         }
         let inbound = self.inbound()?;
         if self.datapath.reply(&mut self.batch) {
             self.send();
         }
-        let outbound = self.outbound()?;
+        let outbound = self.from_inside(Datapath::outbound)?;
         let bypass = self.bypass()?;
         self.datapath.end();
         let any = inbound || outbound || bypass || injected;
@@ -156,12 +156,12 @@ impl<U: Ulp> Worker<U> {
     /// From the wires to the TUN. Returns whether anything came.
     fn inbound(&mut self) -> io::Result<bool> {
         let mut any = false;
-        for wire in &mut self.devices.wires {
+        for (number, wire) in self.devices.wires.iter_mut().enumerate() {
             for _ in 0..BUDGET {
                 let Some(received) = wire.recv(&mut self.from_wire)? else { break };
                 any = true;
                 let Some(train) = self.from_wire.get_mut(..received.len) else { break };
-                self.datapath.inbound(train, received.segment_size, &mut self.units);
+                self.datapath.inbound(train, &received.arrival(number), &mut self.units);
                 deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
             }
             let truncated = wire.take_truncated();
@@ -170,8 +170,11 @@ impl<U: Ulp> Worker<U> {
         Ok(any)
     }
 
-    /// From the TUN to the wires. Returns whether anything came.
-    fn outbound(&mut self) -> io::Result<bool> {
+    /// From the TUN, each super-packet through one of the [`Datapath`]'s streets. Returns whether anything came.
+    fn from_inside(
+        &mut self,
+        street: impl Fn(&mut Datapath<U>, &mut [u8], &mut SendBatch) -> Outbound,
+    ) -> io::Result<bool> {
         let mut any = false;
         for _ in 0..BUDGET {
             let Some(len) =
@@ -181,7 +184,7 @@ impl<U: Ulp> Worker<U> {
             };
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
-            match self.datapath.outbound(octets, &mut self.batch) {
+            match street(&mut self.datapath, octets, &mut self.batch) {
                 Outbound::Sealed | Outbound::Dropped => {}
                 Outbound::Bypass => {
                     let street = self.datapath.counters().street(Direction::Outbound);
@@ -216,24 +219,6 @@ impl<U: Ulp> Worker<U> {
             }
         }
         self.send();
-        Ok(any)
-    }
-
-    /// Drops what inner hosts send. Returns whether anything came.
-    fn turn_away(&mut self) -> io::Result<bool> {
-        let mut any = false;
-        for _ in 0..BUDGET {
-            let Some(len) =
-                read(&mut self.devices.tun, &mut self.from_tun, &self.datapath, Direction::Outbound)?
-            else {
-                break;
-            };
-            any = true;
-            let Some(octets) = self.from_tun.get_mut(..len) else { break };
-            if self.datapath.turn_away(octets) == Outbound::Answered {
-                write(self.datapath.answer(), &mut self.devices.tun, &self.datapath)?;
-            }
-        }
         Ok(any)
     }
 

@@ -20,7 +20,7 @@ use latchway_datapath::low::tun::{
 };
 use latchway_datapath::low::wire::WireSocket;
 use latchway_datapath::segment::SuperPacket;
-use latchway_datapath::send_batch::SendBatch;
+use latchway_datapath::send_batch::{SendBatch, Target};
 use latchway_datapath::virtio::VNET_HDR_LEN;
 use latchway_netns::ping::{self, Echo};
 use latchway_netns::skip::{Need, report, require};
@@ -217,7 +217,7 @@ fn udp(a: &Namespace, b: &Namespace, address: IpAddr) {
     let mut batch = SendBatch::new();
     for n in 0..30u8 {
         let len = if n == 29 { 300 } else { 1000 };
-        batch.reserve(receiver.local_addr().unwrap(), 0, len).unwrap().fill(n);
+        batch.reserve(Target::new(receiver.local_addr().unwrap(), 0), len).unwrap().fill(n);
         batch.commit(len);
     }
     assert_eq!(sender.send(&batch, 0).sent, 30);

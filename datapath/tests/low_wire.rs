@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use latchway_datapath::low::wire::{RECEIVE_BUFFER_LEN, WireError, WireSocket};
-use latchway_datapath::send_batch::SendBatch;
+use latchway_datapath::send_batch::{SendBatch, Target};
 use latchway_netns::inject::Injector;
 use latchway_netns::testing::namespaced;
 use latchway_netns::{Links, Namespace, links, packet};
@@ -25,7 +25,7 @@ fn loopback() -> WireSocket {
 fn batch(to: SocketAddr, lens: &[usize]) -> SendBatch {
     let mut batch = SendBatch::new();
     for (n, len) in lens.iter().enumerate() {
-        batch.reserve(to, 0, *len).unwrap().fill(n as u8);
+        batch.reserve(Target::new(to, 0), *len).unwrap().fill(n as u8);
         batch.commit(*len);
     }
     batch
@@ -88,7 +88,7 @@ fn a_socket_sends_its_own_runs() {
     let (mut a, mut b) = (loopback(), loopback());
     let mut batch = SendBatch::new();
     for wire in [0, 1, 0] {
-        batch.reserve(b.local_addr(), wire, 10).unwrap().fill(wire as u8);
+        batch.reserve(Target::new(b.local_addr(), wire), 10).unwrap().fill(wire as u8);
         batch.commit(10);
     }
     assert_eq!(a.send(&batch, 1).sent, 1);

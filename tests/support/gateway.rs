@@ -1,10 +1,11 @@
 //! One gateway, without devices, threads or clock.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::coalesce::{Coalescer, Offloads, Unit};
 use latchway_datapath::drop::{Counters, Direction, DropReason};
 use latchway_datapath::event::{Event, event_queue};
@@ -29,6 +30,9 @@ use latchway_ulp_shim::{LatchDatabase, LatchView, Limits, Seed, Shim};
 
 use crate::support::packet::{Flow, with_header};
 use crate::support::wire::Datagram;
+
+/// Where trains come from, of whom no test asks.
+const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)), 4500);
 
 /// Who a gateway is and what lies behind it: 10.0.`inner`.0/24 and fd00:`inner`::/32, at 192.0.2.`outer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +226,8 @@ impl Gateway {
         let mut buffer = train.to_vec();
         self.datapath.begin(now);
         self.units.clear();
-        self.datapath.inbound(&mut buffer, segment_size, &mut self.units);
+        let arrival = Arrival::udp(segment_size, SOMEWHERE);
+        self.datapath.inbound(&mut buffer, &arrival, &mut self.units);
         self.units.units().flat_map(|unit| packets(&unit, &buffer)).collect()
     }
 

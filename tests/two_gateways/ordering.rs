@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::sad::Usage;
 use latchway_datapath::spd::Protection;
@@ -62,8 +63,8 @@ fn c_31_l_88_a_packet_opened_before_its_latch_changed_is_stale_and_only_that() {
     net.bob.units.clear();
     for datagram in &datagrams[..2] {
         let mut octets = datagram.octets.clone();
-        let len = octets.len();
-        net.bob.datapath.inbound(&mut octets, len, &mut net.bob.units);
+        let arrival = Arrival::udp(octets.len(), ALICE.address());
+        net.bob.datapath.inbound(&mut octets, &arrival, &mut net.bob.units);
     }
     assert_eq!(net.bob.units.units().count(), 1);
     drops(&net.bob, Direction::Inbound, DropReason::StaleVersion, 1);
@@ -96,8 +97,8 @@ fn l_88_l_91_a_slot_that_is_used_again_cannot_lie_about_a_packet_opened_before()
     let slots = [old.inbound.sa.index, old.outbound.sa.index];
     assert!(!slots.contains(&taken.inbound.sa.index) && !slots.contains(&taken.outbound.sa.index));
     let mut octets = sent[0].octets.clone();
-    let len = octets.len();
-    net.bob.datapath.inbound(&mut octets, len, &mut net.bob.units);
+    let arrival = Arrival::udp(octets.len(), ALICE.address());
+    net.bob.datapath.inbound(&mut octets, &arrival, &mut net.bob.units);
     assert_eq!(net.bob.drops(), []);
     let opened = net.bob.latch(tcp().reversed()).unwrap().last_inbound.unwrap();
     assert_eq!((opened.sa, opened.class), (old.inbound.sa, old.class));

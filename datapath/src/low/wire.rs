@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::arrival::{Arrival, Carrier};
 use crate::send_batch::{MAX_RUN_SEGMENTS, Run, SendBatch};
 
 mod bind;
@@ -204,6 +205,13 @@ impl Received {
         // T04: whatever the kernel says about the size, a datagram has a byte at least and is within what was received.
         let segment_size = segment_size.unwrap_or(len).min(len).max(1);
         Received { len, segment_size, from }
+    }
+
+    /// The same, as the street takes it: received by the wire of that number.
+    #[inline]
+    pub const fn arrival(&self, wire: usize) -> Arrival {
+        let (segment_size, from) = (self.segment_size, self.from);
+        Arrival { segment_size, wire, from, traffic_class: 0, carrier: Carrier::Udp }
     }
 
     /// Where the datagrams lie in the buffer. An empty datagram is none.

@@ -2,11 +2,13 @@
 //! section 2.1).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::coalesce::{Coalescer, Offloads};
 use latchway_datapath::drop::{Counters, Direction, DropReason};
 use latchway_datapath::event::{Event, event_queue};
@@ -141,8 +143,8 @@ fn carry(mut one: Datapath<Open>, mut other: Datapath<Open>, end: &AtomicBool, c
         for datagram in batch.runs().flat_map(|run| run.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>()) {
             units.clear();
             let mut octets = datagram;
-            let len = octets.len();
-            other.inbound(&mut octets, len, &mut units);
+            let arrival = Arrival::udp(octets.len(), SocketAddr::from(([192, 0, 2, 1], 4500)));
+            other.inbound(&mut octets, &arrival, &mut units);
         }
         other.end();
         carried.fetch_add(8, Ordering::Relaxed);

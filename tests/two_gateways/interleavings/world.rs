@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use latchway_datapath::arrival::Arrival;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::event::Event;
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, LatchTerms, Model};
@@ -371,9 +372,9 @@ impl World {
         let pair = &mut self.pairs[at];
         let mut sealed = seal(&mut pair.sealer, &packet(flow.reversed(), kind));
         let (class, spi) = (pair.class, pair.inbound);
-        let len = sealed.len();
         self.gateway.units.clear();
-        self.gateway.datapath.inbound(&mut sealed, len, &mut self.gateway.units);
+        let arrival = Arrival::udp(sealed.len(), BOB.address());
+        self.gateway.datapath.inbound(&mut sealed, &arrival, &mut self.gateway.units);
         let passed = self.gateway.units.units().count() > 0;
         self.look(true);
         let slot = self.seen.sad.iter().find(|slot| slot.entry.is_inbound() && slot.entry.spi == spi);
