@@ -29,7 +29,7 @@ use crate::support::gateway::Terms;
 use crate::support::net::{ALICE, BOB, Net, join};
 use crate::support::packet::{Flow, with_header};
 
-const SUITES: [Suite; 2] = [Suite::Aes128Gcm, Suite::ChaCha20Poly1305];
+const SUITES: [Suite; 2] = [Suite::AES_128_GCM, Suite::CHACHA20_POLY1305];
 const PROTECTIONS: [(&str, Protection); 2] =
     [("latched", Protection::LATCHED), ("unlatched", Protection::UNLATCHED)];
 const BATCHES: [Batch; 2] = [Batch { packets: 1, packet_len: 64 }, Batch { packets: 45, packet_len: 1348 }];
@@ -195,7 +195,7 @@ fn each_prepared<B, P>(
 
 /// The same cipher without anything around it.
 fn bare_key(suite: Suite) -> LessSafeKey {
-    let algorithm = if suite == Suite::ChaCha20Poly1305 { &CHACHA20_POLY1305 } else { &AES_128_GCM };
+    let algorithm = if suite == Suite::CHACHA20_POLY1305 { &CHACHA20_POLY1305 } else { &AES_128_GCM };
     LessSafeKey::new(UnboundKey::new(algorithm, &vec![0x42; suite.key_len()]).unwrap())
 }
 

@@ -67,7 +67,7 @@ fn a_system_call_ends_a_caged_process() {
 /// So many batches of each suite, latched, through both streets. `traffic` opens what it needs and says what to send.
 fn streets(name: &str, batches: usize, traffic: impl Fn(&mut Net) -> Vec<Vec<u8>> + Send + 'static) {
     let prepare = move || {
-        let beds = Suite::ALL.map(|suite| {
+        let beds = Suite::RECOMMENDED.map(|suite| {
             let mut net = Net::new(Protection::LATCHED);
             join(&mut net.alice, &mut net.bob, &Terms { suite, ..Terms::default() }, net.now);
             let templates = traffic(&mut net);

@@ -86,7 +86,7 @@ fn small_datagrams_neither_allocate_nor_free() {
 fn dropped_packets_neither_allocate_nor_free() {
     let flow = Flow::udp("10.0.1.10:1000", "10.0.2.20:53");
     let mut bed =
-        Bed::new(Suite::Aes128Gcm, Protection::LATCHED, vec![with_header(&flow.datagram(b"small"))]);
+        Bed::new(Suite::AES_128_GCM, Protection::LATCHED, vec![with_header(&flow.datagram(b"small"))]);
     let mid_stream = with_header(&Flow::tcp("10.0.1.10:1", "10.0.2.20:2").data(1, b"who?"));
     let no_policy = with_header(&Flow::udp("10.0.1.10:1", "10.0.9.9:2").datagram(b"nowhere"));
     bed.step();
@@ -124,7 +124,7 @@ fn packets_that_do_not_fit_neither_allocate_nor_free() {
     let answered_v6 = with_header(&Flow::udp("[fd00:1::10]:1000", "[fd00:2::20]:53").datagram(&[7; 2000]));
     let mut fragmented = answered.clone();
     fragmented[VNET_HDR_LEN + 6] = 0;
-    let mut bed = Bed::new(Suite::Aes128Gcm, Protection::UNLATCHED, vec![fragmented]);
+    let mut bed = Bed::new(Suite::AES_128_GCM, Protection::UNLATCHED, vec![fragmented]);
     let turns = PACKETS / 2;
     for turn in 0..turns {
         bed.step();
@@ -142,7 +142,7 @@ fn packets_that_do_not_fit_neither_allocate_nor_free() {
 #[test]
 fn pauses_do_not_allocate() {
     let templates = vec![with_header(&Flow::udp("10.0.1.10:1000", "10.0.2.20:53").datagram(b"small"))];
-    let mut bed = Bed::new(Suite::Aes128Gcm, Protection::LATCHED, templates);
+    let mut bed = Bed::new(Suite::AES_128_GCM, Protection::LATCHED, templates);
     bed.rekey();
     for _ in 0..PACKETS {
         let (alice, now) = (&mut bed.net.alice.datapath, bed.net.now);
@@ -155,7 +155,7 @@ fn pauses_do_not_allocate() {
 }
 
 fn combinations() -> impl Iterator<Item = (Suite, Protection)> {
-    Suite::ALL.into_iter().flat_map(|suite| PROTECTIONS.map(|protection| (suite, protection)))
+    Suite::RECOMMENDED.into_iter().flat_map(|suite| PROTECTIONS.map(|protection| (suite, protection)))
 }
 
 impl Bed {

@@ -241,7 +241,7 @@ mod tests {
         for (owner, user) in [(7, 0), (7, 8)] {
             let fault = guarded((owner, 0o600), user).unwrap_err();
             assert_eq!(fault.to_string(), "belongs to user 7, who may read and change it");
-            assert!(fault.hint(Suite::Aes128Gcm).contains("chown"));
+            assert!(fault.hint(Suite::AES_128_GCM).contains("chown"));
         }
     }
 }

@@ -41,7 +41,7 @@ pub fn inbound(data: &[u8]) {
 pub fn wire(data: &[u8]) {
     // The seeds were sealed under another suite's key for this SPI, so they are forgeries, too.
     let mut host = Host::new(2, 1, Open);
-    host.insert(inbound_entry(2, 1, &SaOptions { suite: Suite::Aes256Gcm, ..SaOptions::new(SPI, 0) }));
+    host.insert(inbound_entry(2, 1, &SaOptions { suite: Suite::AES_256_GCM, ..SaOptions::new(SPI, 0) }));
     host.publish();
     assert!(host.receive(data, Time::default()).is_empty());
 }
@@ -49,7 +49,7 @@ pub fn wire(data: &[u8]) {
 const SPI: u32 = 0x1001;
 
 fn seal(next_header: u8, payload: &[u8]) -> Option<Vec<u8>> {
-    let suite = Suite::Aes128Gcm;
+    let suite = Suite::AES_128_GCM;
     let octets: Vec<u8> = (0..20u32).map(|place| place.wrapping_add(SPI) as u8).collect();
     let keys = KeyMaterial::new(suite, &octets).ok()?;
     let spi = Spi::new(SPI)?;

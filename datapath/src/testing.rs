@@ -124,7 +124,7 @@ impl SaOptions {
         Self {
             spi,
             index,
-            suite: Suite::Aes128Gcm,
+            suite: Suite::AES_128_GCM,
             class: 1,
             limits: Limits::default(),
             sequence: SequenceKind::Extended,

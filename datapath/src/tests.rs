@@ -67,7 +67,7 @@ fn rfc_4303_3_1_2_both_families_pass_the_tunnel_unchanged_and_unreadable() {
 /// Every suite and both widths of sequence numbers.
 #[test]
 fn every_suite_passes_the_tunnel() {
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         for sequence in [SequenceKind::Seq32, SequenceKind::Extended] {
             let options = SaOptions { suite, sequence, ..SaOptions::new(0x2000, 0) };
             let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
@@ -96,7 +96,7 @@ fn refuses(host: &mut Host<Open>, datagram: &[u8], reason: DropReason) {
 /// RFC 4303 2.4.
 #[test]
 fn a_packet_of_broken_blocks_is_a_drop_of_its_own_name() {
-    let options = SaOptions { suite: Suite::Aes128CbcHmacSha256, ..SaOptions::new(0x2000, 0) };
+    let options = SaOptions { suite: Suite::AES_128_CBC_HMAC_SHA_256, ..SaOptions::new(0x2000, 0) };
     let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
     one.insert(outbound_entry(1, 2, &options));
     two.insert(inbound_entry(2, 1, &options));
@@ -287,7 +287,7 @@ fn rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_t
         (Bounds { packets: Some(3), ..Bounds::default() }, 3),
         (
             Bounds {
-                octets: Some(3 * Suite::Aes128Gcm.encrypted_len(v4().len()) as u64),
+                octets: Some(3 * Suite::AES_128_GCM.encrypted_len(v4().len()) as u64),
                 ..Bounds::default()
             },
             3,

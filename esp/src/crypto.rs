@@ -45,10 +45,10 @@ pub(crate) enum OpeningKey<A = Backend> {
 impl<A: Aead> SealingKey<A> {
     pub(crate) fn new(keys: &KeyMaterial) -> Result<Self, ConfigError> {
         match keys.suite() {
-            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => {
+            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => {
                 Ok(Self::CbcHmac(CbcHmacKey::new(keys)?, IvKey::random()?))
             }
-            Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => {
+            Suite::AES_128_GCM | Suite::AES_256_GCM | Suite::CHACHA20_POLY1305 => {
                 AeadKey::new(keys).map(Self::Aead)
             }
         }
@@ -73,10 +73,10 @@ impl<A: Aead> SealingKey<A> {
 impl<A: Aead> OpeningKey<A> {
     pub(crate) fn new(keys: &KeyMaterial) -> Result<Self, ConfigError> {
         match keys.suite() {
-            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => {
+            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => {
                 CbcHmacKey::new(keys).map(Self::CbcHmac)
             }
-            Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => {
+            Suite::AES_128_GCM | Suite::AES_256_GCM | Suite::CHACHA20_POLY1305 => {
                 AeadKey::new(keys).map(Self::Aead)
             }
         }

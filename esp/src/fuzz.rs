@@ -205,11 +205,11 @@ struct Scene {
 impl Scene {
     fn of(choices: u8) -> Self {
         let suite = match (choices & 0x20 != 0, choices % 3) {
-            (false, 0) => Suite::Aes128Gcm,
-            (false, 1) => Suite::Aes256Gcm,
-            (false, _) => Suite::ChaCha20Poly1305,
-            (true, 0) => Suite::Aes128CbcHmacSha256,
-            (true, _) => Suite::Aes256CbcHmacSha256,
+            (false, 0) => Suite::AES_128_GCM,
+            (false, 1) => Suite::AES_256_GCM,
+            (false, _) => Suite::CHACHA20_POLY1305,
+            (true, 0) => Suite::AES_128_CBC_HMAC_SHA_256,
+            (true, _) => Suite::AES_256_CBC_HMAC_SHA_256,
         };
         let sequence = if choices & 0x80 == 0 { SequenceKind::Seq32 } else { SequenceKind::Extended };
         let anti_replay =

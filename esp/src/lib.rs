@@ -10,7 +10,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let octets = [7; 20];
-//! let (suite, sequence) = (Suite::Aes128Gcm, SequenceKind::Extended);
+//! let (suite, sequence) = (Suite::AES_128_GCM, SequenceKind::Extended);
 //! let keys = &KeyMaterial::new(suite, &octets)?;
 //! let spi = Spi::new(0xc0de_cafe).ok_or("SPI 0")?;
 //! let anti_replay = AntiReplay::Window(WindowSize::default());
@@ -66,6 +66,6 @@ pub use replay::{AntiReplay, ReplayWindow, WindowSize};
 pub use reservation::{ReceivedTop, Reservation};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
-pub use suite::{HEADER_LEN, Suite};
+pub use suite::{HEADER_LEN, Protocol, Suite};
 pub use trailer::{Decapsulated, NextHeader};
 pub use udp_encap::{Encapsulated, classify};

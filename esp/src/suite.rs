@@ -12,18 +12,26 @@ use crate::error::ConfigError;
 /// Bytes of SPI and sequence number in front of every payload (RFC 4303 section 2).
 pub const HEADER_LEN: usize = 8;
 
-/// The algorithms of an SA.
+/// The algorithms of an SA, encryption and integrity together. Made of nothing but combinations that protect (T26).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Suite(Kind);
+
+/// Which header protects a packet (RFC 4301 section 3.2); the IP protocol number is its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Suite {
-    /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106).
+#[repr(u8)]
+pub enum Protocol {
+    /// Encapsulating Security Payload (RFC 4303).
+    Esp = 50,
+    /// Authentication Header (RFC 4302).
+    Ah = 51,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
     Aes128Gcm,
-    /// AES-GCM with a 256-bit key and a 16-byte ICV (RFC 4106).
     Aes256Gcm,
-    /// ChaCha20-Poly1305 (RFC 7634).
     ChaCha20Poly1305,
-    /// AES-CBC with a 128-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
     Aes128CbcHmacSha256,
-    /// AES-CBC with a 256-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
     Aes256CbcHmacSha256,
 }
 
@@ -42,54 +50,80 @@ struct Lengths {
 }
 
 impl Suite {
-    /// Every suite there is.
-    pub const ALL: [Self; 5] = [
-        Self::Aes128Gcm,
-        Self::Aes256Gcm,
-        Self::ChaCha20Poly1305,
-        Self::Aes128CbcHmacSha256,
-        Self::Aes256CbcHmacSha256,
+    /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106).
+    pub const AES_128_GCM: Self = Self(Kind::Aes128Gcm);
+    /// AES-GCM with a 256-bit key and a 16-byte ICV (RFC 4106).
+    pub const AES_256_GCM: Self = Self(Kind::Aes256Gcm);
+    /// ChaCha20-Poly1305 (RFC 7634).
+    pub const CHACHA20_POLY1305: Self = Self(Kind::ChaCha20Poly1305);
+    /// AES-CBC with a 128-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
+    pub const AES_128_CBC_HMAC_SHA_256: Self = Self(Kind::Aes128CbcHmacSha256);
+    /// AES-CBC with a 256-bit key (RFC 3602), and HMAC-SHA-256 cut to a 16-byte ICV (RFC 4868).
+    pub const AES_256_CBC_HMAC_SHA_256: Self = Self(Kind::Aes256CbcHmacSha256);
+
+    /// Those that RFC 8221 sections 5 and 6 say an implementation must or should have, with a key length each.
+    pub const RECOMMENDED: [Self; 5] = [
+        Self::AES_128_GCM,
+        Self::AES_256_GCM,
+        Self::CHACHA20_POLY1305,
+        Self::AES_128_CBC_HMAC_SHA_256,
+        Self::AES_256_CBC_HMAC_SHA_256,
     ];
+
+    /// Every suite there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::RECOMMENDED.into_iter()
+    }
+
+    /// The header that carries it.
+    pub const fn protocol(self) -> Protocol {
+        Protocol::Esp
+    }
+
+    /// Whether the payload is hidden from the wire: with NULL it is not, nor with GMAC or AH.
+    pub const fn is_confidential(self) -> bool {
+        true
+    }
 
     /// The name in configuration and output.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Aes128Gcm => "aes-128-gcm",
-            Self::Aes256Gcm => "aes-256-gcm",
-            Self::ChaCha20Poly1305 => "chacha20-poly1305",
-            Self::Aes128CbcHmacSha256 => "aes-128-cbc-hmac-sha-256",
-            Self::Aes256CbcHmacSha256 => "aes-256-cbc-hmac-sha-256",
+        match self.0 {
+            Kind::Aes128Gcm => "aes-128-gcm",
+            Kind::Aes256Gcm => "aes-256-gcm",
+            Kind::ChaCha20Poly1305 => "chacha20-poly1305",
+            Kind::Aes128CbcHmacSha256 => "aes-128-cbc-hmac-sha-256",
+            Kind::Aes256CbcHmacSha256 => "aes-256-cbc-hmac-sha-256",
         }
     }
 
     /// IKEv2's transform type 1 identifier, of the encryption, and its key's length in bits (RFC 7296 section 3.3.2,
     /// RFC 4106 section 8.4, RFC 7634 section 5). ChaCha20-Poly1305 carries no such attribute on the wire: its key has one
-    /// length.
-    pub const fn encryption_transform(self) -> (u16, u16) {
-        match self {
-            Self::Aes128Gcm => (20, 128),
-            Self::Aes256Gcm => (20, 256),
-            Self::ChaCha20Poly1305 => (28, 256),
-            Self::Aes128CbcHmacSha256 => (12, 128),
-            Self::Aes256CbcHmacSha256 => (12, 256),
-        }
+    /// length. AH has none.
+    pub const fn encryption_transform(self) -> Option<(u16, u16)> {
+        Some(match self.0 {
+            Kind::Aes128Gcm => (20, 128),
+            Kind::Aes256Gcm => (20, 256),
+            Kind::ChaCha20Poly1305 => (28, 256),
+            Kind::Aes128CbcHmacSha256 => (12, 128),
+            Kind::Aes256CbcHmacSha256 => (12, 256),
+        })
     }
 
     /// IKEv2's transform type 3 identifier, of the integrity algorithm where it is apart from encryption, and its key's
     /// length in bits (RFC 4868 section 4).
     pub const fn integrity_transform(self) -> Option<(u16, u16)> {
-        match self {
-            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => None,
-            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => Some((12, 256)),
+        match self.0 {
+            Kind::Aes128Gcm | Kind::Aes256Gcm | Kind::ChaCha20Poly1305 => None,
+            Kind::Aes128CbcHmacSha256 | Kind::Aes256CbcHmacSha256 => Some((12, 256)),
         }
     }
 
     /// Whether a sequence number that comes twice under one key is a catastrophe: its cipher is a key stream, which gives
     /// away plaintext, and with it the key of its authenticator (RFC 8221 section 3, T12).
     pub const fn is_counter_mode(self) -> bool {
-        match self {
-            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => true,
-            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => false,
+        match self.0 {
+            Kind::Aes128Gcm | Kind::Aes256Gcm | Kind::ChaCha20Poly1305 => true,
+            Kind::Aes128CbcHmacSha256 | Kind::Aes256CbcHmacSha256 => false,
         }
     }
 
@@ -101,9 +135,9 @@ impl Suite {
 
     /// What the key material is, in its order, for people.
     pub const fn key_layout(self) -> &'static str {
-        match self {
-            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => "key, then salt",
-            Self::Aes128CbcHmacSha256 | Self::Aes256CbcHmacSha256 => "encryption key, then integrity key",
+        match self.0 {
+            Kind::Aes128Gcm | Kind::Aes256Gcm | Kind::ChaCha20Poly1305 => "key, then salt",
+            Kind::Aes128CbcHmacSha256 | Kind::Aes256CbcHmacSha256 => "encryption key, then integrity key",
         }
     }
 
@@ -185,11 +219,11 @@ impl Suite {
             Lengths { key: 32, integrity_key: 0, salt: 4, iv: 8, icv: 16, block: 1, alignment: 4 };
         const CBC_HMAC: Lengths =
             Lengths { key: 32, integrity_key: 32, salt: 0, iv: 16, icv: 16, block: 16, alignment: 16 };
-        match self {
-            Self::Aes128Gcm => Lengths { key: 16, ..AEAD },
-            Self::Aes256Gcm | Self::ChaCha20Poly1305 => AEAD,
-            Self::Aes128CbcHmacSha256 => Lengths { key: 16, ..CBC_HMAC },
-            Self::Aes256CbcHmacSha256 => CBC_HMAC,
+        match self.0 {
+            Kind::Aes128Gcm => Lengths { key: 16, ..AEAD },
+            Kind::Aes256Gcm | Kind::ChaCha20Poly1305 => AEAD,
+            Kind::Aes128CbcHmacSha256 => Lengths { key: 16, ..CBC_HMAC },
+            Kind::Aes256CbcHmacSha256 => CBC_HMAC,
         }
     }
 }
@@ -200,11 +234,17 @@ impl fmt::Display for Suite {
     }
 }
 
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Suite({})", self.name())
+    }
+}
+
 impl FromStr for Suite {
     type Err = ConfigError;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|suite| suite.name() == name).ok_or(ConfigError::UnknownSuite)
+        Self::all().find(|suite| suite.name() == name).ok_or(ConfigError::UnknownSuite)
     }
 }
 
@@ -217,11 +257,11 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for suite in Suite::ALL {
+        for suite in Suite::all() {
             assert_eq!(suite.name().parse(), Ok(suite));
         }
         assert_eq!("AES".parse::<Suite>(), Err(ConfigError::UnknownSuite));
-        for suite in Suite::ALL {
+        for suite in Suite::all() {
             assert!(ConfigError::UnknownSuite.to_string().contains(suite.name()));
         }
     }
@@ -229,17 +269,17 @@ mod tests {
     /// RFC 7296 section 3.3.2, RFC 4106 section 8.4, RFC 7634 section 5, RFC 4868 section 4.
     #[test]
     fn transforms_are_those_of_ikev2() {
-        let encryption = [(20, 128), (20, 256), (28, 256), (12, 128), (12, 256)];
-        assert_eq!(Suite::ALL.map(Suite::encryption_transform), encryption);
+        let encryption = [(20, 128), (20, 256), (28, 256), (12, 128), (12, 256)].map(Some);
+        assert_eq!(Suite::RECOMMENDED.map(Suite::encryption_transform), encryption);
         let integrity = [None, None, None, Some((12, 256)), Some((12, 256))];
-        assert_eq!(Suite::ALL.map(Suite::integrity_transform), integrity);
+        assert_eq!(Suite::RECOMMENDED.map(Suite::integrity_transform), integrity);
     }
 
     /// T26: no suite encrypts without integrity, and none has an ICV that is guessed.
     #[test]
     fn every_suite_has_integrity() {
-        for suite in Suite::ALL {
-            let combined = matches!(suite.encryption_transform().0, 20 | 28);
+        for suite in Suite::all() {
+            let combined = matches!(suite.encryption_transform(), Some((20 | 28, _)));
             assert_ne!(combined, suite.integrity_transform().is_some(), "{suite}");
             assert_eq!(suite.icv_len(), 16, "{suite}");
         }
@@ -251,13 +291,13 @@ mod tests {
     /// RFC 8221 section 3, T12.
     #[test]
     fn counter_modes_are_told_from_cbc() {
-        assert_eq!(Suite::ALL.map(Suite::is_counter_mode), [true, true, true, false, false]);
+        assert_eq!(Suite::RECOMMENDED.map(Suite::is_counter_mode), [true, true, true, false, false]);
     }
 
     /// T23: written out from RFC 4303 section 2.4, not computed by the code under test.
     #[test]
     fn payloads_of_1_to_1500_have_the_exact_wire_length() {
-        for suite in Suite::ALL {
+        for suite in Suite::all() {
             for payload in 0..=1500_usize {
                 let (iv, block) = if suite.is_counter_mode() { (8, 4) } else { (16, 16) };
                 let padding = (block - (payload + 2) % block) % block;
@@ -272,7 +312,7 @@ mod tests {
 
     #[test]
     fn max_payload_is_the_longest_that_fits() {
-        for suite in Suite::ALL {
+        for suite in Suite::all() {
             assert_eq!(suite.max_payload(suite.sealed_len(0) - 1), None);
             for budget in suite.sealed_len(0)..=1500 {
                 let payload = suite.max_payload(budget).unwrap();
@@ -284,7 +324,7 @@ mod tests {
 
     #[test]
     fn lengths_no_buffer_has_saturate() {
-        for suite in Suite::ALL {
+        for suite in Suite::all() {
             for payload in usize::MAX - 64..=usize::MAX {
                 assert!(suite.sealed_len(payload) >= payload);
             }

@@ -25,9 +25,9 @@ pub(crate) fn seeded(cases: u32) -> Config {
 
 pub(crate) const SPI: u32 = 0xc0de_cafe;
 /// The suites whose encryption and integrity are one.
-pub(crate) const AEADS: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+pub(crate) const AEADS: [Suite; 3] = [Suite::AES_128_GCM, Suite::AES_256_GCM, Suite::CHACHA20_POLY1305];
 /// The suites of AES-CBC with HMAC-SHA-256-128.
-pub(crate) const CBCS: [Suite; 2] = [Suite::Aes128CbcHmacSha256, Suite::Aes256CbcHmacSha256];
+pub(crate) const CBCS: [Suite; 2] = [Suite::AES_128_CBC_HMAC_SHA_256, Suite::AES_256_CBC_HMAC_SHA_256];
 pub(crate) const KINDS: [SequenceKind; 2] = [SequenceKind::Seq32, SequenceKind::Extended];
 
 pub(crate) fn keys(suite: Suite) -> KeyMaterial {

@@ -6,7 +6,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
-use latchway_esp::Suite;
+use latchway_esp::{Protocol, Suite};
 use latchway_tagging::{
     Algorithms, AuthMethod, ClassId, Identity, IdentityError, Mode, NoIdentity, TooManyClasses, Transform,
     Transforms,
@@ -213,11 +213,13 @@ impl Suites {
     #[must_use]
     pub fn algorithms(self) -> Algorithms {
         let transforms = |suite: Suite| {
-            let (id, key_bits) = suite.encryption_transform();
-            Transforms {
-                encryption: Some(Transform { id, key_bits }),
-                integrity: suite.integrity_transform().map(|(id, key_bits)| Transform { id, key_bits }),
-                authentication_header: None,
+            let transform = |(id, key_bits)| Transform { id, key_bits };
+            // NULL hides nothing, and neither does GMAC: their transforms of encryption are none.
+            let encryption = suite.encryption_transform().filter(|_| suite.is_confidential()).map(transform);
+            let integrity = suite.integrity_transform().map(transform);
+            match suite.protocol() {
+                Protocol::Esp => Transforms { encryption, integrity, authentication_header: None },
+                Protocol::Ah => Transforms { encryption, integrity: None, authentication_header: integrity },
             }
         };
         Algorithms { inbound: transforms(self.inbound), outbound: transforms(self.outbound) }

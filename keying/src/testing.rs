@@ -96,7 +96,7 @@ pub(crate) fn proposal(peer: &str) -> Proposal {
         selectors: vec![Selector::between(range("10.0.0.0", "10.0.0.255"), remote)],
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
-        suites: Suites::both(Suite::Aes128Gcm),
+        suites: Suites::both(Suite::AES_128_GCM),
         replay_checked: true,
         reqid: Reqid(1),
         evidence: Evidence::default(),

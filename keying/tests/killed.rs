@@ -111,5 +111,5 @@ fn announced(folder: &Path, kill_after: usize) -> Vec<(usize, u64, u64)> {
 }
 
 fn keys(n: u8) -> SaKeys {
-    SaKeys::from_octets(0x1000 + u32::from(n), Suite::Aes128Gcm, &[n; 20], KIND).unwrap()
+    SaKeys::from_octets(0x1000 + u32::from(n), Suite::AES_128_GCM, &[n; 20], KIND).unwrap()
 }

@@ -239,7 +239,7 @@ pub fn words<T: Copy + Send + Sync + 'static>(
 
 /// The name of a suite.
 pub fn suites() -> impl TypedValueParser<Value = Suite> {
-    PossibleValuesParser::new(Suite::ALL.map(Suite::name)).try_map(|text| text.parse::<Suite>())
+    PossibleValuesParser::new(Suite::all().map(Suite::name)).try_map(|text| text.parse::<Suite>())
 }
 
 /// An SPI, in either way of writing.

@@ -130,7 +130,7 @@ mod tests {
     /// RFC 8221 section 3, RFC 4303 section 2.1: what one end seals with, the other opens with; no key serves twice.
     #[test]
     fn both_ends_mirror_each_other_and_every_key_is_fresh() {
-        for suite in Suite::ALL {
+        for suite in Suite::RECOMMENDED {
             let (one, other) = (wanted(suite, false).make().unwrap(), wanted(suite, false).make().unwrap());
             let sa = |sa: &SaSpec| (sa.spi, sa.key.expose().to_owned());
             assert_eq!(sa(&one.alice.inbound), sa(&one.peer.outbound));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn mallory_may_carry_the_host_and_not_its_prefix() {
-        let ends = wanted(Suite::Aes128Gcm, true).make().unwrap();
+        let ends = wanted(Suite::AES_128_GCM, true).make().unwrap();
         let remotes: Vec<_> = ends.alice.selectors.iter().map(|selector| selector.remote).collect();
         assert_eq!(remotes, MALLORY.inner.map(|net| ipnet::IpNet::from(net.addr())));
         assert_eq!(MALLORY.inner, BOB.inner);

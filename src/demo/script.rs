@@ -28,7 +28,7 @@ pub fn play(options: &Options, shutdown: &Shutdown, report: &mut Report) -> Resu
 
 fn show(cast: &Cast, suites: &[Suite], sizes: Sizes, report: &mut Report) -> Result<(), Stop> {
     let mut suites = suites.iter().copied();
-    let first = suites.next().unwrap_or(Suite::Aes128Gcm);
+    let first = suites.next().unwrap_or(Suite::AES_128_GCM);
     for outer in [Family::V6, Family::V4] {
         report.prepare("new SAs", || cast.switch(first, outer, LifetimeSpec::default()))?;
         pings(cast, outer, sizes, report)?;

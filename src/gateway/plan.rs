@@ -143,14 +143,14 @@ fn described(pair: &PairSpec) -> (u16, Option<Suite>) {
     (pair.path.mtu, pair.suite.parse().ok())
 }
 
-/// The largest inner packet that every path takes: outer IPv6, UDP, ESP. Where the suite is not known yet, any of them.
+/// The largest inner packet that every path takes: outer IPv6, UDP, ESP. Where the suite is not known yet, any that is recommended.
 fn inner_mtu(sas: impl Iterator<Item = (u16, Option<Suite>)>) -> u16 {
     const OUTER_HEADERS: usize = 40 + 8;
     const UNKNOWN: (u16, Option<Suite>) = (1500, None);
     let fits = |(mtu, suite): (u16, Option<Suite>)| {
         let room = usize::from(mtu).saturating_sub(OUTER_HEADERS);
-        let all = Suite::ALL.iter().filter(move |&&one| suite.is_none_or(|only| only == one));
-        all.map(move |one| one.max_payload(room).unwrap_or(0)).min()
+        let likely = suite.map_or(Suite::RECOMMENDED.to_vec(), |only| vec![only]);
+        likely.into_iter().map(|one| one.max_payload(room).unwrap_or(0)).min()
     };
     let mut sas = sas.peekable();
     let largest = if sas.peek().is_none() { fits(UNKNOWN) } else { sas.filter_map(fits).min() };

@@ -135,8 +135,8 @@ pub const fn method_word(method: AuthMethod) -> MethodSpec {
 
 /// The name of the suite that has these algorithms.
 pub fn suite_name(transforms: &Transforms) -> &'static str {
-    let is_of = |suite: &&Suite| Suites::both(**suite).algorithms().inbound == *transforms;
-    Suite::ALL.iter().find(is_of).map_or("unknown", |suite| suite.name())
+    let is_of = |suite: &Suite| Suites::both(*suite).algorithms().inbound == *transforms;
+    Suite::all().find(is_of).map_or("unknown", |suite| suite.name())
 }
 
 /// Mode and suites, as "esp tunnel aes-128-gcm".

@@ -118,8 +118,8 @@ impl Hostile {
         let [centre, own] = wires(number);
         let wire = end.outer.run(|| UdpSocket::bind((own, 4500))).unwrap().unwrap();
         wire.connect((centre, 4500)).unwrap();
-        let keys = KeyMaterial::new(Suite::Aes128Gcm, &key(spi)).unwrap();
-        let (spi, suite, sequence) = (Spi::new(spi).unwrap(), Suite::Aes128Gcm, SequenceKind::Extended);
+        let keys = KeyMaterial::new(Suite::AES_128_GCM, &key(spi)).unwrap();
+        let (spi, suite, sequence) = (Spi::new(spi).unwrap(), Suite::AES_128_GCM, SequenceKind::Extended);
         let sa = OutboundSa::new(OutboundConfig { spi, suite, keys: &keys, sequence, reservation: None });
         Self { wire, sa: sa.unwrap(), here: end.network, there: site.centre.network, drawn: 0 }
     }

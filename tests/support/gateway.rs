@@ -107,7 +107,7 @@ impl Host {
 impl Default for Terms {
     fn default() -> Self {
         Self {
-            suite: Suite::Aes128Gcm,
+            suite: Suite::AES_128_GCM,
             limits: lifetime::Limits::default(),
             sequence: SequenceKind::Extended,
         }

@@ -74,7 +74,7 @@ fn l_53_l_54_l_81_a_listener_gets_those_who_are_what_it_asks_for_and_hears_of_ea
     let alerts = net.bob.keying.open_holder().unwrap();
     let local = tcp().remote;
     let listening = Listening { address: local.ip(), protocol: 6, port: local.port() };
-    let constraints = Constraints { suites: vec![Suite::ChaCha20Poly1305], ..Constraints::default() };
+    let constraints = Constraints { suites: vec![Suite::CHACHA20_POLY1305], ..Constraints::default() };
     let request = ListenerRequest { listening, constraints, on_conflict: None };
     let keying = &mut net.bob.keying;
     let made =
@@ -91,7 +91,7 @@ fn l_53_l_54_l_81_a_listener_gets_those_who_are_what_it_asks_for_and_hears_of_ea
         .create_listener_latch(&request, alerts.holder(), Privilege::Application, net.now)
         .unwrap()
         .latch;
-    let terms = Terms { suite: Suite::ChaCha20Poly1305, ..Terms::default() };
+    let terms = Terms { suite: Suite::CHACHA20_POLY1305, ..Terms::default() };
     join(&mut net.alice, &mut net.bob, &terms, net.now);
     assert_eq!(net.send(ALICE, &tcp().syn()), only("bob", tcp().syn()));
     let latch = net.bob.latch(tcp().reversed()).unwrap();

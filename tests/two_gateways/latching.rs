@@ -51,7 +51,7 @@ fn l_99_every_outbound_packet_of_a_latched_flow_carries_its_class() {
     let mut net = Net::new(Protection::LATCHED_BY_TAG);
     let first = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
     open(&mut net);
-    let better = Terms { suite: Suite::ChaCha20Poly1305, ..Terms::default() };
+    let better = Terms { suite: Suite::CHACHA20_POLY1305, ..Terms::default() };
     let second = join(&mut net.alice, &mut net.bob, &better, net.now);
     let (old, new) = (net.alice.pair(first.0), net.alice.pair(second.0));
     assert_ne!(old.class, new.class);
@@ -157,7 +157,7 @@ fn everything_sent(protection: Protection) -> Vec<Datagram> {
 fn r_4_an_unlatched_connection_goes_by_the_newest_sa() {
     let mut net = Net::new(Protection::UNLATCHED);
     let mut classes = Vec::<ClassId>::new();
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         let tunnel = join(&mut net.alice, &mut net.bob, &Terms { suite, ..Terms::default() }, net.now);
         let datagrams = net.alice.send(&tcp().data(1, b"hello"), net.now);
         let pair = net.alice.pair(tunnel.0);
@@ -166,7 +166,7 @@ fn r_4_an_unlatched_connection_goes_by_the_newest_sa() {
         classes.push(pair.class);
     }
     classes.dedup();
-    assert_eq!(classes.len(), Suite::ALL.len());
+    assert_eq!(classes.len(), Suite::RECOMMENDED.len());
     assert_eq!((net.alice.latch(tcp()), net.bob.latch(tcp().reversed())), (None, None));
     no_drops(&net);
 }

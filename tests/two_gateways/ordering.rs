@@ -89,7 +89,7 @@ fn l_88_l_91_a_slot_that_is_used_again_cannot_lie_about_a_packet_opened_before()
     net.bob.commit(vec![Op::Remove(tunnel.1)], net.now);
     net.now = net.now + Duration::from_secs(600);
     net.bob.keying.poll(net.now);
-    let other = Terms { suite: Suite::ChaCha20Poly1305, ..Terms::default() };
+    let other = Terms { suite: Suite::CHACHA20_POLY1305, ..Terms::default() };
     let (spi, other_spi) = (net.alice.draw_spi(), net.bob.draw_spi());
     let offer = net.bob.offer(ALICE, &other, net.now);
     let beside = net.bob.keying.install(offer.ticket, keys(&other, other_spi, spi, ALICE), net.now).unwrap();

@@ -126,7 +126,7 @@ fn c_19_other_protection_of_the_same_peer_is_dropped_and_the_latch_unchanged() {
     join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
     accept(&mut net);
     let before = net.alice.latch(tcp()).unwrap();
-    let other = Terms { suite: Suite::Aes256Gcm, ..Terms::default() };
+    let other = Terms { suite: Suite::AES_256_GCM, ..Terms::default() };
     let second = join(&mut net.alice, &mut net.bob, &other, net.now);
     let data = tcp().reversed().data(1, b"one");
     assert_eq!(net.send(BOB, &data), []);

@@ -290,7 +290,7 @@ impl Reader<'_, '_> {
         let Some(entry) = table.entry(&sa::SUITE) else { return DEFAULT_SUITE.parse().ok() };
         let text = entry.text(self.problems)?;
         let Ok(suite) = text.parse::<Suite>() else {
-            let hint = format!("use one of {}", Suite::ALL.map(Suite::name).join(", "));
+            let hint = format!("use one of {}", Suite::RECOMMENDED.map(Suite::name).join(", "));
             entry.error(self.problems, format!("{} is no suite", quote(text)), hint);
             return None;
         };

@@ -95,7 +95,7 @@ fn ten_lines_are_a_tunnel() {
             endpoint: Some("192.0.2.2:4500".parse().unwrap()),
             inner: vec!["10.2.0.0/24".parse().unwrap()],
             sas: vec![Sa {
-                suite: Suite::Aes256CbcHmacSha256,
+                suite: Suite::AES_256_CBC_HMAC_SHA_256,
                 inbound: direction(0x1001, "in.key"),
                 outbound: direction(0x1002, "out.key"),
                 esn: true,
@@ -270,7 +270,7 @@ fn sas_say_everything_else_themselves() {
     let sa = read(&format!("{text}{more}")).peers.remove(0).sas.remove(0);
     assert_eq!(
         (sa.suite, sa.esn, sa.anti_replay, sa.mtu),
-        (Suite::Aes128CbcHmacSha256, false, AntiReplay::Off, 1400)
+        (Suite::AES_128_CBC_HMAC_SHA_256, false, AntiReplay::Off, 1400)
     );
     assert_eq!(sa.from, Some("192.0.2.1".parse().unwrap()));
     assert_eq!(sa.soft, Lifetime { octets: Some(1), packets: None, seconds: Some(5) });

@@ -122,9 +122,13 @@ enum Cipher {
 impl Cipher {
     fn new(suite: Suite, key: &[u8]) -> Option<Self> {
         match suite {
-            Suite::Aes128CbcHmacSha256 => Aes128::new_from_slice(key).ok().map(Box::new).map(Self::Aes128),
-            Suite::Aes256CbcHmacSha256 => Aes256::new_from_slice(key).ok().map(Box::new).map(Self::Aes256),
-            Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => None,
+            Suite::AES_128_CBC_HMAC_SHA_256 => {
+                Aes128::new_from_slice(key).ok().map(Box::new).map(Self::Aes128)
+            }
+            Suite::AES_256_CBC_HMAC_SHA_256 => {
+                Aes256::new_from_slice(key).ok().map(Box::new).map(Self::Aes256)
+            }
+            Suite::AES_128_GCM | Suite::AES_256_GCM | Suite::CHACHA20_POLY1305 => None,
         }
     }
 

@@ -13,10 +13,10 @@ pub(crate) struct RingAead(LessSafeKey);
 impl Aead for RingAead {
     fn new(suite: Suite, key: &[u8]) -> Option<Self> {
         let algorithm = match suite {
-            Suite::Aes128Gcm => &aead::AES_128_GCM,
-            Suite::Aes256Gcm => &aead::AES_256_GCM,
-            Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => return None,
+            Suite::AES_128_GCM => &aead::AES_128_GCM,
+            Suite::AES_256_GCM => &aead::AES_256_GCM,
+            Suite::CHACHA20_POLY1305 => &aead::CHACHA20_POLY1305,
+            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => return None,
         };
         UnboundKey::new(algorithm, key).ok().map(|key| Self(LessSafeKey::new(key)))
     }

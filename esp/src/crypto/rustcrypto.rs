@@ -18,10 +18,10 @@ pub(crate) enum RustCryptoAead {
 impl Aead for RustCryptoAead {
     fn new(suite: Suite, key: &[u8]) -> Option<Self> {
         Some(match suite {
-            Suite::Aes128Gcm => Self::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
-            Suite::Aes256Gcm => Self::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
-            Suite::ChaCha20Poly1305 => Self::ChaCha20Poly1305(ChaCha20Poly1305::new_from_slice(key).ok()?),
-            Suite::Aes128CbcHmacSha256 | Suite::Aes256CbcHmacSha256 => return None,
+            Suite::AES_128_GCM => Self::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
+            Suite::AES_256_GCM => Self::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
+            Suite::CHACHA20_POLY1305 => Self::ChaCha20Poly1305(ChaCha20Poly1305::new_from_slice(key).ok()?),
+            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => return None,
         })
     }
 

@@ -54,7 +54,7 @@ fn backends_agree_on_every_length() {
 /// RFC 4303 section 2.2.1: the half that does not travel is authenticated.
 #[test]
 fn another_high_half_does_not_open() {
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         for (sealed, tried) in HIGHS.into_iter().flat_map(|a| HIGHS.map(|b| (a, b))) {
             let packet = seal::<Backend>(suite, sealed, 64);
             let expected = if sealed == tried { Ok(payload(64)) } else { Err(OpenError::IcvMismatch) };
@@ -79,7 +79,7 @@ fn a_flip_of_any_bit_is_found_and_leaves_no_plaintext() {
             assert!(packet[body].iter().all(|&byte| byte == 0), "{suite} {bit}");
         }
     }
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         for high in HIGHS {
             flip_each_bit::<Backend>(suite, high);
             flip_each_bit::<RustCryptoAead>(suite, high);
@@ -91,7 +91,7 @@ fn a_flip_of_any_bit_is_found_and_leaves_no_plaintext() {
 /// the encryption key then decides what the plaintext is.
 #[test]
 fn another_key_or_salt_does_not_open() {
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         let total = suite.key_len() + suite.salt_len();
         for at in 0..total {
             let mut octets: Vec<u8> = (0..).take(total).collect();
@@ -108,7 +108,7 @@ fn another_key_or_salt_does_not_open() {
 
 #[test]
 fn what_holds_no_packet_is_refused_before_any_cryptography() {
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         for got in 0..suite.payload_offset() + suite.icv_len() {
             let mut packet = vec![0xaa; got];
             let opened = OpeningKey::<Backend>::new(&keys(suite)).unwrap().open(None, &mut packet).is_ok();

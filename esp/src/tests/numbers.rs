@@ -8,7 +8,7 @@ use crate::{AntiReplay, EspHeader, InboundSa, SequenceKind};
 
 use super::{inbound, outbound, sealed, window};
 
-const SUITE: Suite = Suite::Aes128Gcm;
+const SUITE: Suite = Suite::AES_128_GCM;
 
 /// What becomes of the packet with this number at a receiver.
 #[derive(Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ fn without_anti_replay_nothing_is_refused() {
 /// RFC 4303 section 2.2.1: a sender and a receiver that disagree on the width understand nothing.
 #[test]
 fn the_width_of_numbers_is_authenticated() {
-    for suite in Suite::ALL {
+    for suite in Suite::RECOMMENDED {
         let packet = sealed(&outbound(suite, SequenceKind::Extended, 1), 1, 20);
         let sa = inbound(suite, SequenceKind::Seq32, window(64), 0);
         assert_eq!(sa.open(SeqNum(1), &mut packet.clone()).map(drop), Err(OpenError::IcvMismatch));

@@ -44,8 +44,8 @@ fn check<A: Aead>(suite: Suite, test: &Test) {
 }
 
 fn every_vector_is_judged_rightly<A: Aead>() {
-    let gcm = run::<A>(TestName::AesGcm, &[Suite::Aes128Gcm, Suite::Aes256Gcm]);
-    let chacha = run::<A>(TestName::ChaCha20Poly1305, &[Suite::ChaCha20Poly1305]);
+    let gcm = run::<A>(TestName::AesGcm, &[Suite::AES_128_GCM, Suite::AES_256_GCM]);
+    let chacha = run::<A>(TestName::ChaCha20Poly1305, &[Suite::CHACHA20_POLY1305]);
     assert!(gcm >= 100, "only {gcm} AES-GCM vectors ran");
     assert!(chacha >= 200, "only {chacha} ChaCha20-Poly1305 vectors ran");
 }

@@ -158,7 +158,7 @@ impl Constraints {
             _ if !self.suites.is_empty() && !self.suites.iter().any(of_key) => {
                 Some("no suite that is asked for has a key as long as is asked for")
             }
-            _ if !Suite::ALL.iter().any(of_key) => Some("no suite has a key that long"),
+            _ if !Suite::all().any(|suite| of_key(&suite)) => Some("no suite has a key that long"),
             _ => None,
         }
     }

@@ -16,5 +16,5 @@ pub(super) fn of(suite: Suite, spi: u32, n: u8) -> SaKeys {
 }
 
 pub(super) fn gcm(spi: u32, n: u8) -> SaKeys {
-    of(Suite::Aes128Gcm, spi, n)
+    of(Suite::AES_128_GCM, spi, n)
 }

@@ -26,12 +26,12 @@ fn rule(action: Action) -> Rule {
 }
 
 fn new_pair(peer: &str, spi: u32) -> NewPair {
-    NewPair { proposal: proposal(peer), keys: keys(spi, Suite::Aes128Gcm) }
+    NewPair { proposal: proposal(peer), keys: keys(spi, Suite::AES_128_GCM) }
 }
 
 fn installed(keying: &mut Keying, peer: &str, spi: u32) -> PairId {
     let offer = keying.propose(proposal(peer), at(0)).unwrap();
-    let id = keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+    let id = keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     keying.poll(at(0));
     id
 }
@@ -186,10 +186,10 @@ fn every_fault_of_a_change_is_told_and_nothing_of_it_is_done() {
     let mut greedy = new_pair("bob", 0x2002);
     greedy.proposal.selectors[0].remote = range("10.0.0.0", "10.255.255.255");
     let mut other_suite = new_pair("bob", 0x2003);
-    other_suite.keys = keys(0x1001, Suite::Aes256Gcm);
+    other_suite.keys = keys(0x1001, Suite::AES_256_GCM);
     let mut forbidden = new_pair("bob", 0x2004);
     forbidden.keys.origin = KeyOrigin::Static;
-    let twin = Keys { start: Start::Standby, ..keys(0x2000, Suite::Aes128Gcm) };
+    let twin = Keys { start: Start::Standby, ..keys(0x2000, Suite::AES_128_GCM) };
     let twin = NewPair { proposal: proposal("bob"), keys: twin };
     let change = Change {
         rules: Some(vec![rule(Action::Bypass)]),
@@ -232,7 +232,7 @@ fn every_fault_of_a_change_is_told_and_nothing_of_it_is_done() {
 fn t11_one_key_for_two_pairs_of_a_change_is_refused() {
     let keying = keying();
     let key = |spi: u32| {
-        crate::SaKeys::from_octets(spi, Suite::Aes128Gcm, &[9; 20], latchway_esp::SequenceKind::Extended)
+        crate::SaKeys::from_octets(spi, Suite::AES_128_GCM, &[9; 20], latchway_esp::SequenceKind::Extended)
             .unwrap()
     };
     let (mut one, mut other) = (new_pair("bob", 0x1000), new_pair("bob", 0x1001));
@@ -319,11 +319,11 @@ fn offers_and_pairs_on_their_way_out_go_with_the_pad_that_allowed_them() {
     keying.take_notices().for_each(drop);
     let without_bob = pad(|entries| entries.retain(|entry| entry.name != "bob"));
     keying.begin_change(Change { pad: Some(without_bob), ..Change::default() }, at(0)).unwrap();
-    let install = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0));
+    let install = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0));
     assert_eq!(install, Err(InstallError::TicketSpent));
     assert!(keying.poll(at(0)).changed.is_some());
     assert_eq!(keying.pairs(), [], "it does not drain under a PAD that does not know its peer");
-    assert!(keying.install(other.ticket, keys(0x1002, Suite::Aes128Gcm), at(0)).is_ok());
+    assert!(keying.install(other.ticket, keys(0x1002, Suite::AES_128_GCM), at(0)).is_ok());
     let notices: Vec<_> = keying.take_notices().collect();
     assert!(matches!(notices[0], Notice::OfferExpired { .. }), "{notices:?}");
     assert!(notices.contains(&Notice::PairRemoved { pair, peer: fqdn("bob") }));

@@ -17,7 +17,7 @@ fn with_pairs(count: u32) -> (Keying, Vec<PairId>) {
     let mut keying = keying();
     let ids = (0..count).map(|n| {
         let offer = keying.propose(proposal("bob"), at(0)).unwrap();
-        keying.install(offer.ticket, keys(0x1000 + n, Suite::Aes128Gcm), at(0)).unwrap()
+        keying.install(offer.ticket, keys(0x1000 + n, Suite::AES_128_GCM), at(0)).unwrap()
     });
     let ids = ids.collect();
     keying.poll(at(0));

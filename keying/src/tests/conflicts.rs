@@ -42,7 +42,7 @@ fn flow(port: u16) -> FlowKey {
 fn joined(keying: &mut Keying, peer: &str, spi: u32) -> (PairId, ClassId) {
     let offer = keying.propose(proposal(peer), at(0)).unwrap();
     let class = offer.class;
-    let id = keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+    let id = keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     settle(keying);
     (id, class)
 }
@@ -135,7 +135,7 @@ fn l_74_a_latch_is_broken_and_told_of_before_the_sa_that_it_conflicts_with_is_in
     let mallory = offer.class;
     let flows: Vec<_> = offer.latches_that_would_break.iter().map(|conflict| conflict.flow).collect();
     assert_eq!(flows, [flow(5)]);
-    let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    let pair = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     let usage = |keying: &Keying| keying.pairs().iter().find(|view| view.id == pair).unwrap().usage;
     for _ in 0..3 {
         assert!(keying.poll(at(0)).settling);
@@ -169,7 +169,7 @@ fn l_74_nobody_is_waited_for_who_reads_of_breaks() {
     let ids: Vec<_> = (1..=600).map(|port| latch(&keying, port, bob, STRICT)).collect();
     let offer = keying.propose(proposal("mallory"), at(0)).unwrap();
     assert_eq!(offer.latches_that_would_break.len(), 600);
-    keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     assert!((0..100).any(|_| !keying.poll(at(0)).settling));
     assert!(keying.pairs().iter().all(|pair| pair.usage == Usage::Active));
     let mut told: Vec<_> = told(&mut keying)
@@ -189,7 +189,7 @@ fn r_2_r_3_t37_e_a_rekey_breaks_nothing_and_an_end_without_successor_neither() {
     let (old, bob) = joined(&mut keying, "bob", 0x1000);
     let id = latch(&keying, 5, bob, STRICT);
     let before = keying.database().inquire(id);
-    let new = keying.rekey(old, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    let new = keying.rekey(old, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     assert_eq!(settle(&mut keying), []);
     keying.commit(Transaction::replace(old, new), at(0)).unwrap();
     keying.commit(Transaction::new(vec![Op::Remove(old), Op::Remove(new)]), at(0)).unwrap();
@@ -207,10 +207,10 @@ fn t37_d_other_protection_of_the_same_peer_breaks_a_strict_latch_and_changes_it_
     let (_, bob) = joined(&mut keying, "bob", 0x1000);
     let (strict, tagged) =
         (latch(&keying, 5, bob, STRICT), latch(&keying, 6, bob, LatchTerms { model: Model::Tag, ..STRICT }));
-    let weaker = Proposal { suites: Suites::both(Suite::Aes128CbcHmacSha256), ..proposal("bob") };
+    let weaker = Proposal { suites: Suites::both(Suite::AES_128_CBC_HMAC_SHA_256), ..proposal("bob") };
     let offer = keying.propose(weaker, at(0)).unwrap();
     let other = offer.class;
-    keying.install(offer.ticket, keys(0x1001, Suite::Aes128CbcHmacSha256), at(0)).unwrap();
+    keying.install(offer.ticket, keys(0x1001, Suite::AES_128_CBC_HMAC_SHA_256), at(0)).unwrap();
     assert_eq!(settle(&mut keying), [broken(strict, 5, bob, BreakReason::Conflict, Some(other))]);
     assert_eq!(state(&keying, tagged), IN_FORCE, "the tag tells their packets apart");
     assert_eq!(keying.database().inquire(strict).unwrap().class, Some(bob));
@@ -236,7 +236,7 @@ fn l_110_a_latch_may_stand_or_have_the_newcomer_refused() {
     assert_eq!(refusal, Refusal::HolderKeeps { flow: flow(6), holder: "fqdn:bob".to_owned() });
     assert!(refusal.to_string().contains("10.0.0.1:6 with 10.1.0.1:80 is latched to fqdn:bob"), "{refusal}");
     // The offer stands, and is looked at again when it is made real.
-    let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    let pair = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     let progress = keying.poll(at(0));
     assert_eq!(progress.refused, [(pair, InstallError::LatchStands(flow(6)))]);
     assert_eq!((keying.pairs().len(), keying.snapshot().sad.iter().count()), (1, 2));
@@ -265,7 +265,7 @@ fn l_70_a_peer_of_lesser_standing_is_refused_and_one_of_greater_is_not() {
         let of = |peer, method| Proposal { method, ..proposal(peer) };
         let offer = keying.propose(of("bob", methods[0]), at(0)).unwrap();
         let bob = offer.class;
-        keying.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm), at(0)).unwrap();
+        keying.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM), at(0)).unwrap();
         settle(&mut keying);
         latch(&keying, 5, bob, STRICT);
         let newcomer = of("mallory", methods[1]);
@@ -275,7 +275,7 @@ fn l_70_a_peer_of_lesser_standing_is_refused_and_one_of_greater_is_not() {
             keying.propose(narrowed, at(0)).is_ok(),
             "nothing is narrowed for whom everything is refused"
         );
-        let add = vec![NewPair { proposal: newcomer.clone(), keys: keys(0x1001, Suite::Aes128Gcm) }];
+        let add = vec![NewPair { proposal: newcomer.clone(), keys: keys(0x1001, Suite::AES_128_GCM) }];
         let checked = keying.check_change(&Change { add, ..Change::default() });
         let proposed = keying.propose(newcomer, at(0)).map(|offer| offer.latches_that_would_break.len());
         match (&checked, &proposed) {
@@ -318,12 +318,12 @@ fn l_62_l_73_c_25_a_proposal_is_narrowed_around_latches() {
     assert_eq!(offer.latches_that_would_break, []);
     let admits = |flow: &FlowKey| offer.selectors.iter().any(|selector| selector.admits(&Traffic::of(flow)));
     assert!(!admits(&flow(5)) && admits(&flow(6)));
-    let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    let pair = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     assert_eq!((settle(&mut keying), state(&keying, id)), (vec![], IN_FORCE));
     assert!(!keying.snapshot().bars(&flow(5), bob, Model::Strict));
     // A rekey has the selectors that there were, whatever is latched by then.
     let before = keying.pairs().last().unwrap().selectors.clone();
-    let next = keying.rekey(pair, keys(0x1002, Suite::Aes128Gcm), at(0)).unwrap();
+    let next = keying.rekey(pair, keys(0x1002, Suite::AES_128_GCM), at(0)).unwrap();
     settle(&mut keying);
     assert_eq!(keying.pairs().iter().find(|view| view.id == next).unwrap().selectors, before);
     // More connections than selectors can leave out: they break.
@@ -493,7 +493,7 @@ fn l_74_a_pair_that_is_removed_between_the_steps_and_a_restart_at_any_of_them() 
         worker.adopt();
         let offer = keying.propose(proposal("mallory"), at(0)).unwrap();
         let other = offer.class;
-        let pair = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+        let pair = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
         for _ in 0..step {
             keying.poll(at(0));
             worker.adopt();
@@ -535,7 +535,7 @@ fn l_71_two_pairs_that_are_pending_at_once_conflict_only_in_view_of_a_latch() {
     let offers = ["bob", "mallory"].map(|peer| keying.propose(proposal(peer), at(0)).unwrap());
     let classes = offers.each_ref().map(|offer| offer.class);
     for (spi, offer) in (0x1000..).zip(offers) {
-        keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+        keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     }
     worker.adopt();
     assert_eq!(settle_with(&mut keying, &mut worker), []);
@@ -547,9 +547,9 @@ fn l_71_two_pairs_that_are_pending_at_once_conflict_only_in_view_of_a_latch() {
     let id = latch(&keying, 5, bob, STRICT);
     let mut worker = keying.publisher().reader();
     worker.adopt();
-    let weaker = Proposal { suites: Suites::both(Suite::Aes256Gcm), ..proposal("bob") };
+    let weaker = Proposal { suites: Suites::both(Suite::AES_256_GCM), ..proposal("bob") };
     for (proposal, suite, spi) in
-        [(proposal("mallory"), Suite::Aes128Gcm, 0x2001), (weaker, Suite::Aes256Gcm, 0x2002)]
+        [(proposal("mallory"), Suite::AES_128_GCM, 0x2001), (weaker, Suite::AES_256_GCM, 0x2002)]
     {
         let offer = keying.propose(proposal, at(0)).unwrap();
         keying.install(offer.ticket, keys(spi, suite), at(0)).unwrap();
@@ -683,7 +683,7 @@ fn a_dry_run_says_which_connections_would_break() {
     for port in 1..=150 {
         latch(&keying, port, bob, STRICT);
     }
-    let add = || vec![NewPair { proposal: proposal("mallory"), keys: keys(0x1001, Suite::Aes128Gcm) }];
+    let add = || vec![NewPair { proposal: proposal("mallory"), keys: keys(0x1001, Suite::AES_128_GCM) }];
     let rules = || Some(vec![rule(Action::Bypass)]);
     for change in [
         Change { add: add(), ..Change::default() },
@@ -694,7 +694,7 @@ fn a_dry_run_says_which_connections_would_break() {
         assert_eq!((outline.breaks, outline.breaking.len()), (150, 100));
     }
     let same = Proposal { reqid: Reqid(1), ..proposal("bob") };
-    let again = Keys { start: Start::Standby, ..keys(0x1002, Suite::Aes128Gcm) };
+    let again = Keys { start: Start::Standby, ..keys(0x1002, Suite::AES_128_GCM) };
     let change = Change { add: vec![NewPair { proposal: same, keys: again }], ..Change::default() };
     assert_eq!(keying.check_change(&change).unwrap().breaks, 0);
 }

@@ -14,7 +14,7 @@ use crate::{Keying, Op, PairId, Question, RuleMiss, SaMiss, Transaction, Verdict
 
 fn installed(keying: &mut Keying, peer: &str, spi: u32) -> PairId {
     let offer = keying.propose(proposal(peer), at(0)).unwrap();
-    let id = keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+    let id = keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     keying.poll(at(0));
     id
 }
@@ -59,7 +59,7 @@ fn rfc_4301_5_1_an_explanation_names_the_rule_and_the_sa_and_what_was_passed_ove
     let view = &keying.pairs()[1];
     assert_eq!((carrier.pair, carrier.sa, carrier.spi), (mallory, view.outbound.sa, view.outbound.spi));
     assert_eq!((carrier.class, &carrier.peer), (view.class, &view.peer));
-    assert_eq!(carrier.max_inner, Suite::Aes128Gcm.max_payload(1500 - 28));
+    assert_eq!(carrier.max_inner, Suite::AES_128_GCM.max_payload(1500 - 28));
     assert_eq!(explanation.sas_passed_over, [(bob, SaMiss::Older), (carol, SaMiss::Selectors)]);
     let chosen =
         keying.snapshot().sad.select(&Traffic::of(&flow("10.1.0.1:80")), None, Some(Reqid(1))).unwrap();

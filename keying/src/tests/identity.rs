@@ -199,7 +199,7 @@ fn l_30_the_certificate_of_a_refused_proposal_replaces_none() {
         Proposal { suites, ..proven(certified(der, second)) }
     };
     let mut keying = knowing(pad(), Settings::default());
-    let held = pair(ONE, 5, Suite::Aes128Gcm);
+    let held = pair(ONE, 5, Suite::AES_128_GCM);
     let offer = keying.propose(held, at(0)).unwrap();
     let peer = keying.class(offer.class).unwrap().peer;
     keying.database().peers().publish(offer.class, peer, AuthMethod::Certificate, 0).unwrap();
@@ -208,16 +208,16 @@ fn l_30_the_certificate_of_a_refused_proposal_replaces_none() {
     let begin = Begin::Established { class: offer.class, version: StateVersion::default() };
     keying.database().connect(&flow, begin, keeps, at(0)).unwrap();
     // Of the same peer, with other protection: a latch that does not give way is in its way.
-    let newcomer = || pair(TWO, 6, Suite::Aes256Gcm);
+    let newcomer = || pair(TWO, 6, Suite::AES_256_GCM);
     assert!(matches!(keying.propose(newcomer(), at(0)), Err(Refusal::HolderKeeps { .. })));
-    let add = vec![NewPair { proposal: newcomer(), keys: keys(0x1000, Suite::Aes256Gcm) }];
+    let add = vec![NewPair { proposal: newcomer(), keys: keys(0x1000, Suite::AES_256_GCM) }];
     keying.begin_change(Change { add, ..Change::default() }, at(0)).unwrap_err();
     let kept = |keying: &Keying| keying.evidence(peer).unwrap().certificate.unwrap().der().to_vec();
     assert_eq!(kept(&keying), ONE);
     // What is accepted comes with its own, offered or configured.
     let add = |der, second, spi| {
-        let proposal = pair(der, second, Suite::Aes128Gcm);
-        vec![NewPair { proposal, keys: keys(spi, Suite::Aes128Gcm) }]
+        let proposal = pair(der, second, Suite::AES_128_GCM);
+        vec![NewPair { proposal, keys: keys(spi, Suite::AES_128_GCM) }]
     };
     keying.begin_change(Change { add: add(TWO, 7, 0x1001), ..Change::default() }, at(0)).unwrap();
     assert_eq!(kept(&keying), TWO);
@@ -273,10 +273,10 @@ fn l_32_a_nat_is_told_and_is_in_no_class() {
     let offer = keying.propose(behind, at(0)).unwrap();
     assert_eq!(keying.propose(proven(certified(ONE, 1)), at(0)).unwrap().class, offer.class);
     let class = offer.class;
-    let keys = crate::testing::keys(0x1000, latchway_esp::Suite::Aes128Gcm);
+    let keys = crate::testing::keys(0x1000, latchway_esp::Suite::AES_128_GCM);
     let pair = keying.install(offer.ticket, keys, at(0)).unwrap();
     assert_eq!((keying.nat(class), keying.pairs()[0].id), (Some(nat), pair));
-    let again = crate::testing::keys(0x1001, latchway_esp::Suite::Aes128Gcm);
+    let again = crate::testing::keys(0x1001, latchway_esp::Suite::AES_128_GCM);
     let next = keying.rekey(pair, again, at(0)).unwrap();
     let class_of = |id| keying.pairs().into_iter().find(|pair| pair.id == id).unwrap().class;
     assert_eq!(class_of(next), class, "R-2: a rekey needs no new evidence");

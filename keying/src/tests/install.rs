@@ -22,7 +22,7 @@ fn try_install(keying: &mut Keying, proposal: Proposal, keys: Keys) -> Result<Pa
 }
 
 fn gcm(spi: u32) -> Keys {
-    keys(spi, Suite::Aes128Gcm)
+    keys(spi, Suite::AES_128_GCM)
 }
 
 /// L-74, L-89: what a worker sees, in its order.
@@ -86,21 +86,21 @@ fn t12_static_keys_are_refused_for_every_counter_mode_suite() {
         let keys = Keys { origin: KeyOrigin::Static, ..keys(0x1000, suite) };
         try_install(keying, proposal, keys)
     };
-    for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+    for suite in [Suite::AES_128_GCM, Suite::AES_256_GCM, Suite::CHACHA20_POLY1305] {
         let error = installed(&mut keying, suite).unwrap_err();
         assert_eq!(error, InstallError::StaticCounterMode(suite));
         let text = error.to_string();
         assert!(text.contains("RFC 8221 section 3") && text.contains("ephemeral provider"), "{text}");
     }
     assert_eq!(keying.snapshot().sad.iter().count(), 0);
-    assert!(installed(&mut keying, Suite::Aes256CbcHmacSha256).is_ok());
+    assert!(installed(&mut keying, Suite::AES_256_CBC_HMAC_SHA_256).is_ok());
 }
 
 #[test]
 fn l_8_l_10_what_is_installed_is_what_was_offered() {
     let mut keying = keying();
-    let other = try_install(&mut keying, proposal("bob"), keys(0x1000, Suite::Aes256Gcm));
-    let (offered, given) = (Suite::Aes128Gcm, Suite::Aes256Gcm);
+    let other = try_install(&mut keying, proposal("bob"), keys(0x1000, Suite::AES_256_GCM));
+    let (offered, given) = (Suite::AES_128_GCM, Suite::AES_256_GCM);
     assert_eq!(other, Err(InstallError::OtherSuite { offered, given }));
     let off = Keys { anti_replay: AntiReplay::Off, ..gcm(0x1000) };
     assert_eq!(try_install(&mut keying, proposal("bob"), off), Err(InstallError::OtherReplay));
@@ -116,9 +116,9 @@ fn l_8_l_10_what_is_installed_is_what_was_offered() {
 fn t31_reserved_duplicate_and_resting_spis_are_refused() {
     let mut keying = keying();
     for reserved in [0, 1, 255] {
-        assert!(SaKeys::from_octets(reserved, Suite::Aes128Gcm, &[0; 20], SequenceKind::Seq32).is_err());
+        assert!(SaKeys::from_octets(reserved, Suite::AES_128_GCM, &[0; 20], SequenceKind::Seq32).is_err());
     }
-    assert!(SaKeys::from_octets(256, Suite::Aes128Gcm, &[0; 20], SequenceKind::Seq32).is_ok());
+    assert!(SaKeys::from_octets(256, Suite::AES_128_GCM, &[0; 20], SequenceKind::Seq32).is_ok());
     let mut sneaky = gcm(0x1000);
     sneaky.inbound.spi = Spi::new(255).unwrap();
     assert!(matches!(try_install(&mut keying, proposal("bob"), sneaky), Err(InstallError::Config(_))));
@@ -162,7 +162,7 @@ fn tickets_are_of_one_key_manager_and_a_failed_installation_spends_them() {
     let foreign = theirs.propose(proposal("bob"), at(0)).unwrap();
     assert_eq!(offer.ticket.number(), foreign.ticket.number());
     assert_eq!(ours.install(foreign.ticket, gcm(0x1000), at(0)), Err(InstallError::TicketSpent));
-    let wrong = ours.install(offer.ticket, keys(0x1000, Suite::Aes256Gcm), at(0));
+    let wrong = ours.install(offer.ticket, keys(0x1000, Suite::AES_256_GCM), at(0));
     assert!(matches!(wrong, Err(InstallError::OtherSuite { .. })));
     assert_eq!(ours.counts().offers, 0);
 }
@@ -279,7 +279,7 @@ fn r_2_a_class_is_told_before_its_first_sa_and_outlives_its_last_for_as_long_as_
 /// T11, RFC 4106 section 2, RFC 7634 section 2: under one key and salt there is one counter, ever.
 #[test]
 fn t11_a_key_is_installed_once_whatever_became_of_its_sa() {
-    let material = |octet: u8| KeyMaterial::new(Suite::Aes128Gcm, &[octet; 20]).unwrap();
+    let material = |octet: u8| KeyMaterial::new(Suite::AES_128_GCM, &[octet; 20]).unwrap();
     let with = |spi, inbound, outbound| {
         let mut keys = gcm(spi);
         (keys.inbound.material, keys.outbound.material) = (material(inbound), material(outbound));
@@ -309,8 +309,8 @@ fn t40_no_view_and_no_debug_output_shows_a_key_octet() {
     let mut keying = keying();
     let octets = [0xa7; 20];
     let mut keys = gcm(0x1000);
-    keys.inbound.material = KeyMaterial::new(Suite::Aes128Gcm, &octets).unwrap();
-    keys.outbound.material = KeyMaterial::new(Suite::Aes128Gcm, &[&octets[1..], &[0xa8]].concat()).unwrap();
+    keys.inbound.material = KeyMaterial::new(Suite::AES_128_GCM, &octets).unwrap();
+    keys.outbound.material = KeyMaterial::new(Suite::AES_128_GCM, &[&octets[1..], &[0xa8]].concat()).unwrap();
     let shown = format!("{keys:?}");
     try_install(&mut keying, proposal("bob"), keys).unwrap();
     let shown = format!("{shown}{keying:?}{:?}{:?}", keying.pairs(), keying.snapshot());

@@ -211,7 +211,7 @@ impl Model {
         let (offer, peer, since) = self.offers.remove(offer);
         let free = self.is_free(spi);
         let class = offer.class;
-        let keys = Keys { start, ..keys(spi, Suite::Aes128Gcm) };
+        let keys = Keys { start, ..keys(spi, Suite::AES_128_GCM) };
         match keying.install(offer.ticket, keys, at(self.now)) {
             Ok(id) => {
                 assert!(free && self.now < since + 30);
@@ -302,7 +302,7 @@ impl Model {
         };
         let new = |(peer, spi, start): &(usize, u32, Start)| NewPair {
             proposal: proposal(PEERS[*peer]),
-            keys: Keys { start: *start, ..keys(*spi, Suite::Aes128Gcm) },
+            keys: Keys { start: *start, ..keys(*spi, Suite::AES_128_GCM) },
         };
         let change = Change {
             pad: peers.map(pad),

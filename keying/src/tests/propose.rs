@@ -69,7 +69,7 @@ fn l_73_a_proposal_that_exceeds_its_ranges_is_narrowed_where_that_is_allowed_and
     let second = Selector::between(ours, range("10.1.0.0", "10.1.0.255"));
     assert_eq!(*offer.selectors, [Selector { remote_ports: ports, ..first }, second]);
     // What was narrowed is what gets installed.
-    let id = keying.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm), at(0)).unwrap();
+    let id = keying.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM), at(0)).unwrap();
     assert_eq!(keying.pairs()[0].id, id);
     assert_eq!(keying.pairs()[0].selectors, *offer.selectors);
 }
@@ -111,12 +111,12 @@ fn r_2_equal_parameters_are_one_class_and_every_latched_parameter_makes_another(
     let narrower = claiming("bob", &[range("10.1.0.7", "10.1.0.7")]);
     assert_eq!(class(proposal("bob")), base);
     assert_eq!(class(narrower), base, "selectors are not latched");
-    let inbound = Suites { inbound: Suite::Aes256Gcm, outbound: Suite::Aes128Gcm };
+    let inbound = Suites { inbound: Suite::AES_256_GCM, outbound: Suite::AES_128_GCM };
     let others = [
         class(Proposal { suites: inbound, ..proposal("bob") }),
-        class(Proposal { suites: Suites::both(Suite::ChaCha20Poly1305), ..proposal("bob") }),
-        class(Proposal { suites: Suites::both(Suite::Aes128CbcHmacSha256), ..proposal("bob") }),
-        class(Proposal { suites: Suites::both(Suite::Aes256CbcHmacSha256), ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::CHACHA20_POLY1305), ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::AES_128_CBC_HMAC_SHA_256), ..proposal("bob") }),
+        class(Proposal { suites: Suites::both(Suite::AES_256_CBC_HMAC_SHA_256), ..proposal("bob") }),
         class(Proposal { replay_checked: false, ..proposal("bob") }),
         class(proposal("mallory")),
     ];
@@ -171,7 +171,7 @@ fn offers_expire_and_dropped_tickets_return_their_holds() {
     assert_eq!(keying.counts().offers, 1);
     keying.poll(at(30));
     assert_eq!(keying.counts().offers, 0);
-    let late = keying.install(kept.ticket, keys(0x1000, Suite::Aes128Gcm), at(30));
+    let late = keying.install(kept.ticket, keys(0x1000, Suite::AES_128_GCM), at(30));
     assert_eq!(late, Err(crate::InstallError::TicketSpent));
     keying.poll(at(30 + 120));
     assert_eq!(keying.counts().classes, 0);
@@ -197,7 +197,7 @@ fn a_ticket_that_was_written_down_stands_until_it_is_used_withdrawn_or_over() {
     // A guess, even at one that is out, is none.
     let (number, _) = used.as_str().split_once('-').unwrap();
     let guessed = format!("{number}-{}", "0".repeat(32)).parse().unwrap();
-    let keys = |spi| crate::testing::keys(spi, latchway_esp::Suite::Aes128Gcm);
+    let keys = |spi| crate::testing::keys(spi, latchway_esp::Suite::AES_128_GCM);
     assert_eq!(keying.install(guessed, keys(0x1000), at(1)), Err(crate::InstallError::TicketSpent));
     assert!(!keying.withdraw(&format!("{number}-{}", "f".repeat(32)).parse().unwrap(), at(1)));
     assert_eq!(keying.counts().offers, 3);
@@ -237,7 +237,7 @@ fn c_19_a_class_that_its_observer_has_no_room_for_is_refused_and_leaves_nothing(
     assert_eq!(refused, Refusal::ClassRefused(crate::ClassRefused));
     let add = vec![crate::NewPair {
         proposal: proposal("bob"),
-        keys: crate::testing::keys(0x1000, latchway_esp::Suite::Aes128Gcm),
+        keys: crate::testing::keys(0x1000, latchway_esp::Suite::AES_128_GCM),
     }];
     let change = crate::Change { add, ..crate::Change::default() };
     let error = keying.begin_change(change, at(0)).unwrap_err();

@@ -11,7 +11,7 @@ use crate::{Counts, Keying, Keys, Op, PairId, RekeyError, Transaction};
 
 fn installed(keying: &mut Keying, spi: u32) -> PairId {
     let offer = keying.propose(proposal("bob"), at(0)).unwrap();
-    let id = keying.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+    let id = keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     keying.poll(at(0));
     id
 }
@@ -27,7 +27,7 @@ fn r_2_a_rekey_keeps_the_class_and_always_leaves_an_sa_to_send_by() {
     let mut keying = keying();
     let old = installed(&mut keying, 0x1000);
     let class = keying.pairs()[0].class;
-    let elsewhere = Keys { worker: WorkerId(3), ..keys(0x1001, Suite::Aes128Gcm) };
+    let elsewhere = Keys { worker: WorkerId(3), ..keys(0x1001, Suite::AES_128_GCM) };
     let new = keying.rekey(old, elsewhere, at(0)).unwrap();
     assert_eq!(keying.pairs()[1].worker, keying.pairs()[0].worker, "the worker is kept");
     assert_eq!(leaves_by(&keying.snapshot().sad), Some(0x1000), "pending");
@@ -60,10 +60,10 @@ fn activating_what_is_active_does_not_make_it_the_newest() {
 fn l_8_a_rekey_with_another_suite_is_refused() {
     let mut keying = keying();
     let old = installed(&mut keying, 0x1000);
-    let other = keying.rekey(old, keys(0x1001, Suite::Aes256Gcm), at(0));
+    let other = keying.rekey(old, keys(0x1001, Suite::AES_256_GCM), at(0));
     assert!(matches!(other, Err(RekeyError::Install(crate::InstallError::OtherSuite { .. }))));
     let nobody = PairId::from_raw(7);
-    let none = keying.rekey(nobody, keys(0x1001, Suite::Aes128Gcm), at(0));
+    let none = keying.rekey(nobody, keys(0x1001, Suite::AES_128_GCM), at(0));
     assert_eq!(none, Err(RekeyError::UnknownPair(nobody)));
 }
 
@@ -77,7 +77,7 @@ fn t33_rekeys_leave_nothing_behind_and_use_no_id_twice() {
     for n in 1..=100_000_u64 {
         let now = at(10 * n);
         let spi = 0x1000 + u32::try_from(n % 64).unwrap();
-        let new = keying.rekey(pair, keys(spi, Suite::Aes128Gcm), now).unwrap();
+        let new = keying.rekey(pair, keys(spi, Suite::AES_128_GCM), now).unwrap();
         assert!(new > pair);
         assert_eq!(keying.poll(now).settled, [new]);
         keying.commit(Transaction::replace(pair, new), now).unwrap();
@@ -95,7 +95,7 @@ fn t33_rekeys_leave_nothing_behind_and_use_no_id_twice() {
     assert_eq!(keying.snapshot().sad.iter().count(), 0);
     // As far as it is rested, a slot is used again, under another generation.
     let offer = keying.propose(proposal("bob"), at(2_000_200)).unwrap();
-    keying.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm), at(2_000_200)).unwrap();
+    keying.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM), at(2_000_200)).unwrap();
     let view = &keying.pairs()[0];
     assert!(view.inbound.sa.generation > 1 && view.outbound.sa.generation > 1);
     assert_eq!(keying.counts().slots_ever_used, most_slots);
@@ -106,7 +106,7 @@ fn t33_rekeys_leave_nothing_behind_and_use_no_id_twice() {
 fn c_17_r_2_outer_addresses_are_no_part_of_a_class() {
     let mut keying = keying();
     let old = installed(&mut keying, 0x1000);
-    let elsewhere = Keys { path: path(4600), ..keys(0x1001, Suite::Aes128Gcm) };
+    let elsewhere = Keys { path: path(4600), ..keys(0x1001, Suite::AES_128_GCM) };
     let new = keying.rekey(old, elsewhere, at(0)).unwrap();
     keying.poll(at(0));
     let pairs = keying.pairs();

@@ -106,7 +106,7 @@ fn terms(local: &str, remote: &str) -> Proposal {
 /// Keys of both ends, with SPIs that were never drawn before.
 fn fresh(drawn: &mut Vec<Spi>, start: Start) -> (Keys, Keys) {
     let tunnel = Tunnel {
-        suite: Suite::Aes128Gcm,
+        suite: Suite::AES_128_GCM,
         sequence: SequenceKind::Extended,
         anti_replay: AntiReplay::Window(WindowSize::default()),
         limits: Limits::default(),
@@ -277,7 +277,7 @@ fn spawned(keying: Keying) -> (KeyManager, Arc<AtomicU64>) {
 
 fn install(client: &KeyManagerClient, peer: &str, spi: u32) -> PairId {
     let offer = client.propose(proposal(peer)).unwrap().unwrap();
-    client.install(offer.ticket, keys(spi, Suite::Aes128Gcm)).unwrap().unwrap()
+    client.install(offer.ticket, keys(spi, Suite::AES_128_GCM)).unwrap().unwrap()
 }
 
 #[test]
@@ -294,8 +294,8 @@ fn after_a_panic_anywhere_a_restart_goes_on_with_what_was_published() {
         client.commit(Transaction::new(vec![Op::Remove(carol)])).unwrap().unwrap();
         *observer.at.lock().unwrap() = Some(place);
         if place == "interned" {
-            let wider = Proposal { suites: crate::Suites::both(Suite::Aes256Gcm), ..proposal("bob") };
-            let add = vec![NewPair { proposal: wider, keys: keys(0x2000, Suite::Aes256Gcm) }];
+            let wider = Proposal { suites: crate::Suites::both(Suite::AES_256_GCM), ..proposal("bob") };
+            let add = vec![NewPair { proposal: wider, keys: keys(0x2000, Suite::AES_256_GCM) }];
             let change = Change { add, remove: vec![bob], ..Change::default() };
             assert!(matches!(client.change(change), Err(Stopped)));
         } else {
@@ -313,7 +313,7 @@ fn after_a_panic_anywhere_a_restart_goes_on_with_what_was_published() {
         let pairs = client.pairs().unwrap();
         assert_eq!((pairs.len(), pairs[0].id, pairs[0].usage), (1, bob, Usage::Active), "{place}");
         // Nothing is used twice: ids, references, keys, SPIs at rest; and everything goes on.
-        let next = client.rekey(bob, keys(0x1002, Suite::Aes128Gcm)).unwrap().unwrap();
+        let next = client.rekey(bob, keys(0x1002, Suite::AES_128_GCM)).unwrap().unwrap();
         assert!(next > carol);
         client.commit(Transaction::replace(bob, next)).unwrap().unwrap();
         assert!(client.pairs().unwrap().iter().all(|pair| pair.class == class), "{place}");
@@ -344,9 +344,9 @@ fn a_restart_without_need_changes_nothing_and_offers_stand() {
         manager.restart().unwrap();
         assert_eq!((client.pairs(), client.policy(), client.peers(), client.counts()), before);
     }
-    client.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm)).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM)).unwrap().unwrap();
     let ticket = written.as_str().parse().unwrap();
-    let second = client.install(ticket, keys(0x1002, Suite::Aes128Gcm)).unwrap().unwrap();
+    let second = client.install(ticket, keys(0x1002, Suite::AES_128_GCM)).unwrap().unwrap();
     assert!(second > bob);
     assert_eq!(client.policy().unwrap()[0].number, number);
     drop(manager);
@@ -358,11 +358,11 @@ fn a_restart_without_need_changes_nothing_and_offers_stand() {
 fn recovery_undoes_what_was_not_published_and_removes_what_nobody_knows() {
     let mut keying = crate::testing::keying();
     let offer = keying.propose(proposal("bob"), at(0)).unwrap();
-    let bob = keying.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm), at(0)).unwrap();
+    let bob = keying.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM), at(0)).unwrap();
     keying.poll(at(0));
     let known = (**keying.snapshot()).clone();
     let offer = keying.propose(proposal("carol"), at(0)).unwrap();
-    let carol = keying.install(offer.ticket, keys(0x1001, Suite::Aes128Gcm), at(0)).unwrap();
+    let carol = keying.install(offer.ticket, keys(0x1001, Suite::AES_128_GCM), at(0)).unwrap();
     // As if the second had never been published.
     keying.publisher().publish(Arc::new(known));
     keying.recover(at(0));
@@ -372,7 +372,7 @@ fn recovery_undoes_what_was_not_published_and_removes_what_nobody_knows() {
     let mut stranger = crate::testing::keying();
     for spi in 0x7000..0x7003 {
         let offer = stranger.propose(proposal("bob"), at(0)).unwrap();
-        stranger.install(offer.ticket, keys(spi, Suite::Aes128Gcm), at(0)).unwrap();
+        stranger.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     }
     let mut foreign = (**keying.snapshot()).clone();
     for slot in stranger.snapshot().sad.iter().filter(|slot| slot.entry.sa.index.get() >= 4) {
@@ -387,7 +387,7 @@ fn recovery_undoes_what_was_not_published_and_removes_what_nobody_knows() {
     let chosen = keying.snapshot().sad.select(&Traffic::of(&flow), None, None).unwrap();
     assert_eq!(chosen.entry.spi.get(), 0x8000_1000, "bob's, and not the stranger's");
     let offer = keying.propose(proposal("carol"), at(0)).unwrap();
-    let later = keying.install(offer.ticket, keys(0x1002, Suite::Aes128Gcm), at(0)).unwrap();
+    let later = keying.install(offer.ticket, keys(0x1002, Suite::AES_128_GCM), at(0)).unwrap();
     assert!(later > carol, "ids are not used again");
     assert_eq!(keying.peers()[2].peer, crate::PeerPattern::Exact(fqdn("carol")));
 }

@@ -13,10 +13,10 @@ use crate::{
 fn static_keys(spi: u32, resumption: Option<Resumption>) -> Keys {
     let direction = |spi: u32, octet| {
         let octets = [octet; 20];
-        SaKeys::from_octets(spi, Suite::Aes128Gcm, &octets, latchway_esp::SequenceKind::Extended).unwrap()
+        SaKeys::from_octets(spi, Suite::AES_128_GCM, &octets, latchway_esp::SequenceKind::Extended).unwrap()
     };
     let (inbound, outbound) = (direction(spi, 1), direction(spi | 0x8000_0000, 2));
-    Keys { inbound, outbound, origin: KeyOrigin::Static, resumption, ..keys(spi, Suite::Aes128Gcm) }
+    Keys { inbound, outbound, origin: KeyOrigin::Static, resumption, ..keys(spi, Suite::AES_128_GCM) }
 }
 
 /// A record of `sent` numbers taken and `received` accepted.
@@ -49,7 +49,7 @@ fn taken(sad: &Sad) -> (InboundSa, OutboundSa) {
 fn t12_static_keys_of_a_counter_mode_are_accepted_on_record_and_go_on_beyond_it() {
     let mut keying = keying();
     let refused = install(&mut keying, static_keys(0x1000, None), 0);
-    assert_eq!(refused, Err(InstallError::StaticCounterMode(Suite::Aes128Gcm)));
+    assert_eq!(refused, Err(InstallError::StaticCounterMode(Suite::AES_128_GCM)));
     let (resumption, reservation, _) = on_record(5000, 70);
     install(&mut keying, static_keys(0x1000, resumption), 0).unwrap();
     let (inbound, mut outbound) = taken(&keying.snapshot().sad);
@@ -92,7 +92,7 @@ fn t11_a_dry_run_takes_nothing_of_a_reservation_and_the_change_takes_it_once() {
     keying.begin_change(change, at(0)).unwrap();
     keying.poll(at(0));
     let mut keys = static_keys(0x1001, Some(twin));
-    let fresh = crate::testing::keys(0x1001, Suite::Aes128Gcm);
+    let fresh = crate::testing::keys(0x1001, Suite::AES_128_GCM);
     (keys.inbound, keys.outbound) = (fresh.inbound, fresh.outbound);
     let before = (keying.pairs(), keying.snapshot().id);
     let change = Change { add: vec![NewPair { proposal: proposal("bob"), keys }], ..Change::default() };

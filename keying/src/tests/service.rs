@@ -42,7 +42,7 @@ fn world() -> World {
 }
 
 fn add(peer: &str, spi: u32) -> Change {
-    let pair = NewPair { proposal: proposal(peer), keys: keys(spi, Suite::Aes128Gcm) };
+    let pair = NewPair { proposal: proposal(peer), keys: keys(spi, Suite::AES_128_GCM) };
     Change { add: vec![pair], ..Change::default() }
 }
 
@@ -137,7 +137,7 @@ fn an_installation_whose_pair_a_change_removes_is_answered_so() {
     let client = world.manager.client();
     thread::scope(|scope| {
         let offer = client.propose(proposal("bob")).unwrap().unwrap();
-        let install = scope.spawn(|| client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)));
+        let install = scope.spawn(|| client.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)));
         while client.counts().unwrap().settling == 0 {
             thread::yield_now();
         }
@@ -172,7 +172,7 @@ fn l_60_a_provider_is_driven_by_what_it_is_told() {
     let offer = client.propose(proposal("bob")).unwrap().unwrap();
     let (text, class) = (offer.ticket.into_text(), offer.class);
     let ticket: Ticket = text.as_str().parse().unwrap();
-    let old = client.install(ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    let old = client.install(ticket, keys(0x1000, Suite::AES_128_GCM)).unwrap().unwrap();
     assert_eq!(world.notices.recv(), Ok(Notice::PairAdded { pair: old, peer: fqdn("bob") }));
     let question = Question { flow: wanted, direction: Direction::Outbound, required: None };
     let verdict = client.explain(question).unwrap().verdict;
@@ -182,7 +182,7 @@ fn l_60_a_provider_is_driven_by_what_it_is_told() {
     assert!(world.events.send(Event::SoftExpired { sa, direction }));
     let soft = Notice::SoftExpired { pair: old, peer: fqdn("bob"), direction };
     assert_eq!(world.notices.recv(), Ok(soft));
-    let new = client.rekey(old, keys(0x1001, Suite::Aes128Gcm)).unwrap().unwrap();
+    let new = client.rekey(old, keys(0x1001, Suite::AES_128_GCM)).unwrap().unwrap();
     client.commit(Transaction::new(vec![Op::Activate(new), Op::Drain(old)])).unwrap().unwrap();
     let told: Vec<_> = world.notices.iter().take(3).collect();
     let peer = fqdn("bob");

@@ -56,7 +56,7 @@ fn requests_of_four_threads_are_all_answered_and_all_take_effect() {
                     for n in 0..25 {
                         let spi = 0x1000 + 100 * number + n;
                         let offer = client.propose(proposal("bob")).unwrap().unwrap();
-                        let keys = keys(spi, Suite::Aes128Gcm);
+                        let keys = keys(spi, Suite::AES_128_GCM);
                         let id = client.install(offer.ticket, keys).unwrap().unwrap();
                         assert!(client.pairs().unwrap().iter().any(|pair| pair.id == id));
                         if n % 2 == 0 {
@@ -88,12 +88,12 @@ fn l_74_a_grace_holds_up_its_own_installation_and_no_other_request() {
     thread::scope(|scope| {
         let (installer, rekeyer) = (world.manager.client(), world.manager.client());
         let offer = client.propose(proposal("bob")).unwrap().unwrap();
-        let install = scope.spawn(move || installer.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)));
+        let install = scope.spawn(move || installer.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)));
         while client.counts().unwrap().settling == 0 {
             thread::yield_now();
         }
         let first = client.pairs().unwrap()[0].id;
-        let rekey = scope.spawn(move || rekeyer.rekey(first, keys(0x1001, Suite::Aes128Gcm)));
+        let rekey = scope.spawn(move || rekeyer.rekey(first, keys(0x1001, Suite::AES_128_GCM)));
         while client.counts().unwrap().settling == 1 {
             thread::yield_now();
         }
@@ -126,7 +126,7 @@ fn r_2_an_installation_is_answered_once_every_worker_receives_under_it() {
     let client = world.manager.client();
     let offer = client.propose(proposal("bob")).unwrap().unwrap();
     thread::scope(|scope| {
-        let install = scope.spawn(|| client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)));
+        let install = scope.spawn(|| client.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)));
         let usage = |snapshot: &Snapshot| snapshot.sad.iter().map(|slot| slot.usage).next();
         while usage(worker.adopt().0) != Some(Usage::Pending) {
             thread::yield_now();
@@ -180,7 +180,7 @@ fn l_60_an_acquire_arrives_at_the_provider_and_an_expiry_in_the_views() {
     assert!(world.events.send(acquire));
     assert_eq!(world.forwarded.recv(), Ok(acquire));
     let offer = client.propose(proposal("bob")).unwrap().unwrap();
-    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)).unwrap().unwrap();
     let sa = client.pairs().unwrap()[0].outbound.sa;
     let expired = Event::HardExpired { sa, direction: Direction::Outbound };
     assert!(world.events.send(expired));
@@ -210,7 +210,7 @@ fn the_end_is_told_to_every_asker_and_workers_keep_what_was_published() {
     let world = world(keying());
     let client = world.manager.client();
     let offer = client.propose(proposal("bob")).unwrap().unwrap();
-    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)).unwrap().unwrap();
     drop(world.manager);
     assert_eq!(client.pairs(), Err(Stopped));
     assert_eq!(world.publisher.reader().adopt().0.sad.iter().count(), 2);
@@ -235,7 +235,7 @@ fn a_panic_of_the_key_manager_leaves_the_datapath_its_state() {
     let world = world(keying);
     let client = world.manager.client();
     let offer = client.propose(proposal("bob")).unwrap().unwrap();
-    client.install(offer.ticket, keys(0x1000, Suite::Aes128Gcm)).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1000, Suite::AES_128_GCM)).unwrap().unwrap();
     assert!(matches!(client.propose(proposal("carol")), Err(Stopped)));
     assert_eq!(client.pairs(), Err(Stopped));
     let mut worker = world.publisher.reader();

@@ -143,7 +143,7 @@ impl State {
 /// What is asked for, or why nothing could be that.
 fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
     let suites = asked.suites.iter().map(|name| {
-        let hint = || format!("use one of {}", Suite::ALL.map(Suite::name).join(", "));
+        let hint = || format!("use one of {}", Suite::RECOMMENDED.map(Suite::name).join(", "));
         name.parse::<Suite>().map_err(|_| Failure::bad_call(format!("there is no suite {name:?}"), hint()))
     });
     let identity = |text: &Option<String>| text.as_deref().map(identity).transpose();

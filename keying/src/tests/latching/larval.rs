@@ -36,7 +36,7 @@ fn l_60_providers_are_asked_once_and_then_less_and_less_often() {
     assert_eq!(at, [0, 1, 3, 7, 15, 31, 63]);
     assert!(asked.iter().all(|(_, of)| *of == flow(1, 5)));
     let mut world = World::new();
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     world.connect(&to(1, 5)).unwrap();
     assert_eq!(world.wanted(), vec![]);
 }
@@ -48,7 +48,7 @@ fn r_8_a_provider_learns_what_is_asked_and_whether_the_sas_are_for_it_alone() {
     world.connect(&to(3, 5)).unwrap();
     let [plain] = world.wanted().try_into().unwrap();
     assert!(plain.rule.is_some() && plain.constraints.is_some_and(|asked| asked.is_empty()));
-    let asked = Constraints { peer: Some(fqdn("walter")), ..suites(&[Suite::Aes256Gcm]) };
+    let asked = Constraints { peer: Some(fqdn("walter")), ..suites(&[Suite::AES_256_GCM]) };
     world.connect(&asking(3, 6, asked.clone())).unwrap();
     let [narrow] = world.wanted().try_into().unwrap();
     assert_eq!((narrow.rule, narrow.peer), (None, Some(fqdn("walter"))));
@@ -59,7 +59,7 @@ fn r_8_a_provider_learns_what_is_asked_and_whether_the_sas_are_for_it_alone() {
 #[test]
 fn l_58_l_59_l_63_a_latch_takes_its_parameters_from_the_sa_that_serves_it() {
     let mut world = World::new();
-    world.install(wide("peer3", 3, Suite::Aes256Gcm));
+    world.install(wide("peer3", 3, Suite::AES_256_GCM));
     let plain = world.connect(&to(3, 5)).unwrap();
     assert_eq!(plain.state, LatchState::Larval);
     let complete = Constraints {
@@ -67,14 +67,14 @@ fn l_58_l_59_l_63_a_latch_takes_its_parameters_from_the_sa_that_serves_it() {
         replay_checked: true,
         peer: Some(fqdn("peer3")),
         local: Some(fqdn("here")),
-        ..suites(&[Suite::Aes256Gcm])
+        ..suites(&[Suite::AES_256_GCM])
     };
     let made = world.connect(&asking(3, 6, complete.clone())).unwrap();
     assert_eq!(
         (made.state, world.state(made.latch)),
         (LatchState::Established, Some(LatchState::Established))
     );
-    let other = Constraints { suites: vec![Suite::Aes128Gcm], ..complete };
+    let other = Constraints { suites: vec![Suite::AES_128_GCM], ..complete };
     assert_eq!(world.connect(&asking(3, 7, other)).unwrap().state, LatchState::Larval);
     world.poll();
     let inquiry = world.keying.inquire_latch(plain.latch).unwrap();
@@ -92,9 +92,17 @@ fn l_54_l_63_only_sas_that_are_what_was_asked_establish_a_latch() {
     let with = |constraints: Constraints| constraints;
     let default = Constraints::default;
     for (asked, no, yes) in [
-        (suites(&[Suite::Aes256Gcm, Suite::ChaCha20Poly1305]), Suite::Aes128Gcm, Suite::ChaCha20Poly1305),
-        (with(Constraints { key_bits: 256, ..default() }), Suite::Aes128Gcm, Suite::Aes256Gcm),
-        (suites(&[Suite::Aes256CbcHmacSha256]), Suite::Aes128CbcHmacSha256, Suite::Aes256CbcHmacSha256),
+        (
+            suites(&[Suite::AES_256_GCM, Suite::CHACHA20_POLY1305]),
+            Suite::AES_128_GCM,
+            Suite::CHACHA20_POLY1305,
+        ),
+        (with(Constraints { key_bits: 256, ..default() }), Suite::AES_128_GCM, Suite::AES_256_GCM),
+        (
+            suites(&[Suite::AES_256_CBC_HMAC_SHA_256]),
+            Suite::AES_128_CBC_HMAC_SHA_256,
+            Suite::AES_256_CBC_HMAC_SHA_256,
+        ),
     ] {
         for (suite, state) in [(no, LatchState::Larval), (yes, LatchState::Established)] {
             let mut world = World::new();
@@ -106,11 +114,11 @@ fn l_54_l_63_only_sas_that_are_what_was_asked_establish_a_latch() {
     }
     let identity = |peer: &str| Constraints { peer: Some(fqdn(peer)), ..Constraints::default() };
     let least = |method| Constraints { standing: Some(method), ..Constraints::default() };
-    let by_secret = Proposal { method: AuthMethod::PreSharedKey, ..wide("walter", 3, Suite::Aes256Gcm) };
-    let unchecked = Proposal { replay_checked: false, ..wide("peer3", 3, Suite::Aes256Gcm) };
+    let by_secret = Proposal { method: AuthMethod::PreSharedKey, ..wide("walter", 3, Suite::AES_256_GCM) };
+    let unchecked = Proposal { replay_checked: false, ..wide("peer3", 3, Suite::AES_256_GCM) };
     for (asked, no, yes) in [
-        (identity("walter"), wide("peer3", 3, Suite::Aes256Gcm), Some(by_secret.clone())),
-        (least(AuthMethod::PreSharedKey), wide("peer3", 3, Suite::Aes256Gcm), Some(by_secret)),
+        (identity("walter"), wide("peer3", 3, Suite::AES_256_GCM), Some(by_secret.clone())),
+        (least(AuthMethod::PreSharedKey), wide("peer3", 3, Suite::AES_256_GCM), Some(by_secret)),
     ] {
         for (terms, state) in [(Some(no), LatchState::Larval), (yes, LatchState::Established)] {
             let mut world = World::new();
@@ -141,7 +149,7 @@ fn l_75_a_larval_latch_is_not_established_against_the_policy_in_force_by_then() 
             action,
         )]);
         assert_eq!(world.state(latch), Some(LatchState::Larval));
-        world.install(wide("peer3", 3, Suite::Aes256Gcm));
+        world.install(wide("peer3", 3, Suite::AES_256_GCM));
         let inquiry = world.keying.inquire_latch(latch).unwrap().latch;
         let state = if reason.is_some() { LatchState::Closed } else { LatchState::Established };
         assert_eq!((inquiry.state, inquiry.reason), (state, reason), "{action:?}");
@@ -153,13 +161,14 @@ fn l_75_a_larval_latch_is_not_established_against_the_policy_in_force_by_then() 
 fn r_7_a_quality_that_is_not_decided_is_told_as_indeterminate() {
     let mut world = World::new();
     let parameters = |world: &World, latch| world.keying.inquire_latch(latch).unwrap().parameters;
-    let several = world.connect(&asking(3, 5, suites(&[Suite::Aes128Gcm, Suite::Aes256Gcm]))).unwrap().latch;
+    let several =
+        world.connect(&asking(3, 5, suites(&[Suite::AES_128_GCM, Suite::AES_256_GCM]))).unwrap().latch;
     let any = world.connect(&to(3, 6)).unwrap().latch;
-    let one = world.connect(&asking(3, 7, suites(&[Suite::Aes256Gcm]))).unwrap().latch;
+    let one = world.connect(&asking(3, 7, suites(&[Suite::AES_256_GCM]))).unwrap().latch;
     assert_eq!(parameters(&world, several), Parameters::Indeterminate);
     assert_eq!(parameters(&world, any), Parameters::Indeterminate);
     assert_eq!(parameters(&world, one), Parameters::Wanted);
-    world.install(wide("peer3", 3, Suite::Aes256Gcm));
+    world.install(wide("peer3", 3, Suite::AES_256_GCM));
     for latch in [several, any, one] {
         assert!(matches!(parameters(&world, latch), Parameters::Latched { .. }));
     }
@@ -181,7 +190,7 @@ fn l_39_whoever_wants_to_know_is_told_that_no_sa_serves_its_latch() {
         [(latch, AlertKind::Unserved)]
     );
     assert_eq!(world.state(latch), Some(LatchState::Larval), "L-38: it stays as it is");
-    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
     world.pass(2);
     world.told();
     let gone = crate::Transaction::new(vec![crate::Op::Remove(pair)]);
@@ -209,9 +218,9 @@ fn l_14_who_asks_for_nothing_gets_what_policy_says() {
     world.keying.begin_change(change, world.now).unwrap();
     world.poll();
     let latch = world.connect(&to(3, 5)).unwrap().latch;
-    world.install(Proposal { reqid: Reqid(8), ..wide("rival3", 3, Suite::Aes256Gcm) });
+    world.install(Proposal { reqid: Reqid(8), ..wide("rival3", 3, Suite::AES_256_GCM) });
     assert_eq!(world.state(latch), Some(LatchState::Larval));
-    let pair = world.install(Proposal { reqid: Reqid(7), ..wide("peer3", 3, Suite::Aes128Gcm) });
+    let pair = world.install(Proposal { reqid: Reqid(7), ..wide("peer3", 3, Suite::AES_128_GCM) });
     let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
     let parameters = world.keying.inquire_latch(latch).unwrap().parameters;
     assert!(matches!(parameters, Parameters::Latched { id, .. } if id == class), "{parameters:?}");

@@ -13,11 +13,11 @@ use crate::latching::AlertKind;
 fn l_52_l_53_c_22_narrow_sas_for_a_listener_make_a_latch() {
     let mut world = World::new();
     let listener = world.listen(&at_port("10.0.0.1", 25)).unwrap().latch;
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     assert_eq!((world.told(), world.keying.find_latch(&flow(1, 25))), (vec![], None), "wide ones make none");
-    world.install(narrow("bob", &flow(1, 26), Suite::Aes256Gcm));
+    world.install(narrow("bob", &flow(1, 26), Suite::AES_256_GCM));
     assert_eq!(world.keying.find_latch(&flow(1, 26)), None, "nobody listens there");
-    world.install(narrow("bob", &flow(1, 25), Suite::Aes256Gcm));
+    world.install(narrow("bob", &flow(1, 25), Suite::AES_256_GCM));
     let latch = world.keying.find_latch(&flow(1, 25)).unwrap();
     assert_eq!(world.state(latch), Some(LatchState::Established));
     let told: Vec<_> = world.told().iter().map(|alert| (alert.latch, alert.listener, alert.kind)).collect();
@@ -42,13 +42,13 @@ fn l_52_l_71_narrow_sas_that_are_not_what_is_asked_or_conflict_make_no_latch() {
     let change = Change { rules: Some(vec![only(3)]), ..Change::default() };
     world.keying.begin_change(change, world.now).unwrap();
     world.poll();
-    let asked = ListenerRequest { constraints: suites(&[Suite::Aes256Gcm]), ..at_port("10.0.0.1", 25) };
+    let asked = ListenerRequest { constraints: suites(&[Suite::AES_256_GCM]), ..at_port("10.0.0.1", 25) };
     world.listen(&asked).unwrap();
-    world.install(narrow("peer3", &flow(3, 25), Suite::Aes128Gcm));
+    world.install(narrow("peer3", &flow(3, 25), Suite::AES_128_GCM));
     assert_eq!(world.keying.find_latch(&flow(3, 25)), None);
     world.listen(&at_port("10.0.0.1", 26)).unwrap();
-    world.install(wide("rival3", 3, Suite::Aes256Gcm));
-    world.install(narrow("peer3", &flow(3, 26), Suite::Aes256Gcm));
+    world.install(wide("rival3", 3, Suite::AES_256_GCM));
+    world.install(narrow("peer3", &flow(3, 26), Suite::AES_256_GCM));
     assert_eq!(world.keying.find_latch(&flow(3, 26)), None);
 }
 
@@ -60,7 +60,7 @@ fn d_4_the_listener_of_an_address_comes_before_that_of_any() {
     let any = world.listen(&at_port("0.0.0.0", 25)).unwrap().latch;
     let one = world.listen(&at_port("10.0.0.1", 25)).unwrap().latch;
     let spawned_by = |world: &mut World, to: &FlowKey| {
-        world.install(narrow("bob", to, Suite::Aes256Gcm));
+        world.install(narrow("bob", to, Suite::AES_256_GCM));
         world.told().iter().find_map(|alert| alert.listener)
     };
     assert_eq!(spawned_by(&mut world, &flow(1, 25)), Some(one));
@@ -76,7 +76,7 @@ fn d_4_the_listener_of_an_address_comes_before_that_of_any() {
 fn l_53_the_holder_hears_of_what_workers_make_for_its_listener() {
     let mut world = World::new();
     let listener = world.listen(&at_port("10.0.0.1", 25)).unwrap().latch;
-    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
     let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
     let latch = LatchId::from_raw(77 << 32);
     world.keying.note(&Event::LatchSpawned { listener, latch, flow: flow(1, 25), class });
@@ -92,7 +92,7 @@ fn l_53_the_holder_hears_of_what_workers_make_for_its_listener() {
 #[test]
 fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     let mut world = World::new();
-    world.install(wide("bob", 1, Suite::Aes128Gcm));
+    world.install(wide("bob", 1, Suite::AES_128_GCM));
     let rule = Rule::new(
         Selector::between(range("10.0.0.9", "10.0.0.9"), AddressRange::ANY_V4),
         None,
@@ -101,9 +101,9 @@ fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     let rules = vec![Rule { freedom: Freedom::Stronger, ..rule }];
     world.keying.begin_change(Change { rules: Some(rules), ..Change::default() }, world.now).unwrap();
     world.poll();
-    let asked = ListenerRequest { constraints: suites(&[Suite::Aes256Gcm]), ..at_port("10.0.0.9", 25) };
+    let asked = ListenerRequest { constraints: suites(&[Suite::AES_256_GCM]), ..at_port("10.0.0.9", 25) };
     let latch = world.listen(&asked).unwrap().latch;
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     let first = latchway_ulp_shim::ConstraintId::new(1).unwrap();
     let accepted = |world: &World| {
         let classes = world.keying.pairs();
@@ -112,7 +112,7 @@ fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     };
     assert_eq!(accepted(&world), [false, true]);
     world.release(latch).unwrap();
-    let other = ListenerRequest { constraints: suites(&[Suite::Aes128Gcm]), ..asked };
+    let other = ListenerRequest { constraints: suites(&[Suite::AES_128_GCM]), ..asked };
     world.listen(&other).unwrap();
     assert_eq!(accepted(&world), [true, false], "the number is another wish now");
 }
@@ -129,7 +129,7 @@ fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
     let rules = vec![Rule { freedom: Freedom::Stronger, ..rule }];
     world.keying.begin_change(Change { rules: Some(rules), ..Change::default() }, world.now).unwrap();
     world.poll();
-    let asked = ListenerRequest { constraints: suites(&[Suite::Aes256Gcm]), ..at_port("10.0.0.9", 25) };
+    let asked = ListenerRequest { constraints: suites(&[Suite::AES_256_GCM]), ..at_port("10.0.0.9", 25) };
     world.listen(&asked).unwrap();
     world.listen(&at_port("10.0.0.9", 26)).unwrap();
     let comes = |port| FlowKey::new(6, ([10, 0, 0, 9], port).into(), ([10, 1, 0, 1], 999).into());
@@ -139,9 +139,9 @@ fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
         [25, 26, 27]
             .map(|port| offer.selectors.iter().any(|selector| selector.admits(&Traffic::of(&comes(port)))))
     };
-    assert_eq!(admitted(Suite::Aes256Gcm, Narrowing::Allowed), [true, true, true]);
-    assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Allowed), [false, true, true]);
-    assert_eq!(admitted(Suite::Aes128Gcm, Narrowing::Forbidden), [true, true, true]);
+    assert_eq!(admitted(Suite::AES_256_GCM, Narrowing::Allowed), [true, true, true]);
+    assert_eq!(admitted(Suite::AES_128_GCM, Narrowing::Allowed), [false, true, true]);
+    assert_eq!(admitted(Suite::AES_128_GCM, Narrowing::Forbidden), [true, true, true]);
 }
 
 /// RFC 4301 section 4.4.1: a listener is no reason to let pass what policy discards, and nor are SAs.
@@ -149,7 +149,7 @@ fn l_51_a_proposal_is_narrowed_around_listeners_that_ask_for_something_else() {
 fn l_49_l_52_narrow_sas_make_no_latch_of_what_policy_discards() {
     let mut world = World::new();
     world.listen(&at_port("10.0.0.1", 25)).unwrap();
-    world.install(narrow("peer7", &flow(7, 25), Suite::Aes256Gcm));
+    world.install(narrow("peer7", &flow(7, 25), Suite::AES_256_GCM));
     assert_eq!(world.keying.find_latch(&flow(7, 25)), None);
 }
 
@@ -159,13 +159,13 @@ fn l_49_l_52_narrow_sas_make_no_latch_of_what_policy_discards() {
 fn t37_g_l_104_a_latch_made_for_narrow_sas_takes_nobodys_place_and_lasts_as_others_do() {
     let mut world = World::new();
     world.listen(&at_port("10.0.0.1", 25)).unwrap();
-    world.install(narrow("bob", &flow(1, 25), Suite::Aes256Gcm));
+    world.install(narrow("bob", &flow(1, 25), Suite::AES_256_GCM));
     let latch = world.keying.find_latch(&flow(1, 25)).unwrap();
     let database = Arc::clone(world.keying.database());
     assert!(!database.inquire(latch).unwrap().owned);
     world.release(latch).unwrap();
     let tombstone = database.inquire(latch).unwrap();
-    world.install(narrow("mallory", &flow(1, 25), Suite::Aes256Gcm));
+    world.install(narrow("mallory", &flow(1, 25), Suite::AES_256_GCM));
     let left = database.inquire(latch).unwrap();
     assert_eq!((left.state, left.class), (LatchState::Closed, tombstone.class));
 }

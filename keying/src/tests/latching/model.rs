@@ -172,7 +172,7 @@ fn step(
         }
         Call::Sas if !model.served => {
             model.served = true;
-            world.install(wide("bob", 1, Suite::Aes256Gcm));
+            world.install(wide("bob", 1, Suite::AES_256_GCM));
             let larval = model.latches.values_mut().filter(|latch| latch.state == LatchState::Larval);
             larval.for_each(|latch| latch.state = LatchState::Established);
         }

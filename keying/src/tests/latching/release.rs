@@ -11,9 +11,9 @@ use crate::{Notice, RuleError};
 #[test]
 fn l_65_l_66_c_21_narrow_sas_go_with_their_latch_and_wide_ones_stay() {
     let mut world = World::new();
-    let wide_pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
-    let own = world.install(narrow("bob", &flow(1, 5), Suite::Aes256Gcm));
-    let other = world.install(narrow("bob", &flow(1, 6), Suite::Aes256Gcm));
+    let wide_pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
+    let own = world.install(narrow("bob", &flow(1, 5), Suite::AES_256_GCM));
+    let other = world.install(narrow("bob", &flow(1, 6), Suite::AES_256_GCM));
     let latch = world.connect(&to(1, 5)).unwrap().latch;
     world.poll();
     world.keying.take_notices().for_each(drop);
@@ -113,7 +113,7 @@ fn l_75_l_112_a_grant_of_bypass_does_not_outlive_the_policy_that_gave_it() {
 #[test]
 fn l_64_what_packets_made_is_released_by_its_connection_alone() {
     let mut world = World::new();
-    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
     let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
     let begin = latchway_ulp_shim::Begin::Established { class, version: Default::default() };
     let database = Arc::clone(world.keying.database());
@@ -136,7 +136,7 @@ fn l_64_what_packets_made_is_released_by_its_connection_alone() {
 #[test]
 fn r_16_the_end_of_a_connection_closes_its_latch() {
     let mut world = World::new();
-    world.install(wide("bob", 1, Suite::Aes256Gcm));
+    world.install(wide("bob", 1, Suite::AES_256_GCM));
     let latch = world.connect(&to(1, 5)).unwrap().latch;
     world.poll();
     world.told();
@@ -156,7 +156,7 @@ fn l_43_l_105_l_121_only_a_latch_in_force_that_somebody_holds_is_fit_for_channel
     let listener = world.listen(&at_port("10.0.0.1", 25)).unwrap().latch;
     let latch = world.connect(&to(1, 5)).unwrap().latch;
     assert!(!fit(&world, listener) && !fit(&world, latch), "nothing protects it yet");
-    let pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
+    let pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
     assert!(fit(&world, latch));
     let class = world.keying.pairs().iter().find(|view| view.id == pair).unwrap().class;
     let database = Arc::clone(world.keying.database());
@@ -177,8 +177,8 @@ fn l_43_l_105_l_121_only_a_latch_in_force_that_somebody_holds_is_fit_for_channel
 fn l_41_narrow_sas_go_with_a_connection_that_ended_by_itself() {
     for again in [false, true] {
         let mut world = World::new();
-        let wide_pair = world.install(wide("bob", 1, Suite::Aes256Gcm));
-        let own = world.install(narrow("bob", &flow(1, 5), Suite::Aes256Gcm));
+        let wide_pair = world.install(wide("bob", 1, Suite::AES_256_GCM));
+        let own = world.install(narrow("bob", &flow(1, 5), Suite::AES_256_GCM));
         let latch = world.connect(&to(1, 5)).unwrap().latch;
         world.poll();
         let database = Arc::clone(world.keying.database());

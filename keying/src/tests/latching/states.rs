@@ -12,7 +12,7 @@ fn in_state(state: LatchState) -> (World, LatchId) {
         _ => world.connect(&to(1, 5)).unwrap().latch,
     };
     if !matches!(state, LatchState::Listener | LatchState::Larval) {
-        world.install(wide("bob", 1, Suite::Aes256Gcm));
+        world.install(wide("bob", 1, Suite::AES_256_GCM));
     }
     let database = Arc::clone(world.keying.database());
     match state {
@@ -32,7 +32,7 @@ fn drive(world: &mut World, latch: LatchId, to: LatchState) {
             database.restore(latch, world.now);
             let known = world.keying.pairs().first().map(|pair| pair.class);
             let class = known.unwrap_or_else(|| {
-                world.install(wide("bob", 1, Suite::Aes256Gcm));
+                world.install(wide("bob", 1, Suite::AES_256_GCM));
                 world.keying.pairs().first().unwrap().class
             });
             database.establish(latch, class, world.now);
@@ -76,7 +76,7 @@ fn l_37_parameters_never_change_while_a_latch_lives() {
     let parameters = |world: &World| world.keying.inquire_latch(latch).unwrap().parameters;
     let before = parameters(&world);
     let pair = world.keying.pairs().first().unwrap().id;
-    let successor = world.keying.rekey(pair, keys(0x9000, Suite::Aes256Gcm), world.now).unwrap();
+    let successor = world.keying.rekey(pair, keys(0x9000, Suite::AES_256_GCM), world.now).unwrap();
     world.poll();
     world.keying.commit(crate::Transaction::replace(pair, successor), world.now).unwrap();
     assert!(world.connect(&to(1, 5)).is_err());

@@ -75,8 +75,8 @@ fn l_21_l_40_holders_survive_a_restart_of_the_key_manager() {
     manager.restart().unwrap();
     // The thread attends to what is gone before it answers.
     assert_eq!(client.inquire_latch(lost).unwrap(), Err(LatchError::UnknownLatch(lost)));
-    let offer = client.propose(wide("bob", 1, Suite::Aes256Gcm)).unwrap().unwrap();
-    client.install(offer.ticket, keys(0x1001, Suite::Aes256Gcm)).unwrap().unwrap();
+    let offer = client.propose(wide("bob", 1, Suite::AES_256_GCM)).unwrap().unwrap();
+    client.install(offer.ticket, keys(0x1001, Suite::AES_256_GCM)).unwrap().unwrap();
     mine.bell().recv().unwrap();
     let told: Vec<_> = mine.take().alerts.iter().map(|alert| (alert.latch, alert.state)).collect();
     assert_eq!(told, [(kept, LatchState::Established)]);
