@@ -105,11 +105,9 @@ fn sa_holds_together(sa: &Sa, peer: &Peer, config: &Config) {
     assert!(allowed || !sa.suite.is_counter_mode(), "RFC 8221 section 3");
     assert!(sa.mtu >= 576);
     assert!(sa.from.is_none_or(|from| config.listen.iter().any(|address| address.ip() == from)));
-    let Lifetime { octets, packets, seconds } = sa.hard;
     let below = |soft: Option<u64>, hard: Option<u64>| soft.zip(hard).is_none_or(|(soft, hard)| soft < hard);
-    assert!(
-        below(sa.soft.octets, octets) && below(sa.soft.packets, packets) && below(sa.soft.seconds, seconds)
-    );
+    let bounds = |life: &Lifetime| [life.octets, life.packets, life.seconds, life.since_first_use];
+    assert!(bounds(&sa.soft).into_iter().zip(bounds(&sa.hard)).all(|(soft, hard)| below(soft, hard)));
     assert!(!sa.selectors.is_empty());
     let claimed = |number: &crate::AddressRange| {
         number

@@ -231,6 +231,8 @@ pub struct Lifetime {
     pub packets: Option<u64>,
     /// Seconds since it was installed.
     pub seconds: Option<u64>,
+    /// Seconds since it carried its first packet.
+    pub since_first_use: Option<u64>,
 }
 
 /// A rule of the SPD (RFC 4301 section 4.4.1).

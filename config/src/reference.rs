@@ -227,6 +227,8 @@ table! {
         "Inner packets.";
     SECONDS = "seconds", "a whole number", Some("none"), "86_400", Reload,
         "Seconds since it was installed.";
+    SINCE_FIRST_USE = "since_first_use", "a whole number", Some("none"), "28_800", Reload,
+        "Seconds since it carried its first packet; an SA that is not used lasts.";
 }
 
 table! {

@@ -313,6 +313,9 @@ pub struct LifetimeSpec {
     /// Milliseconds from now.
     #[serde(default)]
     pub milliseconds: Option<u64>,
+    /// Milliseconds from the first packet on.
+    #[serde(default)]
+    pub milliseconds_since_first_use: Option<u64>,
 }
 
 /// Whether a new pair sends from the start.

@@ -1,4 +1,5 @@
-//! Lifetimes of SAs (RFC 4301 section 4.4.2.1): soft and hard, by octets, by packets, by time since the SA was added.
+//! Lifetimes of SAs (RFC 4301 section 4.4.2.1): soft and hard, by octets, by packets, by time since the SA was added and
+//! since it carried its first packet.
 //!
 //! The soft limit says that a successor is wanted and stops nothing; the hard one ends the SA. Inbound, only what was
 //! authenticated is charged: a forged packet can spend nothing. Time is [`Time`], which is monotonic, so setting the
@@ -17,6 +18,8 @@ pub struct Bounds {
     pub packets: Option<u64>,
     /// Time since the SA was added.
     pub time: Option<Duration>,
+    /// Time since it carried its first packet, which is none while it did not.
+    pub since_first_use: Option<Duration>,
 }
 
 /// When a successor of an SA is wanted, and when the SA ends.
@@ -60,6 +63,7 @@ struct Mark {
     octets: u64,
     packets: u64,
     moment: Time,
+    since_first_use: Option<Duration>,
 }
 
 impl Limits {
@@ -74,6 +78,7 @@ impl Limits {
             ("octets", soft.octets, hard.octets),
             ("packets", soft.packets, hard.packets),
             ("time", nanos(soft.time), nanos(hard.time)),
+            ("time since first use", nanos(soft.since_first_use), nanos(hard.since_first_use)),
         ];
         for (kind, soft, hard) in kinds {
             if soft == Some(0) || hard == Some(0) {
@@ -108,7 +113,8 @@ impl Lifetime {
     }
 
     /// Charges `packets` of `octets` in all, or nothing: what would pass the hard limit ends the SA instead. Returns
-    /// whether this reached the soft limit, which is so once.
+    /// whether the SA is to be looked at: since this reached the soft limit, or was its first use and set a moment at
+    /// which time reaches a limit. Either is so once.
     ///
     /// # Errors
     /// [`HardExpired`], from the first time on, for good.
@@ -119,10 +125,18 @@ impl Lifetime {
             self.over = true;
             return Err(HardExpired);
         }
+        let begins = self.packets == 0 && self.begin(now);
         self.packets = packets;
         self.octets = octets;
         let before = self.soft_reached;
-        Ok(self.reach_soft(now) && !before)
+        Ok(self.reach_soft(now) && !before || begins)
+    }
+
+    /// Notes the first use. Returns whether there is a limit by the time since then.
+    #[cold]
+    fn begin(&mut self, now: Time) -> bool {
+        let begins = self.soft.begin(now);
+        self.hard.begin(now) || begins
     }
 
     /// Whether the soft limit is reached: once it is, it stays so.
@@ -154,7 +168,15 @@ impl Mark {
             octets: bounds.octets.unwrap_or(u64::MAX),
             packets: bounds.packets.unwrap_or(u64::MAX),
             moment: bounds.time.map_or(NEVER, |time| added + time),
+            since_first_use: bounds.since_first_use,
         }
+    }
+
+    /// Whichever of both times is over first is the limit.
+    fn begin(&mut self, now: Time) -> bool {
+        let Some(time) = self.since_first_use else { return false };
+        self.moment = self.moment.min(now + time);
+        true
     }
 }
 
@@ -168,7 +190,11 @@ mod tests {
     const START: Time = Time::from_nanos(1000);
 
     fn bounds(octets: Option<u64>, packets: Option<u64>, nanos: Option<u64>) -> Bounds {
-        Bounds { octets, packets, time: nanos.map(Duration::from_nanos) }
+        Bounds { octets, packets, time: nanos.map(Duration::from_nanos), ..Bounds::default() }
+    }
+
+    fn used_for(nanos: u64) -> Bounds {
+        Bounds { since_first_use: Some(Duration::from_nanos(nanos)), ..Bounds::default() }
     }
 
     fn lifetime(soft: Bounds, hard: Bounds) -> Lifetime {
@@ -217,6 +243,34 @@ mod tests {
         assert_eq!(by_time.next_moment(), Some(at(20)));
     }
 
+    /// RFC 4301 4.4.2.1: time counts from the first packet, and not before there is one.
+    #[test]
+    fn t36_time_since_first_use_begins_with_the_first_packet_and_each_limit_fires_once() {
+        let mut lifetime = lifetime(used_for(10), used_for(20));
+        assert_eq!(lifetime.next_moment(), None, "unused, it lasts");
+        assert!(!lifetime.reach_soft(at(1000)) && !lifetime.is_past(at(1000)));
+        assert_eq!(lifetime.charge(1, 1, at(1000)), Ok(true), "now there is a moment to wait for");
+        assert_eq!(lifetime.next_moment(), Some(at(1010)));
+        assert_eq!(lifetime.charge(1, 1, at(1009)), Ok(false), "the second use changes nothing");
+        assert_eq!(lifetime.charge(1, 1, at(1010)), Ok(true), "soft");
+        assert_eq!(lifetime.charge(1, 1, at(1011)), Ok(false), "told once");
+        assert_eq!(lifetime.next_moment(), Some(at(1020)));
+        assert_eq!(lifetime.charge(1, 1, at(1019)), Ok(false));
+        assert_eq!(lifetime.charge(1, 1, at(1020)), Err(HardExpired));
+    }
+
+    #[test]
+    fn t36_of_two_times_the_one_that_is_over_first_ends_the_sa() {
+        let both = |added, used| Bounds { time: Some(Duration::from_nanos(added)), ..used_for(used) };
+        let mut early = lifetime(Bounds::default(), both(100, 20));
+        assert_eq!(early.next_moment(), Some(at(100)));
+        assert_eq!(early.charge(1, 1, at(10)), Ok(true));
+        assert_eq!(early.next_moment(), Some(at(30)));
+        let mut late = lifetime(Bounds::default(), both(100, 20));
+        assert_eq!(late.charge(1, 1, at(90)), Ok(true));
+        assert_eq!(late.next_moment(), Some(at(100)), "use does not lengthen a life");
+    }
+
     #[test]
     fn t36_counts_do_not_wrap_into_a_new_life() {
         let mut lifetime = lifetime(Bounds::default(), bounds(Some(u64::MAX - 1), None, None));
@@ -226,15 +280,18 @@ mod tests {
 
     #[test]
     fn t36_a_soft_limit_lies_below_its_hard_one_and_none_is_zero() {
-        let kinds =
-            |n: u64| [bounds(Some(n), None, None), bounds(None, Some(n), None), bounds(None, None, Some(n))];
-        for ((less, more), kind) in kinds(5).into_iter().zip(kinds(6)).zip(["octets", "packets", "time"]) {
+        const KINDS: [&str; 4] = ["octets", "packets", "time", "time since first use"];
+        let kinds = |n: u64| {
+            let (octets, packets) = (bounds(Some(n), None, None), bounds(None, Some(n), None));
+            [octets, packets, bounds(None, None, Some(n)), used_for(n)]
+        };
+        for ((less, more), kind) in kinds(5).into_iter().zip(kinds(6)).zip(KINDS) {
             assert!(Limits::new(less, more).is_ok());
             assert_eq!(Limits::new(more, more), Err(LimitsError::SoftNotBelowHard(kind)));
             assert_eq!(Limits::new(more, less), Err(LimitsError::SoftNotBelowHard(kind)));
             assert!(Limits::new(more, Bounds::default()).is_ok(), "soft alone");
         }
-        for (zero, kind) in kinds(0).into_iter().zip(["octets", "packets", "time"]) {
+        for (zero, kind) in kinds(0).into_iter().zip(KINDS) {
             assert_eq!(Limits::new(zero, Bounds::default()), Err(LimitsError::Zero(kind)));
             assert_eq!(Limits::new(Bounds::default(), zero), Err(LimitsError::Zero(kind)));
         }

@@ -243,7 +243,7 @@ impl OwnedInbound {
         if self.entry.admits(traffic) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
     }
 
-    /// Charges one authenticated packet. Returns whether this reached the soft limit.
+    /// Charges one authenticated packet. Returns whether the SA is to be looked at.
     ///
     /// # Errors
     /// [`HardExpired`]
@@ -266,7 +266,7 @@ impl OwnedOutbound {
         (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64
     }
 
-    /// Charges packets that are about to be sealed. Returns whether this reached the soft limit.
+    /// Charges packets that are about to be sealed. Returns whether the SA is to be looked at.
     ///
     /// # Errors
     /// [`HardExpired`]
@@ -361,6 +361,27 @@ mod tests {
         assert_eq!(told(&mut sas, at(2000), false).len(), 2);
         assert_eq!(told(&mut sas, at(2100), true).len(), 2);
         assert_eq!(told(&mut sas, at(2200), true), []);
+    }
+
+    /// T36: the first packet sets the moments, whichever batch it is in, and an unused SA lasts.
+    #[test]
+    fn t36_time_since_first_use_ends_an_sa_that_falls_idle_again() {
+        let used =
+            |seconds| Bounds { since_first_use: Some(Duration::from_secs(seconds)), ..Bounds::default() };
+        let limits = Limits::new(used(1), used(2)).unwrap();
+        let mut sad = Sad::default();
+        let options = SaOptions { limits, ..SaOptions::new(0x1001, 0) };
+        sad.insert(outbound_entry(1, 2, &options).unwrap(), Usage::Active).unwrap();
+        let mut sas = OwnedSas::new(WorkerId(0));
+        sas.adopt(&Sad::default(), &sad);
+        assert_eq!(told(&mut sas, at(60_000), true), [], "never used");
+        let sa = sad.iter().next().unwrap().entry.sa;
+        assert!(sas.outbound(sa).unwrap().charge(1, 100, at(60_000)).unwrap(), "to be looked at");
+        sas.look_soon();
+        assert_eq!(told(&mut sas, at(60_000), true), []);
+        assert!(matches!(told(&mut sas, at(61_000), true)[..], [Event::SoftExpired { .. }]));
+        assert!(matches!(told(&mut sas, at(62_000), true)[..], [Event::HardExpired { .. }]));
+        assert_eq!(sad.iter().next().unwrap().entry.use_.first_used(), Some(at(60_000)));
     }
 
     /// A change of other SAs forgets nothing that is still to be told.

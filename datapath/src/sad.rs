@@ -91,6 +91,7 @@ pub struct SaUse {
     pub packets: Counter,
     /// Octets that the cipher was applied to.
     pub octets: Counter,
+    first_used: AtomicU64,
     last_used: AtomicU64,
     soft_expired: AtomicBool,
     expired: AtomicBool,
@@ -166,6 +167,12 @@ impl SadEntry {
 }
 
 impl SaUse {
+    /// When it carried its first packet: the time of that packet's batch. `None` where it never did.
+    #[must_use]
+    pub fn first_used(&self) -> Option<Time> {
+        (self.packets.get() > 0).then(|| Time::from_nanos(self.first_used.load(Ordering::Relaxed)))
+    }
+
     /// When it carried a packet last: the time of that packet's batch. `None` where it never did.
     #[must_use]
     pub fn last_used(&self) -> Option<Time> {
@@ -188,6 +195,9 @@ impl SaUse {
     /// Counts what was charged. Only the owning worker calls this, as it does the two below.
     #[inline]
     pub(crate) fn charge(&self, packets: u64, octets: u64, now: Time) {
+        if self.packets.get() == 0 {
+            self.first_used.store(now.as_nanos(), Ordering::Relaxed);
+        }
         self.last_used.store(now.as_nanos(), Ordering::Relaxed);
         self.packets.add(packets);
         self.octets.add(octets);

@@ -105,6 +105,7 @@ impl Pair {
                 added,
                 packets,
                 octets,
+                first_used: entry.use_.first_used(),
                 last_used: entry.use_.last_used(),
                 soft_expired,
                 expired,

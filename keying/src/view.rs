@@ -76,6 +76,8 @@ pub struct SaView {
     pub packets: u64,
     /// Their octets.
     pub octets: u64,
+    /// When it carried its first packet, from which its lifetime counts too; `None` where it never did.
+    pub first_used: Option<Time>,
     /// When it carried a packet last; `None` where it never did.
     pub last_used: Option<Time>,
     /// Whether its soft lifetime is over, and a successor wanted (T36).

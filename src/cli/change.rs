@@ -189,6 +189,7 @@ impl Flags {
                 octets: self.hard_octets,
                 packets: self.hard_packets,
                 milliseconds: self.hard_seconds.map(|seconds| seconds.saturating_mul(1000)),
+                milliseconds_since_first_use: None,
             },
             usage: if self.standby { UsageSpec::Standby } else { UsageSpec::Active },
         })

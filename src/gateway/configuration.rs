@@ -324,8 +324,9 @@ fn name(sa: &Sa) -> Name {
 }
 
 fn bounds(lifetime: &Lifetime) -> Bounds {
-    let Lifetime { octets, packets, seconds } = *lifetime;
-    Bounds { octets, packets, time: seconds.map(Duration::from_secs) }
+    let Lifetime { octets, packets, seconds, since_first_use } = *lifetime;
+    let [time, since_first_use] = [seconds, since_first_use].map(|time| time.map(Duration::from_secs));
+    Bounds { octets, packets, time, since_first_use }
 }
 
 /// What differs, a row for each.

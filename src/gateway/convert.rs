@@ -311,8 +311,9 @@ fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
 
 fn limits(soft: &LifetimeSpec, hard: &LifetimeSpec) -> Result<Limits, LimitsError> {
     let bounds = |spec: &LifetimeSpec| {
-        let time = spec.milliseconds.map(Duration::from_millis);
-        Bounds { octets: spec.octets, packets: spec.packets, time }
+        let times = [spec.milliseconds, spec.milliseconds_since_first_use];
+        let [time, since_first_use] = times.map(|time| time.map(Duration::from_millis));
+        Bounds { octets: spec.octets, packets: spec.packets, time, since_first_use }
     };
     Limits::new(bounds(soft), bounds(hard))
 }

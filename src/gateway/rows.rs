@@ -85,8 +85,8 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
         expired: sa.expired,
         packets: sa.packets,
         octets: sa.octets,
-        soft: lifetime(sa.limits.soft(), sa.added, now),
-        hard: lifetime(sa.limits.hard(), sa.added, now),
+        soft: lifetime(sa.limits.soft(), sa, now),
+        hard: lifetime(sa.limits.hard(), sa, now),
         esn: sa.sequence == SequenceKind::Extended,
         replay_window: (direction == DirectionSpec::Inbound).then_some(match pair.anti_replay {
             AntiReplay::Off => 0,
@@ -262,10 +262,18 @@ fn origin(origin: latchway_keying::Origin) -> Origin {
     }
 }
 
-/// What is left of a lifetime that began at `added`.
-fn lifetime(bounds: &Bounds, added: Time, now: Time) -> LifetimeView {
-    let left = |time: Duration| milliseconds(time.saturating_sub(now.since(added)));
-    LifetimeView { octets: bounds.octets, packets: bounds.packets, left: bounds.time.map(left) }
+/// What is left of an SA's lifetime: by time, of that since it was added or since its first use, whichever ends first.
+fn lifetime(bounds: &Bounds, sa: &SaView, now: Time) -> LifetimeView {
+    let left = |time: Duration, from: Time| milliseconds(time.saturating_sub(now.since(from)));
+    let added = bounds.time.map(|time| left(time, sa.added));
+    let used = bounds.since_first_use.zip(sa.first_used).map(|(time, first)| left(time, first));
+    let waits = bounds.since_first_use.filter(|_| sa.first_used.is_none());
+    LifetimeView {
+        octets: bounds.octets,
+        packets: bounds.packets,
+        left: added.into_iter().chain(used).min(),
+        from_first_use: waits.map(milliseconds),
+    }
 }
 
 fn path_view(path: &Path, listen: &[SocketAddr]) -> PathView {

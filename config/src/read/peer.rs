@@ -397,6 +397,7 @@ impl Reader<'_, '_> {
             ("octets", soft.octets, hard.octets),
             ("packets", soft.packets, hard.packets),
             ("seconds", soft.seconds, hard.seconds),
+            ("seconds since first use", soft.since_first_use, hard.since_first_use),
         ];
         for (name, soft, hard) in bounds {
             if let Some((soft, hard)) = soft.zip(hard).filter(|(soft, hard)| soft >= hard) {
@@ -438,6 +439,7 @@ fn lifetime(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Lifetime> 
         octets: table.read(&lifetime::OCTETS, problems, count),
         packets: table.read(&lifetime::PACKETS, problems, count),
         seconds: table.read(&lifetime::SECONDS, problems, seconds),
+        since_first_use: table.read(&lifetime::SINCE_FIRST_USE, problems, seconds),
     };
     (problems.errors() == before).then_some(lifetime)
 }

@@ -265,7 +265,7 @@ fn sas_say_everything_else_themselves() {
         from = "192.0.2.1"
         selectors = [{ protocol = "icmp" }, { protocol = "tcp", remote = "10.2.0.1", remote_ports = 22 }]
         soft = { octets = 1, seconds = 5 }
-        hard = { octets = 2, packets = 0x10 }
+        hard = { octets = 2, packets = 0x10, since_first_use = 3 }
     "#;
     let sa = read(&format!("{text}{more}")).peers.remove(0).sas.remove(0);
     assert_eq!(
@@ -273,8 +273,11 @@ fn sas_say_everything_else_themselves() {
         (Suite::AES_128_CBC_HMAC_SHA_256, false, AntiReplay::Off, 1400)
     );
     assert_eq!(sa.from, Some("192.0.2.1".parse().unwrap()));
-    assert_eq!(sa.soft, Lifetime { octets: Some(1), packets: None, seconds: Some(5) });
-    assert_eq!(sa.hard, Lifetime { octets: Some(2), packets: Some(16), seconds: None });
+    assert_eq!(sa.soft, Lifetime { octets: Some(1), seconds: Some(5), ..Lifetime::default() });
+    assert_eq!(
+        sa.hard,
+        Lifetime { octets: Some(2), packets: Some(16), since_first_use: Some(3), ..Lifetime::default() }
+    );
     let shown: Vec<_> = sa.selectors.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["icmp 10.1.0.0/24 <-> 10.2.0.0/24", "tcp 10.1.0.0/24 <-> 10.2.0.1/32 port 22"]);
 }

@@ -338,7 +338,7 @@ fn t15_overlapping_ranges_of_peers_are_refused() {
 #[test]
 fn security_associations() {
     let sa = |lines: &str| format!("{HEAD}{PEER}{SA}{lines}\n");
-    let cases: [(&str, &str, &[&str]); 18] = [
+    let cases: [(&str, &str, &[&str]); 19] = [
         (
             "suite = \"rot13\"",
             "13:9: error: peer.sa.suite: \"rot13\" is no suite",
@@ -357,6 +357,11 @@ fn security_associations() {
         ("from = \"192.0.2.9\"", "13:8: error: peer.sa.from: 192.0.2.9 is no `listen` address", &[]),
         ("soft = { packets = 7 }\nhard = { packets = 7 }", "13:8: error: peer.sa.soft: packets: ", &["7"]),
         ("soft = { seconds = 7 }\nhard = { seconds = 6 }", "13:8: error: peer.sa.soft: seconds: ", &[]),
+        (
+            "soft = { since_first_use = 7 }\nhard = { since_first_use = 7 }",
+            "13:8: error: peer.sa.soft: seconds since first use: ",
+            &[],
+        ),
         ("hard = { octets = 0 }", "13:19: error: peer.sa.hard.octets: ", &["1 to"]),
         ("hard = { seconds = 9_000_000_000_000_000_000 }", "13:20: error: peer.sa.hard.seconds: ", &[]),
         ("hard = { packets = -1 }", "13:20: error: peer.sa.hard.packets: ", &["too small"]),

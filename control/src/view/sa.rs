@@ -99,6 +99,8 @@ pub struct LifetimeView {
     pub packets: Option<u64>,
     /// Milliseconds that are left.
     pub left: Option<u64>,
+    /// Milliseconds that it lasts from its first packet on, which has not passed yet.
+    pub from_first_use: Option<u64>,
 }
 
 /// Where protected packets go.

@@ -70,6 +70,7 @@ fn ends(sa: &SaRow) -> Cell {
         sa.hard.left.map(|left| span(Duration::from_millis(left))),
         left(sa.hard.octets, sa.octets).map(octets),
         left(sa.hard.packets, sa.packets).map(|packets| format!("{} packets", count(packets))),
+        sa.hard.from_first_use.map(|from| format!("{} of use", span(Duration::from_millis(from)))),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     match (parts.is_empty(), sa.soft_expired) {
@@ -100,7 +101,7 @@ pub mod tests {
             packets: 1234,
             octets: 1_500_000,
             soft: LifetimeView::default(),
-            hard: LifetimeView { octets: Some(10_000_000), packets: None, left: Some(3_600_000) },
+            hard: LifetimeView { octets: Some(10_000_000), left: Some(3_600_000), ..LifetimeView::default() },
             esn: true,
             replay_window: Some(4096),
             path: PathView {
@@ -120,6 +121,10 @@ pub mod tests {
         let inbound = sample();
         let soft = SaRow { direction: DirectionSpec::Outbound, spi: 0x1002, soft_expired: true, ..sample() };
         let expired = SaRow { pair: 2, expired: true, idle: None, ..sample() };
+        let unused = SaRow {
+            hard: LifetimeView { from_first_use: Some(7_200_000), ..LifetimeView::default() },
+            ..sample()
+        };
         let endless = SaRow {
             pair: 3,
             usage: SaUsage::Standby,
@@ -132,9 +137,10 @@ PAIR  DIR  SPI         SUITE                     PEER       USAGE    BY    PACKE
    1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
    1  out  0x00001002  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
    2  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  expired  file    1 234  1.50 MB      -  over
+   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 2 h of use
    3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
 ";
-        assert_eq!(shown(&table(&[inbound, soft, expired, endless]), None), expected);
+        assert_eq!(shown(&table(&[inbound, soft, expired, unused, endless]), None), expected);
     }
 
     #[test]
