@@ -61,19 +61,22 @@ impl<U: Ulp> Datapath<U> {
         let packet = self
             .inbound_fragments
             .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.traffic()))?;
-        let context = context(&self.snapshot, self.version, self.now);
-        let authenticated = Authenticated::new(packet, tag);
-        if let Err(reason) = self.ulp.inbound(&authenticated, &context) {
-            if reason == DropReason::LatchBroken && self.ulp.is_over_for(&authenticated) {
-                self.replies.answer(&authenticated, self.now);
-            }
-            return Err(reason);
-        }
         let len = packet.octets().len();
+        self.ask_upper_layer(&Authenticated::new(packet, tag))?;
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);
         street.octets.add(len as u64);
         Ok(inner.offset..inner.offset + len)
+    }
+
+    /// The upper layer decides last, and a peer whose connection is over is told so (L-103).
+    fn ask_upper_layer(&mut self, packet: &Authenticated<'_>) -> Result<(), DropReason> {
+        let context = context(&self.snapshot, self.version, self.now);
+        self.ulp.inbound(packet, &context).inspect_err(|&reason| {
+            if reason == DropReason::LatchBroken && self.ulp.is_over_for(packet) {
+                self.replies.answer(packet, self.now);
+            }
+        })
     }
 }
 

@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use latchway_esp::TakeError;
-use latchway_tagging::ClassId;
+use latchway_tagging::{ClassId, Demand, OutboundTag};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::drop::{Direction, DropReason};
@@ -155,12 +154,9 @@ impl<U: Ulp> Datapath<U> {
         }
         let protected = owned.sa.suite().encrypted_len(octets.len());
         self.charge(sa, 1, protected as u64)?;
+        let tag = OutboundTag { demand: Demand::Class(class), ..OutboundTag::default() };
+        let number = self.take(sa, 1, (packet.flow(), tag))?.next_seq().ok_or(DropReason::SeqExhausted)?;
         let owned = self.owned(sa)?;
-        let number = owned.sa.take(1).map_err(|refused| match refused {
-            TakeError::Exhausted { .. } => DropReason::SeqExhausted,
-            TakeError::Unreserved { .. } => DropReason::NumbersUnreserved,
-        });
-        let number = number?.next_seq().ok_or(DropReason::SeqExhausted)?;
         owned.seal_into(batch, number, room, |payload| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
             Some(octets.len())
