@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use latchway_esp::{Decapsulated, Encapsulated, EspHeader, NextHeader, OpenError, ReplayError, classify};
+use latchway_esp::{
+    Decapsulated, Encapsulated, EspHeader, NextHeader, OpenError, Protocol, ReplayError, classify,
+};
 use latchway_tagging::InboundTag;
 
 use crate::arrival::Arrival;
@@ -43,7 +45,7 @@ impl<U: Ulp> Datapath<U> {
     /// The street, for one datagram: to where its inner packet lies in it.
     fn accept(&mut self, datagram: &mut [u8]) -> Result<Range<usize>, DropReason> {
         let header = unwrap(datagram)?;
-        let owned = self.sas.inbound(self.snapshot.sad.find(header.spi))?;
+        let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Esp, header.spi))?;
         let number = owned.sa.check(header.seq).map_err(late_or_replayed)?;
         let (opened, verified) = owned.sa.open(number, datagram).map_err(forged)?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;

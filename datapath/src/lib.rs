@@ -20,6 +20,7 @@ pub mod latching;
 pub mod lifetime;
 pub mod low;
 pub mod outbound;
+pub mod outer;
 pub mod oversize;
 pub mod owned;
 pub mod packet;

@@ -112,6 +112,15 @@ impl Lifetime {
         Self { soft, hard, octets: 0, packets: 0, soft_reached: false, over: false }
     }
 
+    /// Measures by `limits` from here on; what was used stays used, and its soft limit can be reached anew.
+    pub fn revise(&mut self, limits: &Limits, added: Time, first_used: Option<Time>) {
+        let revised = Self::new(limits, added);
+        *self = Self { octets: self.octets, packets: self.packets, over: self.over, ..revised };
+        if let Some(moment) = first_used {
+            self.begin(moment);
+        }
+    }
+
     /// Charges `packets` of `octets` in all, or nothing: what would pass the hard limit ends the SA instead. Returns
     /// whether the SA is to be looked at: since this reached the soft limit, or was its first use and set a moment at
     /// which time reaches a limit. Either is so once.

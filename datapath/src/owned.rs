@@ -145,7 +145,7 @@ impl OwnedSas {
         }
         let Some(place) = self.slots.get_mut(index.get()) else { return };
         match (place.as_mut(), slot) {
-            (Some(owned), Some(slot)) if owned.entry().sa == slot.entry.sa => owned.set_usage(slot.usage),
+            (Some(owned), Some(slot)) if owned.entry().sa == slot.entry.sa => owned.revise(slot),
             (_, Some(slot)) if slot.entry.worker == self.worker => *place = Owned::take(slot),
             (_, _) => *place = None,
         }
@@ -157,11 +157,11 @@ impl Owned {
         let entry = Arc::clone(&slot.entry);
         let (lifetime, usage) = (Lifetime::new(&entry.limits, entry.added), slot.usage);
         match &slot.entry.role {
-            Role::Inbound(sa) => {
+            Role::Inbound { sa, .. } => {
                 let sa = sa.take()?;
                 Some(Self::Inbound(OwnedInbound { entry, sa, lifetime, soft_told: false, usage }))
             }
-            Role::Outbound { sa, path } => {
+            Role::Outbound { sa, path, .. } => {
                 let (sa, path) = (sa.take()?, *path);
                 let max_payload = sa.suite().max_payload(path.room()).unwrap_or(0);
                 let soft_told = false;
@@ -175,6 +175,26 @@ impl Owned {
                     usage,
                 }))
             }
+        }
+    }
+
+    /// Takes over what is said of the SA now. Numbers, window and what it used stay.
+    fn revise(&mut self, slot: &Slot) {
+        self.set_usage(slot.usage);
+        if Arc::ptr_eq(self.entry(), &slot.entry) {
+            return;
+        }
+        match self {
+            Self::Inbound(OwnedInbound { entry, lifetime, soft_told, .. }) => {
+                *soft_told &= !revise_limits(lifetime, entry, &slot.entry);
+                *entry = Arc::clone(&slot.entry);
+            }
+            Self::Outbound(owned) => {
+                owned.soft_told &= !revise_limits(&mut owned.lifetime, &owned.entry, &slot.entry);
+                owned.lead(&slot.entry);
+                owned.entry = Arc::clone(&slot.entry);
+            }
+            Self::Expired { entry, .. } => *entry = Arc::clone(&slot.entry),
         }
     }
 
@@ -233,6 +253,15 @@ impl Owned {
     }
 }
 
+/// Returns whether the limits of a revised entry are others.
+fn revise_limits(lifetime: &mut Lifetime, old: &SadEntry, revised: &SadEntry) -> bool {
+    let others = old.limits != revised.limits;
+    if others {
+        lifetime.revise(&revised.limits, revised.added, revised.use_.first_used());
+    }
+    others
+}
+
 impl OwnedInbound {
     /// The SA's own selectors must admit what it carried (RFC 4301 5.2).
     ///
@@ -256,6 +285,17 @@ impl OwnedInbound {
 }
 
 impl OwnedOutbound {
+    /// Sends as a revised entry says from here on. What the path was found to be by itself stays where it is not revised.
+    fn lead(&mut self, revised: &SadEntry) {
+        if let (Role::Outbound { path: old, .. }, Role::Outbound { path: new, .. }) =
+            (&self.entry.role, &revised.role)
+            && old != new
+        {
+            self.path = *new;
+            self.max_payload = self.sa.suite().max_payload(new.room()).unwrap_or(0);
+        }
+    }
+
     /// Octets that the cipher is applied to when every segment of a super-packet is sealed.
     #[inline]
     pub fn encrypted_len(&self, super_packet: &SuperPacket<'_>) -> u64 {

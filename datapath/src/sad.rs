@@ -4,101 +4,24 @@
 //! lifetimes) is not here: it belongs to the worker that owns the SA, which takes it out of the entry once.
 
 mod covering;
+mod entry;
+mod path;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use latchway_esp::{InboundSa, OutboundSa, Spi};
-use latchway_tagging::{ClassId, SaIndex, SaRef, WorkerId};
+use latchway_esp::{Protocol, Spi};
+use latchway_tagging::{ClassId, SaIndex, SaRef};
 
-use crate::drop::Counter;
+use crate::arrival::Carrier;
 use crate::flow::FlowKey;
-use crate::lifetime::Limits;
-use crate::selector::Selector;
 use crate::spd::Reqid;
-use crate::time::Time;
 use crate::traffic::Traffic;
 
 use self::covering::Covering;
-
-/// One SA, one direction.
-#[derive(Debug)]
-pub struct SadEntry {
-    /// Its slot and generation.
-    pub sa: SaRef,
-    /// Its SPI.
-    pub spi: Spi,
-    /// The congruence class of the pair it belongs to.
-    pub class: ClassId,
-    /// The inner flows it may carry; any one suffices (RFC 4301 4.4.2.1).
-    pub selectors: Box<[Selector]>,
-    /// The rules it serves.
-    pub reqid: Reqid,
-    /// The one worker that owns it.
-    pub worker: WorkerId,
-    /// Its soft and hard lifetime.
-    pub limits: Limits,
-    /// When it was added, from which its lifetime by time counts.
-    pub added: Time,
-    /// Its direction, and what only that direction has.
-    pub role: Role,
-    /// What it carried so far.
-    pub use_: SaUse,
-}
-
-/// The direction of an SA. The cryptographic state is handed over to the owning worker once.
-#[derive(Debug)]
-pub enum Role {
-    /// Protects what we receive.
-    Inbound(Handover<InboundSa>),
-    /// Protects what we send.
-    Outbound {
-        /// Numbers and key.
-        sa: Handover<OutboundSa>,
-        /// Where protected packets go.
-        path: Path,
-    },
-}
-
-/// The outer path of an outbound SA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Which of the gateway's wire sockets sends.
-    pub wire: usize,
-    /// The peer's address and UDP port.
-    pub to: SocketAddr,
-    /// The largest outer IP packet that the path takes, in octets.
-    pub mtu: u16,
-}
-
-impl Path {
-    /// Octets of ESP packet that fit: the MTU less the outer IP header (RFC 791, RFC 8200) and the UDP header.
-    #[must_use]
-    pub const fn room(&self) -> usize {
-        let headers = if self.to.is_ipv4() { 20 + 8 } else { 40 + 8 };
-        (self.mtu as usize).saturating_sub(headers)
-    }
-}
-
-/// What an SA carried, written by its worker and read by status output.
-#[derive(Debug, Default)]
-pub struct SaUse {
-    /// Inner packets.
-    pub packets: Counter,
-    /// Octets that the cipher was applied to.
-    pub octets: Counter,
-    first_used: AtomicU64,
-    last_used: AtomicU64,
-    soft_expired: AtomicBool,
-    expired: AtomicBool,
-}
-
-/// Something that is given away once, from the key manager to the worker that will own it.
-pub struct Handover<T>(Mutex<Option<T>>);
+pub use self::entry::{Handover, Role, SaUse, SadEntry, Scope};
+pub use self::path::{Follow, Path, Peer, Shape, Tfc};
 
 /// Whether an SA is to be used, which changes while the SA stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,9 +63,12 @@ pub enum InsertError {
     /// RFC 4303 2.1 reserves SPIs 1 to 255 (T31).
     #[error("SPIs from 1 to 255 are reserved (RFC 4303 section 2.1); choose one from 256 on")]
     ReservedSpi,
-    /// An inbound SA with this SPI exists (T31).
+    /// An inbound SA of this protocol with this SPI exists (T31).
     #[error("an inbound SA with this SPI exists already; choose another SPI")]
     DuplicateSpi,
+    /// Only ESP is carried in UDP (RFC 3948 section 1).
+    #[error("AH cannot be carried in UDP (RFC 3948 section 1); carry it as IP protocol 51, or use ESP")]
+    AhInUdp,
     /// The slot holds another SA.
     #[error("the slot of the SA is taken")]
     SlotTaken,
@@ -150,89 +76,6 @@ pub enum InsertError {
 
 /// Slots per chunk: how much a commit copies for each SA it touches.
 const CHUNK: usize = 64;
-
-impl SadEntry {
-    /// Whether the SA may carry the traffic (RFC 4301 5.2).
-    #[inline]
-    #[must_use]
-    pub fn admits(&self, traffic: &Traffic) -> bool {
-        self.selectors.iter().any(|selector| selector.admits(traffic))
-    }
-
-    /// Whether the SA protects what we receive.
-    #[must_use]
-    pub const fn is_inbound(&self) -> bool {
-        matches!(self.role, Role::Inbound(_))
-    }
-}
-
-impl SaUse {
-    /// When it carried its first packet: the time of that packet's batch. `None` where it never did.
-    #[must_use]
-    pub fn first_used(&self) -> Option<Time> {
-        (self.packets.get() > 0).then(|| Time::from_nanos(self.first_used.load(Ordering::Relaxed)))
-    }
-
-    /// When it carried a packet last: the time of that packet's batch. `None` where it never did.
-    #[must_use]
-    pub fn last_used(&self) -> Option<Time> {
-        (self.packets.get() > 0).then(|| Time::from_nanos(self.last_used.load(Ordering::Relaxed)))
-    }
-
-    /// Whether the soft limit is reached, so that a successor is wanted.
-    #[must_use]
-    pub fn is_soft_expired(&self) -> bool {
-        self.soft_expired.load(Ordering::Relaxed)
-    }
-
-    /// Whether the hard lifetime is over.
-    #[inline]
-    #[must_use]
-    pub fn is_expired(&self) -> bool {
-        self.expired.load(Ordering::Relaxed)
-    }
-
-    /// Counts what was charged. Only the owning worker calls this, as it does the two below.
-    #[inline]
-    pub(crate) fn charge(&self, packets: u64, octets: u64, now: Time) {
-        if self.packets.get() == 0 {
-            self.first_used.store(now.as_nanos(), Ordering::Relaxed);
-        }
-        self.last_used.store(now.as_nanos(), Ordering::Relaxed);
-        self.packets.add(packets);
-        self.octets.add(octets);
-    }
-
-    /// Marks the soft limit as reached.
-    pub(crate) fn expire_soft(&self) {
-        self.soft_expired.store(true, Ordering::Relaxed);
-    }
-
-    /// Marks the hard lifetime as over.
-    pub(crate) fn expire(&self) {
-        self.expired.store(true, Ordering::Relaxed);
-    }
-}
-
-impl<T> Handover<T> {
-    /// Holds `value` until someone takes it.
-    #[must_use]
-    pub const fn new(value: T) -> Self {
-        Self(Mutex::new(Some(value)))
-    }
-
-    /// Gives the value away, once.
-    #[must_use]
-    pub fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl<T> fmt::Debug for Handover<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handover(..)")
-    }
-}
 
 impl Sad {
     /// Adds an SA.
@@ -243,8 +86,11 @@ impl Sad {
         if entry.spi.is_reserved() {
             return Err(InsertError::ReservedSpi);
         }
-        if entry.is_inbound() && self.by_spi.find(entry.spi).is_some() {
+        if entry.is_inbound() && self.find(entry.protocol, entry.spi).is_some() {
             return Err(InsertError::DuplicateSpi);
+        }
+        if entry.protocol == Protocol::Ah && entry.carrier() == Carrier::Udp {
+            return Err(InsertError::AhInUdp);
         }
         let index = entry.sa.index;
         while self.chunks.len() <= index.get() / CHUNK {
@@ -256,7 +102,7 @@ impl Sad {
         }
         *slot = Some(Slot { entry: Arc::clone(&entry), usage });
         if entry.is_inbound() {
-            self.by_spi.insert(entry.spi, index);
+            self.by_spi.insert((entry.protocol, entry.spi), index);
             Arc::make_mut(&mut self.covering).insert(&entry);
         }
         self.list(&entry, usage);
@@ -276,12 +122,32 @@ impl Sad {
         true
     }
 
+    /// Replaces what is said of an SA: its class, selectors, path, limits and what it belongs to. Its numbers, its window
+    /// and what it used stay, and so does its place among the SAs that send. Returns whether it is there, and `entry` a
+    /// revision of it; else the database is unchanged.
+    pub fn revise(&mut self, entry: Arc<SadEntry>) -> bool {
+        let Some(Some(slot)) = self.slot_mut(entry.sa.index) else { return false };
+        if !entry.revises(&slot.entry) {
+            return false;
+        }
+        let (old, usage) = (std::mem::replace(&mut slot.entry, Arc::clone(&entry)), slot.usage);
+        if entry.is_inbound() {
+            let covering = Arc::make_mut(&mut self.covering);
+            covering.remove(&old);
+            covering.insert(&entry);
+        } else if old.class != entry.class {
+            self.unlist_from_class(&old);
+            self.list_in_class(&entry, usage);
+        }
+        true
+    }
+
     /// Takes an SA out. Returns it if it was there.
     pub fn remove(&mut self, sa: SaRef) -> Option<Arc<SadEntry>> {
         self.get(sa)?;
         let slot = self.slot_mut(sa.index)?.take()?;
         if slot.entry.is_inbound() {
-            self.by_spi.remove(slot.entry.spi);
+            self.by_spi.remove((slot.entry.protocol, slot.entry.spi));
             Arc::make_mut(&mut self.covering).remove(&slot.entry);
         }
         self.unlist(&slot.entry);
@@ -302,11 +168,11 @@ impl Sad {
         self.chunks.get(index.get() / CHUNK)?.get(index.get() % CHUNK)?.as_ref()
     }
 
-    /// The slot of the inbound SA with this SPI (RFC 4301 4.1).
+    /// The slot of the inbound SA of this protocol with this SPI (RFC 4301 4.1).
     #[inline]
     #[must_use]
-    pub fn find(&self, spi: Spi) -> Option<SaIndex> {
-        self.by_spi.find(spi)
+    pub fn find(&self, protocol: Protocol, spi: Spi) -> Option<SaIndex> {
+        self.by_spi.find((protocol, spi))
     }
 
     /// The outbound SA to use for a packet: of the class, if one is required; of the rule's reqid, if it names one;
@@ -383,7 +249,14 @@ impl Sad {
             return;
         }
         Arc::make_mut(&mut self.sending).insert(0, entry.sa.index);
-        Arc::make_mut(&mut self.sending_by_class).entry(entry.class).or_default().insert(0, entry.sa.index);
+        self.list_in_class(entry, usage);
+    }
+
+    fn list_in_class(&mut self, entry: &SadEntry, usage: Usage) {
+        if usage == Usage::Active {
+            let by_class = Arc::make_mut(&mut self.sending_by_class);
+            by_class.entry(entry.class).or_default().insert(0, entry.sa.index);
+        }
     }
 
     fn unlist(&mut self, entry: &SadEntry) {
@@ -391,6 +264,10 @@ impl Sad {
             return;
         }
         Arc::make_mut(&mut self.sending).retain(|&index| index != entry.sa.index);
+        self.unlist_from_class(entry);
+    }
+
+    fn unlist_from_class(&mut self, entry: &SadEntry) {
         let by_class = Arc::make_mut(&mut self.sending_by_class);
         if let Some(list) = by_class.get_mut(&entry.class) {
             list.retain(|&index| index != entry.sa.index);
@@ -401,32 +278,42 @@ impl Sad {
     }
 }
 
-/// SPI to slot, in shards, so that a commit copies only the shard it touches, and their list only if it touches one.
+/// What an inbound SA is found by.
+type Name = (Protocol, Spi);
+
+/// Name to slot, in shards, so that a commit copies only the shard it touches, and their list only if it touches one.
 #[derive(Clone, Debug, Default)]
 struct SpiIndex {
-    shards: Arc<[Arc<HashMap<Spi, SaIndex, RandomState>>]>,
+    shards: Arc<[Arc<HashMap<Name, SaIndex, RandomState>>]>,
 }
 
 const SHARDS: usize = 256;
 
 impl SpiIndex {
     #[inline]
-    fn find(&self, spi: Spi) -> Option<SaIndex> {
-        self.shards.get(spi.get() as usize % SHARDS)?.get(&spi).copied()
+    fn find(&self, name: Name) -> Option<SaIndex> {
+        self.shards.get(shard(name))?.get(&name).copied()
     }
 
-    fn insert(&mut self, spi: Spi, index: SaIndex) {
+    fn insert(&mut self, name: Name, index: SaIndex) {
         if self.shards.is_empty() {
             self.shards = (0..SHARDS).map(|_| Arc::default()).collect();
         }
-        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(spi.get() as usize % SHARDS) {
-            Arc::make_mut(shard).insert(spi, index);
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(shard(name)) {
+            Arc::make_mut(shard).insert(name, index);
         }
     }
 
-    fn remove(&mut self, spi: Spi) {
-        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(spi.get() as usize % SHARDS) {
-            Arc::make_mut(shard).remove(&spi);
+    fn remove(&mut self, name: Name) {
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(shard(name)) {
+            Arc::make_mut(shard).remove(&name);
         }
     }
 }
+
+const fn shard((_, spi): Name) -> usize {
+    spi.get() as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use latchway_esp::{
-    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, Reservation, SeqNum,
-    SequenceKind, Spi, Suite, WindowSize,
+    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, Protocol, Reservation,
+    SeqNum, SequenceKind, Spi, Suite, WindowSize,
 };
-use latchway_tagging::{ClassId, Feedback, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId};
+use latchway_tagging::{
+    ClassId, Feedback, Mode, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId,
+};
 
 use crate::arrival::Arrival;
 use crate::bypass::admit;
@@ -20,10 +22,11 @@ use crate::gateway::{Datapath, Shared};
 use crate::lifetime::Limits;
 use crate::low::publish::Publisher;
 use crate::outbound::Outbound;
+use crate::outer::OuterPolicy;
 use crate::oversize::Oversize;
 use crate::packet::{Authenticated, IpPacket, Unprotected};
 use crate::packet_too_big::PacketTooBig;
-use crate::sad::{Handover, Path, Role, SaUse, SadEntry, Usage};
+use crate::sad::{Handover, Path, Role, SadEntry, Scope, Shape, Usage};
 use crate::selector::{AddressRange, Selector};
 use crate::send_batch::SendBatch;
 use crate::snapshot::Snapshot;
@@ -151,7 +154,8 @@ pub fn inbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEnt
         anti_replay: AntiReplay::Window(WindowSize::default()),
         top: None,
     };
-    let role = Role::Inbound(Handover::new(InboundSa::new(config).ok()?));
+    let sa = Handover::new(InboundSa::new(config).ok()?);
+    let role = Role::Inbound { sa, from: path(them).peer(), outer: OuterPolicy::default() };
     entry(selectors(us, them), options, role)
 }
 
@@ -172,22 +176,31 @@ pub fn outbound_entry_at(us: u8, them: u8, options: &SaOptions, next: u64) -> Op
         reservation: options.reservation.clone(),
     };
     let sa = Handover::new(OutboundSa::resume_at(config, SeqNum(next)).ok()?);
-    let role = Role::Outbound { sa, path: Path { wire: 0, to: outer(them), mtu: 1500 } };
+    let role = Role::Outbound { sa, path: path(them), shape: Shape::default() };
     entry(selectors(us, them), options, role)
+}
+
+fn path(them: u8) -> Path {
+    Path::udp(0, outer(them), 1500)
 }
 
 fn entry(selectors: Vec<Selector>, options: &SaOptions, role: Role) -> Option<Arc<SadEntry>> {
     Some(Arc::new(SadEntry {
         sa: SaRef { index: SaIndex::new(options.index), generation: 1 },
         spi: Spi::new(options.spi)?,
+        protocol: Protocol::Esp,
+        mode: Mode::Tunnel,
         class: ClassId::from_raw(options.class),
         selectors: selectors.into(),
+        scope: Scope::Selectors,
         reqid: Reqid(0),
         worker: WorkerId(0),
         limits: options.limits,
         added: Time::default(),
+        partner: None,
+        nested: None,
         role,
-        use_: SaUse::default(),
+        use_: Arc::default(),
     }))
 }
 

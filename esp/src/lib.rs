@@ -66,6 +66,6 @@ pub use replay::{AntiReplay, ReplayWindow, WindowSize};
 pub use reservation::{ReceivedTop, Reservation};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
-pub use suite::{HEADER_LEN, Protocol, Suite};
+pub use suite::{HEADER_LEN, Suite};
 pub use trailer::{Decapsulated, NextHeader};
 pub use udp_encap::{Encapsulated, classify};

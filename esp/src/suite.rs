@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::ConfigError;
+use crate::protocol::Protocol;
 
 /// Bytes of SPI and sequence number in front of every payload (RFC 4303 section 2).
 pub const HEADER_LEN: usize = 8;
@@ -15,16 +16,6 @@ pub const HEADER_LEN: usize = 8;
 /// The algorithms of an SA, encryption and integrity together. Made of nothing but combinations that protect (T26).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Suite(Kind);
-
-/// Which header protects a packet (RFC 4301 section 3.2); the IP protocol number is its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// Encapsulating Security Payload (RFC 4303).
-    Esp = 50,
-    /// Authentication Header (RFC 4302).
-    Ah = 51,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {

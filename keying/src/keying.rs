@@ -31,7 +31,7 @@ use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
 use latchway_datapath::traffic::Traffic;
-use latchway_esp::Spi;
+use latchway_esp::{Protocol, Spi};
 use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
 use latchway_ulp_shim::LatchDatabase;
 
@@ -296,7 +296,7 @@ impl Keying {
     /// Whether an inbound SA may have this SPI: not reserved, not in use, not at rest (T31).
     #[must_use]
     pub fn is_free(&self, spi: Spi) -> bool {
-        !spi.is_reserved() && self.current.sad.find(spi).is_none() && !self.spis.contains(spi)
+        !spi.is_reserved() && self.current.sad.find(Protocol::Esp, spi).is_none() && !self.spis.contains(spi)
     }
 
     /// Whether a change waits for its grace, so that another must wait for it.

@@ -147,7 +147,7 @@ pub(crate) fn commit(keying: &mut Keying, ops: Vec<Op>) -> Committed {
 }
 
 pub(crate) fn path(port: u16) -> Path {
-    Path { wire: 0, to: ([192, 0, 2, 1], port).into(), mtu: 1500 }
+    Path::udp(0, ([192, 0, 2, 1], port).into(), 1500)
 }
 
 pub(crate) fn at(seconds: u64) -> Time {

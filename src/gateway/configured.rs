@@ -96,7 +96,7 @@ pub fn path(config: &Config, peer: &Peer, sa: &Sa) -> Option<Path> {
         Some(from) => address.ip() == from,
         None => address.is_ipv4() == to.is_ipv4(),
     };
-    Some(Path { wire: config.listen.iter().position(sends)?, to, mtu: sa.mtu })
+    Some(Path::udp(config.listen.iter().position(sends)?, to, sa.mtu))
 }
 
 /// How many latches there may be, and for how long.

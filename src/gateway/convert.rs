@@ -306,7 +306,7 @@ fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
     }
     let wire = listen.iter().position(|address| address.ip() == spec.from);
     let wire = wire.ok_or(SpecError::NotListening(spec.from))?;
-    Ok(Path { wire, to: spec.to, mtu: spec.mtu })
+    Ok(Path { from: spec.from, ..Path::udp(wire, spec.to, spec.mtu) })
 }
 
 fn limits(soft: &LifetimeSpec, hard: &LifetimeSpec) -> Result<Limits, LimitsError> {

@@ -306,7 +306,7 @@ pub fn keys(terms: &Terms, inbound: Spi, outbound: Spi, peer: Host) -> Keys {
         inbound: direction(inbound),
         anti_replay: AntiReplay::Window(WindowSize::default()),
         outbound: direction(outbound),
-        path: Path { wire: 0, to: peer.address(), mtu: 1500 },
+        path: Path::udp(0, peer.address(), 1500),
         origin: KeyOrigin::Ephemeral,
         resumption: None,
         worker: WorkerId(0),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::sad::{Handover, Path, Role, SaUse, SadEntry, Usage};
+use latchway_datapath::outer::OuterPolicy;
+use latchway_datapath::sad::{Handover, Path, Role, SadEntry, Shape, Usage};
 use latchway_datapath::spd::Protection;
 use latchway_esp::{
     AntiReplay, EspHeader, InboundConfig, InboundSa, OutboundConfig, OutboundSa, SeqLow, SeqNum, WindowSize,
@@ -12,7 +13,7 @@ use latchway_esp::{
 use latchway_tagging::{SaRef, SnapshotId};
 
 use crate::support::gateway::{Gateway, Terms, keys};
-use crate::support::net::{BOB, Delivery, Net, Tunnel, join};
+use crate::support::net::{ALICE, BOB, Delivery, Net, Tunnel, join};
 use crate::support::wire::{Faults, Wire};
 use crate::{drops, open, tcp};
 
@@ -55,12 +56,20 @@ fn advance(net: &mut Net, tunnel: Tunnel, next: u64) {
     let keys = &keys.material;
     let config = OutboundConfig { spi, suite, keys, sequence, reservation: None };
     let sa = OutboundSa::resume_at(config, SeqNum(next)).unwrap();
-    let path = Path { wire: 0, to: BOB.address(), mtu: 1500 };
-    replace(&net.alice, sender.sa, Role::Outbound { sa: Handover::new(sa), path });
+    let path = Path::udp(0, BOB.address(), 1500);
+    replace(&net.alice, sender.sa, Role::Outbound { sa: Handover::new(sa), path, shape: Shape::default() });
     let anti_replay = AntiReplay::Window(WindowSize::default());
     let config = InboundConfig { spi, suite, keys, sequence, anti_replay, top: None };
     let sa = InboundSa::resume_after(config, SeqNum(next - 1)).unwrap();
-    replace(&net.bob, receiver.sa, Role::Inbound(Handover::new(sa)));
+    replace(
+        &net.bob,
+        receiver.sa,
+        Role::Inbound {
+            sa: Handover::new(sa),
+            from: Path::udp(0, ALICE.address(), 1500).peer(),
+            outer: OuterPolicy::default(),
+        },
+    );
 }
 
 /// Publishes a snapshot in which an SA has other cryptographic state, behind the key manager's back.
@@ -69,15 +78,9 @@ fn replace(gateway: &Gateway, sa: SaRef, role: Role) {
     let old = snapshot.sad.remove(sa).unwrap();
     let entry = SadEntry {
         sa: SaRef { generation: sa.generation + 1, ..sa },
-        spi: old.spi,
-        class: old.class,
-        selectors: old.selectors.clone(),
-        reqid: old.reqid,
-        worker: old.worker,
-        limits: old.limits,
-        added: old.added,
         role,
-        use_: SaUse::default(),
+        use_: Arc::default(),
+        ..old.as_ref().clone()
     };
     snapshot.sad.insert(Arc::new(entry), Usage::Active).unwrap();
     snapshot.id = SnapshotId::from_raw(snapshot.id.raw() + 1);

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use latchway_datapath::sad::{Handover, Role, SaUse, Sad, SadEntry, Usage};
+use latchway_datapath::outer::OuterPolicy;
+use latchway_datapath::sad::{Handover, Role, Sad, SadEntry, Scope, Shape, Usage};
 use latchway_datapath::time::Time;
-use latchway_esp::Spi;
+use latchway_esp::{InboundSa, OutboundSa, Protocol, Spi};
 use latchway_tagging::SaRef;
 
 use crate::install::{InstallError, Keys};
@@ -53,21 +54,26 @@ impl Keying {
         let (inbound_sa, outbound_sa) = keys.build()?;
         let (inbound, outbound) = self.take_slots(now).ok_or(InstallError::Full)?;
         let roles = [
-            (inbound, &keys.inbound, Role::Inbound(Handover::new(inbound_sa))),
-            (outbound, &keys.outbound, Role::Outbound { sa: Handover::new(outbound_sa), path: keys.path }),
+            (inbound, outbound, &keys.inbound, receiving(keys, inbound_sa)),
+            (outbound, inbound, &keys.outbound, sending(keys, outbound_sa)),
         ];
-        for (sa, direction, role) in roles {
+        for (sa, partner, direction, role) in roles {
             let entry = SadEntry {
                 sa,
                 spi: direction.spi,
+                protocol: Protocol::Esp,
+                mode: promise.terms.mode,
                 class: promise.class,
                 selectors: promise.terms.selectors.clone().into_boxed_slice(),
+                scope: Scope::Selectors,
                 reqid: promise.terms.reqid,
                 worker: keys.worker,
                 limits: direction.limits,
                 added: now,
+                partner: Some(partner),
+                nested: None,
                 role,
-                use_: SaUse::default(),
+                use_: Arc::default(),
             };
             if let Err(error) = sad.insert(Arc::new(entry), Usage::Pending) {
                 sad.remove(inbound);
@@ -81,7 +87,7 @@ impl Keying {
     /// Whether the SPIs can name new SAs (T31), beside those in `together`, among which they come to be.
     pub(super) fn check_names(&self, keys: &Keys, together: &mut Names) -> Result<(), InstallError> {
         let (inbound, outbound) = (keys.inbound.spi, (keys.outbound.spi, keys.path.to));
-        if self.current.sad.find(inbound).is_some() || !together.inbound.insert(inbound) {
+        if self.current.sad.find(Protocol::Esp, inbound).is_some() || !together.inbound.insert(inbound) {
             let drains = self.holder(inbound).is_some_and(|pair| pair.drained_at.is_some());
             return Err(if drains {
                 InstallError::DrainingSpi(inbound)
@@ -100,7 +106,7 @@ impl Keying {
 
     /// The pair whose inbound SA has this SPI.
     pub(super) fn holder(&self, spi: Spi) -> Option<&Pair> {
-        let slot = self.current.sad.slot(self.current.sad.find(spi)?)?;
+        let slot = self.current.sad.slot(self.current.sad.find(Protocol::Esp, spi)?)?;
         self.pairs.get(self.by_sa.get(&slot.entry.sa)?)
     }
 
@@ -166,6 +172,14 @@ impl Keying {
         }
         Some((inbound, outbound?))
     }
+}
+
+fn receiving(keys: &Keys, sa: InboundSa) -> Role {
+    Role::Inbound { sa: Handover::new(sa), from: keys.path.peer(), outer: OuterPolicy::default() }
+}
+
+fn sending(keys: &Keys, sa: OutboundSa) -> Role {
+    Role::Outbound { sa: Handover::new(sa), path: keys.path, shape: Shape::default() }
 }
 
 fn pair_of(promise: Promise, keys: &Keys, (inbound, outbound): (SaRef, SaRef)) -> Pair {

@@ -89,7 +89,7 @@ impl Keying {
         let id = *self.by_sa.get(&entry.sa)?;
         let pair = self.pairs.get(&id)?;
         let (suite, max_inner) = match &entry.role {
-            Role::Inbound(_) => (pair.terms.suites.inbound, None),
+            Role::Inbound { .. } => (pair.terms.suites.inbound, None),
             Role::Outbound { path, .. } => {
                 let suite = pair.terms.suites.outbound;
                 (suite, suite.max_payload(path.room()))

@@ -100,7 +100,7 @@ impl Keying {
         let slot = self.current.sad.select(&Traffic::of(&view.flow), Some(class), None)?;
         match &slot.entry.role {
             Role::Outbound { path, .. } => Some(*path),
-            Role::Inbound(_) => None,
+            Role::Inbound { .. } => None,
         }
     }
 }

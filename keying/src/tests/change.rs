@@ -7,7 +7,7 @@ use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_datapath::traffic::Traffic;
-use latchway_esp::{Spi, Suite};
+use latchway_esp::{Protocol, Spi, Suite};
 use latchway_tagging::{AuthMethod, ClassLimit, Mode, StateClock};
 
 use crate::testing::{any_entry, at, entry, fqdn, keying, keys, proposal, range};
@@ -141,7 +141,7 @@ fn a_pair_that_is_replaced_receives_for_its_time_to_drain_and_its_spi_is_not_fre
     keying.begin_change(change, at(100)).unwrap();
     keying.poll(at(100));
     let receives = |keying: &Keying| {
-        let index = keying.snapshot().sad.find(spi)?;
+        let index = keying.snapshot().sad.find(Protocol::Esp, spi)?;
         keying.snapshot().sad.slot(index).map(|slot| slot.usage)
     };
     assert_eq!(keying.pairs()[0].drained_at, Some(at(110)));

@@ -35,12 +35,12 @@ fn install(keying: &mut Keying, keys: Keys, now: u64) -> Result<PairId, InstallE
 /// What its worker would take.
 fn taken(sad: &Sad) -> (InboundSa, OutboundSa) {
     let inbound = sad.iter().find_map(|slot| match &slot.entry.role {
-        Role::Inbound(sa) => sa.take(),
+        Role::Inbound { sa, .. } => sa.take(),
         Role::Outbound { .. } => None,
     });
     let outbound = sad.iter().find_map(|slot| match &slot.entry.role {
         Role::Outbound { sa, .. } => sa.take(),
-        Role::Inbound(_) => None,
+        Role::Inbound { .. } => None,
     });
     (inbound.unwrap(), outbound.unwrap())
 }

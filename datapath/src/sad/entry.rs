@@ -1,0 +1,218 @@
+//! One SA as the SAD holds it (RFC 4301 section 4.4.2.1), and what its worker and others tell each other by it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use latchway_esp::{InboundSa, OutboundSa, Protocol, Spi};
+use latchway_tagging::{ClassId, Mode, SaRef, WorkerId};
+
+use crate::arrival::Carrier;
+use crate::drop::Counter;
+use crate::lifetime::Limits;
+use crate::outer::OuterPolicy;
+use crate::sad::path::{Path, Peer, Shape};
+use crate::selector::Selector;
+use crate::spd::Reqid;
+use crate::time::Time;
+use crate::traffic::Traffic;
+
+/// One SA, one direction. A clone is the same SA, so that it can be revised: both share what it carries and is made of.
+#[derive(Clone, Debug)]
+pub struct SadEntry {
+    /// Its slot and generation.
+    pub sa: SaRef,
+    /// Its SPI.
+    pub spi: Spi,
+    /// ESP or AH, each with a space of SPIs of its own (RFC 4301 4.1).
+    pub protocol: Protocol,
+    /// Tunnel or transport (RFC 4301 4.1).
+    pub mode: Mode,
+    /// The congruence class of the pair it belongs to.
+    pub class: ClassId,
+    /// The inner flows it may carry; any one suffices (RFC 4301 4.4.2.1).
+    pub selectors: Box<[Selector]>,
+    /// What an inner packet has to meet besides the selectors.
+    pub scope: Scope,
+    /// The rules it serves.
+    pub reqid: Reqid,
+    /// The one worker that owns it.
+    pub worker: WorkerId,
+    /// Its soft and hard lifetime.
+    pub limits: Limits,
+    /// When it was added, from which its lifetime by time counts.
+    pub added: Time,
+    /// The SA of the other direction.
+    pub partner: Option<SaRef>,
+    /// The other SA of a bundle (RFC 4301 4.3), in the same direction: of an ESP SA, the AH SA that goes around it; of an
+    /// AH SA, the ESP SA that must be within it. What comes with one of them alone is dropped.
+    pub nested: Option<SaRef>,
+    /// Its direction, and what only that direction has.
+    pub role: Role,
+    /// What it carried so far.
+    pub use_: Arc<SaUse>,
+}
+
+/// What an inner packet has to meet besides the SA's selectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing: the SA was negotiated for these selectors.
+    #[default]
+    Selectors,
+    /// A PROTECT rule that this SA serves, as policy says of it now (RFC 4301 5.2).
+    Policy,
+}
+
+/// The direction of an SA. The cryptographic state is handed over to the owning worker once.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// Protects what we receive.
+    Inbound {
+        /// Window and key.
+        sa: Handover<InboundSa>,
+        /// Who sends, and how it comes.
+        from: Peer,
+        /// What becomes of the outer header's fields.
+        outer: OuterPolicy,
+    },
+    /// Protects what we send.
+    Outbound {
+        /// Numbers and key.
+        sa: Handover<OutboundSa>,
+        /// Where protected packets go.
+        path: Path,
+        /// What they look like from outside.
+        shape: Shape,
+    },
+}
+
+/// What an SA carried, written by its worker and read by status output.
+#[derive(Debug, Default)]
+pub struct SaUse {
+    /// Inner packets.
+    pub packets: Counter,
+    /// Octets that the cipher was applied to.
+    pub octets: Counter,
+    first_used: AtomicU64,
+    last_used: AtomicU64,
+    soft_expired: AtomicBool,
+    expired: AtomicBool,
+}
+
+/// Something that is given away once, from the key manager to the worker that will own it. Clones share it.
+pub struct Handover<T>(Arc<Mutex<Option<T>>>);
+
+impl SadEntry {
+    /// Whether the SA may carry the traffic (RFC 4301 5.2).
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, traffic: &Traffic) -> bool {
+        self.selectors.iter().any(|selector| selector.admits(traffic))
+    }
+
+    /// How its packets travel.
+    #[must_use]
+    pub const fn carrier(&self) -> Carrier {
+        match &self.role {
+            Role::Inbound { from, .. } => from.carrier,
+            Role::Outbound { path, .. } => path.carrier,
+        }
+    }
+
+    /// Whether this is a revision of `other`: the same SA in the same hands, whatever else is said of it.
+    #[must_use]
+    pub fn revises(&self, other: &Self) -> bool {
+        let same_state = match (&self.role, &other.role) {
+            (Role::Inbound { sa, .. }, Role::Inbound { sa: other, .. }) => sa.is(other),
+            (Role::Outbound { sa, .. }, Role::Outbound { sa: other, .. }) => sa.is(other),
+            _ => false,
+        };
+        let names = |entry: &Self| (entry.sa, entry.spi, entry.protocol, entry.mode, entry.worker);
+        same_state && names(self) == names(other) && Arc::ptr_eq(&self.use_, &other.use_)
+    }
+
+    /// Whether the SA protects what we receive.
+    #[must_use]
+    pub const fn is_inbound(&self) -> bool {
+        matches!(self.role, Role::Inbound { .. })
+    }
+}
+
+impl SaUse {
+    /// When it carried its first packet: the time of that packet's batch. `None` where it never did.
+    #[must_use]
+    pub fn first_used(&self) -> Option<Time> {
+        (self.packets.get() > 0).then(|| Time::from_nanos(self.first_used.load(Ordering::Relaxed)))
+    }
+
+    /// When it carried a packet last: the time of that packet's batch. `None` where it never did.
+    #[must_use]
+    pub fn last_used(&self) -> Option<Time> {
+        (self.packets.get() > 0).then(|| Time::from_nanos(self.last_used.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the soft limit is reached, so that a successor is wanted.
+    #[must_use]
+    pub fn is_soft_expired(&self) -> bool {
+        self.soft_expired.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hard lifetime is over.
+    #[inline]
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Counts what was charged. Only the owning worker calls this, as it does the two below.
+    #[inline]
+    pub(crate) fn charge(&self, packets: u64, octets: u64, now: Time) {
+        if self.packets.get() == 0 {
+            self.first_used.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        self.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        self.packets.add(packets);
+        self.octets.add(octets);
+    }
+
+    /// Marks the soft limit as reached.
+    pub(crate) fn expire_soft(&self) {
+        self.soft_expired.store(true, Ordering::Relaxed);
+    }
+
+    /// Marks the hard lifetime as over.
+    pub(crate) fn expire(&self) {
+        self.expired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<T> Handover<T> {
+    /// Holds `value` until someone takes it.
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(value))))
+    }
+
+    /// Whether both hold the same.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Gives the value away, once.
+    #[must_use]
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T> Clone for Handover<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Handover<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handover(..)")
+    }
+}
