@@ -1,0 +1,216 @@
+//! One pair of SAs between us and a stranger, in the words of both: our configuration, and `ip xfrm`.
+
+use std::fmt::{Display, Formatter, Result, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::guest::LINK;
+use crate::suite::Suite;
+
+/// What one pair of SAs is. Its number makes its addresses, SPIs and keys its own.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub number: u16,
+    pub suite: Suite,
+    pub tunnel: bool,
+    pub outer: Family,
+    /// In transport mode, the same.
+    pub inner: Family,
+    pub udp: bool,
+    pub esn: bool,
+    /// Further words of `ip xfrm state add`, for the SA that the kernel receives with, and the other.
+    pub words: [String; 2],
+    /// Further lines of our configuration.
+    pub lines: String,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The address of our gateway on the wire.
+    pub fn gateway(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 9, 0, 1).into(),
+            Self::V6 => Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    /// The address of the hosts behind our gateway.
+    pub fn host(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 1, 0, 1).into(),
+            Self::V6 => Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    /// The network on the wire.
+    pub const fn wire(self) -> u8 {
+        match self {
+            Self::V4 => 16,
+            Self::V6 => 64,
+        }
+    }
+
+    /// How long one address is as a prefix.
+    const fn single(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl Case {
+    /// A tunnel over UDP and IPv4, for IPv4.
+    pub fn new(number: u16, suite: Suite) -> Self {
+        Self {
+            number,
+            suite,
+            tunnel: true,
+            outer: Family::V4,
+            inner: Family::V4,
+            udp: true,
+            esn: true,
+            words: [String::new(), String::new()],
+            lines: String::new(),
+        }
+    }
+
+    /// The stranger's address on the wire.
+    pub fn stranger(&self) -> IpAddr {
+        let [high, low] = self.number.to_be_bytes();
+        match self.outer {
+            Family::V4 => Ipv4Addr::new(10, 9, 1 + high, low).into(),
+            Family::V6 => Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 1, self.number).into(),
+        }
+    }
+
+    /// The address of whom we talk to, and who talks: the stranger's host, and ours.
+    pub fn ends(&self) -> (IpAddr, IpAddr) {
+        let [high, low] = self.number.to_be_bytes();
+        match self.inner {
+            _ if !self.tunnel => (self.stranger(), self.outer.gateway()),
+            Family::V4 => (Ipv4Addr::new(10, 128 + high, low, 1).into(), self.inner.host()),
+            Family::V6 => (Ipv6Addr::new(0xfd00, 2, self.number, 0, 0, 0, 0, 1).into(), self.inner.host()),
+        }
+    }
+
+    /// What `ip -batch` is told to be the other end.
+    pub fn kernel(&self) -> String {
+        let Self { number, suite, outer, inner, .. } = self;
+        let (theirs, ours) = (self.stranger(), outer.gateway());
+        let (host, remote) = self.ends();
+        let protocol = if suite.is_ah() { "ah" } else { "esp" };
+        let mode = if self.tunnel { "tunnel" } else { "transport" };
+        let mut flags = String::new();
+        for (flag, set) in [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah())] {
+            if set {
+                write!(flags, " {flag}").unwrap();
+            }
+        }
+        let flags = if flags.is_empty() { flags } else { format!(" flag{flags}") };
+        let udp = if self.udp { " encap espinudp 4500 4500 0.0.0.0" } else { "" };
+        let window = if self.esn { 128 } else { 32 };
+        let [inbound, outbound] = [Way::ToStranger, Way::FromStranger];
+        let mut text = format!("address add {theirs}/{} dev {LINK}\n", outer.wire());
+        if self.tunnel {
+            writeln!(text, "address add {host}/{} dev lo", inner.single()).unwrap();
+            writeln!(text, "route replace {remote}/{} dev {LINK} src {host}", inner.single()).unwrap();
+        }
+        for (way, src, dst, words) in
+            [(inbound, ours, theirs, &self.words[0]), (outbound, theirs, ours, &self.words[1])]
+        {
+            let (spi, key) = (self.spi(way), suite.kernel(&self.key(way)));
+            writeln!(
+                text,
+                "xfrm state add src {src} dst {dst} proto {protocol} spi {spi:#x} reqid {number} mode {mode} \
+                 replay-window {window}{flags}{key}{udp} {words}"
+            )
+            .unwrap();
+        }
+        let ends = |src, dst| if self.tunnel { format!("src {src} dst {dst} ") } else { String::new() };
+        let template =
+            |src, dst| format!("tmpl {}proto {protocol} reqid {number} mode {mode}", ends(src, dst));
+        // In transport mode the policy is about the datagrams of UDP, too, which come without more around them.
+        let protocols: &[&str] = if self.udp && !self.tunnel { &["proto udp dport 4500 "] } else { &[] };
+        for bypassed in protocols {
+            writeln!(text, "xfrm policy add src {remote} dst {host} {bypassed}dir in priority 1").unwrap();
+        }
+        writeln!(
+            text,
+            "xfrm policy add src {host} dst {remote} dir out priority 9 {}",
+            template(theirs, ours)
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "xfrm policy add src {remote} dst {host} dir in priority 9 {}",
+            template(ours, theirs)
+        )
+        .unwrap();
+        text
+    }
+
+    /// The peer of our configuration that is the other end.
+    pub fn ours(&self) -> String {
+        let Self { number, suite, esn, lines, .. } = self;
+        let (host, _) = self.ends();
+        let (inbound, outbound) = (self.spi(Way::FromStranger), self.spi(Way::ToStranger));
+        format!(
+            "[[peer]]\nidentity = \"{number}.example\"\nendpoint = \"{}\"\ninner = [\"{host}/{}\"]\n\n\
+             [[peer.sa]]\nsuite = \"{}\"\nesn = {esn}\n\
+             inbound = {{ spi = {inbound:#x}, key_file = \"{inbound:x}.key\" }}\n\
+             outbound = {{ spi = {outbound:#x}, key_file = \"{outbound:x}.key\" }}\n{lines}\n",
+            self.stranger(),
+            self.inner.single(),
+            suite.name,
+        )
+    }
+
+    /// The key files that [`ours`](Self::ours) names, by name.
+    pub fn files(&self) -> [(String, String); 2] {
+        [Way::FromStranger, Way::ToStranger].map(|way| (format!("{:x}.key", self.spi(way)), self.key(way)))
+    }
+
+    pub fn spi(&self, way: Way) -> u32 {
+        let base = match way {
+            Way::ToStranger => 0x2000_0000,
+            Way::FromStranger => 0x1000_0000,
+        };
+        base + u32::from(self.number)
+    }
+
+    /// The keying material of one direction in hexadecimal.
+    pub fn key(&self, way: Way) -> String {
+        let mut random = fastrand::Rng::with_seed(self.spi(way).into());
+        let mut key = String::new();
+        for _ in 0..self.suite.key_len() {
+            write!(key, "{:02x}", random.u8(..)).unwrap();
+        }
+        key
+    }
+}
+
+/// The direction of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    ToStranger,
+    FromStranger,
+}
+
+impl Display for Case {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
+        let number = |family| if family == Family::V4 { 4 } else { 6 };
+        let mode = if self.tunnel { "tunnel" } else { "transport" };
+        let carrier = if self.udp { "udp" } else { "native" };
+        let esn = if self.esn { "esn" } else { "32 bits" };
+        let (inner, outer) = (number(self.inner), number(self.outer));
+        write!(formatter, "{:32} {mode:9} {inner}o{outer}  {carrier:6}  {esn:7}", self.suite.name)
+    }
+}

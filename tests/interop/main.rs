@@ -1,0 +1,17 @@
+//! Latchway among strangers: other people's implementations of IPsec as peers and as judges.
+//!
+//! They come from `tests/interop/fetch`; a test that misses its own says so and is skipped ([`latchway_netns::skip`]).
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+mod case;
+#[path = "../support/process.rs"]
+#[expect(dead_code, reason = "these tests need less of it than those of the daemon")]
+mod gateway;
+mod guest;
+mod kernel;
+mod site;
+mod suite;
+mod talk;
+
+use crate::gateway::{PATIENCE, scenario};
