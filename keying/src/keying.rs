@@ -262,7 +262,7 @@ impl Keying {
         match event {
             Event::Acquire { flow, required } => {
                 let wanted = self.wanted(flow, *required);
-                self.notices.tell(Notice::Acquire(wanted));
+                self.notices.tell(Notice::Acquire(Box::new(wanted)));
             }
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),

@@ -50,7 +50,7 @@ pub enum Notice {
         peer: Identity,
     },
     /// A flow needs protection that no SA offers (RFC 4301 5.1): a provider is asked for a pair.
-    Acquire(Wanted),
+    Acquire(Box<Wanted>),
     /// An SA reached its soft limit, and its pair wants a successor. Told once per SA (T36).
     SoftExpired {
         /// The pair.

@@ -278,7 +278,7 @@ impl Keying {
             let constraints = Some(Box::new(held.constraints.clone()));
             let peer = held.constraints.peer.clone();
             let wanted = Wanted { flow: held.flow, rule, class: None, peer, constraints };
-            self.notices.tell(Notice::Acquire(wanted));
+            self.notices.tell(Notice::Acquire(Box::new(wanted)));
         }
         waiting.next_acquire = now + waiting.pause;
         waiting.pause = waiting.pause.saturating_mul(2);

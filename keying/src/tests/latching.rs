@@ -132,7 +132,7 @@ impl World {
     /// What providers were asked for since last time.
     pub(super) fn wanted(&mut self) -> Vec<Wanted> {
         let wanted = |notice| match notice {
-            Notice::Acquire(wanted) => Some(wanted),
+            Notice::Acquire(wanted) => Some(*wanted),
             _ => None,
         };
         self.keying.take_notices().filter_map(wanted).collect()

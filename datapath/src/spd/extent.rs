@@ -1,0 +1,117 @@
+//! A rule as a box, and a packet as a point in it: what the search for the first matching rule compares.
+//!
+//! Ports and ICMP messages are numbers with one more for OPAQUE, which only ANY holds (RFC 4301 section 4.4.1.1).
+//! Families are kept apart before: within one, a box holds the point of just those packets that its rule speaks of.
+
+use crate::drop::Direction;
+use crate::selector::{PortRange, Selector, has_ports};
+use crate::spd::Rule;
+use crate::traffic::Traffic;
+
+/// Local and remote address, protocol, local and remote port, ICMP message, direction.
+pub(super) type Point = [u128; DIMENSIONS];
+
+/// From the first to the last value in each dimension.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    spans: [Span; DIMENSIONS],
+}
+
+/// Values of one dimension, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) first: u128,
+    pub(super) last: u128,
+}
+
+pub(super) const DIMENSIONS: usize = 7;
+pub(super) const LOCAL: usize = 0;
+pub(super) const REMOTE: usize = 1;
+
+/// What stands for the ports of what has none, and for the message of what is no ICMP.
+const OPAQUE: u128 = 1 << 16;
+
+impl Extent {
+    /// Everything there is.
+    pub(super) const ALL: Self = {
+        let spans = [
+            Span { first: 0, last: u128::MAX },
+            Span { first: 0, last: u128::MAX },
+            Span { first: 0, last: 255 },
+            Span { first: 0, last: OPAQUE },
+            Span { first: 0, last: OPAQUE },
+            Span { first: 0, last: OPAQUE },
+            Span { first: 0, last: 1 },
+        ];
+        Self { spans }
+    };
+
+    /// Of a rule. `None` where no packet is in it.
+    pub(super) fn of(rule: &Rule) -> Option<Self> {
+        let Selector { local, remote, protocol, local_ports, remote_ports, icmp } = &rule.selector;
+        let address = |(first, last)| Span { first, last };
+        let number =
+            |number: Option<u128>, most| Span { first: number.unwrap_or(0), last: number.unwrap_or(most) };
+        let icmp = icmp.map_or(Span { first: 0, last: OPAQUE }, |range| {
+            let (first, last) = range.ends();
+            Span { first: message(first), last: message(last) }
+        });
+        let spans = [
+            address(local.numbers()),
+            address(remote.numbers()),
+            number(protocol.map(u128::from), 255),
+            ports(*local_ports),
+            ports(*remote_ports),
+            icmp,
+            number(rule.direction.map(|direction| direction as u128), 1),
+        ];
+        spans.iter().all(|span| span.first <= span.last).then_some(Self { spans })
+    }
+
+    /// The values in one dimension.
+    pub(super) fn span(&self, dimension: usize) -> Span {
+        self.spans.get(dimension).copied().unwrap_or(Span { first: 0, last: 0 })
+    }
+
+    /// The same box up to a value of one dimension, and beyond it.
+    pub(super) fn cut(&self, dimension: usize, at: u128) -> (Self, Self) {
+        let (mut below, mut above) = (*self, *self);
+        below.spans.get_mut(dimension).into_iter().for_each(|span| span.last = at);
+        above.spans.get_mut(dimension).into_iter().for_each(|span| span.first = at.saturating_add(1));
+        (below, above)
+    }
+
+    /// Whether every point of `other` is in this box.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.spans
+            .iter()
+            .zip(&other.spans)
+            .all(|(own, other)| own.first <= other.first && other.last <= own.last)
+    }
+}
+
+/// Where a packet lies.
+#[inline]
+pub(super) fn point(traffic: &Traffic, direction: Direction) -> Point {
+    let flow = &traffic.flow;
+    let port = |port: u16| if has_ports(flow.protocol()) { u128::from(port) } else { OPAQUE };
+    [
+        flow.local_number(),
+        flow.remote_number(),
+        u128::from(flow.protocol()),
+        port(flow.local_port()),
+        port(flow.remote_port()),
+        traffic.icmp.map_or(OPAQUE, message),
+        direction as u128,
+    ]
+}
+
+fn message((kind, code): (u8, u8)) -> u128 {
+    u128::from(u16::from_be_bytes([kind, code]))
+}
+
+fn ports(range: PortRange) -> Span {
+    let (first, last) = range.ends();
+    let last = if range == PortRange::ANY { OPAQUE } else { u128::from(last) };
+    Span { first: u128::from(first), last }
+}
