@@ -10,6 +10,7 @@ mod case;
 mod gateway;
 mod guest;
 mod kernel;
+mod scapy;
 mod site;
 mod suite;
 mod talk;
