@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::capture::{CaptureSpec, CapturedPackets};
 use crate::failure::Failure;
 use crate::interface::{GetInfo, GetInterfaceDescription, INTERFACES, InterfaceDescription, ServiceInfo};
 use crate::latch::{
@@ -148,6 +149,9 @@ calls! {
     PeerGone = "org.latchway.Control.PeerGone": PeerGoneSpec => PeerForgotten;
     /// Who is on the other end of a connection.
     Whois = "org.latchway.Control.Whois": Whois => view::WhoisAnswer;
+    /// Shows packets on both sides of the transform, with what became of them. Needs `more`; the first reply says that the
+    /// capture stands, and one follows at least every second.
+    Capture = "org.latchway.Control.Capture": CaptureSpec => CapturedPackets;
     /// Ends the gateway.
     Stop = "org.latchway.Control.Stop": Stop => Done;
 }

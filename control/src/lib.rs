@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+mod capture;
 mod failure;
 mod frame;
 #[cfg(any(test, feature = "fuzz"))]
@@ -24,6 +25,7 @@ mod view;
 mod words;
 
 pub use call::{Call, Commit, Done, Method, PairAdded, PeerForgotten, RuleAdded};
+pub use capture::{CaptureSpec, CapturedPacket, CapturedPackets, CapturedVerdict, SideSpec};
 pub use failure::{Failure, FailureParameters};
 pub use frame::{FrameError, Frames, MAX_MESSAGE, MAX_REPLY, write_message};
 pub use interface::{

@@ -8,6 +8,7 @@
 
 pub mod arrival;
 pub mod bypass;
+pub mod capture;
 pub mod coalesce;
 pub mod drop;
 pub mod event;

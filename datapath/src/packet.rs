@@ -280,6 +280,15 @@ fn addresses_v6(header: &[u8; 40]) -> Result<([u8; 16], [u8; 16]), DropReason> {
     Ok((source, destination))
 }
 
+/// What a packet carries behind its own header, and behind IPv6 extension headers: the protocol, and its octets.
+pub(crate) fn carried(packet: &[u8]) -> Option<(u8, &[u8])> {
+    let first = *packet.first()?;
+    if first >> 4 == 4 {
+        return Some((*packet.get(9)?, packet.get(usize::from(first & 15) * 4..)?));
+    }
+    skip_extensions(*packet.get(6)?, packet.get(40..)?).ok().map(|(next, octets, _)| (next, octets))
+}
+
 /// Walks the extension headers to the upper layer (RFC 8200 section 4).
 fn skip_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<Fragment>), DropReason> {
     let mut fragment = None;

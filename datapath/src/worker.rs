@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::arrival::Carrier;
+use crate::capture::{Tap, Taps};
 use crate::coalesce::{Coalescer, Unit};
 use crate::drop::{Direction, DropReason, Street};
 use crate::gateway::Datapath;
@@ -45,6 +47,7 @@ pub struct Worker<U> {
     stop: Stop,
     heartbeat: Heartbeat,
     injections: Option<Injections>,
+    tap: Tap,
     /// When a worker that was told to turn away begins to, however much more comes.
     last: Option<Time>,
     from_tun: Box<[u8]>,
@@ -84,6 +87,7 @@ impl<U: Ulp> Worker<U> {
             stop,
             heartbeat: Heartbeat::default(),
             injections: None,
+            tap: Taps::default().tap(Vec::new()),
             last: None,
             from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
@@ -97,6 +101,13 @@ impl<U: Ulp> Worker<U> {
     #[must_use]
     pub fn injecting(self, injections: Injections) -> Self {
         Self { injections: Some(injections), ..self }
+    }
+
+    /// The same worker, whose packets can be looked at.
+    #[must_use]
+    pub fn tapped(self, taps: Taps) -> Self {
+        let wires = self.devices.wires.iter().map(|wire| (wire.local_addr(), Carrier::Udp)).collect();
+        Self { tap: taps.tap(wires), ..self }
     }
 
     /// Its sign of life.
@@ -129,13 +140,18 @@ impl<U: Ulp> Worker<U> {
         self.datapath.begin(self.now());
         let injected = self.inject()?;
         if self.stop.turns_away() {
-            return Ok(self.from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);
+            return Ok(self.take_from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);
         }
         let inbound = self.inbound()?;
         if self.datapath.reply(&mut self.batch) {
             self.send();
         }
-        let outbound = self.from_inside(Datapath::outbound)?;
+        let outbound = if self.tap.is_on() {
+            let tap = self.tap.clone();
+            self.take_from_inside(|datapath, octets, batch| tap.outbound(datapath, octets, batch))?
+        } else {
+            self.take_from_inside(Datapath::outbound)?
+        };
         let bypass = self.bypass()?;
         self.datapath.end();
         let any = inbound || outbound || bypass || injected;
@@ -161,7 +177,16 @@ impl<U: Ulp> Worker<U> {
                 let Some(received) = wire.recv(&mut self.from_wire)? else { break };
                 any = true;
                 let Some(train) = self.from_wire.get_mut(..received.len) else { break };
-                self.datapath.inbound(train, &received.arrival(number), &mut self.units);
+                let arrival = received.arrival(number);
+                if self.tap.is_on() {
+                    // One by one, so that each can be shown with what became of it.
+                    for one in train.chunks_mut(arrival.segment_size) {
+                        self.tap.inbound(&mut self.datapath, one, &arrival, &mut self.units);
+                        deliver(&mut self.units, one, &mut self.devices.tun, &self.datapath)?;
+                    }
+                    continue;
+                }
+                self.datapath.inbound(train, &arrival, &mut self.units);
                 deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
             }
             let truncated = wire.take_truncated();
@@ -171,7 +196,7 @@ impl<U: Ulp> Worker<U> {
     }
 
     /// From the TUN, each super-packet through one of the [`Datapath`]'s streets. Returns whether anything came.
-    fn from_inside(
+    fn take_from_inside(
         &mut self,
         street: impl Fn(&mut Datapath<U>, &mut [u8], &mut SendBatch) -> Outbound,
     ) -> io::Result<bool> {
@@ -246,7 +271,11 @@ impl<U: Ulp> Worker<U> {
             };
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
-            if self.datapath.unprotected(octets) {
+            let passed = match &self.tap {
+                tap if tap.is_on() => tap.unprotected(&mut self.datapath, octets),
+                _ => self.datapath.unprotected(octets),
+            };
+            if passed {
                 let street = self.datapath.counters().street(Direction::Inbound);
                 forward(octets, Some(&mut self.devices.tun), &mut self.one, street);
             }

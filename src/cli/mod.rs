@@ -1,6 +1,7 @@
 //! The command line: one definition, from which help, completions and man pages come.
 
 mod ask;
+mod capture;
 mod change;
 mod check;
 mod events;

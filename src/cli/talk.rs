@@ -12,7 +12,7 @@ use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, Release
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions, words};
 use crate::cli::failure::Failure;
-use crate::cli::{events, latch, prove, top, whois};
+use crate::cli::{capture, events, latch, prove, top, whois};
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -52,6 +52,8 @@ pub enum Talk {
     Whois(whois::Options),
     /// Say of every socket of a process whether it is latched, and succeed if all that leave the host are.
     Prove(prove::Options),
+    /// Write packets on both sides of the transform, with what became of each, into a file that Wireshark opens.
+    Capture(capture::Options),
     /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
     Top(top::Options),
 }
@@ -168,6 +170,7 @@ impl Talk {
             Self::Drops(form) => show(control, &Drops {}, form),
             Self::Events(options) => events::run(control, &options),
             Self::Explain(options) => show(control, &options.call(), options.form),
+            Self::Capture(options) => capture::run(control, &options),
             Self::Top(options) => top::run(control, &options),
             Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
             Self::Sa(SaVerb::Add(options)) => {

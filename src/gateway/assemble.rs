@@ -78,7 +78,8 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let state = State::new(plan, view, started, keying.client(), database, counters);
     let stop = Stop::new()?;
     let datapath = Datapath::new(WorkerId(0), shim, shared);
-    let worker = Worker::new(datapath, devices, started, stop.clone()).injecting(injections);
+    let worker =
+        Worker::new(datapath, devices, started, stop.clone()).injecting(injections).tapped(state.taps());
     let heartbeat = worker.heartbeat().clone();
     Ok(Assembled {
         worker,

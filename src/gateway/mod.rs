@@ -4,6 +4,7 @@
 mod alerts;
 mod assemble;
 mod bursts;
+mod capturing;
 mod care;
 mod chronicle;
 mod clock;

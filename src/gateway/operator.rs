@@ -3,12 +3,14 @@
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow, InquireLatch,
-    InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, Offered, PairAdded, PairSpec,
-    PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, ReleaseLatch, Reloaded,
-    RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
+    CaptureSpec, CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow,
+    InquireLatch, InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, Offered, PairAdded,
+    PairSpec, PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, ReleaseLatch,
+    Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
 };
 use latchway_keying::{Alerts, Holder};
+
+use crate::gateway::capturing::Capturing;
 
 /// An answer, or why there is none and what to do.
 pub type Answer<T> = Result<T, Failure>;
@@ -146,6 +148,11 @@ pub trait Gateway: Send + Sync {
     /// Breaks the latches of a peer that is gone.
     fn peer_gone(&self, _peer: &PeerGoneSpec) -> Answer<PeerForgotten> {
         not_implemented::<PeerGoneSpec, _>()
+    }
+
+    /// Shows packets from here on.
+    fn capture(&self, _wanted: &CaptureSpec) -> Answer<Capturing> {
+        not_implemented::<CaptureSpec, _>()
     }
 
     /// Who is on the other end of a connection.

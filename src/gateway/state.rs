@@ -26,6 +26,7 @@ use std::time::{Instant, SystemTime};
 use crossbeam::channel::Sender;
 use ipnet::IpNet;
 use latchway_control::{Mode, ReloadHistory};
+use latchway_datapath::capture::Taps;
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::Event;
 use latchway_keying::KeyManagerClient;
@@ -54,6 +55,8 @@ pub struct State {
     keying: KeyManagerClient,
     database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
+    /// Where packets can be looked at.
+    taps: Taps,
     dispositions: Mutex<Dispositions>,
     /// There where the gateway has a configuration file.
     pub(super) configuration: OnceLock<Configuration>,
@@ -90,6 +93,7 @@ impl State {
             keying,
             database,
             counters,
+            taps: Taps::default(),
             dispositions: Mutex::default(),
             configuration: OnceLock::new(),
             hardening: OnceLock::new(),
@@ -108,6 +112,11 @@ impl State {
     /// What happens, for whoever listens.
     pub const fn events(&self) -> &Arc<EventHub> {
         &self.events
+    }
+
+    /// Where packets can be looked at.
+    pub fn taps(&self) -> Taps {
+        self.taps.clone()
     }
 
     /// What the worker counts.

@@ -56,6 +56,8 @@ words! {
         SoftExpired = "soft_expired",
         /// An SA reached its hard lifetime, and its keys are gone (RFC 4301 4.4.2.1).
         HardExpired = "hard_expired",
+        /// Somebody begins to capture packets.
+        CaptureBegun = "capture_begun",
         /// A latch broke, and its connection ends.
         LatchBroken = "latch_broken",
         /// A pair of SAs was installed.

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use latchway_control::{
-    Answering, Call, Done, EventKind, EventView, Failure, Flows, FrameError, Frames, Latches, MAX_MESSAGE,
-    Peers, Policies, Request, Sas, ServiceInfo, write_message,
+    Answering, Call, CaptureSpec, CapturedPackets, Done, EventKind, EventView, Failure, Flows, FrameError,
+    Frames, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, write_message,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -120,6 +120,7 @@ impl Back<'_> {
             | Call::WatchLatches(_) => self.answer_of_latches(call, service),
             Call::PeerGone(peer) => self.give(gateway.peer_gone(peer)),
             Call::Whois(ends) => self.give(gateway.whois(ends)),
+            Call::Capture(wanted) => self.show_packets(wanted, service),
             Call::Stop(_) => {
                 // Said before it is done: afterwards nobody may be there to say it.
                 let said = self.last(&Done {});
@@ -156,6 +157,31 @@ impl Back<'_> {
                 Heard::Quiet => {}
                 Heard::Ended => return self.last(&EventView::new(EventKind::Ending, "the gateway ends")),
             }
+        }
+    }
+
+    fn show_packets(&mut self, wanted: &CaptureSpec, service: &Service) -> Result<(), FrameError> {
+        if !self.more {
+            return self.fail(&Failure::expected_more());
+        }
+        let Some(_place) = self.caller.listen() else {
+            let hint = "end one of them, or ask for the state now and then";
+            return self.fail(&Failure::busy("as many listen to the gateway as may", hint));
+        };
+        let capturing = match service.gateway.capture(wanted) {
+            Ok(capturing) => capturing,
+            Err(failure) => return self.fail(&failure),
+        };
+        let begun = "packets are being captured, by order of an operator";
+        service.events.publish(EventView::new(EventKind::CaptureBegun, begun));
+        self.continued(&CapturedPackets::default())?;
+        loop {
+            // Said also where there is nothing to show, so that neither side waits for one that is gone.
+            let page = capturing.next_page(GLANCE);
+            if service.events.has_ended() {
+                return self.last(&page);
+            }
+            self.continued(&page)?;
         }
     }
 

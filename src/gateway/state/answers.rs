@@ -5,10 +5,10 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use latchway_control::{
-    Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts, LatchDetail,
-    LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerForgotten, PeerGoneSpec, PeerRow,
-    PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic, Whois,
-    WhoisAnswer, call,
+    CaptureSpec, Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts,
+    LatchDetail, LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerForgotten, PeerGoneSpec,
+    PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic,
+    Whois, WhoisAnswer, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::{Rule, Spd};
@@ -16,6 +16,7 @@ use latchway_keying::{
     Alerts, Holder, Op, Origin, Pad, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction,
 };
 
+use crate::gateway::capturing::Capturing;
 use crate::gateway::clock::since;
 use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
@@ -27,6 +28,10 @@ use crate::gateway::state::State;
 use crate::gateway::state::named::{Carriers, Names};
 
 impl Gateway for State {
+    fn capture(&self, wanted: &CaptureSpec) -> Answer<Capturing> {
+        Ok(Capturing::begin(&self.taps, wanted, self.started_at))
+    }
+
     fn status(&self) -> Answer<StatusView> {
         Ok(StatusView {
             name: self.name.clone(),
