@@ -291,6 +291,7 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("state or counter_mode_static", old.state != new.state),
         ("control", old.control != new.control),
         ("metrics", old.metrics != new.metrics),
+        ("audit", old.audit != new.audit),
         ("user", old.user != new.user),
         ("exec", old.exec != new.exec),
     ];

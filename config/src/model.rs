@@ -45,6 +45,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where metrics are offered; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether auditable drops are logged.
+    pub audit: bool,
     /// The user to go on as once everything stands.
     pub user: Option<String>,
     /// Where the addresses of programs come from that are started behind the gateway. Part of our own networks.

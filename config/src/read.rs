@@ -119,6 +119,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let state = state(file, problems);
     let control = file.read(&root::CONTROL, problems, value::path);
     let metrics = file.read(&root::METRICS, problems, value::socket_address);
+    let audit = file.read_or(&root::AUDIT, true, problems, Entry::flag);
     let user = file.read(&root::USER, problems, value::user);
     let listen = wire::listen(file, problems);
 
@@ -161,6 +162,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
         state: state?,
         control,
         metrics,
+        audit: audit?,
         user,
         exec,
     })

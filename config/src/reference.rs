@@ -110,6 +110,8 @@ table! {
         "The operator's socket, relative to the folder of this file.";
     METRICS = "metrics", "an address with port", Some("none"), r#""127.0.0.1:9450""#, Restart,
         "Where metrics are offered to Prometheus.";
+    AUDIT = "audit", "true or false", Some("true"), "true", Restart,
+        "Whether auditable drops (RFC 4301 section 5, RFC 4302 and RFC 4303 section 4) are logged and told as events, each with the time, the SPI, the sequence number, the addresses or the flow: ten a second at most. They are counted all the same.";
     USER = "user", "a string", Some("whoever starts it"), r#""latchway""#, Restart,
         "The user that the gateway goes on as, once everything stands.";
     TUN = "tun", "a table", Some("see [tun]"), "", Restart,

@@ -24,7 +24,10 @@ impl<U: Ulp> Datapath<U> {
                 street.packets.add(packets);
                 street.octets.add(super_packet.total_len() as u64);
             }
-            Err(reason) => street.drop(reason, packets),
+            Err(reason) => {
+                street.drop(reason, packets);
+                self.audit_inner(Direction::Inbound, reason, octets);
+            }
         }
         verdict.is_ok()
     }

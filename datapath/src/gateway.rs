@@ -6,6 +6,7 @@ use std::time::Duration;
 use latchway_tagging::{ClassId, StateClock, StateVersion, WorkerId};
 
 use crate::answer::Answer;
+use crate::audit::Auditor;
 use crate::drop::Counters;
 use crate::event::{Event, Events};
 use crate::flow::FlowKey;
@@ -35,6 +36,7 @@ pub struct Datapath<U> {
     pub(crate) refusals: Limit,
     pub(crate) answer: Answer,
     pub(crate) replies: Replies,
+    pub(crate) auditor: Auditor,
     /// Room for one packet that is looked at more closely.
     pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
@@ -77,6 +79,7 @@ impl<U: Ulp> Datapath<U> {
             refusals: Limit::full(),
             answer: Answer::default(),
             replies: Replies::new(),
+            auditor: Auditor::default(),
             scratch: vec![0; LONGEST_PACKET].into_boxed_slice(),
             soft_reached: false,
             events,

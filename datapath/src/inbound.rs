@@ -37,6 +37,7 @@ impl<U: Ulp> Datapath<U> {
             });
             if let Err(reason) = handed_on {
                 self.counters.street(Direction::Inbound).drop(reason, 1);
+                self.audit_inbound(reason, buffer.get(start..end).unwrap_or_default(), arrival);
             }
             start = end;
         }

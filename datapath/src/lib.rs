@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod arrival;
+pub mod audit;
 pub mod bypass;
 pub mod capture;
 pub mod coalesce;

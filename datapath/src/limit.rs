@@ -7,6 +7,8 @@ use crate::time::Time;
 /// One message for each interval, and so much saved up for bursts.
 #[derive(Debug)]
 pub(crate) struct Limit {
+    interval: Duration,
+    saved: Duration,
     credit: Duration,
     counted: Time,
 }
@@ -15,15 +17,21 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const SAVED: Duration = Duration::from_millis(50);
 
 impl Limit {
+    /// As often as ICMP messages and the like may be sent.
     pub(crate) const fn full() -> Self {
-        Self { credit: SAVED, counted: Time::from_nanos(0) }
+        Self::every(INTERVAL, SAVED)
+    }
+
+    /// One for each interval, with so much saved up.
+    pub(crate) const fn every(interval: Duration, saved: Duration) -> Self {
+        Self { interval, saved, credit: saved, counted: Time::from_nanos(0) }
     }
 
     /// Whether a message may be sent now, which is then spent.
     pub(crate) fn allows(&mut self, now: Time) -> bool {
-        self.credit = (self.credit + now.since(self.counted)).min(SAVED);
+        self.credit = (self.credit + now.since(self.counted)).min(self.saved);
         self.counted = now;
-        match self.credit.checked_sub(INTERVAL) {
+        match self.credit.checked_sub(self.interval) {
             Some(left) => self.credit = left,
             None => return false,
         }

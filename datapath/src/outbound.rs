@@ -63,6 +63,7 @@ impl<U: Ulp> Datapath<U> {
             Ok(outcome) => outcome,
             Err(reason) => {
                 let dropped = self.drop_outbound(reason, segments);
+                self.audit_inner(Direction::Outbound, reason, octets);
                 if may_be_over(reason) { self.refuse_over(octets, reason) } else { dropped }
             }
         }

@@ -289,6 +289,12 @@ pub(crate) fn carried(packet: &[u8]) -> Option<(u8, &[u8])> {
     skip_extensions(*packet.get(6)?, packet.get(40..)?).ok().map(|(next, octets, _)| (next, octets))
 }
 
+/// The flow label of an IPv6 packet (RFC 8200 section 3).
+pub(crate) fn flow_label(packet: &[u8]) -> Option<u32> {
+    let word = u32::from_be_bytes(*packet.first_chunk()?);
+    (word >> 28 == 6).then_some(word & 0xf_ffff)
+}
+
 /// Walks the extension headers to the upper layer (RFC 8200 section 4).
 fn skip_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<Fragment>), DropReason> {
     let mut fragment = None;

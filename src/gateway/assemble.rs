@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
+use latchway_datapath::audit::{Auditor, Record};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
 use latchway_datapath::gateway::{Datapath, Shared};
@@ -41,6 +43,8 @@ pub struct Assembled {
     pub notices: Receiver<Notice>,
     /// Ends connections.
     pub disposer: Disposer,
+    /// Auditable drops, where they are to be logged, and the addresses that wires have.
+    pub audit: Option<(Receiver<Record>, Vec<SocketAddr>)>,
 }
 
 /// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
@@ -78,6 +82,8 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let state = State::new(plan, view, started, keying.client(), database, counters);
     let stop = Stop::new()?;
     let datapath = Datapath::new(WorkerId(0), shim, shared);
+    let (auditor, records) = plan.audit.then(Auditor::open).unzip();
+    let datapath = datapath.audited(auditor.unwrap_or_default());
     let worker =
         Worker::new(datapath, devices, started, stop.clone()).injecting(injections).tapped(state.taps());
     let heartbeat = worker.heartbeat().clone();
@@ -90,6 +96,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
         events: forwarded,
         notices: told,
         disposer,
+        audit: records.map(|records| (records, plan.listen.clone())),
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod assemble;
+mod audit;
 mod bursts;
 mod capturing;
 mod care;

@@ -42,6 +42,8 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// How many latches there may be, and for how long.
     pub limits: Limits,
+    /// Whether auditable drops are logged.
+    pub audit: bool,
 }
 
 /// A TUN, and what it is given.
@@ -97,6 +99,7 @@ impl Plan {
             pad: convert::pad(&spec.peers, &spec.identity)?,
             rules: convert::rules(&spec.policy)?,
             limits: Limits::default(),
+            audit: false,
         };
         if plan.inner.is_same(&plan.outer) && !spec.unguarded {
             return Err(GatewayError::OneNamespace);
@@ -128,6 +131,7 @@ impl Plan {
             pad: configured::pad(config, ids)?,
             rules: configured::rules(config, ids)?,
             limits: configured::limits(&config.latches),
+            audit: config.audit,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::gateway::disposition::Disposing;
 use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, chronicle};
+use crate::gateway::{GatewayError, audit, chronicle};
 
 /// A gateway that moves packets and answers its operator.
 pub struct Running {
@@ -27,6 +27,7 @@ pub struct Running {
     care: Care,
     disposing: Disposing,
     telling: JoinHandle<()>,
+    auditing: Option<JoinHandle<()>>,
 }
 
 /// What whoever runs a gateway is asked to do.
@@ -45,7 +46,8 @@ impl Running {
     /// # Errors
     /// [`GatewayError`]; nothing moves then.
     pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
-        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer } = assembled;
+        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer, audit } =
+            assembled;
         let on_stop = asked.clone();
         let server = Server::bind(control)?.start(Service {
             gateway: Arc::clone(&state) as _,
@@ -54,11 +56,14 @@ impl Running {
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
         let telling = chronicle::start(notices, Arc::clone(state.events()))?;
+        let auditing =
+            audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
+        let auditing = auditing.transpose()?;
         let disposing = disposer.start(events, &state)?;
         let care = Care::start(keying, Arc::clone(state.counters()), Arc::clone(state.events()))?;
         let work = move || ask(&asked, Asked::Worker(worker.run()));
         let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
-        Ok(Self { state, stop, moving, server, care, disposing, telling })
+        Ok(Self { state, stop, moving, server, care, disposing, telling, auditing })
     }
 
     /// Ends it: first the latched connections, so that no application waits for what will not come (L-40); then the
@@ -67,7 +72,7 @@ impl Running {
     /// # Errors
     /// Where the worker cannot be woken.
     pub fn end(self) -> io::Result<()> {
-        let Self { state, stop, moving, server, care, disposing, telling } = self;
+        let Self { state, stop, moving, server, care, disposing, telling, auditing } = self;
         stop.turn_away();
         let end = Instant::now() + TURNS;
         while !stop.turns_away() && !moving.is_finished() && Instant::now() < end {
@@ -81,6 +86,8 @@ impl Running {
         drop(state);
         disposing.join();
         let _ = telling.join();
+        // The worker and its auditor are gone, so that nothing more comes.
+        let _ = auditing.map(JoinHandle::join);
         Ok(())
     }
 }

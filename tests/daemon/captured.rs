@@ -126,5 +126,12 @@ fn a_capture_of_drops_names_the_reason() {
         assert!(said.starts_with("1 packets captured"), "{said}");
         assert_eq!(packets[0].comment, "latchway: inbound dropped (no_sa), SPI 0x00009999");
         assert_eq!(packets[0].octets[12..20], [192, 0, 2, 2, 192, 0, 2, 1]);
+        // RFC 4303 section 3.4.2: it is auditable, too.
+        let audited = "audit: inbound no_sa from 192.0.2.2:";
+        assert!(
+            site.a.log().contains(audited) && site.a.log().contains(" spi 0x00009999 seq 1"),
+            "{}",
+            site.a.log()
+        );
     });
 }

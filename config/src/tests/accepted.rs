@@ -123,6 +123,7 @@ fn ten_lines_are_a_tunnel() {
         state: Some(StateDirectory { path: "/var/lib/latchway/branch".into(), counter_mode_static: false }),
         control: None,
         metrics: None,
+        audit: true,
         user: None,
         exec: None,
     };

@@ -56,6 +56,9 @@ words! {
         SoftExpired = "soft_expired",
         /// An SA reached its hard lifetime, and its keys are gone (RFC 4301 4.4.2.1).
         HardExpired = "hard_expired",
+        /// An auditable packet was dropped (RFC 4301 section 5.2, RFC 4303 section 4); `count` are those before it of which
+        /// nothing was told.
+        Audit = "audit",
         /// Somebody begins to capture packets.
         CaptureBegun = "capture_begun",
         /// A latch broke, and its connection ends.

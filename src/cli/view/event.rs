@@ -24,6 +24,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::ReservationFailed
         | EventKind::ReloadRefused => Tone::Bad,
         EventKind::Lost
+        | EventKind::Audit
         | EventKind::CaptureBegun
         | EventKind::SoftExpired
         | EventKind::DropBurst
