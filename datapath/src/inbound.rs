@@ -105,9 +105,12 @@ const fn late_or_replayed(error: ReplayError) -> DropReason {
 
 const fn forged(error: OpenError) -> DropReason {
     match error {
-        OpenError::Runt { .. } => DropReason::Runt,
-        OpenError::Unaligned { .. } => DropReason::BadLength,
+        OpenError::Runt { .. } | OpenError::Header(_) => DropReason::Runt,
+        OpenError::Unaligned { .. } | OpenError::AhLength { .. } => DropReason::BadLength,
         OpenError::IcvMismatch => DropReason::IcvMismatch,
+        OpenError::Headers(_) => DropReason::BadIpHeader,
+        // An SPI names an SA of its own protocol alone.
+        OpenError::WrongProtocol(_) => DropReason::NoSa,
     }
 }
 

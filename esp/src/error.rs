@@ -1,10 +1,11 @@
 //! What can go wrong, in three families that never mix: an operator's configuration ([`ConfigError`]), the bytes of a
-//! packet ([`ParseError`], [`OpenError`], [`BadPadding`]), and the state of an SA ([`ReplayError`], [`SealError`],
+//! packet ([`ParseError`], [`OpenError`], [`BadHeaders`], [`BadPadding`]), and the state of an SA ([`ReplayError`], [`SealError`],
 //! [`TakeError`]).
 
 use thiserror::Error;
 
 use crate::number::Spi;
+use crate::protocol::Protocol;
 use crate::suite::Suite;
 
 /// A security association that cannot be built; the text says what to change.
@@ -12,8 +13,8 @@ use crate::suite::Suite;
 pub enum ConfigError {
     /// The name is none of [`Suite::name`].
     #[error(
-        "unknown suite: use aes-128-gcm, aes-256-gcm, chacha20-poly1305, aes-128-cbc-hmac-sha-256 or \
-         aes-256-cbc-hmac-sha-256"
+        "unknown suite: use aes-128-gcm, aes-256-gcm, chacha20-poly1305, aes-128-cbc-hmac-sha-256, \
+         aes-256-cbc-hmac-sha-256, or another of the manual's names"
     )]
     UnknownSuite,
     /// Key material is the key followed by the salt (RFC 4106 section 8.1, RFC 7634 section 2), or the encryption key
@@ -52,11 +53,11 @@ pub enum ConfigError {
     NoRandomness,
 }
 
-/// Bytes that are no ESP packet (RFC 4303 section 2).
+/// Bytes that are no ESP packet (RFC 4303 section 2), or no AH (RFC 4302 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ParseError {
     /// Too short for a header.
-    #[error("{got} bytes where an ESP header takes {needed}")]
+    #[error("{got} bytes where the header takes {needed}")]
     Runt {
         /// Bytes a header takes.
         needed: usize,
@@ -66,6 +67,9 @@ pub enum ParseError {
     /// SPI 0 must not appear on the wire (RFC 4303 section 2.1).
     #[error("SPI 0 is for local use and must not be sent")]
     SpiZero,
+    /// An authentication header's length does not hold its own fields (RFC 4302 section 2.2).
+    #[error("an authentication header of {0} bytes does not hold its fields")]
+    AhLength(usize),
     /// IANA has given no meaning to these SPIs yet (RFC 4303 section 2.1).
     #[error("SPI {0} is reserved")]
     SpiReserved(Spi),
@@ -85,6 +89,12 @@ pub enum SealError {
     /// The packet is longer than the cipher's counter reaches.
     #[error("the payload is longer than the cipher allows")]
     TooLong,
+    /// An SA of the other protocol was asked (RFC 4301 section 4.1).
+    #[error("the SA is of {0}")]
+    WrongProtocol(Protocol),
+    /// What stands before AH cannot be read, so that nobody could tell what is covered.
+    #[error(transparent)]
+    Headers(#[from] BadHeaders),
 }
 
 /// A packet that was not opened; nothing in it may be used (RFC 4303 section 3.4.4.2).
@@ -109,6 +119,49 @@ pub enum OpenError {
     /// The integrity check value is not the packet's.
     #[error("the integrity check value does not match")]
     IcvMismatch,
+    /// An SA of the other protocol was asked (RFC 4301 section 4.1).
+    #[error("the SA is of {0}")]
+    WrongProtocol(Protocol),
+    /// AH itself cannot be read.
+    #[error(transparent)]
+    Header(#[from] ParseError),
+    /// AH is not as long as the SA's, which adds no more padding than it must (RFC 4302 section 3.3.3.2.1).
+    #[error("an authentication header of {got} bytes where the SA's takes {needed}")]
+    AhLength {
+        /// Bytes the SA's takes.
+        needed: usize,
+        /// Bytes it says it has.
+        got: usize,
+    },
+    /// What stands before AH cannot be read, so that nobody could tell what is covered.
+    #[error(transparent)]
+    Headers(#[from] BadHeaders),
+}
+
+/// IP headers of which AH cannot tell what it covers (RFC 4302 section 3.3.3.1, T22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BadHeaders {
+    /// Neither IPv4 nor IPv6.
+    #[error("the IP version is neither 4 nor 6")]
+    Version,
+    /// A header ends behind the packet.
+    #[error("a header ends behind the packet")]
+    Truncated,
+    /// The IP header's length is not the packet's.
+    #[error("the length in the IP header is not the packet's")]
+    Length,
+    /// A part of a packet, which was to be reassembled first (RFC 4302 section 3.4.1).
+    #[error("the packet is a fragment")]
+    Fragment,
+    /// An option ends behind its header.
+    #[error("an option ends behind its header")]
+    Option,
+    /// The headers do not lead to AH, or over one that is not known.
+    #[error("the headers before AH do not lead to it")]
+    Chain,
+    /// A routing header goes nowhere, or changes on its way as nobody can foresee.
+    #[error("where a routing header leads cannot be foreseen")]
+    Route,
 }
 
 /// A number the anti-replay service refuses (RFC 4303 section 3.4.3).

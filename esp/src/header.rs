@@ -4,7 +4,7 @@ use zerocopy::byteorder::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::ParseError;
-use crate::number::{EsnHigh, SeqLow, SeqNum, Spi};
+use crate::number::{EsnHigh, SeqLow, Spi};
 use crate::suite::HEADER_LEN;
 
 /// SPI and sequence number as the packet shows them: read before anything is authenticated, so trusted for nothing
@@ -68,13 +68,6 @@ impl AsRef<[u8]> for Aad {
             Self::Extended(bytes) => bytes,
         }
     }
-}
-
-/// The explicit IV of a sealed packet: its whole number, so that none comes twice under one key.
-// RFC 4106 section 3.1: the IV MUST be chosen so that it is used once for a given key; RFC 7634 section 2 likewise.
-#[inline]
-pub(crate) fn iv_of(seq: SeqNum) -> [u8; 8] {
-    seq.0.to_be_bytes()
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

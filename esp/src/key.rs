@@ -1,5 +1,6 @@
-//! Key material: the octets a key exchange or an operator hands over, key first and salt after it (RFC 4106
-//! section 8.1, RFC 7634 section 2), or encryption key first and integrity key after it (RFC 7296 section 2.17). They are wiped on drop and shown by nothing.
+//! Key material: the octets a key exchange or an operator hands over. The encryption key comes first, behind it its salt
+//! (RFC 4106 section 8.1, RFC 7634 section 2) or nonce (RFC 3686 section 5.1), behind both the integrity key (RFC 7296
+//! section 2.17). They are wiped on drop and shown by nothing.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -8,7 +9,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto;
 use crate::error::ConfigError;
-use crate::suite::Suite;
+use crate::protocol::Protocol;
+use crate::suite::{Lengths, Suite};
 
 /// The secret of one direction of one SA. Not `Clone`: under one key and salt there is one counter (RFC 4106
 /// section 2, RFC 7634 section 2).
@@ -18,9 +20,9 @@ pub struct KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Copies `octets`, which are the suite's key, or keys, followed by its salt. Wiping the original is the caller's part.
+    /// Copies `octets`, in the order of [`Suite::key_layout`]. Wiping the original is the caller's part.
     pub fn new(suite: Suite, octets: &[u8]) -> Result<Self, ConfigError> {
-        let needed = suite.key_len() + suite.salt_len();
+        let needed = suite.material_len();
         if octets.len() != needed {
             return Err(ConfigError::KeyLength { suite, needed, got: octets.len() });
         }
@@ -46,22 +48,40 @@ impl KeyMaterial {
 
     /// What is to be said where no key of the suite can be made of this.
     pub(crate) fn unfit(&self) -> ConfigError {
-        let needed = self.suite.key_len() + self.suite.salt_len();
+        let needed = self.suite.material_len();
         ConfigError::KeyLength { suite: self.suite, needed, got: self.octets.len() }
     }
 
-    /// The key, without the salt.
-    pub(crate) fn key(&self) -> &[u8] {
-        self.halves().0
+    /// The encryption key.
+    pub(crate) fn encryption_key(&self) -> &[u8] {
+        self.parts().0
     }
 
-    /// The salt.
+    /// The salt, or nonce.
     pub(crate) fn salt(&self) -> &[u8] {
-        self.halves().1
+        self.parts().1
     }
 
-    fn halves(&self) -> (&[u8], &[u8]) {
-        self.octets.split_at_checked(self.suite.key_len()).unwrap_or_default()
+    /// The integrity key, where it is apart.
+    pub(crate) fn integrity_key(&self) -> &[u8] {
+        self.parts().2
+    }
+
+    /// Encryption key, salt and integrity key; of AH, whose key is of integrity, the salt stands behind it.
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let Lengths { encryption_key, integrity_key, salt, .. } = self.suite.lengths();
+        let split = |first, second| {
+            let (first, rest) = self.octets.split_at_checked(first)?;
+            let (second, third) = rest.split_at_checked(second)?;
+            Some((first, second, third))
+        };
+        match self.suite.protocol() {
+            Protocol::Esp => split(encryption_key, salt).unwrap_or_default(),
+            Protocol::Ah => {
+                let (integrity, salt, none) = split(integrity_key, salt).unwrap_or_default();
+                (none, salt, integrity)
+            }
+        }
     }
 }
 
@@ -105,7 +125,7 @@ mod tests {
     fn the_salt_follows_the_key() {
         let octets: Vec<u8> = (0..36).collect();
         let keys = KeyMaterial::new(Suite::AES_256_GCM, &octets).unwrap();
-        assert_eq!(keys.key(), &octets[..32]);
+        assert_eq!(keys.encryption_key(), &octets[..32]);
         assert_eq!(keys.salt(), &octets[32..]);
     }
 
@@ -168,6 +188,6 @@ mod tests {
         wiped_on_drop(&keys.octets);
         keys.zeroize();
         assert!(keys.octets.is_empty());
-        assert!(keys.key().is_empty() && keys.salt().is_empty());
+        assert!(keys.encryption_key().is_empty() && keys.salt().is_empty());
     }
 }

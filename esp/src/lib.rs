@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ah;
 mod crypto;
 mod error;
 mod esn;
@@ -56,7 +57,10 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use error::{BadPadding, ConfigError, OpenError, ParseError, ReplayError, SealError, TakeError};
+pub use ah::{AhHeader, AhVerified, Align};
+pub use error::{
+    BadHeaders, BadPadding, ConfigError, OpenError, ParseError, ReplayError, SealError, TakeError,
+};
 pub use esn::infer;
 pub use header::EspHeader;
 pub use key::KeyMaterial;
@@ -66,6 +70,6 @@ pub use replay::{AntiReplay, ReplayWindow, WindowSize};
 pub use reservation::{ReceivedTop, Reservation};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
-pub use suite::{HEADER_LEN, Suite};
+pub use suite::{AesKey, Cipher, Combined, HEADER_LEN, IcvLen, Integrity, Suite};
 pub use trailer::{Decapsulated, NextHeader};
 pub use udp_encap::{Encapsulated, classify};

@@ -31,7 +31,7 @@ pub fn classify(datagram: &[u8]) -> Encapsulated<'_> {
     match EspHeader::parse(datagram) {
         Ok(header) => Encapsulated::Esp(header),
         Err(ParseError::SpiReserved(spi)) => Encapsulated::ReservedSpi(spi),
-        Err(ParseError::Runt { .. } | ParseError::SpiZero) => Encapsulated::Runt,
+        Err(ParseError::Runt { .. } | ParseError::SpiZero | ParseError::AhLength(_)) => Encapsulated::Runt,
     }
 }
 

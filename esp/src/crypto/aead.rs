@@ -1,18 +1,18 @@
-//! Packets of the AEAD suites: what RFC 4106 and RFC 7634 have in common, over any backend.
+//! Packets of the AEADs that a backend has: what RFC 4106 and RFC 7634 have in common.
 
 use zeroize::Zeroizing;
 
-use super::Parts;
 use crate::error::{ConfigError, OpenError, SealError};
 use crate::header::Aad;
 use crate::key::KeyMaterial;
 use crate::number::EsnHigh;
-use crate::suite::{HEADER_LEN, Suite};
+use crate::suite::{Combined, HEADER_LEN};
 
 /// An authenticated cipher with the nonce, tag and in-place form that RFC 4106 and RFC 7634 share.
 pub(crate) trait Aead: Sized {
-    /// `None` where the suite is none of an AEAD, or the key's length is not the suite's.
-    fn new(suite: Suite, key: &[u8]) -> Option<Self>;
+    /// `None` where the backend has not the algorithm, or the key's length is not the algorithm's. Whether the IV is sent
+    /// does not matter here.
+    fn new(algorithm: Combined, key: &[u8]) -> Option<Self>;
 
     /// Encrypts `body` and gives the tag; `None` where it is too long for the cipher.
     fn seal(&self, nonce: [u8; NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Option<[u8; ICV_LEN]>;
@@ -28,9 +28,9 @@ pub(crate) struct AeadKey<A> {
 }
 
 impl<A: Aead> AeadKey<A> {
-    pub(crate) fn new(keys: &KeyMaterial) -> Result<Self, ConfigError> {
+    pub(crate) fn new(algorithm: Combined, keys: &KeyMaterial) -> Result<Self, ConfigError> {
         let salt = keys.salt().try_into().map_err(|_| keys.unfit())?;
-        let aead = A::new(keys.suite(), keys.key()).ok_or_else(|| keys.unfit())?;
+        let aead = A::new(algorithm, keys.encryption_key()).ok_or_else(|| keys.unfit())?;
         Ok(Self { salt: Zeroizing::new(salt), aead })
     }
 
@@ -70,6 +70,37 @@ impl<A: Aead> AeadKey<A> {
         Err(OpenError::IcvMismatch)
     }
 
+    /// Protects `packet`, which has no room for this IV (RFC 8750).
+    pub(crate) fn seal_implicit(
+        &self,
+        high: Option<EsnHigh>,
+        iv: [u8; IV_LEN],
+        packet: &mut [u8],
+    ) -> Result<(), SealError> {
+        let got = packet.len();
+        let parts = Parts::<0>::of(packet).ok_or(SealError::NoRoom { needed: HEADER_LEN + ICV_LEN, got })?;
+        let sealed = self.aead.seal(self.nonce(iv), Aad::new(*parts.header, high).as_ref(), parts.body);
+        *parts.icv = sealed.ok_or(SealError::TooLong)?;
+        Ok(())
+    }
+
+    /// Verifies and decrypts `packet`, which does not hold this IV (RFC 8750).
+    pub(crate) fn open_implicit<'p>(
+        &self,
+        high: Option<EsnHigh>,
+        iv: [u8; IV_LEN],
+        packet: &'p mut [u8],
+    ) -> Result<&'p mut [u8], OpenError> {
+        let got = packet.len();
+        let parts = Parts::<0>::of(packet).ok_or(OpenError::Runt { needed: HEADER_LEN + ICV_LEN, got })?;
+        let aad = Aad::new(*parts.header, high);
+        if self.aead.open(self.nonce(iv), aad.as_ref(), parts.body, *parts.icv) {
+            return Ok(parts.body);
+        }
+        parts.body.fill(0);
+        Err(OpenError::IcvMismatch)
+    }
+
     // RFC 4106 section 4, RFC 7634 section 2: the nonce is the salt followed by the IV.
     #[inline]
     fn nonce(&self, iv: [u8; IV_LEN]) -> [u8; NONCE_LEN] {
@@ -79,7 +110,25 @@ impl<A: Aead> AeadKey<A> {
     }
 }
 
-/// Lengths that all AEAD suites share; the suites' table says the same (tested below).
+/// A packet taken apart (RFC 4303 section 2, figure 2).
+struct Parts<'p, const IV_LEN: usize> {
+    header: &'p mut [u8; HEADER_LEN],
+    iv: &'p mut [u8; IV_LEN],
+    body: &'p mut [u8],
+    icv: &'p mut [u8; ICV_LEN],
+}
+
+impl<'p, const IV_LEN: usize> Parts<'p, IV_LEN> {
+    #[inline]
+    fn of(packet: &'p mut [u8]) -> Option<Self> {
+        let (header, rest) = packet.split_first_chunk_mut()?;
+        let (iv, rest) = rest.split_first_chunk_mut()?;
+        let (body, icv) = rest.split_last_chunk_mut()?;
+        Some(Self { header, iv, body, icv })
+    }
+}
+
+/// Lengths that all of them share; the suites' table says the same (tested below).
 const SALT_LEN: usize = 4;
 const IV_LEN: usize = 8;
 pub(crate) const NONCE_LEN: usize = SALT_LEN + IV_LEN;

@@ -5,18 +5,20 @@
 use ring::aead::{self, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Aead, ICV_LEN, NONCE_LEN};
-use crate::suite::Suite;
+use crate::suite::{AesKey, Combined, IcvLen};
 
 /// A key of any AEAD; `ring` dispatches on it.
 pub(crate) struct RingAead(LessSafeKey);
 
 impl Aead for RingAead {
-    fn new(suite: Suite, key: &[u8]) -> Option<Self> {
-        let algorithm = match suite {
-            Suite::AES_128_GCM => &aead::AES_128_GCM,
-            Suite::AES_256_GCM => &aead::AES_256_GCM,
-            Suite::CHACHA20_POLY1305 => &aead::CHACHA20_POLY1305,
-            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => return None,
+    fn new(algorithm: Combined, key: &[u8]) -> Option<Self> {
+        let algorithm = match algorithm {
+            Combined::AesGcm(AesKey::Aes128, IcvLen::Sixteen)
+            | Combined::AesGcmImplicitIv(AesKey::Aes128) => &aead::AES_128_GCM,
+            Combined::AesGcm(AesKey::Aes256, IcvLen::Sixteen)
+            | Combined::AesGcmImplicitIv(AesKey::Aes256) => &aead::AES_256_GCM,
+            Combined::ChaCha20Poly1305 | Combined::ChaCha20Poly1305ImplicitIv => &aead::CHACHA20_POLY1305,
+            _ => return None,
         };
         UnboundKey::new(algorithm, key).ok().map(|key| Self(LessSafeKey::new(key)))
     }

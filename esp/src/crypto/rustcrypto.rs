@@ -6,7 +6,7 @@ use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
 
 use super::{Aead, ICV_LEN, NONCE_LEN};
-use crate::suite::Suite;
+use crate::suite::{AesKey, Combined, IcvLen};
 
 /// A key, one variant for each AEAD.
 pub(crate) enum RustCryptoAead {
@@ -16,12 +16,20 @@ pub(crate) enum RustCryptoAead {
 }
 
 impl Aead for RustCryptoAead {
-    fn new(suite: Suite, key: &[u8]) -> Option<Self> {
-        Some(match suite {
-            Suite::AES_128_GCM => Self::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
-            Suite::AES_256_GCM => Self::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
-            Suite::CHACHA20_POLY1305 => Self::ChaCha20Poly1305(ChaCha20Poly1305::new_from_slice(key).ok()?),
-            Suite::AES_128_CBC_HMAC_SHA_256 | Suite::AES_256_CBC_HMAC_SHA_256 => return None,
+    fn new(algorithm: Combined, key: &[u8]) -> Option<Self> {
+        Some(match algorithm {
+            Combined::AesGcm(AesKey::Aes128, IcvLen::Sixteen)
+            | Combined::AesGcmImplicitIv(AesKey::Aes128) => {
+                Self::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?))
+            }
+            Combined::AesGcm(AesKey::Aes256, IcvLen::Sixteen)
+            | Combined::AesGcmImplicitIv(AesKey::Aes256) => {
+                Self::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?))
+            }
+            Combined::ChaCha20Poly1305 | Combined::ChaCha20Poly1305ImplicitIv => {
+                Self::ChaCha20Poly1305(ChaCha20Poly1305::new_from_slice(key).ok()?)
+            }
+            _ => return None,
         })
     }
 

@@ -33,7 +33,7 @@ fn open_with<A: Aead>(
     high: Option<EsnHigh>,
     packet: &mut [u8],
 ) -> Result<Vec<u8>, OpenError> {
-    OpeningKey::<A>::new(keys).unwrap().open(high, packet).map(|plaintext| plaintext.to_vec())
+    OpeningKey::<A>::new(keys).unwrap().open(SeqNum(9), high, packet).map(|plaintext| plaintext.to_vec())
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_flip_of_any_bit_is_found_and_leaves_no_plaintext() {
         for bit in 0..sealed.len() * 8 {
             let mut packet = sealed.clone();
             packet[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(key.open(high, &mut packet), Err(OpenError::IcvMismatch), "{suite} {bit}");
+            assert_eq!(key.open(SeqNum(9), high, &mut packet), Err(OpenError::IcvMismatch), "{suite} {bit}");
             let body = suite.payload_offset()..sealed.len() - suite.icv_len();
             assert!(packet[body].iter().all(|&byte| byte == 0), "{suite} {bit}");
         }
@@ -111,7 +111,8 @@ fn what_holds_no_packet_is_refused_before_any_cryptography() {
     for suite in Suite::RECOMMENDED {
         for got in 0..suite.payload_offset() + suite.icv_len() {
             let mut packet = vec![0xaa; got];
-            let opened = OpeningKey::<Backend>::new(&keys(suite)).unwrap().open(None, &mut packet).is_ok();
+            let opened =
+                OpeningKey::<Backend>::new(&keys(suite)).unwrap().open(SeqNum(0), None, &mut packet).is_ok();
             let sealed = SealingKey::<Backend>::new(&keys(suite)).unwrap().seal(SeqNum(0), None, &mut packet);
             assert!(!opened && sealed.is_err());
             assert!(packet.iter().all(|&byte| byte == 0xaa));

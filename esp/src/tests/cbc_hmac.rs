@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::crypto::CbcHmacKey;
+use crate::crypto::{Backend, PacketKey};
 use crate::error::{BadPadding, OpenError, ReplayError};
 use crate::number::{SeqNum, Spi};
 use crate::suite::Suite;
@@ -30,7 +30,7 @@ fn packets_of_another_implementation_open_and_are_sealed_alike() {
         let (plaintext, esp) = (octets("plaintext"), octets("esp"));
 
         let mut packet = [&esp[..8], &[0; 16], &plaintext, &[0; 16]].concat();
-        let (key, high) = (CbcHmacKey::new(&material).unwrap(), extended.then(|| seq.high()));
+        let (key, high) = (PacketKey::<Backend>::new(&material).unwrap(), extended.then(|| seq.high()));
         key.seal(high, octets("iv").try_into().unwrap(), &mut packet).unwrap();
         assert_eq!(hex::encode(&packet), hex::encode(&esp), "{id}");
 
@@ -56,7 +56,7 @@ fn packets_of_another_implementation_open_and_are_sealed_alike() {
 fn authentic(suite: Suite, number: u64, plaintext: &[u8]) -> Vec<u8> {
     let header = EspHeader { spi: Spi::new(SPI).unwrap(), seq: SeqNum(number).low() }.to_bytes();
     let mut packet = [&header[..], &[0; 16], plaintext, &[0; 16]].concat();
-    CbcHmacKey::new(&keys(suite)).unwrap().seal(None, [0x77; 16], &mut packet).unwrap();
+    PacketKey::<Backend>::new(&keys(suite)).unwrap().seal(None, [0x77; 16], &mut packet).unwrap();
     packet
 }
 
