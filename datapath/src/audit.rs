@@ -118,6 +118,16 @@ impl<U> Datapath<U> {
             Record { flow, ..Record::new(*now, direction, reason) }
         });
     }
+
+    /// Notes that a packet was dropped which had come before.
+    #[cold]
+    pub(crate) fn audit_packet(&mut self, direction: Direction, reason: DropReason, octets: &[u8]) {
+        let Self { auditor, now, .. } = self;
+        auditor.note(reason, *now, || {
+            let flow = IpPacket::parse(octets, direction).ok().map(|packet| *packet.flow());
+            Record { flow, ..Record::new(*now, direction, reason) }
+        });
+    }
 }
 
 impl Record {

@@ -20,19 +20,21 @@ impl<U: Ulp> Datapath<U> {
         let street = self.counters.street(Direction::Inbound);
         let packets = super_packet.segment_count() as u64;
         match verdict {
-            Ok(()) => {
+            Ok(true) => {
                 street.packets.add(packets);
                 street.octets.add(super_packet.total_len() as u64);
             }
+            Ok(false) => {}
             Err(reason) => {
                 street.drop(reason, packets);
                 self.audit_inner(Direction::Inbound, reason, octets);
             }
         }
-        verdict.is_ok()
+        verdict.is_ok_and(|passes| passes)
     }
 
-    fn admit_unprotected(&mut self, octets: &[u8]) -> Result<(), DropReason> {
+    /// Whether the packet passes now; it may be a fragment that waits.
+    pub(crate) fn admit_unprotected(&mut self, octets: &[u8]) -> Result<bool, DropReason> {
         let packet = IpPacket::parse(octets, Direction::Inbound)?;
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
@@ -43,7 +45,7 @@ impl<U: Ulp> Datapath<U> {
             let policy = snapshot.spd.action(packet.traffic(), Direction::Inbound);
             ulp.unprotected(&Unprotected::new(*packet), policy, &context)
         };
-        inbound_fragments.resolve(packet, None, self.now, admit).map(|_| ())
+        Ok(inbound_fragments.resolve(packet, None, self.now, admit)?.is_some())
     }
 }
 

@@ -101,8 +101,14 @@ drop_reasons! {
         "Link-local traffic of the inner hosts, which no gateway forwards."
         "Nothing: router solicitations and multicast name lookups of the inner hosts end here.";
     FragmentUnresolved "fragment_unresolved" "RFC 4301 7" Audit BOTH "-"
-        "A later fragment whose first fragment was not seen."
+        "A later fragment whose first fragment did not come in time, or for which there was no room to wait."
         "Look for loss or reordering before the gateway; let senders keep to the inner MTU, so that they do not fragment.";
+    FragmentTiny "fragment_tiny" "RFC 1858 3" Audit BOTH "-"
+        "A first fragment without the whole upper-layer header, so that policy cannot judge the datagram."
+        "Look for the sender by a capture: no host cuts that short, but who wants to pass by a filter does.";
+    FragmentOverlap "fragment_overlap" "RFC 5722 4" Audit BOTH "-"
+        "A fragment that repeats or contradicts octets of its datagram, or one of a datagram where another did."
+        "A few come from networks that duplicate packets. In numbers somebody tries to pass by a filter.";
     FragmentConflict "fragment_conflict" "RFC 4301 7" Audit BOTH "-"
         "A first fragment whose identification is in use under another SA."
         "A few are chance. In numbers fragments are flooded: let senders keep to the inner MTU, so that they need none.";

@@ -105,6 +105,7 @@ impl<U: Ulp> Datapath<U> {
         }
         let events = &self.events;
         self.sas.look(now, |event| events.send(event));
+        self.expire_fragments();
     }
 
     /// Announces that no packet is in hand and none will be taken before the next [`begin`](Self::begin), so that a

@@ -33,6 +33,9 @@ impl<U: Ulp> Datapath<U> {
             let accepted =
                 buffer.get_mut(start..end).ok_or(DropReason::Runt).and_then(|one| self.accept(one));
             let handed_on = accepted.and_then(|inner| {
+                if inner.is_empty() {
+                    return Ok(());
+                }
                 units.push(buffer, start + inner.start..start + inner.end).map_err(|_| DropReason::NoBuffer)
             });
             if let Err(reason) = handed_on {
@@ -43,7 +46,7 @@ impl<U: Ulp> Datapath<U> {
         }
     }
 
-    /// The street, for one datagram: to where its inner packet lies in it.
+    /// The street, for one datagram: to where its inner packet lies in it; nowhere if that waits.
     fn accept(&mut self, datagram: &mut [u8]) -> Result<Range<usize>, DropReason> {
         let header = unwrap(datagram)?;
         let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Esp, header.spi))?;
@@ -63,7 +66,8 @@ impl<U: Ulp> Datapath<U> {
         let packet = parse_inner(&inner)?;
         let packet = self
             .inbound_fragments
-            .resolve(packet, Some(tag.class), self.now, |packet| owned.admit(packet.traffic()))?;
+            .resolve(packet, Some(tag), self.now, |packet| owned.admit(packet.traffic()))?;
+        let Some(packet) = packet else { return Ok(Range::default()) };
         let len = packet.octets().len();
         self.ask_upper_layer(&Authenticated::new(packet, tag))?;
         let street = self.counters.street(Direction::Inbound);
@@ -73,7 +77,7 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// The upper layer decides last, and a peer whose connection is over is told so (L-103).
-    fn ask_upper_layer(&mut self, packet: &Authenticated<'_>) -> Result<(), DropReason> {
+    pub(crate) fn ask_upper_layer(&mut self, packet: &Authenticated<'_>) -> Result<(), DropReason> {
         let context = context(&self.snapshot, self.version, self.now);
         self.ulp.inbound(packet, &context).inspect_err(|&reason| {
             if reason == DropReason::LatchBroken && self.ulp.is_over_for(packet) {

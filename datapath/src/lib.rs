@@ -51,6 +51,7 @@ mod limit;
 mod packet_too_big;
 mod refragment;
 mod refusal;
+mod release;
 mod reply;
 
 #[cfg(any(test, feature = "fuzz"))]

@@ -29,6 +29,8 @@ pub enum Outbound {
     Bypass,
     /// Dropped and counted.
     Dropped,
+    /// Kept until the first fragment of its datagram comes: [`Datapath::release_outbound`] gives it back.
+    Kept,
     /// Dropped and counted, and the sender is to be told: [`Datapath::answer`] is to be written to the TUN.
     Answered,
 }
@@ -75,7 +77,7 @@ impl<U: Ulp> Datapath<U> {
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
-        let packet = self.parse_outbound(super_packet.packet())?;
+        let Some(packet) = self.parse_outbound(super_packet.packet())? else { return Ok(Outbound::Kept) };
         let flow = *packet.flow();
         let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
         let route = self.choose(packet.traffic(), tag)?;
@@ -95,7 +97,7 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).
-    fn parse_outbound<'p>(&mut self, octets: &'p [u8]) -> Result<IpPacket<'p>, DropReason> {
+    fn parse_outbound<'p>(&mut self, octets: &'p [u8]) -> Result<Option<IpPacket<'p>>, DropReason> {
         let packet = IpPacket::parse(octets, Direction::Outbound)?;
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);

@@ -36,9 +36,9 @@ pub enum Upper {
     /// A protocol of which only the number is known.
     Other,
     /// A first fragment: its flow is known, and holds for the later ones.
-    FirstFragment(FragmentId),
+    FirstFragment(Fragment),
     /// A later fragment, without ports: its flow's ports are 0 until it is resolved.
-    LaterFragment(FragmentId),
+    LaterFragment(Fragment),
 }
 
 /// The members of a TCP header that connection tracking and resets need (RFC 9293 3.1).
@@ -99,6 +99,19 @@ pub mod flags {
 /// What the fragments of one datagram share besides their addresses and protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FragmentId(pub u32);
+
+/// Which part of its datagram a fragment is (RFC 791 section 3.2, RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Which datagram it is of.
+    pub id: FragmentId,
+    /// Where its octets begin in what was cut.
+    pub start: u16,
+    /// Where they end.
+    pub end: u16,
+    /// Whether more come after it.
+    pub more: bool,
+}
 
 /// A packet that an SA has authenticated, with the tag that says which. Only this crate can make one, so holding one
 /// is the proof that it came through ESP.
@@ -235,12 +248,6 @@ struct Network<'p> {
     direction: Direction,
 }
 
-#[derive(Clone, Copy)]
-struct Fragment {
-    id: FragmentId,
-    first: bool,
-}
-
 fn parse_v4(octets: &[u8], direction: Direction) -> Result<IpPacket<'_>, DropReason> {
     let header = octets.first_chunk::<20>().ok_or(DropReason::Runt)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -251,10 +258,16 @@ fn parse_v4(octets: &[u8], direction: Direction) -> Result<IpPacket<'_>, DropRea
     let octets = octets.get(..total_len).ok_or(DropReason::Runt)?;
     let payload = octets.get(header_len..).ok_or(DropReason::Runt)?;
     let offset = u16::from_be_bytes([header[6], header[7]]);
-    let fragment = (offset & 0x3fff != 0).then(|| Fragment {
-        id: FragmentId(u32::from(u16::from_be_bytes([header[4], header[5]]))),
-        first: offset & 0x1fff == 0,
-    });
+    let fragment = if offset & 0x3fff == 0 {
+        None
+    } else {
+        let id = FragmentId(u32::from(u16::from_be_bytes([header[4], header[5]])));
+        let start = u32::from(offset & 0x1fff) * 8;
+        if start as usize + total_len > usize::from(u16::MAX) {
+            return Err(DropReason::BadIpHeader);
+        }
+        Some(Fragment::of(id, start, payload.len(), offset & 0x2000 != 0)?)
+    };
     let source = mapped([header[12], header[13], header[14], header[15]]);
     let destination = mapped([header[16], header[17], header[18], header[19]]);
     upper(Network { octets, source, destination, protocol: header[9], payload, fragment, direction })
@@ -296,24 +309,38 @@ pub(crate) fn flow_label(packet: &[u8]) -> Option<u32> {
 }
 
 /// Walks the extension headers to the upper layer (RFC 8200 section 4).
-fn skip_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<Fragment>), DropReason> {
+fn skip_extensions(next: u8, rest: &[u8]) -> Result<(u8, &[u8], Option<Fragment>), DropReason> {
     let mut fragment = None;
+    walk(next, rest, &mut fragment).map(|(next, rest)| (next, rest, fragment)).map_err(|reason| {
+        if reason == DropReason::Runt && fragment.is_some() { DropReason::FragmentTiny } else { reason }
+    })
+}
+
+fn walk<'p>(
+    mut next: u8,
+    mut rest: &'p [u8],
+    fragment: &mut Option<Fragment>,
+) -> Result<(u8, &'p [u8]), DropReason> {
     for _ in 0..MAX_EXTENSIONS {
         let len = match next {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
                 8 + 8 * usize::from(*rest.get(1).ok_or(DropReason::Runt)?)
             }
             FRAGMENT => 8,
-            _ => return Ok((next, rest, fragment)),
+            _ => return Ok((next, rest)),
         };
         let (extension, after) = rest.split_at_checked(len).ok_or(DropReason::Runt)?;
         if next == FRAGMENT {
-            let found = parse_fragment(extension)?;
+            let found = parse_fragment(extension, after.len())?;
             next = *extension.first().ok_or(DropReason::Runt)?;
-            if let Some(Fragment { first: false, .. }) = found {
-                return Ok((next, after, found));
+            // A fragment that is cut again would hide where it belongs.
+            if fragment.is_some() && found.is_some() {
+                return Err(DropReason::BadIpHeader);
             }
-            fragment = fragment.or(found);
+            *fragment = fragment.or(found);
+            if found.is_some_and(|fragment| fragment.start > 0) {
+                return Ok((next, after));
+            }
         } else {
             next = *extension.first().ok_or(DropReason::Runt)?;
         }
@@ -322,20 +349,42 @@ fn skip_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<F
     Err(DropReason::BadIpHeader)
 }
 
-/// A fragment header; `None` for an atomic fragment, which is whole (RFC 8200 4.5, RFC 6946).
-fn parse_fragment(extension: &[u8]) -> Result<Option<Fragment>, DropReason> {
+/// A fragment header with so many octets after it; `None` for an atomic fragment, which is whole (RFC 8200 4.5, RFC 6946).
+fn parse_fragment(extension: &[u8], len: usize) -> Result<Option<Fragment>, DropReason> {
     let &[_, _, high, low, a, b, c, d] = extension else { return Err(DropReason::Runt) };
     let offset = u16::from_be_bytes([high, low]);
-    let fragment = Fragment { id: FragmentId(u32::from_be_bytes([a, b, c, d])), first: offset & 0xfff8 == 0 };
-    Ok((offset & 0xfff9 != 0).then_some(fragment))
+    if offset & 0xfff9 == 0 {
+        return Ok(None);
+    }
+    let id = FragmentId(u32::from_be_bytes([a, b, c, d]));
+    Fragment::of(id, u32::from(offset & 0xfff8), len, offset & 1 != 0).map(Some)
+}
+
+impl Fragment {
+    /// Of so many octets. What reaches beyond the longest datagram, is empty, or ends before a place where the next could
+    /// begin, no host takes (RFC 791 3.2, RFC 8200 4.5; T20).
+    fn of(id: FragmentId, start: u32, len: usize, more: bool) -> Result<Self, DropReason> {
+        let end = u32::try_from(len).ok().and_then(|len| u16::try_from(start + len).ok());
+        match (u16::try_from(start), end) {
+            (Ok(start), Some(end)) if len > 0 && (!more || len.is_multiple_of(8)) => {
+                Ok(Self { id, start, end, more })
+            }
+            _ => Err(DropReason::BadIpHeader),
+        }
+    }
 }
 
 #[inline]
 fn upper(network: Network<'_>) -> Result<IpPacket<'_>, DropReason> {
     let Network { octets, source, destination, protocol, payload, fragment, direction } = network;
     let (upper, (source_port, destination_port)) = match fragment {
-        Some(Fragment { id, first: false }) => (Upper::LaterFragment(id), (0, 0)),
-        Some(Fragment { id, first: true }) => (Upper::FirstFragment(id), upper_of(protocol, payload)?.1),
+        Some(fragment) if fragment.start > 0 => (Upper::LaterFragment(fragment), (0, 0)),
+        // RFC 1858 section 4, RFC 7112: what policy asks for must be in the first fragment, all of it.
+        Some(fragment) => match upper_of(protocol, payload) {
+            Ok((_, ports)) => (Upper::FirstFragment(fragment), ports),
+            Err(DropReason::Runt) => return Err(DropReason::FragmentTiny),
+            Err(reason) => return Err(reason),
+        },
         None => upper_of(protocol, payload)?,
     };
     let flow = match direction {
@@ -533,7 +582,7 @@ mod tests {
 
     #[test]
     fn a_later_fragment_has_no_ports_and_an_atomic_one_is_whole() {
-        let mut octets = v4(b"0123456789abcdef");
+        let mut octets = v4(b"0123456789abcdefghij");
         octets[6..8].copy_from_slice(&0x2000u16.to_be_bytes());
         let first = IpPacket::parse(&octets, Direction::Outbound).unwrap();
         assert!(matches!(first.upper(), Upper::FirstFragment(_)));

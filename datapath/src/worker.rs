@@ -153,6 +153,7 @@ impl<U: Ulp> Worker<U> {
             self.take_from_inside(Datapath::outbound)?
         };
         let bypass = self.bypass()?;
+        self.release()?;
         self.datapath.end();
         let any = inbound || outbound || bypass || injected;
         if self.stop.is_to_turn_away() {
@@ -202,15 +203,15 @@ impl<U: Ulp> Worker<U> {
     ) -> io::Result<bool> {
         let mut any = false;
         for _ in 0..BUDGET {
-            let Some(len) =
-                read(&mut self.devices.tun, &mut self.from_tun, &self.datapath, Direction::Outbound)?
-            else {
-                break;
+            let len = match self.datapath.release_outbound(&mut self.from_tun) {
+                Some(len) => Some(len),
+                None => read(&mut self.devices.tun, &mut self.from_tun, &self.datapath, Direction::Outbound)?,
             };
+            let Some(len) = len else { break };
             any = true;
             let Some(octets) = self.from_tun.get_mut(..len) else { break };
             match street(&mut self.datapath, octets, &mut self.batch) {
-                Outbound::Sealed | Outbound::Dropped => {}
+                Outbound::Sealed | Outbound::Dropped | Outbound::Kept => {}
                 Outbound::Bypass => {
                     let street = self.datapath.counters().street(Direction::Outbound);
                     let written = forward(octets, self.devices.bypass.as_mut(), &mut self.one, street);
@@ -281,6 +282,15 @@ impl<U: Ulp> Worker<U> {
             }
         }
         Ok(any)
+    }
+
+    /// Writes to the TUN the fragments that waited for their first.
+    fn release(&mut self) -> io::Result<()> {
+        while let Some(len) = self.datapath.release_inbound(&mut self.one) {
+            let packet = self.one.get(..len).unwrap_or_default();
+            write(packet, &mut self.devices.tun, &self.datapath)?;
+        }
+        Ok(())
     }
 
     /// Sleeps until a device has something, the worker is told to stop, or a nap is over.

@@ -453,7 +453,7 @@ impl World {
                 Left::Under(EspHeader::parse(datagrams.next().unwrap()).unwrap().spi)
             }
             Outbound::Bypass => Left::InTheClear,
-            Outbound::Dropped | Outbound::Answered => Left::Nothing,
+            Outbound::Dropped | Outbound::Kept | Outbound::Answered => Left::Nothing,
         }
     }
 
