@@ -23,6 +23,7 @@ mod schema;
 mod spec;
 mod view;
 mod words;
+mod xfrm;
 
 pub use call::{Call, Commit, Done, Method, PairAdded, PeerForgotten, RuleAdded};
 pub use capture::{CaptureSpec, CapturedPacket, CapturedPackets, CapturedVerdict, SideSpec};
@@ -51,4 +52,10 @@ pub use view::{
     PeerRow, Peers, Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage,
     SaUsed, Sas, SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView,
     TunnelView, Verdict, WhoisAnswer, WhoisRow,
+};
+pub use xfrm::{
+    XfrmAction, XfrmAlgorithm, XfrmAlgorithmKind, XfrmDirection, XfrmEncap, XfrmEvent, XfrmEventKind,
+    XfrmLevel, XfrmLimits, XfrmMode, XfrmPolicies, XfrmPolicy, XfrmPolicyBy, XfrmPolicyFlag, XfrmPolicyId,
+    XfrmPolicyRow, XfrmProtocol, XfrmSelector, XfrmState, XfrmStateFlag, XfrmStateId, XfrmStateRow,
+    XfrmStates, XfrmStep, XfrmTemplate, XfrmUpper, XfrmUsed,
 };

@@ -349,6 +349,16 @@ impl Secret {
     }
 }
 
+/// Takes as long wherever the two differ (T25).
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        let differ = |differ, (own, other): (u8, u8)| differ | (own ^ other);
+        self.0.len() == other.0.len() && self.0.bytes().zip(other.0.bytes()).fold(0, differ) == 0
+    }
+}
+
+impl Eq for Secret {}
+
 // T40: serde's own errors quote what they found, which may be a key in the wrong place.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

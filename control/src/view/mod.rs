@@ -94,4 +94,4 @@ macro_rules! page {
     };
 }
 
-use page;
+pub(crate) use page;
