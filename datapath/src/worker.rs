@@ -19,7 +19,7 @@ use crate::drop::{Direction, DropReason, Street};
 use crate::gateway::Datapath;
 use crate::injection::{Injection, Injections};
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
-use crate::low::wire::{RECEIVE_BUFFER_LEN, WireSocket};
+use crate::low::wire::{ReceiveBuffer, WireSocket};
 use crate::outbound::Outbound;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
@@ -51,7 +51,7 @@ pub struct Worker<U> {
     /// When a worker that was told to turn away begins to, however much more comes.
     last: Option<Time>,
     from_tun: Box<[u8]>,
-    from_wire: Box<[u8]>,
+    from_wire: ReceiveBuffer,
     one: Box<[u8]>,
     batch: SendBatch,
     units: Coalescer,
@@ -90,7 +90,7 @@ impl<U: Ulp> Worker<U> {
             tap: Taps::default().tap(Vec::new()),
             last: None,
             from_tun: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
-            from_wire: vec![0; RECEIVE_BUFFER_LEN].into_boxed_slice(),
+            from_wire: ReceiveBuffer::new(),
             one: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             batch: SendBatch::new(),
             units,
@@ -174,21 +174,30 @@ impl<U: Ulp> Worker<U> {
     fn inbound(&mut self) -> io::Result<bool> {
         let mut any = false;
         for (number, wire) in self.devices.wires.iter_mut().enumerate() {
-            for _ in 0..BUDGET {
-                let Some(received) = wire.recv(&mut self.from_wire)? else { break };
-                any = true;
-                let Some(train) = self.from_wire.get_mut(..received.len) else { break };
-                let arrival = received.arrival(number);
-                if self.tap.is_on() {
-                    // One by one, so that each can be shown with what became of it.
-                    for one in train.chunks_mut(arrival.segment_size) {
-                        self.tap.inbound(&mut self.datapath, one, &arrival, &mut self.units);
-                        deliver(&mut self.units, one, &mut self.devices.tun, &self.datapath)?;
-                    }
-                    continue;
+            let mut taken = 0;
+            while taken < BUDGET {
+                let trains = wire.receive(&mut self.from_wire)?;
+                if trains == 0 {
+                    break;
                 }
-                self.datapath.inbound(train, &arrival, &mut self.units);
-                deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
+                (any, taken) = (true, taken + trains);
+                for place in 0..trains {
+                    let Some((train, received)) = self.from_wire.train(place) else { break };
+                    let arrival = received.arrival(number);
+                    if self.tap.is_on() {
+                        // One by one, so that each can be shown with what became of it.
+                        for one in train.chunks_mut(arrival.segment_size) {
+                            self.tap.inbound(&mut self.datapath, one, &arrival, &mut self.units);
+                            deliver(&mut self.units, one, &mut self.devices.tun, &self.datapath)?;
+                        }
+                        continue;
+                    }
+                    self.datapath.inbound(train, &arrival, &mut self.units);
+                    deliver(&mut self.units, train, &mut self.devices.tun, &self.datapath)?;
+                }
+            }
+            while let Some(hint) = wire.next_hint() {
+                self.datapath.hint_mtu(hint);
             }
             let truncated = wire.take_truncated();
             self.datapath.counters().street(Direction::Inbound).drop(DropReason::Truncated, truncated);
@@ -294,7 +303,7 @@ impl<U: Ulp> Worker<U> {
     }
 
     /// Sleeps until a device has something, the worker is told to stop, or a nap is over.
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let stop = self.stop.as_fd();
         let injections = self.injections.as_ref().map_or(stop, AsFd::as_fd);
         let bypass = self.devices.bypass.as_ref().map_or(stop, AsFd::as_fd);
@@ -465,7 +474,7 @@ mod tests {
             }
             let namespace = Namespace::create("cut").unwrap();
             let mut worker = worker(&namespace);
-            worker.from_wire = vec![0; 1000].into_boxed_slice();
+            worker.from_wire = ReceiveBuffer::with_slots(1000);
             let to = worker.devices.wires[0].local_addr();
             let sender = namespace.run(|| UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
             for len in [1400, 1400, 1] {

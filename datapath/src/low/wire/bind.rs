@@ -25,23 +25,41 @@ pub(super) fn bind(local: SocketAddr) -> Result<Bound, WireError> {
     if local.is_ipv6() {
         sockopt::set_ipv6_v6only(fd, true).map_err(failed("keep IPv4 out"))?;
     }
-    probe_path_mtu(fd, local).map_err(failed("take over path MTU discovery"))?;
+    set_may_fragment(fd, local, false).map_err(failed("take over path MTU discovery"))?;
+    tell_more(fd, local).map_err(failed("ask for traffic classes and errors"))?;
     // Without SO_REUSEPORT: a second daemon must be refused, not given half the packets.
     bind_socket(&socket, &local).map_err(failed("bind"))?;
     enlarge_buffers(fd);
-    let gro = message::set_gro(fd).is_ok();
+    let gro = message::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
     let bound = getsockname(&socket).map_err(failed("read back the address"))?;
     let local = SocketAddr::try_from(bound).map_err(failed("read back the address"))?;
     Ok(Bound { socket, local, gro })
 }
 
-/// Send with DF set, and believe no ICMP: otherwise one forged message stops the wire (RFC 4301 section 8.2.1).
-fn probe_path_mtu(fd: BorrowedFd<'_>, local: SocketAddr) -> Result<(), Errno> {
-    if local.is_ipv4() {
-        sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::PROBE)
-    } else {
-        sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::PROBE)
+/// Sends with DF set, or so that packets may be cut, by the kernel too where the link is too short. Either way no ICMP is
+/// believed: otherwise one forged message stops the wire (RFC 4301 section 8.2.1).
+pub(super) fn set_may_fragment(
+    fd: BorrowedFd<'_>,
+    local: SocketAddr,
+    may_fragment: bool,
+) -> Result<(), Errno> {
+    match (local.is_ipv4(), may_fragment) {
+        (true, false) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::PROBE),
+        (true, true) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::OMIT),
+        (false, false) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::PROBE),
+        (false, true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::OMIT),
     }
+}
+
+/// Has the kernel tell the traffic class of what arrives (RFC 6040), and what ICMP says of what was sent.
+fn tell_more(fd: BorrowedFd<'_>, local: SocketAddr) -> Result<(), Errno> {
+    let (level, class, errors) = if local.is_ipv4() {
+        (libc::IPPROTO_IP, libc::IP_RECVTOS, libc::IP_RECVERR)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, libc::IPV6_RECVERR)
+    };
+    message::set(fd, level, class, 1)?;
+    message::set(fd, level, errors, 1)
 }
 
 /// As large as is allowed: beyond the system's limit with CAP_NET_ADMIN, else up to it. Smaller ones work too.

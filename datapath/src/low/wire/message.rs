@@ -1,53 +1,58 @@
-//! sendmsg with UDP_SEGMENT and recvmsg with UDP_GRO: the two control messages rustix does not know.
+//! What rustix does not cover: sendmsg with UDP_SEGMENT and the traffic class, sendmmsg, the error queue, and options.
 
-#![expect(unsafe_code, reason = "control messages are built and read in foreign structures")]
+#![expect(unsafe_code, reason = "message headers are foreign structures that point at ours")]
 
 use std::mem::{MaybeUninit, zeroed};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-/// What recvmsg returned.
-pub(super) struct Message {
-    pub(super) len: usize,
-    /// As the kernel says it; None where it joined nothing.
-    pub(super) segment_size: Option<usize>,
-    /// None where the sender's address is of no family we speak.
-    pub(super) from: Option<SocketAddr>,
-    pub(super) truncated: bool,
+use super::control::{CONTROL_LEN, Control, Message, put};
+use super::last_errno;
+use super::name::{NAME_LEN, Name};
+
+/// Datagrams of one size to one peer, with one outer header.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing<'a> {
+    pub(super) to: SocketAddr,
+    pub(super) bytes: &'a [u8],
+    /// Of each but the last, which may be shorter.
+    pub(super) segment_size: usize,
+    pub(super) traffic_class: u8,
 }
 
-/// Sends `bytes` as datagrams of `segment_size`, the last perhaps shorter.
+/// Sends datagrams, which the kernel cuts apart where they are several.
 #[inline]
-pub(super) fn send(
-    fd: BorrowedFd<'_>,
-    to: SocketAddr,
-    bytes: &[u8],
-    segment_size: usize,
-) -> Result<(), Errno> {
+pub(super) fn send(fd: BorrowedFd<'_>, outgoing: &Outgoing<'_>) -> Result<(), Errno> {
+    let Outgoing { to, bytes, segment_size, traffic_class } = *outgoing;
     let (mut name, name_len) = Name::from(to);
-    let mut control = Control { space: [0; CONTROL_LEN] };
-    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = Room { space: [0; ROOM] };
+    let mut used = 0;
+    if bytes.len() > segment_size {
+        let size = u16::try_from(segment_size).map_err(|_| Errno::MSGSIZE)?.to_ne_bytes();
+        let message = Message { level: libc::SOL_UDP, kind: libc::UDP_SEGMENT, data: &size };
+        used = put(&mut control.space, used, message);
+    }
+    if traffic_class != 0 {
+        let (level, kind) = if to.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        };
+        let data = &i32::from(traffic_class).to_ne_bytes();
+        used = put(&mut control.space, used, Message { level, kind, data });
+    }
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data for which all zeros is a value.
     let mut header: libc::msghdr = unsafe { zeroed() };
     header.msg_name = (&raw mut name).cast();
     header.msg_namelen = name_len;
-    header.msg_iov = &raw mut iov;
+    header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    if bytes.len() > segment_size {
-        let size = u16::try_from(segment_size).map_err(|_| Errno::MSGSIZE)?;
-        header.msg_control = (&raw mut control).cast();
-        // SAFETY: CMSG_SPACE and CMSG_LEN only compute. CONTROL_LEN holds the space of a u16 (checked below), and `Control`
-        // is aligned for a cmsghdr, so CMSG_FIRSTHDR points into `control` with room for header and data.
-        unsafe {
-            header.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as _;
-            let first = libc::CMSG_FIRSTHDR(&raw const header);
-            (*first).cmsg_level = libc::SOL_UDP;
-            (*first).cmsg_type = libc::UDP_SEGMENT;
-            (*first).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
-            libc::CMSG_DATA(first).cast::<u16>().write_unaligned(size);
-        }
+    if used > 0 {
+        header.msg_control = control.space.as_mut_ptr().cast();
+        header.msg_controllen = used as _;
     }
     // SAFETY: every pointer in `header` is to a local or to `bytes`, all of which outlive the call, with their true
     // lengths; sendmsg does not write through the iovec.
@@ -55,127 +60,86 @@ pub(super) fn send(
     if sent < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// Receives into `buf`.
+/// Sends packets, each as it is, in one call. Returns how many the kernel took: at least one, or an error that is of the
+/// first. More than [`MAX_AT_ONCE`] are not looked at.
 #[inline]
-pub(super) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<Message, Errno> {
-    // SAFETY: the name is a union of plain address structures, for which all zeros is a value.
-    let mut name: Name = unsafe { zeroed() };
-    let mut control = Control { space: [0; CONTROL_LEN] };
-    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    // SAFETY: as in `send`.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    header.msg_name = (&raw mut name).cast();
-    header.msg_namelen = size_of::<Name>() as libc::socklen_t;
-    header.msg_iov = &raw mut iov;
-    header.msg_iovlen = 1;
-    header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = CONTROL_LEN as _;
-    // SAFETY: every pointer in `header` is to a local or to `buf`, exclusively borrowed, with their true lengths.
-    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, 0) };
-    let len = usize::try_from(received).map_err(|_| last_errno())?;
-    // SAFETY: the kernel filled `control` up to msg_controllen, which is what CMSG_FIRSTHDR checks against, and the data
-    // of a UDP_GRO message is an int (checked by its length).
-    let segment_size = unsafe {
-        let first = libc::CMSG_FIRSTHDR(&raw const header);
-        let is_gro = !first.is_null()
-            && (*first).cmsg_level == libc::SOL_UDP
-            && (*first).cmsg_type == libc::UDP_GRO
-            && (*first).cmsg_len as usize >= libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as usize;
-        is_gro.then(|| libc::CMSG_DATA(first).cast::<libc::c_int>().read_unaligned())
-    };
-    Ok(Message {
-        len,
-        segment_size: segment_size.and_then(|size| usize::try_from(size).ok()),
-        from: name.address(),
-        truncated: header.msg_flags & libc::MSG_TRUNC != 0,
-    })
+pub(super) fn send_many(fd: BorrowedFd<'_>, packets: &[(SocketAddr, &[u8])]) -> Result<usize, Errno> {
+    let mut names = [const { MaybeUninit::<Name>::uninit() }; MAX_AT_ONCE];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_AT_ONCE];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_AT_ONCE];
+    let places = names.iter_mut().zip(&mut vectors).zip(&mut headers);
+    let mut ready = 0;
+    for (((name, vector), header), (to, bytes)) in places.zip(packets) {
+        let (address, name_len) = Name::from(*to);
+        let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: mmsghdr is plain data for which all zeros is a value.
+        let header = header.write(unsafe { zeroed() });
+        header.msg_hdr.msg_name = (&raw mut *name.write(address)).cast();
+        header.msg_hdr.msg_namelen = name_len;
+        header.msg_hdr.msg_iov = &raw mut *vector.write(iov);
+        header.msg_hdr.msg_iovlen = 1;
+        ready += 1;
+    }
+    // SAFETY: the first `ready` headers are initialised, and every pointer in them is to a local or to octets of `packets`,
+    // all of which outlive the call, with their true lengths; sendmmsg does not write through an iovec.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr().cast(), ready, 0) };
+    usize::try_from(sent).map_err(|_| last_errno())
 }
 
-/// Asks the kernel to join datagrams on arrival (UDP_GRO).
-pub(super) fn set_gro(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
+/// What the error queue returned: whose packet it is about, how much of it was quoted, and the control messages.
+pub(super) struct Quoted {
+    pub(super) len: usize,
+    pub(super) control_len: usize,
+}
+
+/// Takes one error from a socket's queue (IP_RECVERR): what it quotes goes into `quote`.
+#[cold]
+pub(super) fn receive_error(
+    fd: BorrowedFd<'_>,
+    quote: &mut [u8],
+    control: &mut Control,
+) -> Result<Quoted, Errno> {
+    let mut name = Name::none();
+    let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
+    // SAFETY: msghdr is plain data for which all zeros is a value.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = NAME_LEN;
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.space.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_LEN as _;
+    // SAFETY: every pointer in `header` is to a local, to `quote` or to `control`, exclusively borrowed, with their true
+    // lengths.
+    let received =
+        unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    let len = usize::try_from(received).map_err(|_| last_errno())?;
+    Ok(Quoted { len, control_len: header.msg_controllen as usize })
+}
+
+/// Sets an option whose value is an int.
+pub(super) fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> Result<(), Errno> {
     // SAFETY: the value is an int of the length given, read during the call.
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_GRO,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// Room for one control message of an int, aligned as its header must be.
+/// Packets that one call sends at most.
+pub(super) const MAX_AT_ONCE: usize = 64;
+
+/// Room for two control messages of an int, aligned as their headers must be.
 #[repr(C, align(8))]
-struct Control {
-    space: [u8; CONTROL_LEN],
+struct Room {
+    space: [u8; ROOM],
 }
 
-const CONTROL_LEN: usize = 64;
-const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
-const _: () = assert!(CONTROL_LEN >= size_of::<libc::cmsghdr>() + 16);
-
-/// An address as the kernel has it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-union Name {
-    family: libc::sa_family_t,
-    v4: libc::sockaddr_in,
-    v6: libc::sockaddr_in6,
-}
-
-impl Name {
-    #[inline]
-    fn from(address: SocketAddr) -> (Name, libc::socklen_t) {
-        // SAFETY: a union of plain address structures, for which all zeros is a value.
-        let mut name: Name = unsafe { MaybeUninit::zeroed().assume_init() };
-        match address {
-            SocketAddr::V4(address) => {
-                name.v4 = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
-                    sin_zero: [0; 8],
-                };
-                (name, size_of::<libc::sockaddr_in>() as libc::socklen_t)
-            }
-            SocketAddr::V6(address) => {
-                name.v6 = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: address.port().to_be(),
-                    sin6_flowinfo: address.flowinfo(),
-                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                    sin6_scope_id: address.scope_id(),
-                };
-                (name, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
-            }
-        }
-    }
-
-    #[inline]
-    fn address(&self) -> Option<SocketAddr> {
-        // SAFETY: the union began as zeros, so every byte of every variant is initialised, and every variant is plain
-        // data that is valid whatever the bytes are; all begin with the family.
-        unsafe {
-            match libc::c_int::from(self.family) {
-                libc::AF_INET => {
-                    let ip = Ipv4Addr::from(self.v4.sin_addr.s_addr.to_ne_bytes());
-                    Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(self.v4.sin_port))))
-                }
-                libc::AF_INET6 => {
-                    let ip = Ipv6Addr::from(self.v6.sin6_addr.s6_addr);
-                    let port = u16::from_be(self.v6.sin6_port);
-                    // The flow label is the packet's, not the peer's: left out, so that addresses compare equal.
-                    Some(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, self.v6.sin6_scope_id)))
-                }
-                _ => None,
-            }
-        }
-    }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
+const ROOM: usize = 64;
+const _: () = assert!(ROOM >= 2 * (size_of::<libc::cmsghdr>() + 8));
