@@ -12,14 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::arrival::Carrier;
 use crate::capture::{Tap, Taps};
 use crate::coalesce::{Coalescer, Unit};
 use crate::drop::{Direction, DropReason, Street};
 use crate::gateway::Datapath;
 use crate::injection::{Injection, Injections};
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
-use crate::low::wire::{ReceiveBuffer, WireSocket};
+use crate::low::wire::{ReceiveBuffer, Wire};
 use crate::outbound::Outbound;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
@@ -36,7 +35,7 @@ pub struct Devices {
     /// The port by which BYPASS traffic leaves and enters, where there is one.
     pub bypass: Option<TunQueue>,
     /// Towards the peers; [`Path::wire`](crate::sad::Path::wire) counts them.
-    pub wires: Vec<WireSocket>,
+    pub wires: Vec<Wire>,
 }
 
 /// One worker with its devices and buffers.
@@ -57,7 +56,7 @@ pub struct Worker<U> {
     units: Coalescer,
 }
 
-/// Wire sockets that one worker can have.
+/// Wires that one worker can have.
 pub const MAX_WIRES: usize = 16;
 
 /// Super-packets or trains taken from one device before the others have their turn.
@@ -106,7 +105,7 @@ impl<U: Ulp> Worker<U> {
     /// The same worker, whose packets can be looked at.
     #[must_use]
     pub fn tapped(self, taps: Taps) -> Self {
-        let wires = self.devices.wires.iter().map(|wire| (wire.local_addr(), Carrier::Udp)).collect();
+        let wires = self.devices.wires.iter().map(|wire| (wire.local_addr(), wire.carrier())).collect();
         Self { tap: taps.tap(wires), ..self }
     }
 
@@ -307,18 +306,19 @@ impl<U: Ulp> Worker<U> {
         let stop = self.stop.as_fd();
         let injections = self.injections.as_ref().map_or(stop, AsFd::as_fd);
         let bypass = self.devices.bypass.as_ref().map_or(stop, AsFd::as_fd);
-        let wire = |number| self.devices.wires.get(number).map_or(stop, AsFd::as_fd);
-        let mut fds: [_; 4 + MAX_WIRES] = std::array::from_fn(|place| {
+        let wires = &self.devices.wires;
+        let wire = |place: usize| wires.get(place / 2).and_then(|wire| wire.fds().get(place % 2).copied());
+        let mut fds: [_; 4 + 2 * MAX_WIRES] = std::array::from_fn(|place| {
             let fd = match place {
                 0 => stop,
                 1 => self.devices.tun.as_fd(),
                 2 => bypass,
                 3 => injections,
-                _ => wire(place - 4),
+                _ => wire(place - 4).unwrap_or(stop),
             };
             PollFd::from_borrowed_fd(fd, PollFlags::IN)
         });
-        let used = fds.get_mut(..4 + self.devices.wires.len()).unwrap_or_default();
+        let used = fds.get_mut(..4 + 2 * wires.len()).unwrap_or_default();
         let nap = Timespec { tv_sec: 0, tv_nsec: NAP.subsec_nanos().into() };
         match poll(used, Some(&nap)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -328,6 +328,13 @@ impl<U: Ulp> Worker<U> {
             && used.get(3).is_some_and(|fd| fd.revents().contains(PollFlags::IN))
         {
             injections.woken();
+        }
+        let erring: [bool; MAX_WIRES] = std::array::from_fn(|number| {
+            let fds = used.iter().skip(4 + 2 * number).take(2);
+            fds.clone().any(|fd| fd.revents().contains(PollFlags::ERR))
+        });
+        for (wire, _) in self.devices.wires.iter_mut().zip(erring).filter(|(_, erring)| *erring) {
+            wire.note_reports();
         }
         Ok(())
     }
@@ -443,6 +450,7 @@ mod tests {
     use super::*;
     use crate::drop::Counters;
     use crate::low::tun::TunConfig;
+    use crate::low::wire::WireSocket;
     use crate::testing::{Host, Open};
     use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
     use etherparse::PacketBuilder;
@@ -458,7 +466,7 @@ mod tests {
         let open = || {
             let tun = TunQueue::open(&TunConfig::new("lw0")).unwrap();
             let wire = WireSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            Devices { tun, bypass: None, wires: vec![wire] }
+            Devices { tun, bypass: None, wires: vec![wire.into()] }
         };
         let devices = namespace.run(open).unwrap();
         Worker::new(Host::new(1, 2, Open).datapath, devices, Instant::now(), Stop::new().unwrap())

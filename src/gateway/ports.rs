@@ -2,7 +2,7 @@
 //! whatever privilege that takes, and kept open.
 
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
-use latchway_datapath::low::wire::WireSocket;
+use latchway_datapath::low::wire::{Wire, WireSocket};
 use latchway_datapath::worker::{Devices, MAX_WIRES};
 use latchway_netns::links::Links;
 use latchway_ulp_shim::SocketDestroyer;
@@ -32,11 +32,14 @@ impl Ports {
     }
 }
 
-fn bind(plan: &Plan) -> Result<Vec<WireSocket>, GatewayError> {
+fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {
     if plan.listen.len() > MAX_WIRES {
         return Err(GatewayError::TooManyWires(plan.listen.len()));
     }
-    let bind = || plan.listen.iter().map(|&address| WireSocket::bind(address)).collect::<Result<Vec<_>, _>>();
+    let bind = || {
+        let wires = plan.listen.iter().map(|&address| WireSocket::bind(address).map(Wire::from));
+        wires.collect::<Result<Vec<_>, _>>()
+    };
     Ok(plan.outer.run(bind)??)
 }
 

@@ -114,7 +114,7 @@ impl Site {
         let (injector, injections) = injection_queue().unwrap();
         let (stop, counters) = (Stop::new().unwrap(), Arc::clone(datapath.counters()));
         let (tun_counters, wire_counters) = (Arc::clone(tun.counters()), Arc::clone(wire.counters()));
-        let devices = Devices { tun, bypass, wires: vec![wire] };
+        let devices = Devices { tun, bypass, wires: vec![wire.into()] };
         let worker = Worker::new(datapath, devices, Instant::now(), stop.clone()).injecting(injections);
         let heartbeat = worker.heartbeat().clone();
         let worker = Some(thread::spawn(|| worker.run()));

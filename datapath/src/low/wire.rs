@@ -19,14 +19,21 @@ use crate::send_batch::{MAX_RUN_SEGMENTS, Run, SendBatch};
 mod bind;
 mod control;
 mod counters;
+mod either;
 mod error;
+mod fragment;
+mod header;
 mod message;
 mod name;
+mod native;
 mod report;
 mod slots;
+mod taken;
 
 pub use counters::WireCounters;
+pub use either::Wire;
 pub use error::WireError;
+pub use native::NativeSocket;
 pub use slots::ReceiveBuffer;
 
 use control::messages;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use latchway_control::TunView;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::low::tun::TunQueue;
-use latchway_datapath::low::wire::{WireCounters, WireSocket};
+use latchway_datapath::low::wire::{Wire, WireCounters};
 use latchway_netns::links::Links;
 use latchway_netns::{Error, Namespace};
 use nix::errno::Errno;
@@ -23,9 +23,9 @@ pub struct DevicesView {
 
 impl DevicesView {
     /// Of these, the TUN being in the namespace `inner`. Where its links cannot be asked, the TUN's state is not known.
-    pub fn of(inner: &Namespace, tun: &TunQueue, wires: &[WireSocket]) -> Self {
+    pub fn of(inner: &Namespace, tun: &TunQueue, wires: &[Wire]) -> Self {
         Self {
-            listen: wires.iter().map(WireSocket::local_addr).collect(),
+            listen: wires.iter().map(Wire::local_addr).collect(),
             tun: tun.name().into(),
             backend: tun.backend().to_string(),
             links: Links::of(inner).ok(),

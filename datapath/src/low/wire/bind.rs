@@ -1,13 +1,15 @@
-//! Binding the wire socket and setting what it needs.
+//! Binding the sockets of the wires and setting what they need.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use latchway_esp::Protocol;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_socket, getsockname, socket_with};
 
-use super::{WireError, message};
+use super::{WireError, message, taken};
 
 /// A socket ready for use.
 pub(super) struct Bound {
@@ -35,6 +37,48 @@ pub(super) fn bind(local: SocketAddr) -> Result<Bound, WireError> {
     let local = SocketAddr::try_from(bound).map_err(failed("read back the address"))?;
     Ok(Bound { socket, local, gro })
 }
+
+/// A raw socket for one protocol of one address, which takes and gives whole packets.
+pub(super) fn bind_raw(address: IpAddr, protocol: Protocol) -> Result<OwnedFd, WireError> {
+    let local = SocketAddr::new(address, 0);
+    let failed = |what| move |errno| WireError::raw(local, what, errno);
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let number = NonZeroU32::new(protocol.number().into()).map(rustix::net::Protocol::from_raw);
+    let socket = socket_with(family, SocketType::RAW, flags, number).map_err(failed("make a raw socket"))?;
+    let fd = socket.as_fd();
+    bind_socket(&socket, &local).map_err(failed("bind"))?;
+    set_may_fragment(fd, local, false).map_err(failed("take over path MTU discovery"))?;
+    let (level, options) = match address {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, &RAW_V4[..]),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, &RAW_V6[..]),
+    };
+    for &option in options {
+        message::set(fd, level, option, 1).map_err(failed("ask for whole packets"))?;
+    }
+    enlarge_buffers(fd);
+    let unknown = |source| WireError::System { local, what: "see who else has the protocol", source };
+    if taken::is_taken(&socket, address, protocol).map_err(unknown)? {
+        return Err(WireError::Taken { address, protocol });
+    }
+    Ok(socket)
+}
+
+/// Headers are ours to write, and ICMP errors are told.
+const RAW_V4: [i32; 2] = [libc::IP_HDRINCL, libc::IP_RECVERR];
+
+/// The same, and everything of an IPv6 header that is not handed over with the packet.
+const RAW_V6: [i32; 9] = [
+    libc::IPV6_HDRINCL,
+    libc::IPV6_RECVERR,
+    libc::IPV6_RECVPKTINFO,
+    libc::IPV6_RECVHOPLIMIT,
+    libc::IPV6_RECVTCLASS,
+    libc::IPV6_FLOWINFO,
+    libc::IPV6_RECVHOPOPTS,
+    libc::IPV6_RECVRTHDR,
+    libc::IPV6_RECVDSTOPTS,
+];
 
 /// Sends with DF set, or so that packets may be cut, by the kernel too where the link is too short. Either way no ICMP is
 /// believed: otherwise one forged message stops the wire (RFC 4301 section 8.2.1).

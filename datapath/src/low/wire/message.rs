@@ -63,14 +63,17 @@ pub(super) fn send(fd: BorrowedFd<'_>, outgoing: &Outgoing<'_>) -> Result<(), Er
 /// Sends packets, each as it is, in one call. Returns how many the kernel took: at least one, or an error that is of the
 /// first. More than [`MAX_AT_ONCE`] are not looked at.
 #[inline]
-pub(super) fn send_many(fd: BorrowedFd<'_>, packets: &[(SocketAddr, &[u8])]) -> Result<usize, Errno> {
+pub(super) fn send_many<'a>(
+    fd: BorrowedFd<'_>,
+    packets: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+) -> Result<usize, Errno> {
     let mut names = [const { MaybeUninit::<Name>::uninit() }; MAX_AT_ONCE];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_AT_ONCE];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_AT_ONCE];
     let places = names.iter_mut().zip(&mut vectors).zip(&mut headers);
     let mut ready = 0;
     for (((name, vector), header), (to, bytes)) in places.zip(packets) {
-        let (address, name_len) = Name::from(*to);
+        let (address, name_len) = Name::from(to);
         let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: mmsghdr is plain data for which all zeros is a value.
         let header = header.write(unsafe { zeroed() });
@@ -114,7 +117,7 @@ pub(super) fn receive_error(
     let received =
         unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
     let len = usize::try_from(received).map_err(|_| last_errno())?;
-    Ok(Quoted { len, control_len: header.msg_controllen as usize })
+    Ok(Quoted { len, control_len: header.msg_controllen as _ })
 }
 
 /// Sets an option whose value is an int.

@@ -1,7 +1,8 @@
 //! What the error queue of a wire says (ip(7), IP_RECVERR): ICMP errors about our packets, which anybody may have written.
 //!
 //! Only "fragmentation needed" (RFC 1191) and "packet too big" (RFC 4443 section 3.2) are handed on, as hints (T18). The rest
-//! is taken from the queue and forgotten: nothing that arrives there ends a wire.
+//! is taken from the queue and forgotten: nothing that arrives there ends a wire. Of AH over IPv6 Linux tells only what is
+//! behind it, so that errors about it reach us where that is ESP, and else not: what such a path takes is found by probing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;

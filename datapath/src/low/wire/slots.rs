@@ -129,7 +129,7 @@ impl ReceiveBuffer {
                 len: header.msg_len as usize,
                 from: name.address(),
                 truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
-                control_len: header.msg_hdr.msg_controllen as usize,
+                control_len: header.msg_hdr.msg_controllen as _,
             });
         }
         Ok(self.filled.len())
@@ -143,13 +143,14 @@ impl ReceiveBuffer {
         Some((filled, control))
     }
 
-    /// The octets of a slot, with what is in front of them.
+    /// The octets of a slot, behind the room in front of them, and its control messages.
     #[inline]
-    pub(super) fn slot_mut(&mut self, slot: usize) -> Option<(&mut [u8], &mut [u8])> {
+    pub(super) fn slot_mut(&mut self, slot: usize) -> Option<(&mut [u8], &mut [u8], &[u8])> {
         let at = self.at(slot);
-        let len = self.filled.get(slot)?.len;
+        let filled = self.filled.get(slot)?;
+        let control = self.controls.get(slot)?.space.get(..filled.control_len)?;
         let (front, rest) = self.octets.get_mut(at - HEADROOM..)?.split_at_mut_checked(HEADROOM)?;
-        Some((front, rest.get_mut(..len)?))
+        Some((front, rest.get_mut(..filled.len)?, control))
     }
 
     /// Makes what a slot holds a train of its own, or part of the last where it fits there.
