@@ -57,6 +57,14 @@ impl Family {
         }
     }
 
+    /// What follows an address that is to be there at once.
+    const fn at_once(self) -> &'static str {
+        match self {
+            Self::V4 => "",
+            Self::V6 => " nodad",
+        }
+    }
+
     /// How long one address is as a prefix.
     const fn single(self) -> u8 {
         match self {
@@ -118,9 +126,9 @@ impl Case {
         let udp = if self.udp { " encap espinudp 4500 4500 0.0.0.0" } else { "" };
         let window = if self.esn { 128 } else { 32 };
         let [inbound, outbound] = [Way::ToStranger, Way::FromStranger];
-        let mut text = format!("address add {theirs}/{} dev {LINK}\n", outer.wire());
+        let mut text = format!("address add {theirs}/{} dev {LINK}{}\n", outer.wire(), outer.at_once());
         if self.tunnel {
-            writeln!(text, "address add {host}/{} dev lo", inner.single()).unwrap();
+            writeln!(text, "address add {host}/{} dev lo{}", inner.single(), inner.at_once()).unwrap();
             writeln!(text, "route replace {remote}/{} dev {LINK} src {host}", inner.single()).unwrap();
         }
         for (way, src, dst, words) in
@@ -157,25 +165,17 @@ impl Case {
         text
     }
 
-    /// The peer of our configuration that is the other end.
-    pub fn ours(&self) -> String {
+    /// What our configuration says of the other end.
+    pub fn peer(&self) -> Peer {
         let Self { number, suite, esn, lines, .. } = self;
         let (host, _) = self.ends();
-        let (inbound, outbound) = (self.spi(Way::FromStranger), self.spi(Way::ToStranger));
-        format!(
-            "[[peer]]\nidentity = \"{number}.example\"\nendpoint = \"{}\"\ninner = [\"{host}/{}\"]\n\n\
-             [[peer.sa]]\nsuite = \"{}\"\nesn = {esn}\n\
-             inbound = {{ spi = {inbound:#x}, key_file = \"{inbound:x}.key\" }}\n\
-             outbound = {{ spi = {outbound:#x}, key_file = \"{outbound:x}.key\" }}\n{lines}\n",
-            self.stranger(),
-            self.inner.single(),
-            suite.name,
+        let sa = |way| (self.spi(way), self.key(way));
+        Peer::new(
+            &format!("{number}.example"),
+            (self.stranger(), &format!("{host}/{}", self.inner.single())),
+            (&suite.name, [sa(Way::FromStranger), sa(Way::ToStranger)]),
+            &format!("esn = {esn}\n{lines}"),
         )
-    }
-
-    /// The key files that [`ours`](Self::ours) names, by name.
-    pub fn files(&self) -> [(String, String); 2] {
-        [Way::FromStranger, Way::ToStranger].map(|way| (format!("{:x}.key", self.spi(way)), self.key(way)))
     }
 
     pub fn spi(&self, way: Way) -> u32 {
@@ -194,6 +194,32 @@ impl Case {
             write!(key, "{:02x}", random.u8(..)).unwrap();
         }
         key
+    }
+}
+
+/// A peer of our configuration with one pair of SAs, and the key files that it names.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub text: String,
+    pub files: [(String, String); 2],
+}
+
+impl Peer {
+    /// A peer at an address with a network behind it, a suite with SPI and key of the SAs inbound and outbound, and further
+    /// lines of these.
+    pub fn new(
+        identity: &str,
+        (address, network): (IpAddr, &str),
+        (suite, sas): (&str, [(u32, String); 2]),
+        lines: &str,
+    ) -> Self {
+        let [inbound, outbound] =
+            [&sas[0], &sas[1]].map(|(spi, _)| format!("{{ spi = {spi:#x}, key_file = \"{spi:x}.key\" }}"));
+        let text = format!(
+            "[[peer]]\nidentity = \"{identity}\"\nendpoint = \"{address}\"\ninner = [\"{network}\"]\n\n\
+             [[peer.sa]]\nsuite = \"{suite}\"\ninbound = {inbound}\noutbound = {outbound}\n{lines}\n\n"
+        );
+        Self { text, files: sas.map(|(spi, key)| (format!("{spi:x}.key"), key)) }
     }
 }
 

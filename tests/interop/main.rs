@@ -12,7 +12,8 @@ mod guest;
 mod kernel;
 mod scapy;
 mod site;
+mod strongswan;
 mod suite;
 mod talk;
 
-use crate::gateway::{PATIENCE, scenario};
+use crate::gateway::{PATIENCE, eventually, scenario};

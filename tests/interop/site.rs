@@ -4,7 +4,7 @@ use std::process::Command;
 
 use latchway_netns::{Links, Namespace};
 
-use crate::case::{Case, Family};
+use crate::case::{Case, Family, Peer};
 use crate::gateway::{Folder, Gateway, PROGRAM};
 use crate::guest::Guest;
 use crate::{PATIENCE, talk};
@@ -22,49 +22,40 @@ pub struct Site {
 impl Site {
     /// A gateway that is the other end of all these, and the guest told to be theirs.
     pub fn start(guest: &mut Guest, cases: &[Case]) -> Self {
-        let site = Self::on_the_street(guest);
-        let batch: String = cases.iter().map(Case::kernel).collect();
-        guest.ip(&batch);
-        site.run(cases)
-    }
-
-    /// A gateway on the street that is not started, with its wire.
-    fn on_the_street(guest: &mut Guest) -> Self {
         let outer = Namespace::create("gateway").unwrap();
         guest.join(&outer, WIRE);
-        let links = Links::of(&outer).unwrap();
+        let batch: String = cases.iter().map(Case::kernel).collect();
+        guest.ip(&batch);
+        let peers: Vec<_> = cases.iter().map(Case::peer).collect();
+        Self::run(&outer, &peers)
+    }
+
+    /// A gateway with these peers on an interface that is up, and hosts that serve echoes.
+    pub fn run(outer: &Namespace, peers: &[Peer]) -> Self {
+        let links = Links::of(outer).unwrap();
         for family in Family::BOTH {
             let address = format!("{}/{}", family.gateway(), family.wire());
             links.add_address(WIRE, address.parse().unwrap()).unwrap();
         }
         links.wait_ready(WIRE, PATIENCE).unwrap();
-        Self::at(outer)
-    }
-
-    /// A gateway that is not started.
-    pub fn at(outer: Namespace) -> Self {
         let folder = Folder::make();
-        let gateway = Gateway::new(&outer, folder.join("gateway"));
-        Self { inner: Namespace::create("hosts").unwrap(), gateway, _folder: folder }
-    }
-
-    /// The same, running and serving echoes.
-    pub fn run(mut self, cases: &[Case]) -> Self {
-        let state = self.gateway.folder().join("state");
+        let gateway = Gateway::new(outer, folder.join("gateway"));
+        let mut site = Self { inner: Namespace::create("hosts").unwrap(), gateway, _folder: folder };
+        let state = site.gateway.folder().join("state");
         let enrolled = Command::new(PROGRAM).arg("enrol").arg(&state).output().unwrap();
         assert!(enrolled.status.success(), "{enrolled:?}");
-        self.gateway.configure(&self.text(cases));
-        for (name, key) in cases.iter().flat_map(Case::files) {
-            self.gateway.write(&name, &key);
+        site.gateway.configure(&site.text(peers));
+        for (name, key) in peers.iter().flat_map(|peer| &peer.files) {
+            site.gateway.write(name, key);
         }
-        self.gateway.start();
-        talk::serve(&self.inner);
-        self
+        site.gateway.start();
+        talk::serve(&site.inner, &Family::BOTH.map(Family::host));
+        site
     }
 
     /// The configuration.
-    fn text(&self, cases: &[Case]) -> String {
-        let peers: String = cases.iter().map(Case::ours).collect();
+    fn text(&self, peers: &[Peer]) -> String {
+        let peers: String = peers.iter().map(|peer| &*peer.text).collect();
         let [v4, v6] = Family::BOTH;
         format!(
             "name = \"interop\"\nidentity = \"us.example\"\ninner = {{ path = \"{}\" }}\n\

@@ -1,7 +1,7 @@
 //! Conversations with echo servers from this side, and the echo servers of this side.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::guest::{ECHO, Kind, Talk};
 
-/// Serves echoes over TCP and UDP on every address of a namespace, until the process ends.
-pub fn serve(namespace: &Namespace) {
-    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-    for address in any {
+/// Serves echoes over TCP and UDP on these addresses of a namespace, until the process ends.
+pub fn serve(namespace: &Namespace, addresses: &[IpAddr]) {
+    for &address in addresses {
         let (listener, datagrams) = namespace.run(|| (listener(address), datagrams(address))).unwrap();
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -38,6 +37,36 @@ pub fn talk(namespace: &Namespace, talks: &[Talk]) -> Vec<Option<String>> {
             talks.iter().map(|talk| scope.spawn(move || hold(namespace, talk).err())).collect();
         held.into_iter().map(|one| one.join().unwrap()).collect()
     })
+}
+
+/// Echoes, datagrams and streams that either side begins, some too large for one packet, between the ends of each: theirs
+/// and ours. `theirs` holds conversations on the other side. What failed says why, in its place.
+pub fn both_ways(
+    ours: &Namespace,
+    ends: &[(IpAddr, IpAddr)],
+    mut theirs: impl FnMut(&[Talk]) -> Vec<Option<String>>,
+) -> Vec<Vec<String>> {
+    let mut failures = vec![Vec::new(); ends.len()];
+    let pings = thread::scope(|scope| {
+        let echo = |&(their, own)| scope.spawn(move || ping(ours, own, their, &[56, 1200, 3000]).err());
+        let sent: Vec<_> = ends.iter().map(echo).collect();
+        sent.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    for (place, why) in pings.into_iter().enumerate() {
+        failures[place].extend(why);
+    }
+    for kind in [Kind::Udp, Kind::Tcp] {
+        let lengths = if kind == Kind::Udp { vec![1, 1300, 4000] } else { vec![100, 20_000] };
+        let talk = |(from, to)| Talk { kind, from, to, lengths: lengths.clone() };
+        let to: Vec<_> = ends.iter().map(|&(their, own)| talk((own, their))).collect();
+        let from: Vec<_> = ends.iter().copied().map(talk).collect();
+        for (way, results) in [("to", self::talk(ours, &to)), ("from", theirs(&from))] {
+            for (place, why) in results.into_iter().enumerate() {
+                failures[place].extend(why.map(|why| format!("{kind:?} {way} it: {why}")));
+            }
+        }
+    }
+    failures
 }
 
 /// Pings with payloads of these lengths, one after the other, each until it is answered.
@@ -124,9 +153,6 @@ fn datagrams(address: IpAddr) -> UdpSocket {
 fn bound(address: IpAddr, kind: Type) -> Socket {
     let there = SocketAddr::new(address, ECHO);
     let socket = Socket::new(Domain::for_address(there), kind, None).unwrap();
-    if address.is_ipv6() {
-        socket.set_only_v6(true).unwrap();
-    }
     socket.bind(&there.into()).unwrap();
     socket
 }
