@@ -375,6 +375,8 @@ fn sa() -> SaRow {
             from: "192.0.2.1".parse().unwrap(),
             to: "192.0.2.2:4500".parse().unwrap(),
             mtu: 1500,
+            in_force: 1500,
+            suspected: false,
         },
         selectors: vec![],
         class: 1,

@@ -142,6 +142,9 @@ drop_reasons! {
     BadPadding "bad_padding" "RFC 4303 2.4" Error INBOUND "XfrmInStateProtoError"
         "Authentic, but the padding is not what ESP prescribes."
         "Report it to the maker of the peer: its packet is authentic and wrong.";
+    ProbeAnswer "probe_answer" "RFC 8899 4.1" Info INBOUND "-"
+        "An answer to a packet by which the gateway itself asked what the path takes."
+        "Nothing: it has told the gateway what it asked. `latchway mtu explain` shows what that is.";
     Dummy "dummy" "RFC 4303 2.6" Info INBOUND "-"
         "A dummy packet sent for traffic-flow confidentiality."
         "Nothing: the peer hides how much it sends.";
@@ -273,6 +276,10 @@ pub struct Counters {
     pub fragmented: Counter,
     /// Unauthenticated messages that the path of an SA takes less than it is thought to (RFC 4301 8.2, T18).
     pub mtu_hints: Counter,
+    /// Packets by which the gateway asked what a path takes.
+    pub mtu_probes: Counter,
+    /// Packets that answered them.
+    pub mtu_probes_answered: Counter,
 }
 
 /// The counts of one direction.
@@ -297,6 +304,8 @@ impl Counters {
             told_over: Counter::default(),
             fragmented: Counter::default(),
             mtu_hints: Counter::default(),
+            mtu_probes: Counter::default(),
+            mtu_probes_answered: Counter::default(),
         }
     }
 

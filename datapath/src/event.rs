@@ -32,6 +32,16 @@ pub enum Event {
         /// Its direction.
         direction: Direction,
     },
+    /// What an outbound SA's path takes was found to be another than it was, or came in doubt (RFC 4301 8.2). Lost where
+    /// the queue is full: the SA's [`SaUse`](crate::sad::SaUse) says it, too.
+    PathMtu {
+        /// The SA.
+        sa: SaRef,
+        /// The largest outer IP packet that it sends now.
+        mtu: u16,
+        /// Whether that is said to be too much, and could be neither proven nor disproven yet.
+        suspected: bool,
+    },
     /// A latch broke: whoever holds it is told, and by its terms its connection must end (L-109, R-11).
     LatchBroken {
         /// The latch.

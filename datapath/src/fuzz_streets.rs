@@ -17,6 +17,11 @@ pub fn packet(data: &[u8]) {
     }
 }
 
+/// Any octets as a packet whose segments are to be kept short (T20).
+pub fn mss(data: &[u8]) {
+    crate::mss::fuzz(data);
+}
+
 /// Any octets as what a peer with the right key sends: next header, then payload. Only packets that the SA's
 /// selectors admit come out, exactly as they went in (T01, T02, T15).
 pub fn inbound(data: &[u8]) {

@@ -16,6 +16,7 @@ use crate::low::publish::Reader;
 use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
 use crate::packet_too_big::PacketTooBig;
+use crate::pmtu::Paths;
 use crate::reply::Replies;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
@@ -32,6 +33,8 @@ pub struct Datapath<U> {
     pub(crate) inbound_fragments: FragmentFlows,
     pub(crate) counters: Arc<Counters>,
     pub(crate) too_big: PacketTooBig,
+    /// What the paths of the SAs are found to take.
+    pub(crate) paths: Paths,
     /// How many senders may be told that their connection is over.
     pub(crate) refusals: Limit,
     pub(crate) answer: Answer,
@@ -76,6 +79,7 @@ impl<U: Ulp> Datapath<U> {
             inbound_fragments: FragmentFlows::new(),
             counters,
             too_big: PacketTooBig::new(oversize),
+            paths: Paths::default(),
             refusals: Limit::full(),
             answer: Answer::default(),
             replies: Replies::new(),
@@ -98,7 +102,8 @@ impl<U: Ulp> Datapath<U> {
         let (newest, changed) = self.snapshots.adopt();
         if changed {
             self.sas.adopt(&self.snapshot.sad, &newest.sad);
-            self.snapshot = Arc::clone(newest);
+            let old = std::mem::replace(&mut self.snapshot, Arc::clone(newest));
+            self.adopt_paths(&old.sad);
         }
         if std::mem::take(&mut self.soft_reached) {
             self.sas.look_soon();
@@ -130,6 +135,11 @@ impl<U: Ulp> Datapath<U> {
     /// The upper layer.
     pub const fn ulp(&mut self) -> &mut U {
         &mut self.ulp
+    }
+
+    /// Tells whoever listens; an event that finds no room is lost.
+    pub(crate) fn tell(&self, event: Event) {
+        self.events.send(event);
     }
 
     /// Asks for an SA for the flow, unless one was asked for a moment ago.

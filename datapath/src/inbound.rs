@@ -68,12 +68,19 @@ impl<U: Ulp> Datapath<U> {
             .inbound_fragments
             .resolve(packet, Some(tag), self.now, |packet| owned.admit(packet.traffic()))?;
         let Some(packet) = packet else { return Ok(Range::default()) };
-        let len = packet.octets().len();
+        if self.is_probe_answer(&packet, tag.class) {
+            return Err(DropReason::ProbeAnswer);
+        }
+        let (len, opens) = (packet.octets().len(), packet.opens_connection());
         self.ask_upper_layer(&Authenticated::new(packet, tag))?;
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);
         street.octets.add(len as u64);
-        Ok(inner.offset..inner.offset + len)
+        let inner = inner.offset..inner.offset + len;
+        if opens {
+            self.keep_short(sa, datagram.get_mut(inner.clone()));
+        }
+        Ok(inner)
     }
 
     /// The upper layer decides last, and a peer whose connection is over is told so (L-103).

@@ -58,6 +58,8 @@ pub struct OwnedOutbound {
     pub path: Path,
     /// The largest inner packet that fits the path after encapsulation.
     pub max_payload: usize,
+    /// Whether the TCP connections that begin through it are kept to segments that fit.
+    pub(crate) clamp_mss: bool,
     lifetime: Lifetime,
     soft_told: bool,
     usage: Usage,
@@ -163,17 +165,19 @@ impl Owned {
             }
             Role::Outbound { sa, path, .. } => {
                 let (sa, path) = (sa.take()?, *path);
-                let max_payload = sa.suite().max_payload(path.room()).unwrap_or(0);
-                let soft_told = false;
-                Some(Self::Outbound(OwnedOutbound {
+                let (max_payload, soft_told) = (0, false);
+                let mut owned = OwnedOutbound {
                     entry,
                     sa,
                     path,
                     max_payload,
+                    clamp_mss: false,
                     lifetime,
                     soft_told,
                     usage,
-                }))
+                };
+                owned.fit();
+                Some(Self::Outbound(owned))
             }
         }
     }
@@ -193,6 +197,7 @@ impl Owned {
                 owned.soft_told &= !revise_limits(&mut owned.lifetime, &owned.entry, &slot.entry);
                 owned.lead(&slot.entry);
                 owned.entry = Arc::clone(&slot.entry);
+                owned.fit();
             }
             Self::Expired { entry, .. } => *entry = Arc::clone(&slot.entry),
         }
@@ -292,7 +297,6 @@ impl OwnedOutbound {
             && old != new
         {
             self.path = *new;
-            self.max_payload = self.sa.suite().max_payload(new.room()).unwrap_or(0);
         }
     }
 
@@ -334,6 +338,9 @@ impl OwnedOutbound {
         let datagram = batch.reserve(target, room).ok_or(DropReason::NoBuffer)?;
         let payload = datagram.get_mut(self.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
         let len = write(payload).ok_or(DropReason::BadOffload)?;
+        if self.clamp_mss {
+            self.keep_short(payload.get_mut(..len));
+        }
         let is_v4 = payload.first().is_some_and(|octet| octet >> 4 == 4);
         let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
         let sealed = self.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;

@@ -204,6 +204,13 @@ impl<'p> IpPacket<'p> {
         &self.upper
     }
 
+    /// Whether it is a TCP segment that opens a connection, or agrees to (RFC 9293 section 3.5).
+    #[inline]
+    #[must_use]
+    pub const fn opens_connection(&self) -> bool {
+        matches!(self.upper, Upper::Tcp(TcpSegment { flags, .. }) if flags & flags::SYN != 0)
+    }
+
     /// Whether it is a fragment other than the first of its datagram.
     #[must_use]
     pub const fn is_later_fragment(&self) -> bool {

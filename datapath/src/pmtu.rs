@@ -1,12 +1,35 @@
 //! The path MTU of an outbound SA (RFC 4301 section 8.2): what its path is configured to take is the most it is believed
-//! to.
+//! to, and less only what was proven through the tunnel itself.
+//!
+//! An ICMP error is a hint that anybody may have written. It makes the gateway ask, with packets of the sizes in question,
+//! and what the peer's SAs authenticate in answer decides (T18).
+
+mod search;
+mod tracked;
 
 use std::net::IpAddr;
 
 use latchway_esp::{Protocol, SeqLow, Spi};
+use latchway_tagging::{ClassId, Demand, OutboundTag};
 
+use crate::drop::Direction;
+use crate::event::Event;
+use crate::fitting::Fitting;
+use crate::flow::{FlowKey, protocol};
 use crate::gateway::Datapath;
+use crate::owned::OwnedOutbound;
+use crate::packet::IpPacket;
+use crate::probe::{Probe, Secrets};
+use crate::sad::{Role, Sad, Tfc};
+use crate::send_batch::SendBatch;
+use crate::spd::Action;
+use crate::traffic::Traffic;
 use crate::ulp::Ulp;
+
+use self::search::Step;
+use self::tracked::Tracked;
+
+pub(crate) use self::tracked::Paths;
 
 /// What an ICMP error says of a packet that the gateway sent: anybody may have written it (RFC 4301 section 8.2.1, T18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +78,16 @@ pub struct ProbeEnds {
     pub to: IpAddr,
 }
 
+/// What an SA found its path to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathMtu {
+    /// The largest outer IP packet that it sends.
+    pub in_force: u16,
+    /// Whether that is in doubt: it was said to be too much, and nobody at the other end has answered what would prove or
+    /// disprove it.
+    pub suspected: bool,
+}
+
 /// What makes an SA ask for what its path takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discovery {
@@ -84,12 +117,198 @@ impl Default for Pmtu {
 }
 
 impl<U: Ulp> Datapath<U> {
-    /// Takes note of an ICMP error about a packet of the gateway's, which changes nothing by itself (T18).
+    /// Takes note of an ICMP error about a packet of the gateway's. By itself it changes nothing: it has the path asked, if
+    /// what it says could be (T18).
     pub fn hint_mtu(&mut self, hint: Hint) {
-        let _ = hint;
         self.counters.mtu_hints.add(1);
+        let mut paths = std::mem::take(&mut self.paths);
+        for sa in paths.index.candidates(&hint, &self.snapshot, self.now) {
+            let Some(owned) = self.sas.outbound(sa) else { continue };
+            if !owned.has_sent(hint.low_seq) || owned.sizing().pmtu.discovery == Discovery::Off {
+                continue;
+            }
+            if let Some(tracked) = paths.track(owned, hint.claimed, self.now) {
+                tracked.search.hint(hint.claimed, self.now);
+            }
+        }
+        self.paths = paths;
+        self.settle();
     }
+
+    /// Asks what is to be asked by now (RFC 8899 section 5). Returns whether there was anything to send.
+    #[inline]
+    pub fn probe(&mut self, batch: &mut SendBatch) -> bool {
+        self.paths.next.is_some_and(|next| self.now >= next) && self.probe_all(batch)
+    }
+
+    /// Whether an authenticated packet says that a probe arrived, and so is the gateway's own.
+    #[inline]
+    pub(crate) fn is_probe_answer(&mut self, packet: &IpPacket<'_>, class: ClassId) -> bool {
+        self.paths.attends() && self.hear(packet, class)
+    }
+
+    /// Takes over what the new SAs are, after the worker did.
+    pub(crate) fn adopt_paths(&mut self, old: &Sad) {
+        let mut paths = std::mem::take(&mut self.paths);
+        paths.adopt(&mut self.sas, (old, &self.snapshot.sad), self.now);
+        self.paths = paths;
+        self.settle();
+    }
+
+    #[cold]
+    fn hear(&mut self, packet: &IpPacket<'_>, class: ClassId) -> bool {
+        let heard = self.paths.hear(packet, class, self.now);
+        if heard {
+            self.counters.mtu_probes_answered.add(1);
+            self.settle();
+        }
+        heard
+    }
+
+    #[cold]
+    fn probe_all(&mut self, batch: &mut SendBatch) -> bool {
+        let mut paths = std::mem::take(&mut self.paths);
+        let (mut any, secrets) = (false, &mut paths.secrets);
+        for tracked in &mut paths.all {
+            let Step::Ask { size, also } = tracked.search.step(self.now) else {
+                tracked.try_others();
+                continue;
+            };
+            let mut asked = false;
+            for size in [Some(size), also].into_iter().flatten() {
+                asked |= self.ask(tracked, size, secrets, batch).is_some();
+            }
+            if !asked {
+                tracked.search.unable(self.now);
+            }
+            any |= asked;
+        }
+        paths.all.retain_mut(|tracked| !tracked.search.is_forgettable(self.now));
+        self.paths = paths;
+        self.settle();
+        any
+    }
+
+    /// Sends one probe, as the SA and policy have it.
+    fn ask(
+        &mut self,
+        tracked: &mut Tracked,
+        size: u16,
+        secrets: &mut Secrets,
+        batch: &mut SendBatch,
+    ) -> Option<()> {
+        let ends = tracked.ends?;
+        let traffic = request_between(&ends);
+        let owned = self.sas.outbound(tracked.sa)?;
+        if !owned.entry.admits(&traffic) {
+            tracked.forget_ends();
+            return None;
+        }
+        let (fitting, suite) = (owned.fitting(), owned.sa.suite());
+        let front = fitting.usual_front();
+        let inner = fitting.max_inner(size.into(), front);
+        let octets = u16::try_from(fitting.outer_len(inner, front)).ok()?;
+        let room = suite.sealed_len(inner);
+        let action = self.snapshot.spd.action(&traffic, Direction::Outbound);
+        if !matches!(action, Some(Action::Protect(_))) || !batch.has_room_for(1, room) {
+            return None;
+        }
+        self.charge(tracked.sa, 1, suite.encrypted_len(inner) as u64).ok()?;
+        let tag = OutboundTag { demand: Demand::Class(tracked.class()), ..OutboundTag::default() };
+        let number = self.take(tracked.sa, 1, (&traffic.flow, tag)).ok()?.next_seq()?;
+        let probe = Probe::new(ends, (size, octets), secrets);
+        let owned = self.sas.outbound(tracked.sa)?;
+        owned.seal_into(batch, number, room, |payload| probe.write(inner, payload)).ok()?;
+        tracked.remember(probe, self.now);
+        self.counters.mtu_probes.add(1);
+        Some(())
+    }
+
+    /// Puts in force what was found, and tells of it.
+    fn settle(&mut self) {
+        let mut paths = std::mem::take(&mut self.paths);
+        for tracked in &mut paths.all {
+            let Some(found) = tracked.news() else { continue };
+            let Some(owned) = self.sas.outbound(tracked.sa) else { continue };
+            owned.set_mtu(found);
+            tracked.told = Some(found);
+            let PathMtu { in_force: mtu, suspected } = found;
+            self.tell(Event::PathMtu { sa: tracked.sa, mtu, suspected });
+        }
+        paths.plan(self.now);
+        self.paths = paths;
+    }
+}
+
+impl OwnedOutbound {
+    /// How it makes packets fit.
+    #[must_use]
+    pub fn sizing(&self) -> Sizing {
+        match &self.entry.role {
+            Role::Outbound { shape, .. } => shape.sizing,
+            Role::Inbound { .. } => Sizing::default(),
+        }
+    }
+
+    /// How long its packets become.
+    #[must_use]
+    pub fn fitting(&self) -> Fitting {
+        let tfc = match &self.entry.role {
+            Role::Outbound { shape, .. } => shape.tfc,
+            Role::Inbound { .. } => Tfc::None,
+        };
+        Fitting::new(self.sa.suite(), self.entry.mode, &self.path).hiding(tfc)
+    }
+
+    /// Keeps its packets to what was found, and shows it.
+    fn set_mtu(&mut self, found: PathMtu) {
+        self.path.mtu = found.in_force;
+        self.entry.use_.learn_path_mtu(found);
+        self.fit();
+    }
+
+    /// Keeps its packets to what its path is configured to take: nothing else is known.
+    fn forget_mtu(&mut self) {
+        if let Role::Outbound { path, .. } = &self.entry.role {
+            self.path.mtu = path.mtu;
+        }
+        self.entry.use_.forget_path_mtu();
+        self.fit();
+    }
+
+    /// Keeps its packets to what its path takes.
+    pub(crate) fn fit(&mut self) {
+        let fitting = self.fitting();
+        self.max_payload = fitting.max_inner(self.path.mtu.into(), fitting.usual_front());
+        self.clamp_mss = self.sizing().clamp_mss;
+    }
+
+    /// The size of outer packet below which it believes nothing: room for so many octets of inner packet.
+    fn floor(&self) -> u16 {
+        let fitting = self.fitting();
+        let floor = fitting.outer_len(self.sizing().pmtu.floor.into(), fitting.usual_front());
+        u16::try_from(floor).unwrap_or(u16::MAX)
+    }
+
+    /// Whether it sent a packet of this number lately; where no number is known, whether it sent any.
+    fn has_sent(&self, low: Option<SeqLow>) -> bool {
+        let taken = self.sa.counter().taken();
+        let age = low.map_or(0, |SeqLow(low)| taken.low().0.wrapping_sub(low));
+        age <= LATELY && u64::from(age) < taken.0
+    }
+}
+
+/// What selectors and policy see of a probe: an echo request.
+fn request_between(ends: &ProbeEnds) -> Traffic {
+    let protocol = if ends.from.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+    Traffic::of(&FlowKey::new(protocol, (ends.from, 0).into(), (ends.to, 0).into()))
 }
 
 /// What every IPv6 link takes (RFC 8200 section 5).
 pub const LEAST_INNER: u16 = 1280;
+
+/// Packets that may have left since the one that an error speaks of: what a fast SA sends in a second or so.
+const LATELY: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,9 @@ impl<U: Ulp> Datapath<U> {
         };
         let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)?;
         let Some(packet) = packet else { return Ok(false) };
+        if self.is_probe_answer(&packet, tag.class) {
+            return Err(DropReason::ProbeAnswer);
+        }
         self.ask_upper_layer(&Authenticated::new(packet, tag))?;
         Ok(true)
     }

@@ -142,7 +142,7 @@ impl<U: Ulp> Worker<U> {
             return Ok(self.take_from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);
         }
         let inbound = self.inbound()?;
-        if self.datapath.reply(&mut self.batch) {
+        if self.datapath.reply(&mut self.batch) | self.datapath.probe(&mut self.batch) {
             self.send();
         }
         let outbound = if self.tap.is_on() {

@@ -26,6 +26,7 @@ use latchway_datapath::event::Event;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchId;
 use latchway_datapath::low::publish::Publisher;
+use latchway_datapath::pmtu::PathMtu;
 use latchway_datapath::sad::Sad;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
@@ -266,6 +267,9 @@ impl Keying {
             }
             Event::SoftExpired { sa, direction } => self.note_soft(*sa, *direction),
             Event::HardExpired { sa, direction } => self.note_hard(*sa, *direction),
+            Event::PathMtu { sa, mtu, suspected } => {
+                self.note_path_mtu(*sa, PathMtu { in_force: *mtu, suspected: *suspected });
+            }
             Event::LatchBroken { latch, .. } => {
                 self.note_broken(*latch);
                 self.hear(event);
@@ -378,6 +382,12 @@ impl Keying {
         let Some(pair) = self.by_sa.get(&sa).copied() else { return };
         let Some(peer) = self.pairs.get(&pair).map(|pair| pair.terms.peer.clone()) else { return };
         self.notices.tell(Notice::SoftExpired { pair, peer, direction });
+    }
+
+    fn note_path_mtu(&mut self, sa: SaRef, found: PathMtu) {
+        let Some(pair) = self.by_sa.get(&sa).copied() else { return };
+        let Some(peer) = self.pairs.get(&pair).map(|pair| pair.terms.peer.clone()) else { return };
+        self.notices.tell(Notice::PathMtu { pair, peer, found });
     }
 
     fn note_hard(&mut self, sa: SaRef, direction: Direction) {

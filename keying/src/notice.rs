@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::pmtu::PathMtu;
 use latchway_tagging::{ClassId, Identity};
 
 use crate::latching::Constraints;
@@ -68,6 +69,15 @@ pub enum Notice {
         peer: Identity,
         /// Which of its SAs.
         direction: Direction,
+    },
+    /// What the path of a pair takes was found to be another than it was, or came in doubt (RFC 4301 8.2).
+    PathMtu {
+        /// The pair.
+        pair: PairId,
+        /// Its peer.
+        peer: Identity,
+        /// What was found.
+        found: PathMtu,
     },
     /// The policy is another.
     PolicyChanged(SpdChange),

@@ -131,6 +131,7 @@ impl Pair {
             inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             path: self.path,
+            path_mtu: sad.get(self.outbound)?.entry.mtu()?,
             nat: terms.nat,
         })
     }

@@ -1,6 +1,7 @@
 //! What status output may know of pairs: everything but keys.
 
 use latchway_datapath::lifetime::Limits;
+use latchway_datapath::pmtu::PathMtu;
 use latchway_datapath::sad::{Path, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
@@ -53,6 +54,8 @@ pub struct PairView {
     pub outbound: SaView,
     /// Where we send.
     pub path: Path,
+    /// What that path takes, as far as it was found out, and whether it is in doubt.
+    pub path_mtu: PathMtu,
     /// Whether addresses are translated on the way (L-32).
     pub nat: Nat,
 }

@@ -73,6 +73,16 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
             let text = "has reached its hard lifetime in one direction, and carries nothing there any more";
             of_pair(EventKind::HardExpired, *pair, peer, text).map(|event| towards(event, *direction))
         }
+        Notice::PathMtu { pair, peer, found } => {
+            let mtu = found.in_force;
+            let text = if found.suspected {
+                format!("is said to be on a path that takes less than {mtu} octets, and asks whether it is")
+            } else {
+                format!("sends outer packets of at most {mtu} octets now, as its path takes")
+            };
+            let event = of_pair(EventKind::PathMtu, *pair, peer, &text);
+            event.map(|event| EventView { count: Some(mtu.into()), ..towards(event, Direction::Outbound) })
+        }
         // A reload says so itself.
         Notice::PadChanged => None,
     }

@@ -11,7 +11,7 @@ use latchway_control::{
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Bounds;
-use latchway_datapath::sad::{Path, Usage};
+use latchway_datapath::sad::Usage;
 use latchway_datapath::selector::{PortRange, Selector};
 use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
@@ -63,7 +63,7 @@ pub fn unix_milliseconds(moment: SystemTime) -> u64 {
 /// Both SAs of a pair, inbound first; `listen` are the wire sockets in their order.
 pub fn sa_rows(pair: &PairView, listen: &[SocketAddr], now: Time) -> [SaRow; 2] {
     [(DirectionSpec::Inbound, &pair.inbound), (DirectionSpec::Outbound, &pair.outbound)]
-        .map(|(direction, sa)| sa_row(pair, direction, sa, path_view(&pair.path, listen), now))
+        .map(|(direction, sa)| sa_row(pair, direction, sa, path_view(pair, listen), now))
 }
 
 fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView, now: Time) -> SaRow {
@@ -276,9 +276,9 @@ fn lifetime(bounds: &Bounds, sa: &SaView, now: Time) -> LifetimeView {
     }
 }
 
-fn path_view(path: &Path, listen: &[SocketAddr]) -> PathView {
+fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[SocketAddr]) -> PathView {
     let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
-    PathView { from, to: path.to, mtu: path.mtu }
+    PathView { from, to: path.to, mtu: path.mtu, in_force: path_mtu.in_force, suspected: path_mtu.suspected }
 }
 
 /// Of the live identities of an entry, in a row.

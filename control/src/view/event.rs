@@ -59,6 +59,8 @@ words! {
         /// An auditable packet was dropped (RFC 4301 section 5.2, RFC 4303 section 4); `count` are those before it of which
         /// nothing was told.
         Audit = "audit",
+        /// What the path to a peer takes was found to be another than it was, or came in doubt (RFC 4301 8.2).
+        PathMtu = "path_mtu",
         /// Somebody begins to capture packets.
         CaptureBegun = "capture_begun",
         /// A latch broke, and its connection ends.

@@ -113,6 +113,10 @@ pub struct PathView {
     /// The peer's address and UDP port.
     #[cfg_attr(test, schemars(with = "String"))]
     pub to: SocketAddr,
-    /// The largest outer IP packet.
+    /// The largest outer IP packet that it is configured to take.
     pub mtu: u16,
+    /// The largest outer IP packet that is sent: what it was found to take.
+    pub in_force: u16,
+    /// Whether that is said to be too much, and nobody at the other end has answered what would prove or disprove it.
+    pub suspected: bool,
 }

@@ -1,7 +1,7 @@
 //! One SA as the SAD holds it (RFC 4301 section 4.4.2.1), and what its worker and others tell each other by it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use latchway_esp::{InboundSa, OutboundSa, Protocol, Spi};
@@ -11,6 +11,7 @@ use crate::arrival::Carrier;
 use crate::drop::Counter;
 use crate::lifetime::Limits;
 use crate::outer::OuterPolicy;
+use crate::pmtu::{Discovery, PathMtu};
 use crate::sad::path::{Path, Peer, Shape};
 use crate::selector::Selector;
 use crate::spd::Reqid;
@@ -97,6 +98,8 @@ pub struct SaUse {
     last_used: AtomicU64,
     soft_expired: AtomicBool,
     expired: AtomicBool,
+    /// 0 where nothing is known; else the path MTU in force, and above it whether it is in doubt.
+    path_mtu: AtomicU32,
 }
 
 /// Something that is given away once, from the key manager to the worker that will own it. Clones share it.
@@ -131,10 +134,33 @@ impl SadEntry {
         same_state && names(self) == names(other) && Arc::ptr_eq(&self.use_, &other.use_)
     }
 
+    /// The largest outer packet that an outbound SA sends now: what its path was found to take, or is configured to.
+    #[must_use]
+    pub fn mtu(&self) -> Option<PathMtu> {
+        match &self.role {
+            Role::Inbound { .. } => None,
+            Role::Outbound { path, .. } => {
+                let configured = PathMtu { in_force: path.mtu, suspected: false };
+                Some(self.use_.path_mtu().unwrap_or(configured))
+            }
+        }
+    }
+
     /// Whether the SA protects what we receive.
     #[must_use]
     pub const fn is_inbound(&self) -> bool {
         matches!(self.role, Role::Inbound { .. })
+    }
+}
+
+impl Role {
+    /// What makes the SA ask for what its path takes.
+    #[must_use]
+    pub fn discovery(&self) -> Discovery {
+        match self {
+            Self::Inbound { .. } => Discovery::Off,
+            Self::Outbound { shape, .. } => shape.sizing.pmtu.discovery,
+        }
     }
 }
 
@@ -162,6 +188,25 @@ impl SaUse {
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
+    }
+
+    /// What the SA found its path to take; `None` where that is what it is configured to take, as far as is known.
+    #[must_use]
+    pub fn path_mtu(&self) -> Option<PathMtu> {
+        let [suspected, _, high, low] = self.path_mtu.load(Ordering::Relaxed).to_be_bytes();
+        let in_force = u16::from_be_bytes([high, low]);
+        (in_force > 0).then_some(PathMtu { in_force, suspected: suspected > 0 })
+    }
+
+    /// Shows what was found. Only the owning worker calls this, as it does the next.
+    pub(crate) fn learn_path_mtu(&self, PathMtu { in_force, suspected }: PathMtu) {
+        let [high, low] = in_force.to_be_bytes();
+        self.path_mtu.store(u32::from_be_bytes([suspected.into(), 0, high, low]), Ordering::Relaxed);
+    }
+
+    /// Shows that nothing is known any more.
+    pub(crate) fn forget_path_mtu(&self) {
+        self.path_mtu.store(0, Ordering::Relaxed);
     }
 
     /// Counts what was charged. Only the owning worker calls this, as it does the two below.

@@ -21,6 +21,12 @@ fn corpus_of_packet() {
     replay("datapath_packet", fuzz_streets::packet);
 }
 
+/// T20.
+#[test]
+fn corpus_of_mss() {
+    replay("datapath_mss", fuzz_streets::mss);
+}
+
 /// T01, T02, T15.
 #[test]
 fn corpus_of_inbound() {

@@ -1,6 +1,7 @@
 //! Answers what would become of a packet, by the functions that the packet paths themselves ask.
 
 use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::fitting::Fitting;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::sad::{Role, SadEntry, Slot, Usage};
 use latchway_datapath::spd::{Action, Reqid, Rule};
@@ -90,9 +91,10 @@ impl Keying {
         let pair = self.pairs.get(&id)?;
         let (suite, max_inner) = match &entry.role {
             Role::Inbound { .. } => (pair.terms.suites.inbound, None),
-            Role::Outbound { path, .. } => {
-                let suite = pair.terms.suites.outbound;
-                (suite, suite.max_payload(path.room()))
+            Role::Outbound { .. } => {
+                let (suite, mtu) = (pair.terms.suites.outbound, usize::from(entry.mtu()?.in_force));
+                let most = |fitting: Fitting| fitting.max_inner(mtu, fitting.usual_front());
+                (suite, Fitting::of(entry, suite).map(most).filter(|&most| most > 0))
             }
         };
         let peer = pair.terms.peer.clone();

@@ -1,0 +1,255 @@
+//! The paths of a worker's SAs of which more is known than what they are configured to take, or is to be.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use latchway_esp::{Protocol, Spi};
+use latchway_tagging::{ClassId, SaRef, SnapshotId};
+
+use crate::icmp_error::is_group;
+use crate::owned::{OwnedOutbound, OwnedSas};
+use crate::packet::{IpPacket, Upper};
+use crate::pmtu::search::{CONFIRM, Search};
+use crate::pmtu::{Discovery, Hint, PathMtu, ProbeEnds};
+use crate::probe::{Probe, Secrets};
+use crate::sad::{Path, Role, Sad, SadEntry, Slot};
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    pub(super) all: Vec<Tracked>,
+    pub(super) index: Index,
+    pub(super) secrets: Secrets,
+    /// When one of them has something to ask.
+    pub(super) next: Option<Time>,
+    /// The classes whose packets are looked at, in order: answers may be among them, or who could answer.
+    wanted: Vec<ClassId>,
+}
+
+/// One SA's path.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(super) sa: SaRef,
+    pub(super) search: Search,
+    /// Between whom it asks.
+    pub(super) ends: Option<ProbeEnds>,
+    /// What was put in force.
+    pub(super) told: Option<PathMtu>,
+    /// Whether these were configured, and are not whoever was heard of.
+    named: bool,
+    class: ClassId,
+    /// The path as it is configured.
+    configured: Path,
+    sent: [Option<(Probe, Time)>; SENT],
+    place: usize,
+}
+
+/// Paths tracked because of hints: who forges them must not fill memory.
+const MOST: usize = 1024;
+
+/// Probes whose answers are waited for: more are not sent while one would be.
+const SENT: usize = 8;
+
+/// How long an answer is known for one, and kept from the inner hosts.
+const LATE: Duration = Duration::from_secs(10);
+
+impl Paths {
+    /// Whether any packet is to be looked at.
+    #[inline]
+    pub(super) const fn attends(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// The path of an SA, which is tracked from here on if what is claimed of it could be.
+    pub(super) fn track(&mut self, owned: &OwnedOutbound, claimed: u16, now: Time) -> Option<&mut Tracked> {
+        let sa = owned.entry.sa;
+        if !self.all.iter().any(|tracked| tracked.sa == sa) {
+            let could_be = (owned.floor()..owned.path.mtu).contains(&claimed);
+            if !could_be || self.all.len() >= MOST {
+                return None;
+            }
+            self.all.push(Tracked::new(owned, now)?);
+        }
+        self.all.iter_mut().find(|tracked| tracked.sa == sa)
+    }
+
+    /// Looks whether a packet of a class answers a probe, or comes from whom one could be sent to.
+    pub(super) fn hear(&mut self, packet: &IpPacket<'_>, class: ClassId, now: Time) -> bool {
+        if self.wanted.binary_search(&class).is_err() {
+            return false;
+        }
+        let mut of_class = self.all.iter_mut().filter(|tracked| tracked.class == class);
+        of_class.any(|tracked| tracked.hear(packet, now))
+    }
+
+    /// What SAs came, went and changed. An SA that takes the place of another on the same path knows what that one knew.
+    pub(super) fn adopt(&mut self, sas: &mut OwnedSas, (old, new): (&Sad, &Sad), now: Time) {
+        new.for_each_change(old, |_, slot| {
+            let Some(slot) = slot else { return };
+            if self.all.iter().any(|tracked| tracked.sa == slot.entry.sa) {
+                return;
+            }
+            let Some(path) = path(&slot.entry) else { return };
+            let known = self.all.iter().find(|tracked| tracked.configured == path && tracked.is_narrow());
+            let known = known.map(|tracked| tracked.search.finding().in_force);
+            let asks = slot.entry.role.discovery() == Discovery::Probes;
+            if (known.is_some() || asks)
+                && let Some(owned) = sas.outbound(slot.entry.sa)
+                && let Some(tracked) = Tracked::new(owned, now)
+            {
+                self.all.push(match known {
+                    Some(in_force) => tracked.knowing(in_force, now),
+                    None => tracked,
+                });
+            }
+        });
+        // What leads elsewhere now begins anew, and what was found is in force again where the SA was revised.
+        self.all.retain_mut(|tracked| {
+            let slot = new.get(tracked.sa);
+            let stays = slot.is_some_and(|Slot { entry, .. }| {
+                path(entry) == Some(tracked.configured) && entry.role.discovery() != Discovery::Off
+            });
+            if !stays && let Some(owned) = sas.outbound(tracked.sa) {
+                owned.forget_mtu();
+            }
+            tracked.told = None;
+            stays
+        });
+    }
+
+    /// What is to be looked at, and when something is to be asked next.
+    pub(super) fn plan(&mut self, now: Time) {
+        self.wanted.clear();
+        for tracked in &mut self.all {
+            if tracked.wants_to_hear(now) {
+                self.wanted.push(tracked.class);
+            }
+        }
+        self.wanted.sort_unstable();
+        self.wanted.dedup();
+        self.next = self.all.iter().filter_map(Tracked::next).min();
+    }
+}
+
+impl Tracked {
+    fn new(owned: &OwnedOutbound, now: Time) -> Option<Self> {
+        let configured = path(&owned.entry)?;
+        let pmtu = owned.sizing().pmtu;
+        let confirm = (pmtu.discovery == Discovery::Probes).then_some(CONFIRM);
+        Some(Self {
+            sa: owned.entry.sa,
+            search: Search::new(configured.mtu, owned.floor(), confirm, now),
+            ends: pmtu.probe,
+            told: None,
+            named: pmtu.probe.is_some(),
+            class: owned.entry.class,
+            configured,
+            sent: [None; SENT],
+            place: 0,
+        })
+    }
+
+    fn knowing(self, in_force: u16, now: Time) -> Self {
+        Self { search: self.search.knowing(in_force, now), ..self }
+    }
+
+    pub(super) const fn class(&self) -> ClassId {
+        self.class
+    }
+
+    /// Asks others the next time, where nobody answered.
+    pub(super) fn try_others(&mut self) {
+        if self.search.is_resting() && self.search.finding().suspected {
+            self.forget_ends();
+        }
+    }
+
+    /// Others may be heard of who can be asked, but whoever was named is.
+    pub(super) const fn forget_ends(&mut self) {
+        if !self.named {
+            self.ends = None;
+        }
+    }
+
+    /// What was found and is not in force yet.
+    pub(super) fn news(&self) -> Option<PathMtu> {
+        let found = self.search.finding();
+        let as_configured = PathMtu { in_force: self.configured.mtu, suspected: false };
+        (self.told.unwrap_or(as_configured) != found).then_some(found)
+    }
+
+    pub(super) fn remember(&mut self, probe: Probe, now: Time) {
+        if let Some(place) = self.sent.get_mut(self.place) {
+            *place = Some((probe, now));
+        }
+        self.place = (self.place + 1) % SENT;
+    }
+
+    fn hear(&mut self, packet: &IpPacket<'_>, now: Time) -> bool {
+        for (probe, _) in self.sent.iter_mut().flatten() {
+            if probe.is_answered_by(packet) {
+                self.search.answered(probe.size, probe.octets, now);
+                return true;
+            }
+        }
+        if self.ends.is_none() && !matches!(packet.upper(), Upper::LaterFragment(_)) {
+            let (from, to) = (packet.flow().local().ip(), packet.flow().remote().ip());
+            let are_hosts = !is_group(from) && !is_group(to) && !packet.flow().is_link_local();
+            self.ends = are_hosts.then_some(ProbeEnds { from, to });
+        }
+        false
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.search.finding().in_force < self.configured.mtu
+    }
+
+    fn wants_to_hear(&mut self, now: Time) -> bool {
+        for place in &mut self.sent {
+            *place = place.filter(|(_, at)| now.since(*at) < LATE);
+        }
+        self.ends.is_none() || self.sent.iter().any(Option::is_some)
+    }
+
+    fn next(&self) -> Option<Time> {
+        let late = self.sent.iter().flatten().map(|(_, at)| *at + LATE);
+        late.chain(self.search.next()).min()
+    }
+}
+
+/// Which SAs have an SPI, as far as hints ask: what we send under was numbered by others, who may agree.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    of: Option<(SnapshotId, Time)>,
+    sas: HashMap<(Protocol, Spi), Vec<SaRef>>,
+}
+
+/// How soon the SAs are gone through again: forgers must not keep the gateway busy with it.
+const REINDEX: Duration = Duration::from_secs(1);
+
+/// SAs that one hint is taken to speak of.
+const CANDIDATES: usize = 8;
+
+impl Index {
+    pub(super) fn candidates(&mut self, hint: &Hint, snapshot: &Snapshot, now: Time) -> Vec<SaRef> {
+        if self.of.is_none_or(|(id, at)| id != snapshot.id && now.since(at) >= REINDEX) {
+            self.sas.clear();
+            for slot in snapshot.sad.iter().filter(|slot| !slot.entry.is_inbound()) {
+                let sas = self.sas.entry((slot.entry.protocol, slot.entry.spi)).or_default();
+                sas.push(slot.entry.sa);
+            }
+            self.of = Some((snapshot.id, now));
+        }
+        let sas = self.sas.get(&(hint.protocol, hint.spi)).into_iter().flatten();
+        sas.take(CANDIDATES).copied().collect()
+    }
+}
+
+fn path(entry: &SadEntry) -> Option<Path> {
+    match &entry.role {
+        Role::Outbound { path, .. } => Some(*path),
+        Role::Inbound { .. } => None,
+    }
+}
