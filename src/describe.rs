@@ -104,7 +104,7 @@ fn gateway(end: &End<'_>, peer: &End<'_>, pair: PairSpec) -> GatewaySpec {
         outer: None,
         unguarded: end.options.unguarded,
         tun: TunSpec { name: end.options.tun.clone(), backend, mtu: None, addresses: vec![], routes: vec![] },
-        listen: vec![end.outer],
+        listen: vec![end.outer.into()],
         identity: identity(end),
         peers: vec![PeerSpec { identity: identity(peer), inner: vec![peer.inner], methods: vec![] }],
         policy: vec![RuleSpec {

@@ -217,6 +217,10 @@ fn shadowed(policies: &[ReadPolicy], problems: &mut Problems<'_>) {
 fn speaks_of(policy: &Policy, other: &Policy) -> bool {
     (policy.direction.is_none() || policy.direction == other.direction)
         && (policy.selector.protocol.is_none() || policy.selector.protocol == other.selector.protocol)
+        && policy
+            .selector
+            .icmp
+            .is_none_or(|icmp| other.selector.icmp.is_some_and(|other| icmp.covers(&other)))
 }
 
 /// SAs that no policy sends anything through, and peers without any policy.
@@ -282,7 +286,9 @@ fn meet(a: &Selector, b: &Selector) -> bool {
         };
         overlap_any(&of(&a.local), &of(&b.local)) && overlap_any(&of(&a.remote), &of(&b.remote))
     };
+    let messages = a.icmp.zip(b.icmp).is_none_or(|(a, b)| a.overlaps(&b));
     protocols
+        && messages
         && ports(&a.local_ports, &b.local_ports)
         && ports(&a.remote_ports, &b.remote_ports)
         && (family(true) || family(false))

@@ -105,7 +105,9 @@ impl<'c> Changes<'c> {
     fn sas(&mut self, (old, old_keys): (&'c Peer, &Keyring), (new, new_keys): (&'c Peer, &Keyring)) {
         let spis = |sa: &Sa| (sa.inbound.spi, sa.outbound.spi);
         let before: HashMap<_, _> = old.sas.iter().map(|sa| (spis(sa), sa)).collect();
-        let same = |was: &Sa, is: &Sa| same(was, is) && same_keys((was, old_keys), (is, new_keys));
+        let same = |was: &Sa, is: &Sa| {
+            same(was, is) && unchanged(was, is) && same_keys((was, old_keys), (is, new_keys))
+        };
         let stays = |sa: &&Sa| before.get(&spis(sa)).is_some_and(|was| same(was, sa));
         let kept: HashSet<_> = new.sas.iter().filter(stays).map(spis).collect();
         let added = || new.sas.iter().filter(|sa| !kept.contains(&spis(sa)));
@@ -257,21 +259,30 @@ impl fmt::Display for Pair<'_> {
     }
 }
 
-/// Whether two SAs are the same but for their keys, whose content counts and not the file.
+/// Whether two SAs are one and the same, though their keys may not be, nor what can be changed while they stay.
 fn same(a: &Sa, b: &Sa) -> bool {
-    let Sa { suite, inbound, outbound, esn, anti_replay, mtu, from, selectors, soft, hard } = a;
-    (suite, esn, anti_replay, mtu, from) == (&b.suite, &b.esn, &b.anti_replay, &b.mtu, &b.from)
-        && (inbound.spi, outbound.spi) == (b.inbound.spi, b.outbound.spi)
-        && (selectors, soft, hard) == (&b.selectors, &b.soft, &b.hard)
+    let spis = |sa: &Sa| -> Vec<_> { sa.directions().map(|(_, suite, one)| (suite, one.spi)).collect() };
+    (a.mode, a.encapsulation, a.esn, a.anti_replay) == (b.mode, b.encapsulation, b.esn, b.anti_replay)
+        && spis(a) == spis(b)
+        && a.selectors == b.selectors
 }
 
+/// Whether two SAs that are the same are so in all that can be changed while they stay.
+fn unchanged(a: &Sa, b: &Sa) -> bool {
+    (a.mtu, a.from, a.follow, a.keepalive) == (b.mtu, b.from, b.follow, b.keepalive)
+        && (&a.outer, a.hiding, a.sizing) == (&b.outer, b.hiding, b.sizing)
+        && (a.soft, a.hard) == (b.soft, b.hard)
+}
+
+/// Whether they have the same keys, whose content counts and not the file.
 fn same_keys((a, a_keys): (&Sa, &Keyring), (b, b_keys): (&Sa, &Keyring)) -> bool {
-    let same = |a: &SaDirection, b: &SaDirection| match (a_keys.key(a), b_keys.key(b)) {
+    let same = |(a, b): (&SaDirection, &SaDirection)| match (a_keys.key(a), b_keys.key(b)) {
         (Some(a), Some(b)) => a == b,
         (None, None) => a.key_file == b.key_file,
         _ => false,
     };
-    same(&a.inbound, &b.inbound) && same(&a.outbound, &b.outbound)
+    let of = |(_, _, direction)| direction;
+    a.directions().map(of).zip(b.directions().map(of)).all(same)
 }
 
 /// The keys of the file, by their names, of which the gateway is made once.

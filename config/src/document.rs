@@ -163,6 +163,17 @@ impl<'d> Entry<'d> {
         }
     }
 
+    /// What the table that it is has by its keys, whatever they are; `None` where it is no table.
+    pub fn pairs(&self) -> Option<Vec<(&'d str, Self)>> {
+        let table = self.value.get_ref().as_table()?;
+        Some(
+            table
+                .iter()
+                .map(|(key, value)| (key.get_ref().as_ref(), Entry { value, ..self.clone() }))
+                .collect(),
+        )
+    }
+
     /// Whether it is a list without values.
     pub fn is_empty_list(&self) -> bool {
         self.value.get_ref().as_array().is_some_and(|values| values.is_empty())
@@ -181,6 +192,11 @@ impl<'d> Entry<'d> {
     /// Says what is wrong with it.
     pub fn error(&self, problems: &mut Problems<'_>, message: impl Into<String>, hint: impl Into<String>) {
         problems.error(self.at(), &self.path, message, hint);
+    }
+
+    /// Says what someone should know about it.
+    pub fn warning(&self, problems: &mut Problems<'_>, message: impl Into<String>, hint: impl Into<String>) {
+        problems.warning(self.at(), &self.path, message, hint);
     }
 
     /// Says that it is not understood, and gives an example.

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use crate::reference::{
-    Change, Key, TABLES, Table, direction, latches, lifetime, namespace, peer, policy, root, sa, selector,
-    tun,
+    Change, Key, TABLES, Table, ah, direction, flows, icmp, latches, lifetime, namespace, peer, policy,
+    probe, root, sa, selector, tun,
 };
 
 /// Every key, as Markdown: `docs/configuration.md`.
@@ -90,6 +90,12 @@ fn table_within(table: &Table, key: &Key) -> Option<&'static Table> {
         Some(&namespace::TABLE)
     } else if is(&sa::TABLE, &sa::INBOUND) {
         Some(&direction::TABLE)
+    } else if is(&sa::TABLE, &sa::AH) {
+        Some(&ah::TABLE)
+    } else if is(&sa::TABLE, &sa::PROBE) {
+        Some(&probe::TABLE)
+    } else if is(&policy::TABLE, &flows::ICMP) {
+        Some(&icmp::TABLE)
     } else if is(&sa::TABLE, &sa::SELECTORS) {
         Some(&selector::TABLE)
     } else if is(&sa::TABLE, &sa::SOFT) {

@@ -38,9 +38,9 @@ pub fn read_keys(config: &Config, folder: &Path) -> Result<Keyring, Report> {
     let mut problems = Vec::new();
     let mut owners = HashMap::<Key, &KeyFile>::new();
     for sa in config.peers.iter().flat_map(|peer| &peer.sas) {
-        for (name, direction) in [("inbound", &sa.inbound), ("outbound", &sa.outbound)] {
+        for (name, suite, direction) in sa.directions() {
             let file = &direction.key_file;
-            let fault = match read_key(&folder.join(&file.path), sa.suite).map(|key| owners.entry(key)) {
+            let fault = match read_key(&folder.join(&file.path), suite).map(|key| owners.entry(key)) {
                 Err(fault) => Some(fault),
                 Ok(Entry::Vacant(slot)) => {
                     slot.insert(file);
@@ -51,7 +51,7 @@ pub fn read_keys(config: &Config, folder: &Path) -> Result<Keyring, Report> {
                     Some(Fault::Twice { file: path.clone(), line: at.line })
                 }
             };
-            problems.extend(fault.map(|fault| fault.problem(name, file, sa.suite)));
+            problems.extend(fault.map(|fault| fault.problem(name, file, suite)));
         }
     }
     if !problems.is_empty() {

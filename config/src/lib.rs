@@ -28,10 +28,11 @@ pub use compare::{Changes, compare};
 pub use file::{LoadError, Loaded, load};
 pub use keyring::{Key, Keyring, read_keys};
 pub use model::{
-    Action, Applications, Backend, Config, Direction, Guard, KeyFile, LatchTerms, Latches, Lifetime, Model,
-    NamespaceRef, OnConflict, OnPolicyChange, Peer, Place, Policy, Position, Sa, SaDirection, StateDirectory,
-    Tun, Unlatchable,
+    Action, Applications, Backend, Config, Df, Direction, Discovery, Dscp, Ecn, Encapsulation, FlowLabel,
+    Fragment, Guard, Header, Hiding, KeyFile, LatchTerms, Latches, Lifetime, Listen, Model, NamespaceRef,
+    OnConflict, OnPolicyChange, Outer, Peer, Place, Policy, Position, Probe, Sa, SaDirection, Sizing,
+    StateDirectory, Tfc, Tun, Unlatchable,
 };
 pub use problem::{Problem, Report, Severity};
-pub use range::{AddressRange, PortRange, Selector, SimpleSelector};
+pub use range::{AddressRange, IcmpRange, PortRange, Selector, SimpleSelector};
 pub use read::{Parsed, parse, parse_named};

@@ -1,14 +1,23 @@
 //! What a gateway is told. A [`Config`] that was read from a file holds no contradiction: what a reader need not
 //! check again is said with each field.
 
-use std::net::{IpAddr, SocketAddr};
+mod listen;
+mod sa;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use latchway_esp::{AntiReplay, Spi, Suite};
 use latchway_tagging::{AuthMethod, Identity, PeerPattern};
 
 use crate::range::{AddressRange, Selector};
+
+pub use self::listen::Listen;
+pub(crate) use self::listen::NATIVE;
+pub use self::sa::{
+    Df, Discovery, Dscp, Ecn, Encapsulation, FlowLabel, Fragment, Header, Hiding, KeyFile, Lifetime, Outer,
+    Probe, Sa, SaDirection, Sizing, Tfc,
+};
 
 /// A gateway's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +33,8 @@ pub struct Config {
     /// The TUN in the outer namespace through which BYPASS traffic leaves and enters; there where a policy says
     /// BYPASS.
     pub bypass_port: Option<String>,
-    /// Addresses and UDP ports of the wire sockets: one to 16, none twice.
-    pub listen: Vec<SocketAddr>,
+    /// What the wire sockets are bound to: one to 16, none twice.
+    pub listen: Vec<Listen>,
     /// The peers (RFC 4301 section 4.4.3, the PAD): each is spoken of by the first that may, and none in vain. No inner
     /// address is in two, unless both are shared.
     pub peers: Vec<Peer>,
@@ -163,58 +172,6 @@ pub struct Peer {
     pub sas: Vec<Sa>,
 }
 
-/// A pair of SAs (RFC 4301 section 4.4.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sa {
-    /// How packets are protected.
-    pub suite: Suite,
-    /// The SA for what we receive.
-    pub inbound: SaDirection,
-    /// The SA for what we send.
-    pub outbound: SaDirection,
-    /// Whether sequence numbers are extended to 64 bits (RFC 4303 section 2.2.1).
-    pub esn: bool,
-    /// Whether replays are refused (RFC 4303 section 3.4.3).
-    pub anti_replay: AntiReplay,
-    /// The largest outer packet on the path.
-    pub mtu: u16,
-    /// The listen address to send from; `None` is the first of the endpoint's family. It is one of
-    /// [`Config::listen`], and of the endpoint's family.
-    pub from: Option<IpAddr>,
-    /// The inner flows that it may carry.
-    pub selectors: Vec<Selector>,
-    /// When someone is told that its life ends. Below `hard` where both say something.
-    pub soft: Lifetime,
-    /// When its life ends.
-    pub hard: Lifetime,
-}
-
-/// One direction of a pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SaDirection {
-    /// Its SPI: not reserved, and in this direction no other SA's.
-    pub spi: Spi,
-    /// Where its key is; no other SA's.
-    pub key_file: KeyFile,
-}
-
-/// A reference to a key. The key itself is nowhere in a configuration (T40).
-#[derive(Clone, Debug)]
-pub struct KeyFile {
-    /// The file, relative to the folder of the configuration.
-    pub path: PathBuf,
-    /// Where the configuration names it. Two references to one file are equal wherever they stand.
-    pub at: Position,
-}
-
-impl PartialEq for KeyFile {
-    fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
-    }
-}
-
-impl Eq for KeyFile {}
-
 /// A place in the text of a configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -222,19 +179,6 @@ pub struct Position {
     pub line: usize,
     /// The column, in characters; the first is 1.
     pub column: usize,
-}
-
-/// Bounds of an SA's life (RFC 4301 section 4.4.2.1); `None` is no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lifetime {
-    /// Octets that the cipher was applied to.
-    pub octets: Option<u64>,
-    /// Inner packets.
-    pub packets: Option<u64>,
-    /// Seconds since it was installed.
-    pub seconds: Option<u64>,
-    /// Seconds since it carried its first packet.
-    pub since_first_use: Option<u64>,
 }
 
 /// A rule of the SPD (RFC 4301 section 4.4.1).

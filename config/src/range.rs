@@ -14,6 +14,8 @@ pub struct Selector {
     pub remote: Vec<AddressRange>,
     /// The upper-layer protocol; `None` is ANY.
     pub protocol: Option<u8>,
+    /// The messages of ICMP or ICMPv6; `None` is ANY.
+    pub icmp: Option<IcmpRange>,
     /// Ports of the local side.
     pub local_ports: Vec<PortRange>,
     /// Ports of the remote side.
@@ -25,7 +27,7 @@ impl Selector {
     #[must_use]
     pub fn between(local: Vec<AddressRange>, remote: Vec<AddressRange>) -> Self {
         let any = || vec![PortRange::ANY];
-        Self { local, remote, protocol: None, local_ports: any(), remote_ports: any() }
+        Self { local, remote, protocol: None, icmp: None, local_ports: any(), remote_ports: any() }
     }
 
     /// How many selectors [`Selector::simple`] gives at most.
@@ -46,6 +48,7 @@ impl Selector {
                         local,
                         remote,
                         protocol: self.protocol,
+                        icmp: self.icmp,
                         local_ports,
                         remote_ports,
                     })
@@ -65,6 +68,7 @@ impl fmt::Display for Selector {
         };
         let protocol = self.protocol.map(crate::value::protocol_name);
         protocol.map_or(Ok(()), |protocol| write!(f, "{protocol} "))?;
+        self.icmp.map_or(Ok(()), |icmp| write!(f, "{icmp} "))?;
         let (local, remote) = (side(&self.local, &self.local_ports), side(&self.remote, &self.remote_ports));
         write!(f, "{local} <-> {remote}")
     }
@@ -99,6 +103,8 @@ pub struct SimpleSelector {
     pub remote: AddressRange,
     /// The upper-layer protocol; `None` is ANY.
     pub protocol: Option<u8>,
+    /// The messages of ICMP or ICMPv6; `None` is ANY.
+    pub icmp: Option<IcmpRange>,
     /// Ports of the local side.
     pub local_ports: PortRange,
     /// Ports of the remote side.
@@ -162,6 +168,12 @@ impl AddressRange {
         self.is_ipv4() == other.is_ipv4() && self.first() <= other.first() && other.last() <= self.last()
     }
 
+    /// Whether the address lies in the range.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Self::new(address, address).is_some_and(|single| self.covers(&single))
+    }
+
     /// Whether any address lies in both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -220,6 +232,47 @@ impl fmt::Display for AddressRange {
 impl fmt::Debug for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// ICMP messages: types with all of their codes, or codes of one type (RFC 4301 section 4.4.1.1). Lower ends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IcmpRange {
+    /// The first and the last type.
+    pub types: (u8, u8),
+    /// The first and the last code.
+    pub codes: (u8, u8),
+}
+
+impl IcmpRange {
+    /// Whether every message of `other` is in the range.
+    #[must_use]
+    pub const fn covers(&self, other: &Self) -> bool {
+        let (types, codes) = (self.types, self.codes);
+        types.0 <= other.types.0
+            && other.types.1 <= types.1
+            && codes.0 <= other.codes.0
+            && other.codes.1 <= codes.1
+    }
+
+    /// Whether any message is in both.
+    #[must_use]
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        let (types, codes) = (self.types, self.codes);
+        types.0 <= other.types.1
+            && other.types.0 <= types.1
+            && codes.0 <= other.codes.1
+            && other.codes.0 <= codes.1
+    }
+}
+
+impl fmt::Display for IcmpRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = |(first, last): (u8, u8)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        write!(f, "type {}", range(self.types))?;
+        if self.codes == (0, u8::MAX) { Ok(()) } else { write!(f, " code {}", range(self.codes)) }
     }
 }
 

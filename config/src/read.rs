@@ -1,16 +1,21 @@
 //! From text to a [`Config`]: every problem is found before one is reported, and what is read holds no contradiction.
 
+mod ends;
 mod latching;
 pub mod peer;
 mod place;
 pub mod policy;
+mod sa;
+mod shape;
 mod tun;
 mod wire;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use latchway_esp::Protocol;
 use latchway_tagging::{Identity, PeerPattern};
 use toml::de::DeTable;
 
@@ -19,8 +24,8 @@ use crate::document::{Entry, Problems, Scope};
 use crate::model::{Applications, Config, LatchTerms, Place, StateDirectory};
 use crate::problem::Report;
 use crate::range::{AddressRange, merge};
-use crate::read::wire::Listen;
-use crate::reference::root;
+use crate::read::wire::Said;
+use crate::reference::{self, root};
 use crate::value;
 
 /// A configuration that can be used.
@@ -70,9 +75,9 @@ pub fn parse_named(text: &str, default: &str) -> Result<Parsed, Report> {
 #[derive(Default)]
 pub struct Seen {
     /// By SPI, where the inbound SAs are.
-    inbound: HashMap<u32, usize>,
+    inbound: HashMap<(Protocol, u32), usize>,
     /// By peer and SPI, where the outbound SAs are.
-    outbound: HashMap<(usize, u32), usize>,
+    outbound: HashMap<(usize, Protocol, u32), usize>,
     /// Where the key files are named.
     key_files: HashMap<PathBuf, usize>,
     /// Where the peers' identities are, and the patterns of identities.
@@ -89,8 +94,10 @@ pub struct Known<'k> {
     identity: Option<&'k Identity>,
     /// Our own inner networks.
     networks: Option<Vec<AddressRange>>,
+    /// The addresses of the TUN.
+    own: Vec<IpAddr>,
     /// Where we listen.
-    listen: &'k Listen,
+    listen: &'k Said,
     /// Whether counter-mode suites are allowed; true where that is not known.
     counter_mode: bool,
     /// Whether policies latch by default.
@@ -112,9 +119,9 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let exec = place::exec(file, &mut seen, problems);
     let tun = tun::read(file, addresses.clone().unwrap_or_default(), problems);
     let bypass_port = place::bypass_port(file, tun.as_ref(), problems);
-    let latch = file.read_or(&root::LATCH, true, problems, Entry::flag);
-    let terms = latching::OF_FILE.terms(file, LatchTerms::default(), problems);
-    let applications = latching::OF_FILE.applications(file, Applications::Nothing, problems);
+    let latch = file.read_or(&reference::latching::LATCH, true, problems, Entry::flag);
+    let terms = latching::terms(file, LatchTerms::default(), problems);
+    let applications = latching::applications(file, Applications::Nothing, problems);
     let latches = latching::limits(file, problems);
     let state = state(file, problems);
     let control = file.read(&root::CONTROL, problems, value::path);
@@ -127,6 +134,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let known = Known {
         identity: identity.as_ref(),
         networks: addresses.as_deref().map(|addresses| networks(addresses, exec)),
+        own: addresses.iter().flatten().map(IpNet::addr).collect(),
         listen: &listen,
         counter_mode: state.as_ref().is_none_or(state_allows),
         latch: latch.unwrap_or(true),

@@ -38,31 +38,79 @@ pub enum Change {
     Restart,
 }
 
-/// Declares a table and its keys: one constant for each key, and the table of them all.
+/// Declares keys, one constant for each.
+macro_rules! keys {
+    ($($key:ident = $name:literal, $shape:literal, $default:expr, $example:literal, $change:ident, $text:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`")]
+            pub static $key: Key = Key {
+                name: $name,
+                shape: $shape,
+                default: $default,
+                example: $example,
+                meaning: $text,
+                change: Change::$change,
+            };
+        )*
+    };
+}
+
+/// Declares a table and its keys, and behind them those that it shares with other tables.
 macro_rules! table {
     (
         $(#[doc = $doc:literal])* mod $module:ident: $path:literal, $heading:literal, $meaning:literal;
         $($key:ident = $name:literal, $shape:literal, $default:expr, $example:literal, $change:ident, $text:literal;)*
+        $(.. $shared:ident { $($same:ident),* })*
     ) => {
         $(#[doc = $doc])*
         pub mod $module {
             use super::{Change, Key, Table};
-            $(
-                #[doc = concat!("`", $name, "`")]
-                pub static $key: Key = Key {
-                    name: $name,
-                    shape: $shape,
-                    default: $default,
-                    example: $example,
-                    meaning: $text,
-                    change: Change::$change,
-                };
-            )*
+            keys! { $($key = $name, $shape, $default, $example, $change, $text;)* }
             /// The table.
-            pub static TABLE: Table =
-                Table { path: $path, heading: $heading, meaning: $meaning, keys: &[$(&$key),*] };
+            pub static TABLE: Table = Table {
+                path: $path,
+                heading: $heading,
+                meaning: $meaning,
+                keys: &[$(&$key,)* $($(&super::$shared::$same,)*)*],
+            };
         }
     };
+}
+
+/// How connections are latched: said for the file, and for a policy that is to differ.
+pub mod latching {
+    use super::{Change, Key};
+    keys! {
+        LATCH = "latch", "true or false", Some(r#"`true`; of a policy, what is said for the file"#), "true", Reload,
+            "Whether protect policies latch connections: a connection keeps the peer and the protection that it began with, or ends.";
+        MODEL = "model", r#""strict" or "tag""#, Some(r#"`"strict"`; of a policy, what is said for the file"#), r#""strict""#, Reload,
+            "What counts as a conflict with a latch. `strict`: an SA of another peer that covers the connection, from its proposal on; it is narrowed, refused, or the latch breaks before it is used. `tag`: a packet alone, so that SAs of several peers may cover the same addresses. This and the four keys below are for rules that latch. A change is for new latches: those that are there keep their terms.";
+        ON_CONFLICT = "on_conflict", r#""terminate", "drop-newcomer", "reject-newcomer" or "wait""#, Some(r#"`"terminate"`; of a policy, what is said for the file"#), r#""terminate""#, Reload,
+            "What becomes of a latched connection whose addresses another peer claims. `terminate`: it ends. `drop-newcomer`: it stands, and the newcomer's packets are dropped. `reject-newcomer`: it stands, and the newcomer's SA is refused. `wait`: it is suspended until the conflict is gone. A peer of lesser standing is refused whatever is said here.";
+        ON_POLICY_CHANGE = "on_policy_change", r#""break" or "preserve""#, Some(r#"`"break"`; of a policy, what is said for the file"#), r#""break""#, Reload,
+            "What becomes of a latch when the policy says otherwise: it breaks, or the connection goes on as it began.";
+        UNLATCHABLE = "unlatchable", r#""refuse" or "pass""#, Some(r#"`"refuse"`; of a policy, what is said for the file"#), r#""refuse""#, Reload,
+            "What becomes of a connection that cannot be latched, since the table of latches is full or SAs are in conflict: it is refused, or it passes, protected and without a latch.";
+        STICKY = "sticky", "true or false", Some(r#"`false`; of a policy, what is said for the file"#), "false", Reload,
+            "Whether a UDP flow that is idle for too long stays latched for as long as a socket has its addresses and ports.";
+        APPLICATIONS = "applications", r#""nothing", "more" or "bypass""#, Some(r#"`"nothing"`; of a policy, what is said for the file"#), r#""nothing""#, Reload,
+            "What applications may ask for beyond the policy, each for its own connections: `nothing`; `more` protection than it says, or a certain peer; or that and, where they are privileged, traffic in the clear (`bypass`).";
+    }
+}
+
+/// What selects fewer packets than addresses do: of a policy, and of an SA.
+pub mod flows {
+    use super::{Change, Key};
+    keys! {
+        PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
+            "The upper-layer protocol: `tcp`, `udp`, `icmp`, `icmpv6` or a number up to 255.";
+        ICMP = "icmp", "a table", Some("any"), "{ type = 8 }", Reload,
+            "What ICMP or ICMPv6 messages, as `protocol` says: see `icmp = { ... }`.";
+        LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
+            "Ports of the local side, as 443, \"8000-8080\" or a list of these. Protocols without ports have none.";
+        REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), r#"[443, "8000-8080"]"#, Reload,
+            "Ports of the remote side.";
+    }
 }
 
 table! {
@@ -83,21 +131,7 @@ table! {
     ADDRESSES = "addresses", "a list of addresses with prefix length", Some("none"), r#"["10.1.0.1/24", "fd00:1::1/64"]"#, Restart,
         "The addresses of the TUN. Their networks are our own inner networks.";
     LISTEN = "listen", "a list of addresses, with or without port", Some("every address of the families of the peers' endpoints, port 4500"), r#"["192.0.2.1:4500", "[2001:db8::1]:4500"]"#, Restart,
-        "Where protected packets are received, and sent from. At most 16; the port is 4500 where none is given (RFC 3948).";
-    LATCH = "latch", "true or false", Some("true"), "true", Reload,
-        "Whether protect policies latch connections where they do not say it themselves: a connection keeps the peer and the protection that it began with, or ends.";
-    MODEL = "model", r#""strict" or "tag""#, Some(r#""strict""#), r#""strict""#, Reload,
-        "What counts as a conflict with a latch. `strict`: an SA of another peer that covers the connection, from its proposal on; it is narrowed, refused, or the latch breaks before it is used. `tag`: a packet alone, so that SAs of several peers may cover the same addresses. This and the five keys below are what policies say that do not say it themselves. A change is for new latches: those that are there keep their terms.";
-    ON_CONFLICT = "on_conflict", r#""terminate", "drop-newcomer", "reject-newcomer" or "wait""#, Some(r#""terminate""#), r#""terminate""#, Reload,
-        "What becomes of a latched connection whose addresses another peer claims. `terminate`: it ends. `drop-newcomer`: it stands, and the newcomer's packets are dropped. `reject-newcomer`: it stands, and the newcomer's SA is refused. `wait`: it is suspended until the conflict is gone. A peer of lesser standing is refused whatever is said here.";
-    ON_POLICY_CHANGE = "on_policy_change", r#""break" or "preserve""#, Some(r#""break""#), r#""break""#, Reload,
-        "What becomes of a latch when the policy says otherwise: it breaks, or the connection goes on as it began.";
-    UNLATCHABLE = "unlatchable", r#""refuse" or "pass""#, Some(r#""refuse""#), r#""refuse""#, Reload,
-        "What becomes of a connection that cannot be latched, since the table of latches is full or SAs are in conflict: it is refused, or it passes, protected and without a latch.";
-    STICKY = "sticky", "true or false", Some("false"), "false", Reload,
-        "Whether a UDP flow that is idle for too long stays latched for as long as a socket has its addresses and ports.";
-    APPLICATIONS = "applications", r#""nothing", "more" or "bypass""#, Some(r#""nothing""#), r#""nothing""#, Reload,
-        "What applications may ask for beyond the policy, each for its own connections: `nothing`; `more` protection than it says, or a certain peer; or that and, where they are privileged, traffic in the clear (`bypass`).";
+        "Where protected packets are received, and sent from. At most 16. An address is for ESP in UDP (RFC 3948), at port 4500 where none is given; `\"native:192.0.2.1\"` is for ESP and AH as they are, IP protocols 50 and 51, which SAs with `encapsulation = \"none\"` take.";
     STATE = "state", "a path", Some("none"), r#""/var/lib/latchway/branch-office""#, Restart,
         "The folder in which sequence numbers outlive the gateway, relative to the folder of this file. Without it numbers begin anew at each start: peers that go on refuse our packets as replays, and we accept replays of theirs.";
     COUNTER_MODE_STATIC = "counter_mode_static", "true or false", Some("false"), "false", Restart,
@@ -122,6 +156,7 @@ table! {
         "The peers; see `[[peer]]`.";
     POLICY = "policy", "a list of tables", Some("protect, between our own inner networks and those of each peer"), "", Reload,
         "The policy; see `[[policy]]`.";
+    .. latching { LATCH, MODEL, ON_CONFLICT, ON_POLICY_CHANGE, UNLATCHABLE, STICKY, APPLICATIONS }
 }
 
 table! {
@@ -191,10 +226,16 @@ table! {
     mod sa: "peer.sa.", "[[peer.sa]]", "A pair of SAs with the peer above it, one for each direction. A short one is written `sa = { ... }`. What is changed here makes another pair: choose new SPIs and new keys for it.";
     SUITE = "suite", "a string", Some(r#""aes-256-cbc-hmac-sha-256""#), r#""aes-256-cbc-hmac-sha-256""#, Reload,
         "How packets are protected. Keys in files are used for long, and no key exchange limits what one of them gives away: the default has the long key, at some cost in speed (RFC 8221 sections 3 and 5).";
+    MODE = "mode", r#""tunnel" or "transport""#, Some(r#""tunnel""#), r#""tunnel""#, Reload,
+        "`tunnel`: whole packets travel in new ones. `transport`: their payload is protected and they keep their own header, so that nothing is carried but what is between our own address and the peer's endpoint.";
+    ENCAPSULATION = "encapsulation", r#""udp" or "none""#, Some("`\"udp\"`; with AH, `\"none\"`"), r#""udp""#, Reload,
+        "`udp`: ESP travels in UDP (RFC 3948), through NATs. `none`: ESP and AH are IP packets of their own, for peers that know nothing else; `listen` then takes a `native:` address. There is no AH in UDP.";
     INBOUND = "inbound", "a table", None, r#"{ spi = 0x1001, key_file = "in.key" }"#, Reload,
         "The SA for what we receive; see `inbound = { ... }`.";
     OUTBOUND = "outbound", "a table", None, r#"{ spi = 0x1002, key_file = "out.key" }"#, Reload,
         "The SA for what we send, written like `inbound`.";
+    AH = "ah", "a table", Some("none"), r#"{ suite = "ah-hmac-sha-256", inbound = { spi = 0x2001, key_file = "ah-in.key" }, outbound = { spi = 0x2002, key_file = "ah-out.key" } }"#, Reload,
+        "AH around ESP, of which both ends have both (a bundle, RFC 4301 section 4.3); see `ah = { ... }`. For AH alone, name a suite of AH as `suite`.";
     ESN = "esn", "true or false", Some("true"), "true", Reload,
         "Whether sequence numbers have 64 bits. Both ends must say the same.";
     REPLAY_WINDOW = "replay_window", r#"a whole number or "off""#, Some("4096"), "4096", Reload,
@@ -203,12 +244,71 @@ table! {
         "The largest outer packet on the path: 576 to 65535, over IPv6 1280 at least.";
     FROM = "from", "an address", Some("the first `listen` address of the endpoint's family"), r#""192.0.2.1""#, Reload,
         "The `listen` address to send from.";
+    FOLLOW = "follow", "true or false", Some("false"), "true", Reload,
+        "Whether the peer may move: what it authenticates from another address or port, newer than anything else, changes where we send. Without it such packets are dropped.";
+    KEEPALIVE = "keepalive", "a duration", Some("none"), r#""20s""#, Reload,
+        "In UDP, how long nothing is sent before an octet keeps the NAT in between open (RFC 3948 section 4). For whoever is behind it.";
+    DSCP = "dscp", r#""copy", a whole number or a table"#, Some(r#""copy""#), "{ 46 = 46, 0 = 10 }", Reload,
+        "In tunnel mode, the DSCP of the outer header: the inner one, always the same (0 to 63), or by a table from the inner one, which is copied where it is not in it (RFC 2983). What is not always the same tells the path what traffic there is.";
+    DECAPSULATE_DSCP = "decapsulate_dscp", "true or false", Some("false"), "false", Reload,
+        "In tunnel mode, whether the outer DSCP of what we receive becomes the inner one (RFC 2983). The outer one is not authenticated.";
+    ECN = "ecn", r#""normal" or "compatibility""#, Some(r#""normal""#), r#""normal""#, Reload,
+        "In tunnel mode, what becomes of ECN: `normal` copies it, `compatibility` is for peers that do not give it back (RFC 6040).";
+    DF = "df", r#""copy", "set" or "clear""#, Some("`\"set\"` in UDP, `\"copy\"` without"), r#""set""#, Reload,
+        "In tunnel mode, the outer DF bit: the inner one, set, or clear (RFC 4301 section 8.1).";
+    TTL = "ttl", "a whole number", Some("64"), "64", Reload,
+        "In tunnel mode without UDP, the outer TTL or hop limit.";
+    FLOW_LABEL = "flow_label", r#""zero", "copy" or "hash""#, Some("`\"hash\"`; in UDP, `\"zero\"`"), r#""hash""#, Reload,
+        "In tunnel mode over IPv6 without UDP, the flow label: zero, the inner one, or one for each inner flow (RFC 6438), by which the path can tell them apart.";
+    TFC = "tfc", r#""none", "mtu" or a whole number"#, Some(r#""none""#), r#""mtu""#, Reload,
+        "In tunnel mode, how long packets are made, so that their length says less (RFC 4303 section 2.7): as long as they are, as the path takes, or a multiple of so many octets.";
+    DUMMIES = "dummies", "a duration", Some("none"), r#""1s""#, Reload,
+        "How long nothing is sent before a packet goes that carries nothing, and that nobody can tell from others (RFC 4303 section 2.6).";
+    FRAGMENT = "fragment", r#""before" or "after""#, Some("`\"before\"`; in transport mode, `\"after\"`"), r#""before""#, Reload,
+        "Where packets are cut that are too long and may be cut: before they are sealed, or after, so that the peer puts them together before it opens them (RFC 4301 section 8.2.1).";
+    PMTU = "pmtu", r#""fixed", "learn" or "probe""#, Some(r#""learn""#), r#""learn""#, Reload,
+        "How we learn that the path takes less than `mtu`. `fixed`: not at all. `learn`: where an ICMP error says so, which anybody can write, it is tried, and the answer believed. `probe`: it is tried from time to time as well, for paths that send no errors.";
+    PMTU_FLOOR = "pmtu_floor", "a whole number", Some("1280"), "1280", Reload,
+        "The length of inner packet that always fits, whatever is learnt: 576 to `mtu`.";
+    PROBE = "probe", "a table", Some("inner hosts that were heard of lately"), r#"{ to = "10.2.0.1" }"#, Reload,
+        "Between whom it is tried what the path takes; see `probe = { ... }`.";
+    MSS_CLAMP = "mss_clamp", "true or false", Some("false"), "true", Reload,
+        "Whether TCP connections are told, as they begin, to send segments that fit.";
     SELECTORS = "selectors", "a table or a list of tables", Some("everything between our own inner networks and those of the peer"), r#"[{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]"#, Reload,
         "The inner flows that it may carry, each a table of `local`, `remote`, `protocol`, `local_ports` and `remote_ports` as in `[[policy]]`. Where one has no `local` or `remote`, it is our own inner networks, or those of the peer.";
     SOFT = "soft", "a table", Some("none"), "{ octets = 900_000_000_000, seconds = 79_200 }", Reload,
         "When a warning is given that its life ends: a table of bounds, each below that of `hard`.";
     HARD = "hard", "a table", Some("none"), "{ octets = 1_000_000_000_000, seconds = 86_400 }", Reload,
         "When its life ends: a table of bounds. Nothing replaces it by itself.";
+}
+
+table! {
+    /// `ah`.
+    mod ah: "peer.sa.", "ah = { ... }", "The AH of a bundle.";
+    SUITE = "suite", "a string", None, r#""ah-hmac-sha-256""#, Reload,
+        "Its integrity algorithm: a suite of AH.";
+    INBOUND = "inbound", "a table", None, r#"{ spi = 0x2001, key_file = "ah-in.key" }"#, Reload,
+        "The AH SA for what we receive, written like that of ESP. SPIs of AH and of ESP have nothing to do with each other.";
+    OUTBOUND = "outbound", "a table", None, r#"{ spi = 0x2002, key_file = "ah-out.key" }"#, Reload,
+        "The AH SA for what we send.";
+}
+
+table! {
+    /// `probe`.
+    mod probe: "peer.sa.", "probe = { ... }", "The inner ends of packets that try what a path takes: echo requests (RFC 792, RFC 4443).";
+    FROM = "from", "an address", Some("an address of the TUN that the SA carries"), r#""10.1.0.1""#, Reload,
+        "In whose name we ask. The answers are ours, and are not delivered.";
+    TO = "to", "an address", None, r#""10.2.0.1""#, Reload,
+        "Who answers: an inner address of the peer's that answers echo requests, such as its own.";
+}
+
+table! {
+    /// `icmp`.
+    mod icmp: "", "icmp = { ... }", "ICMP or ICMPv6 messages (RFC 4301 section 4.4.1.1).";
+    TYPE = "type", "a number or a range of them", None, "8", Reload,
+        "Their types, 0 to 255, as 8 or \"3-4\".";
+    CODE = "code", "a number or a range of them", Some("any"), "0", Reload,
+        "Their codes, of a single type: 0 to 255, as 0 or \"0-3\".";
 }
 
 table! {
@@ -244,28 +344,10 @@ table! {
         "Addresses behind this gateway: prefixes, \"first-last\", or single addresses.";
     REMOTE = "remote", "an address range or a list of them", Some("what `peer` may claim, or any"), r#"["10.2.0.0/25", "10.2.0.200-10.2.0.207"]"#, Reload,
         "Addresses on the other side.";
-    PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
-        "The upper-layer protocol: `tcp`, `udp`, `icmp`, `icmpv6` or a number up to 255.";
-    LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
-        "Ports of the local side, as 443, \"8000-8080\" or a list of these. Protocols without ports have none.";
-    REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), r#"[443, "8000-8080"]"#, Reload,
-        "Ports of the remote side.";
     DIRECTION = "direction", r#""inbound" or "outbound""#, Some("both"), r#""outbound""#, Reload,
         "The direction of the packets.";
-    LATCH = "latch", "true or false", Some("what `latch` says for the file"), "true", Reload,
-        "Whether a protect rule latches connections.";
-    MODEL = "model", r#""strict" or "tag""#, Some("what it says for the file"), r#""strict""#, Reload,
-        "What counts as a conflict with a latch. `strict`: an SA of another peer that covers the connection, from its proposal on; it is narrowed, refused, or the latch breaks before it is used. `tag`: a packet alone, so that SAs of several peers may cover the same addresses. This and the next four are for rules that latch.";
-    ON_CONFLICT = "on_conflict", r#""terminate", "drop-newcomer", "reject-newcomer" or "wait""#, Some("what it says for the file"), r#""terminate""#, Reload,
-        "What becomes of a latched connection whose addresses another peer claims. `terminate`: it ends. `drop-newcomer`: it stands, and the newcomer's packets are dropped. `reject-newcomer`: it stands, and the newcomer's SA is refused. `wait`: it is suspended until the conflict is gone. A peer of lesser standing is refused whatever is said here.";
-    ON_POLICY_CHANGE = "on_policy_change", r#""break" or "preserve""#, Some("what it says for the file"), r#""break""#, Reload,
-        "What becomes of a latch when the policy says otherwise: it breaks, or the connection goes on as it began.";
-    UNLATCHABLE = "unlatchable", r#""refuse" or "pass""#, Some("what it says for the file"), r#""refuse""#, Reload,
-        "What becomes of a connection that cannot be latched, since the table of latches is full or SAs are in conflict: it is refused, or it passes, protected and without a latch.";
-    STICKY = "sticky", "true or false", Some("what it says for the file"), "false", Reload,
-        "Whether a UDP flow that is idle for too long stays latched for as long as a socket has its addresses and ports.";
-    APPLICATIONS = "applications", r#""nothing", "more" or "bypass""#, Some("what it says for the file"), r#""nothing""#, Reload,
-        "What applications may ask for beyond the policy, each for its own connections: `nothing`; `more` protection than it says, or a certain peer; or that and, where they are privileged, traffic in the clear (`bypass`).";
+    .. flows { PROTOCOL, ICMP, LOCAL_PORTS, REMOTE_PORTS }
+    .. latching { LATCH, MODEL, ON_CONFLICT, ON_POLICY_CHANGE, UNLATCHABLE, STICKY, APPLICATIONS }
 }
 
 table! {
@@ -275,16 +357,11 @@ table! {
         "Addresses behind this gateway.";
     REMOTE = "remote", "an address range or a list of them", Some("what the peer may claim"), r#""10.2.0.0/24""#, Reload,
         "Addresses behind the peer, within what it may claim.";
-    PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
-        "The upper-layer protocol, as in `[[policy]]`.";
-    LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
-        "Ports of the local side.";
-    REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
-        "Ports of the remote side.";
+    .. flows { PROTOCOL, ICMP, LOCAL_PORTS, REMOTE_PORTS }
 }
 
 /// Every table, in the order of the manual.
-pub static TABLES: [&Table; 10] = [
+pub static TABLES: [&Table; 13] = [
     &root::TABLE,
     &namespace::TABLE,
     &tun::TABLE,
@@ -292,7 +369,10 @@ pub static TABLES: [&Table; 10] = [
     &peer::TABLE,
     &sa::TABLE,
     &direction::TABLE,
+    &ah::TABLE,
+    &probe::TABLE,
     &lifetime::TABLE,
     &selector::TABLE,
+    &icmp::TABLE,
     &policy::TABLE,
 ];

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_tagging::{AuthMethod, Identity, PeerPattern};
@@ -53,6 +54,35 @@ pub fn endpoint(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Socket
         entry.not(problems, "no address that packets are sent to or received at");
     }
     address
+}
+
+/// Whether packets are sent to the address, and to no one else.
+pub fn is_unicast(address: &IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    unmapped(address) && !address.is_unspecified() && !address.is_multicast() && !broadcast
+}
+
+/// A duration of at least `least`: a whole number and its unit.
+pub fn duration(least: Duration, entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
+    let text = entry.text(problems)?;
+    let split = text.find(|c: char| !c.is_ascii_digit()).and_then(|at| text.split_at_checked(at));
+    let read = split.and_then(|(number, unit)| {
+        let number: u32 = number.parse().ok()?;
+        let (_, unit) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
+        unit.checked_mul(number)
+    });
+    let Some(duration) = read else {
+        let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
+        let hint = format!("write a whole number and its unit, of {}, for example \"20s\"", units.join(", "));
+        entry.error(problems, format!("{} is no duration", crate::problem::quote(text)), hint);
+        return None;
+    };
+    if !(least..=LONGEST_DURATION).contains(&duration) {
+        let hint = format!("choose {} milliseconds to one day", least.as_millis());
+        entry.error(problems, "the time is too short or too long", hint);
+        return None;
+    }
+    Some(duration)
 }
 
 /// An address with its port.
@@ -145,6 +175,22 @@ pub fn port_range(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Port
     range
 }
 
+/// A range of octets: a number, or "first-last".
+pub fn octet_range(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<(u8, u8)> {
+    if entry.is_number() {
+        let octet = u8::try_from(entry.number(0..=u64::from(u8::MAX), problems)?).ok()?;
+        return Some((octet, octet));
+    }
+    let text = entry.text(problems)?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let ends = first.trim().parse().ok().zip(last.trim().parse().ok());
+    let range = ends.filter(|(first, last): &(u8, u8)| first <= last);
+    if range.is_none() {
+        entry.not(problems, "no range of numbers up to 255");
+    }
+    range
+}
+
 /// An upper-layer protocol, by name or number.
 pub fn protocol(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<u8> {
     if entry.is_number() {
@@ -169,6 +215,11 @@ pub fn protocol_name(number: u8) -> String {
 /// Whether the packet paths know ports of the protocol.
 pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP)
+}
+
+/// Whether the packet paths know types of the protocol's messages.
+pub const fn has_icmp_types(protocol: u8) -> bool {
+    matches!(protocol, ICMP | ICMPV6 | MOBILITY)
 }
 
 /// One of a few words.
@@ -249,11 +300,22 @@ fn unmapped(address: &IpAddr) -> bool {
     !matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
+const UNITS: [(&str, Duration); 4] = [
+    ("ms", Duration::from_millis(1)),
+    ("s", Duration::from_secs(1)),
+    ("m", Duration::from_secs(60)),
+    ("h", Duration::from_secs(3600)),
+];
+const LONGEST_DURATION: Duration = Duration::from_secs(86_400);
 const NAT_T_PORT: u16 = 4500;
 /// IFNAMSIZ without the NUL at the end.
 const LONGEST_INTERFACE: usize = 15;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+/// Mobility Header (RFC 6275), whose types RFC 4301 4.4.1.1 selects likewise.
+const MOBILITY: u8 = 135;
 /// By their names.
 const PROTOCOLS: [(&str, u8); 7] =
-    [("tcp", TCP), ("udp", UDP), ("icmp", 1), ("icmpv6", 58), ("sctp", 132), ("gre", 47), ("esp", 50)];
+    [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", 132), ("gre", 47), ("esp", 50)];

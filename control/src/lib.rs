@@ -22,6 +22,7 @@ mod provider;
 mod schema;
 mod spec;
 mod view;
+mod wire;
 mod words;
 mod xfrm;
 
@@ -53,6 +54,7 @@ pub use view::{
     SaUsed, Sas, SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView,
     TunnelView, Verdict, WhoisAnswer, WhoisRow,
 };
+pub use wire::{NoWire, WireSpec};
 pub use xfrm::{
     XfrmAction, XfrmAlgorithm, XfrmAlgorithmKind, XfrmDirection, XfrmEncap, XfrmEvent, XfrmEventKind,
     XfrmLevel, XfrmLimits, XfrmMode, XfrmPolicies, XfrmPolicy, XfrmPolicyBy, XfrmPolicyFlag, XfrmPolicyId,

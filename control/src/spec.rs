@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::latch::{ConflictSpec, MethodSpec};
+use crate::wire::WireSpec;
 use crate::words::words;
 
 /// A gateway: where it stands, whom it knows, what its policy is.
@@ -30,8 +31,8 @@ pub struct GatewaySpec {
     pub unguarded: bool,
     /// The TUN towards the inner hosts.
     pub tun: TunSpec,
-    /// Addresses and UDP ports of the wire sockets, by number.
-    pub listen: Vec<SocketAddr>,
+    /// What the wire sockets are bound to, by number.
+    pub listen: Vec<WireSpec>,
     /// Our own identity, as a fully qualified domain name.
     pub identity: String,
     /// The peers (the PAD).

@@ -164,7 +164,7 @@ impl Cast {
 }
 
 fn alice_spec(host: &Host, folder: &Path) -> GatewaySpec {
-    let listen = TO_BOB.alice_sockets().chain(TO_MALLORY.alice_sockets()).collect();
+    let listen = TO_BOB.alice_sockets().chain(TO_MALLORY.alice_sockets()).map(Into::into).collect();
     // The operator has allowed mallory bob's inner addresses: only the latch is in the way then.
     let peers = [(&BOB, false), (&MALLORY, true)].map(|(peer, host_only)| peer_entry(peer, host_only));
     GatewaySpec {
@@ -177,7 +177,7 @@ fn alice_spec(host: &Host, folder: &Path) -> GatewaySpec {
 
 fn peer_spec(host: &Host, folder: &Path, wire: &Wire, latch: bool) -> GatewaySpec {
     GatewaySpec {
-        listen: wire.peer_sockets().collect(),
+        listen: wire.peer_sockets().map(Into::into).collect(),
         peers: vec![peer_entry(&ALICE, false)],
         policy: policy(host.plan, &ALICE, latch),
         ..spec(host, &ALICE, folder)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
+use latchway_config::Listen;
 use latchway_datapath::audit::{Auditor, Record};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Event, event_queue};
@@ -96,7 +97,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
         events: forwarded,
         notices: told,
         disposer,
-        audit: records.map(|records| (records, plan.listen.clone())),
+        audit: records.map(|records| (records, plan.listen.iter().map(Listen::socket_address).collect())),
     })
 }
 

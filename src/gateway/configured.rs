@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use latchway_config::{Action, Backend, Config, Direction, Latches, NamespaceRef, Peer, Place, Policy, Sa};
+use latchway_config::{
+    Action, Backend, Config, Direction, Encapsulation, Latches, Listen, NamespaceRef, Peer, Place, Policy, Sa,
+};
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop;
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::sad::Path;
-use latchway_datapath::selector::{AddressRange, PortRange, Selector};
+use latchway_datapath::selector::{AddressRange, IcmpRange, PortRange, Selector};
 use latchway_datapath::spd::{self, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind};
 use latchway_keying::{Evidence, Narrowing, Nat, Pad, PadEntry, PadEntryIds, Proposal, Suites};
-use latchway_tagging::{AuthMethod, Mode, PeerPattern};
+use latchway_tagging::{AuthMethod, PeerPattern};
 use latchway_ulp_shim::Limits;
 
 use crate::gateway::convert::{self, SpecError};
@@ -80,7 +83,7 @@ pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) ->
         local: config.identity.clone(),
         selectors: sa.selectors.iter().flat_map(selectors).collect::<Result<_, _>>()?,
         narrowing: Narrowing::Forbidden,
-        mode: Mode::Tunnel,
+        mode: sa.mode,
         suites: Suites::both(sa.suite),
         replay_checked: sa.anti_replay != AntiReplay::Off,
         reqid: reqid(&peer.identity, ids),
@@ -92,11 +95,17 @@ pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) ->
 /// Where an SA sends; `None` without an endpoint, or an address to send to it from.
 pub fn path(config: &Config, peer: &Peer, sa: &Sa) -> Option<Path> {
     let to = peer.endpoint?;
-    let sends = |address: &SocketAddr| match sa.from {
-        Some(from) => address.ip() == from,
-        None => address.is_ipv4() == to.is_ipv4(),
+    let native = sa.encapsulation == Encapsulation::None;
+    let sends = |listen: &Listen| {
+        listen.is_native() == native
+            && listen.is_ipv4() == to.is_ipv4()
+            && sa.from.is_none_or(|from| listen.ip() == from)
     };
-    Some(Path::udp(config.listen.iter().position(sends)?, to, sa.mtu))
+    let wire = config.listen.iter().position(sends)?;
+    let from = config.listen.get(wire)?.ip();
+    let (to, carrier) =
+        if native { (SocketAddr::new(to.ip(), 0), Carrier::Native) } else { (to, Carrier::Udp) };
+    Some(Path { wire, from, to, mtu: sa.mtu, carrier })
 }
 
 /// How many latches there may be, and for how long.
@@ -169,7 +178,7 @@ fn selectors(selector: &latchway_config::Selector) -> impl Iterator<Item = Resul
             protocol: simple.protocol,
             local_ports: ports(simple.local_ports),
             remote_ports: ports(simple.remote_ports),
-            icmp: None,
+            icmp: simple.icmp.map(icmp),
         })
     })
 }
@@ -177,6 +186,10 @@ fn selectors(selector: &latchway_config::Selector) -> impl Iterator<Item = Resul
 // A range that cannot be said in full must not become none: the rule below it would decide.
 fn range(range: latchway_config::AddressRange) -> Result<AddressRange, SpecError> {
     AddressRange::new(range.first(), range.last()).map_err(|error| SpecError::Range(range.to_string(), error))
+}
+
+fn icmp(range: latchway_config::IcmpRange) -> IcmpRange {
+    IcmpRange::new(&(range.types.0..=range.types.1), &(range.codes.0..=range.codes.1))
 }
 
 fn ports(range: latchway_config::PortRange) -> PortRange {

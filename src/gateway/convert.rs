@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use latchway_config::Listen;
 use latchway_control::{
     ActionSpec, DirectionSpec, KeysSpec, LifetimeSpec, NatSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec,
-    RuleSpec, SaSpec, SelectorSpec, UsageSpec,
+    RuleSpec, SaSpec, SelectorSpec, UsageSpec, WireSpec,
 };
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
@@ -121,11 +122,7 @@ pub fn rules(specs: &[RuleSpec]) -> Result<Vec<Rule>, SpecError> {
 }
 
 /// A pair as a proposal, and as the keys that make it real.
-pub fn pair(
-    spec: &PairSpec,
-    identity: &Identity,
-    listen: &[SocketAddr],
-) -> Result<(Proposal, Keys), SpecError> {
+pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(Proposal, Keys), SpecError> {
     let suite = suite(&spec.suite)?;
     let made = Made {
         inbound: (&spec.inbound, suite),
@@ -182,7 +179,7 @@ pub const fn reqid(entry: PadEntryId) -> Reqid {
 }
 
 /// What makes a provider's offer real.
-pub fn keys(spec: &KeysSpec, listen: &[SocketAddr]) -> Result<Keys, SpecError> {
+pub fn keys(spec: &KeysSpec, listen: &[Listen]) -> Result<Keys, SpecError> {
     let made = Made {
         inbound: (&spec.inbound, suite(&spec.inbound_suite)?),
         outbound: (&spec.outbound, suite(&spec.outbound_suite)?),
@@ -223,6 +220,14 @@ impl Made<'_> {
                 UsageSpec::Active => Start::Active,
             },
         })
+    }
+}
+
+/// What a wire socket is bound to.
+pub const fn listen(spec: WireSpec) -> Listen {
+    match spec {
+        WireSpec::Udp(address) => Listen::Udp(address),
+        WireSpec::Native(address) => Listen::Native(address),
     }
 }
 
@@ -300,7 +305,7 @@ fn sa_keys(spec: &SaSpec, suite: Suite, sequence: SequenceKind, limits: Limits) 
     keys.map(|keys| SaKeys { limits, ..keys }).map_err(|error| SpecError::Sa(spec.spi, error))
 }
 
-fn path(spec: &PathSpec, listen: &[SocketAddr]) -> Result<Path, SpecError> {
+fn path(spec: &PathSpec, listen: &[Listen]) -> Result<Path, SpecError> {
     if spec.from.is_ipv4() != spec.to.is_ipv4() {
         return Err(SpecError::MixedPath { from: spec.from, to: spec.to });
     }
@@ -336,7 +341,7 @@ mod tests {
     }
 
     fn convert(spec: &PairSpec) -> Result<(Proposal, Keys), SpecError> {
-        pair(spec, &Identity::Fqdn("a.example".into()), &["192.0.2.1:4500".parse().unwrap()])
+        pair(spec, &Identity::Fqdn("a.example".into()), &[Listen::Udp("192.0.2.1:4500".parse().unwrap())])
     }
 
     #[test]

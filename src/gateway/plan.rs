@@ -1,9 +1,7 @@
 //! What a gateway is made of, from whichever description: everything checked, nothing made yet.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
-use latchway_config::{Config, Place};
+use latchway_config::{Config, Listen, Place};
 use latchway_control::{GatewaySpec, Mode, PairSpec, TunBackendSpec};
 use latchway_datapath::low::tun::BackendChoice;
 use latchway_datapath::spd::Rule;
@@ -34,8 +32,8 @@ pub struct Plan {
     pub tun: TunPlan,
     /// The name of the port by which BYPASS traffic leaves and enters, if there is to be one.
     pub bypass: Option<String>,
-    /// Addresses and UDP ports of the wire sockets, by number.
-    pub listen: Vec<SocketAddr>,
+    /// What the wire sockets are bound to, by number.
+    pub listen: Vec<Listen>,
     /// The peers.
     pub pad: Pad,
     /// The policy, first match first.
@@ -95,7 +93,7 @@ impl Plan {
                 }),
             },
             bypass: None,
-            listen: spec.listen.clone(),
+            listen: spec.listen.iter().copied().map(convert::listen).collect(),
             pad: convert::pad(&spec.peers, &spec.identity)?,
             rules: convert::rules(&spec.policy)?,
             limits: Limits::default(),

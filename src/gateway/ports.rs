@@ -1,8 +1,9 @@
 //! What a gateway reads and writes: the TUN, the wire sockets, the bypass port, and what ends connections. Opened with
 //! whatever privilege that takes, and kept open.
 
+use latchway_config::Listen;
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
-use latchway_datapath::low::wire::{Wire, WireSocket};
+use latchway_datapath::low::wire::{NativeSocket, Wire, WireSocket};
 use latchway_datapath::worker::{Devices, MAX_WIRES};
 use latchway_netns::links::Links;
 use latchway_ulp_shim::SocketDestroyer;
@@ -36,10 +37,11 @@ fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {
     if plan.listen.len() > MAX_WIRES {
         return Err(GatewayError::TooManyWires(plan.listen.len()));
     }
-    let bind = || {
-        let wires = plan.listen.iter().map(|&address| WireSocket::bind(address).map(Wire::from));
-        wires.collect::<Result<Vec<_>, _>>()
+    let open = |listen: &Listen| match *listen {
+        Listen::Udp(address) => WireSocket::bind(address).map(Wire::from),
+        Listen::Native(address) => NativeSocket::bind(address).map(Wire::from),
     };
+    let bind = || plan.listen.iter().map(open).collect::<Result<Vec<_>, _>>();
     Ok(plan.outer.run(bind)??)
 }
 

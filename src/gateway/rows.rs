@@ -1,12 +1,13 @@
 //! What the gateway's parts know, as control.sock says it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
+use latchway_config::Listen;
 use latchway_control::{
     ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, LatchState, LifetimeView, MethodSpec,
     Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage, SelectorView, Severity, TagView,
-    Traffic,
+    Traffic, WireSpec,
 };
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
@@ -61,7 +62,7 @@ pub fn unix_milliseconds(moment: SystemTime) -> u64 {
 }
 
 /// Both SAs of a pair, inbound first; `listen` are the wire sockets in their order.
-pub fn sa_rows(pair: &PairView, listen: &[SocketAddr], now: Time) -> [SaRow; 2] {
+pub fn sa_rows(pair: &PairView, listen: &[Listen], now: Time) -> [SaRow; 2] {
     [(DirectionSpec::Inbound, &pair.inbound), (DirectionSpec::Outbound, &pair.outbound)]
         .map(|(direction, sa)| sa_row(pair, direction, sa, path_view(pair, listen), now))
 }
@@ -276,8 +277,16 @@ fn lifetime(bounds: &Bounds, sa: &SaView, now: Time) -> LifetimeView {
     }
 }
 
-fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[SocketAddr]) -> PathView {
-    let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+/// What a wire socket is bound to, as it is shown.
+pub const fn wire_spec(listen: Listen) -> WireSpec {
+    match listen {
+        Listen::Udp(address) => WireSpec::Udp(address),
+        Listen::Native(address) => WireSpec::Native(address),
+    }
+}
+
+fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[Listen]) -> PathView {
+    let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Listen::ip);
     PathView { from, to: path.to, mtu: path.mtu, in_force: path_mtu.in_force, suspected: path_mtu.suspected }
 }
 

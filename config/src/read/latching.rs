@@ -2,79 +2,45 @@
 
 use crate::document::{Entry, Problems, Scope};
 use crate::model::{Applications, LatchTerms, Latches, Model, OnConflict, OnPolicyChange, Unlatchable};
-use crate::reference::{self, Key, latches, root};
+use crate::reference::{Key, latches, latching, root};
 use crate::value;
 
-/// The keys that are the terms, of the file or of a policy.
-pub struct Keys {
-    model: &'static Key,
-    on_conflict: &'static Key,
-    on_policy_change: &'static Key,
-    unlatchable: &'static Key,
-    sticky: &'static Key,
-    applications: &'static Key,
+/// The terms of a table, and what they are where it says nothing. `None` is a problem.
+pub fn terms(table: &Scope<'_>, usual: LatchTerms, problems: &mut Problems<'_>) -> Option<LatchTerms> {
+    let model = table.read_or(&latching::MODEL, usual.model, problems, value::word(&MODELS));
+    let conflict = (&latching::ON_CONFLICT, usual.on_conflict);
+    let conflict = table.read_or(conflict.0, conflict.1, problems, value::word(&ON_CONFLICT));
+    let change = (&latching::ON_POLICY_CHANGE, usual.on_policy_change);
+    let change = table.read_or(change.0, change.1, problems, value::word(&ON_POLICY_CHANGE));
+    let unlatchable = (&latching::UNLATCHABLE, usual.unlatchable);
+    let unlatchable = table.read_or(unlatchable.0, unlatchable.1, problems, value::word(&UNLATCHABLE));
+    let sticky = table.read_or(&latching::STICKY, usual.sticky, problems, Entry::flag);
+    Some(LatchTerms {
+        model: model?,
+        on_conflict: conflict?,
+        on_policy_change: change?,
+        unlatchable: unlatchable?,
+        sticky: sticky?,
+    })
 }
 
-/// Those of the file.
-pub static OF_FILE: Keys = Keys {
-    model: &root::MODEL,
-    on_conflict: &root::ON_CONFLICT,
-    on_policy_change: &root::ON_POLICY_CHANGE,
-    unlatchable: &root::UNLATCHABLE,
-    sticky: &root::STICKY,
-    applications: &root::APPLICATIONS,
-};
-
-/// Those of a policy.
-pub static OF_POLICY: Keys = Keys {
-    model: &reference::policy::MODEL,
-    on_conflict: &reference::policy::ON_CONFLICT,
-    on_policy_change: &reference::policy::ON_POLICY_CHANGE,
-    unlatchable: &reference::policy::UNLATCHABLE,
-    sticky: &reference::policy::STICKY,
-    applications: &reference::policy::APPLICATIONS,
-};
-
-impl Keys {
-    /// The terms of a table, and what they are where it says nothing. `None` is a problem.
-    pub fn terms(
-        &self,
-        table: &Scope<'_>,
-        usual: LatchTerms,
-        problems: &mut Problems<'_>,
-    ) -> Option<LatchTerms> {
-        let model = table.read_or(self.model, usual.model, problems, value::word(&MODELS));
-        let conflict =
-            table.read_or(self.on_conflict, usual.on_conflict, problems, value::word(&ON_CONFLICT));
-        let change = (self.on_policy_change, usual.on_policy_change);
-        let change = table.read_or(change.0, change.1, problems, value::word(&ON_POLICY_CHANGE));
-        let unlatchable =
-            table.read_or(self.unlatchable, usual.unlatchable, problems, value::word(&UNLATCHABLE));
-        let sticky = table.read_or(self.sticky, usual.sticky, problems, Entry::flag);
-        Some(LatchTerms {
-            model: model?,
-            on_conflict: conflict?,
-            on_policy_change: change?,
-            unlatchable: unlatchable?,
-            sticky: sticky?,
-        })
-    }
-
-    /// What applications may ask for. `None` is a problem.
-    pub fn applications(
-        &self,
-        table: &Scope<'_>,
-        usual: Applications,
-        problems: &mut Problems<'_>,
-    ) -> Option<Applications> {
-        table.read_or(self.applications, usual, problems, value::word(&APPLICATIONS))
-    }
-
-    /// The keys that say nothing where nothing is latched.
-    pub const fn of_latches(&self) -> [&'static Key; 5] {
-        [self.model, self.on_conflict, self.on_policy_change, self.unlatchable, self.sticky]
-    }
+/// What applications may ask for. `None` is a problem.
+pub fn applications(
+    table: &Scope<'_>,
+    usual: Applications,
+    problems: &mut Problems<'_>,
+) -> Option<Applications> {
+    table.read_or(&latching::APPLICATIONS, usual, problems, value::word(&APPLICATIONS))
 }
+
+/// The keys that say nothing where nothing is latched.
+pub static OF_LATCHES: [&Key; 5] = [
+    &latching::MODEL,
+    &latching::ON_CONFLICT,
+    &latching::ON_POLICY_CHANGE,
+    &latching::UNLATCHABLE,
+    &latching::STICKY,
+];
 
 /// How many latches there may be, and for how long.
 pub fn limits(file: &Scope<'_>, problems: &mut Problems<'_>) -> Latches {

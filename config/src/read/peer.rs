@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
 use latchway_tagging::{AuthMethod, PeerPattern};
 
-use super::{Known, Seen, policy, tun};
+use super::sa::Owned;
+use super::{Known, Seen};
 use crate::check::{Claim, Owner};
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{KeyFile, Lifetime, Peer, Sa, SaDirection};
-use crate::problem::{looks_like_key, quote};
-use crate::range::{AddressRange, Selector, merge};
-use crate::reference::{Key, direction, lifetime, peer, root, sa};
+use crate::model::Peer;
+use crate::range::{AddressRange, merge};
+use crate::reference::{peer, root};
 use crate::value;
 
 /// The peers that were understood.
@@ -68,17 +67,14 @@ pub fn read(file: &Scope<'_>, known: &Known<'_>, seen: &mut Seen, problems: &mut
     peers
 }
 
-struct Reader<'r, 't> {
-    known: &'r Known<'r>,
-    seen: &'r mut Seen,
-    problems: &'r mut Problems<'t>,
-}
-
-/// What an SA has from its peer.
-struct Owned<'p> {
-    number: usize,
-    endpoint: Option<SocketAddr>,
-    ranges: &'p [AddressRange],
+/// Reads a peer, with its SAs.
+pub struct Reader<'r, 't> {
+    /// What is known of the gateway.
+    pub known: &'r Known<'r>,
+    /// What is known of other peers.
+    pub seen: &'r mut Seen,
+    /// What is wrong.
+    pub problems: &'r mut Problems<'t>,
 }
 
 impl Reader<'_, '_> {
@@ -249,209 +245,9 @@ impl Reader<'_, '_> {
         let inner = ranges.iter().flat_map(AddressRange::prefixes).collect();
         (inner, ranges)
     }
-
-    fn sa(&mut self, entry: &Entry<'_>, owned: &Owned<'_>) -> Option<Sa> {
-        let table = entry.table(&sa::TABLE, self.problems)?;
-        let suite = self.suite(&table);
-        let inbound = self.direction(&table, &sa::INBOUND, owned.number);
-        let outbound = self.direction(&table, &sa::OUTBOUND, owned.number);
-        let esn = table.read_or(&sa::ESN, true, self.problems, Entry::flag);
-        let default = AntiReplay::Window(WindowSize::default());
-        let anti_replay = table.read_or(&sa::REPLAY_WINDOW, default, self.problems, anti_replay);
-        let smallest = match owned.endpoint {
-            Some(SocketAddr::V6(_)) => tun::SMALLEST_V6,
-            _ => tun::SMALLEST_V4,
-        };
-        let mtu = table.read_or(&sa::MTU, 1500, self.problems, |e, problems| tun::mtu(e, smallest, problems));
-        let from = table.read(&sa::FROM, self.problems, value::address);
-        if let Some(from) = from {
-            self.check_from(&table, from, owned);
-        }
-        let selectors = self.selectors(&table, owned);
-        let soft = table.read_or(&sa::SOFT, Lifetime::default(), self.problems, lifetime);
-        let hard = table.read_or(&sa::HARD, Lifetime::default(), self.problems, lifetime);
-        let (soft, hard) = (soft?, hard?);
-        self.check_lifetimes(&table, &soft, &hard);
-        Some(Sa {
-            suite: suite?,
-            inbound: inbound?,
-            outbound: outbound?,
-            esn: esn?,
-            anti_replay: anti_replay?,
-            mtu: mtu?,
-            from,
-            selectors: selectors?,
-            soft,
-            hard,
-        })
-    }
-
-    fn suite(&mut self, table: &Scope<'_>) -> Option<Suite> {
-        let Some(entry) = table.entry(&sa::SUITE) else { return DEFAULT_SUITE.parse().ok() };
-        let text = entry.text(self.problems)?;
-        let Ok(suite) = text.parse::<Suite>() else {
-            let hint = format!("use one of {}", Suite::RECOMMENDED.map(Suite::name).join(", "));
-            entry.error(self.problems, format!("{} is no suite", quote(text)), hint);
-            return None;
-        };
-        // RFC 8221 section 3: with manual keys, counter mode MUST NOT be used.
-        if suite.is_counter_mode() && !self.known.counter_mode {
-            let message = format!(
-                "{suite} counts its packets, and RFC 8221 section 3 forbids it with keys from files: a number that comes \
-                 twice under one key, as after a restart, gives both packets away"
-            );
-            let hint = format!(
-                "use {DEFAULT_SUITE}; or, knowing the risk, write `counter_mode_static = true` and name a `state` folder \
-                 on a disk that is never set back"
-            );
-            entry.error(self.problems, message, hint);
-        }
-        Some(suite)
-    }
-
-    fn direction(&mut self, sa: &Scope<'_>, key: &'static Key, peer: usize) -> Option<SaDirection> {
-        let table = sa.required(key, self.problems)?.table(&direction::TABLE, self.problems)?;
-        let spi = self.spi(&table, key, peer);
-        let key_file = self.key_file(&table);
-        Some(SaDirection { spi: spi?, key_file: key_file? })
-    }
-
-    fn spi(&mut self, table: &Scope<'_>, key: &'static Key, peer: usize) -> Option<Spi> {
-        let entry = table.required(&direction::SPI, self.problems)?;
-        let number = entry.number(0..=u64::from(u32::MAX), self.problems)?;
-        let number = u32::try_from(number).ok()?;
-        let Some(spi) = Spi::new(number).filter(|spi| !spi.is_reserved()) else {
-            // RFC 4303 section 2.1.
-            entry.error(self.problems, "SPIs 0 to 255 are reserved", "choose one of 256 (0x100) or more");
-            return None;
-        };
-        let inbound = std::ptr::eq(key, &sa::INBOUND);
-        let first = if inbound {
-            *self.seen.inbound.entry(number).or_insert(entry.at())
-        } else {
-            *self.seen.outbound.entry((peer, number)).or_insert(entry.at())
-        };
-        if first != entry.at() {
-            let line = self.problems.position(first).line;
-            let whose = if inbound { "an inbound SA" } else { "an outbound SA of this peer" };
-            let message = format!("SPI {spi} is that of {whose} in line {line} already");
-            entry.error(self.problems, message, "choose another, on both ends");
-        }
-        Some(spi)
-    }
-
-    fn key_file(&mut self, table: &Scope<'_>) -> Option<KeyFile> {
-        let entry = table.required(&direction::KEY_FILE, self.problems)?;
-        let text = entry.nonempty(self.problems)?;
-        if looks_like_key(text) {
-            // T40: nor is it shown.
-            let hint =
-                "write the key into a file of mode 0600, and its name here; this file may be read by others";
-            entry.error(self.problems, "holds what looks like a key, not the name of a file", hint);
-            return None;
-        }
-        let path = value::path(&entry, self.problems)?;
-        let first = *self.seen.key_files.entry(path.clone()).or_insert(entry.at());
-        if first != entry.at() {
-            let line = self.problems.position(first).line;
-            let message = format!("{} is the key of the SA in line {line} already", quote(text));
-            entry.error(self.problems, message, "give each direction of each SA a key of its own");
-        }
-        Some(KeyFile { path, at: self.problems.position(entry.at()) })
-    }
-
-    fn check_from(&mut self, table: &Scope<'_>, from: std::net::IpAddr, owned: &Owned<'_>) {
-        let Some(entry) = table.entry(&sa::FROM) else { return };
-        if !self.known.listen.has(&from) {
-            let hint = format!("name {from} there, or one of the addresses there here");
-            entry.error(self.problems, format!("{from} is no `listen` address"), hint);
-        } else if owned.endpoint.is_some_and(|endpoint| endpoint.is_ipv4() != from.is_ipv4()) {
-            let hint = "name a `listen` address of the endpoint's family";
-            entry.error(self.problems, "is of another address family than the peer's endpoint", hint);
-        }
-    }
-
-    fn selectors(&mut self, table: &Scope<'_>, owned: &Owned<'_>) -> Option<Vec<Selector>> {
-        let before = self.problems.errors();
-        let Some(entry) = table.entry(&sa::SELECTORS) else {
-            let local = self.known.networks.as_ref()?;
-            if owned.ranges.is_empty() {
-                return None;
-            }
-            let selector = Selector::between(local.clone(), owned.ranges.to_vec());
-            let fits = policy::fits(&selector, (table.at(), table.name()), self.problems);
-            return fits.then(|| vec![selector]);
-        };
-        if entry.is_empty_list() {
-            entry.error(self.problems, "is empty", "remove it for everything that the peer may claim");
-        }
-        let ranges = (self.known.networks.as_deref(), owned.ranges);
-        let read = |item: &Entry<'_>| policy::sa_selector(item, ranges, self.problems);
-        let selectors = entry.items().iter().filter_map(read).collect();
-        (self.problems.errors() == before).then_some(selectors)
-    }
-
-    fn check_lifetimes(&mut self, table: &Scope<'_>, soft: &Lifetime, hard: &Lifetime) {
-        let Some(entry) = table.entry(&sa::SOFT) else { return };
-        let bounds = [
-            ("octets", soft.octets, hard.octets),
-            ("packets", soft.packets, hard.packets),
-            ("seconds", soft.seconds, hard.seconds),
-            ("seconds since first use", soft.since_first_use, hard.since_first_use),
-        ];
-        for (name, soft, hard) in bounds {
-            if let Some((soft, hard)) = soft.zip(hard).filter(|(soft, hard)| soft >= hard) {
-                let message = format!("{name}: the soft bound, {soft}, is not below the hard one, {hard}");
-                entry.error(self.problems, message, "warn earlier, or let it live longer");
-            }
-        }
-    }
 }
 
-/// RFC 4303 section 3.4.3. 0 for "off" is refused: elsewhere it came in by accident, and stayed (T07).
-fn anti_replay(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<AntiReplay> {
-    if entry.as_text() == Some("off") {
-        return Some(AntiReplay::Off);
-    }
-    if !entry.is_number() {
-        entry.wrong_type(problems);
-        return None;
-    }
-    let number = entry.number(0..=u64::from(u32::MAX), problems)?;
-    let window = u32::try_from(number).ok().and_then(|packets| WindowSize::new(packets).ok());
-    if window.is_none() {
-        let (least, most) = (WindowSize::MIN.get(), WindowSize::MAX.get());
-        let hint = match number {
-            0 => "to accept replays, write replay_window = \"off\"".to_owned(),
-            _ => format!("choose {least} to {most}; {} where unsure", WindowSize::default().get()),
-        };
-        entry.error(problems, format!("a window of {number} packets cannot be had"), hint);
-    }
-    window.map(AntiReplay::Window)
-}
-
-fn lifetime(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Lifetime> {
-    let table = entry.table(&lifetime::TABLE, problems)?;
-    let before = problems.errors();
-    let count = |entry: &Entry<'_>, problems: &mut Problems<'_>| entry.number(1..=MOST_COUNTED, problems);
-    let seconds = |entry: &Entry<'_>, problems: &mut Problems<'_>| entry.number(1..=MOST_SECONDS, problems);
-    let lifetime = Lifetime {
-        octets: table.read(&lifetime::OCTETS, problems, count),
-        packets: table.read(&lifetime::PACKETS, problems, count),
-        seconds: table.read(&lifetime::SECONDS, problems, seconds),
-        since_first_use: table.read(&lifetime::SINCE_FIRST_USE, problems, seconds),
-    };
-    (problems.errors() == before).then_some(lifetime)
-}
-
-/// AES-CBC, since keys in files must not be a counter mode's (RFC 8221 section 3), and with 256 bits, to which that RFC
-/// sees a need to move in the long term (section 5): keys in files are used for long.
-const DEFAULT_SUITE: &str = "aes-256-cbc-hmac-sha-256";
 /// Several scale a peer over processors; more are a mistake.
 const MOST_SAS: usize = 64;
 /// Of one range.
 const MOST_PREFIXES: usize = 32;
-/// What TOML's integers hold.
-const MOST_COUNTED: u64 = i64::MAX as u64;
-/// A century, which no clock's arithmetic minds.
-const MOST_SECONDS: u64 = 100 * 366 * 86_400;

@@ -5,8 +5,8 @@ use super::{Known, latching};
 use crate::document::{Entry, Problems, Scope, nearest};
 use crate::model::{Action, Applications, Direction, LatchTerms, Policy};
 use crate::problem::quote;
-use crate::range::{AddressRange, PortRange, Selector, holds};
-use crate::reference::{Key, policy, root, selector};
+use crate::range::{AddressRange, IcmpRange, PortRange, Selector, holds};
+use crate::reference::{self, Key, flows, icmp, policy, root, selector};
 use crate::value;
 
 /// The policies that were understood.
@@ -52,13 +52,7 @@ pub fn sa_selector(
     problems: &mut Problems<'_>,
 ) -> Option<Selector> {
     let table = entry.table(&selector::TABLE, problems)?;
-    let keys = Keys {
-        local: &selector::LOCAL,
-        remote: &selector::REMOTE,
-        protocol: &selector::PROTOCOL,
-        local_ports: &selector::LOCAL_PORTS,
-        remote_ports: &selector::REMOTE_PORTS,
-    };
+    let keys = Keys { local: &selector::LOCAL, remote: &selector::REMOTE };
     let networks = networks.unwrap_or(&ANY);
     let selector = keys.selector(&table, (networks, claimed), problems)?;
     if let Some(entry) = table.entry(&selector::REMOTE) {
@@ -117,29 +111,23 @@ fn one(
     let action = action.and_then(|entry| value::word(&ACTIONS)(&entry, problems));
     let direction = table.read(&policy::DIRECTION, problems, value::word(&DIRECTIONS));
     let peer = table.entry(&policy::PEER).and_then(|entry| named_peer(&entry, peers, problems));
-    let keys = Keys {
-        local: &policy::LOCAL,
-        remote: &policy::REMOTE,
-        protocol: &policy::PROTOCOL,
-        local_ports: &policy::LOCAL_PORTS,
-        remote_ports: &policy::REMOTE_PORTS,
-    };
+    let keys = Keys { local: &policy::LOCAL, remote: &policy::REMOTE };
     let claimed = peer.map_or(&ANY[..], |peer| &peer.ranges);
     let selector = keys.selector(&table, (&ANY, claimed), problems);
     if let Some((entry, selector)) = table.entry(&policy::REMOTE).zip(selector.as_ref()) {
         check_claimed(&entry, &selector.remote, claimed, problems);
     }
-    let latch = table.read(&policy::LATCH, problems, Entry::flag);
+    let latch = table.read(&reference::latching::LATCH, problems, Entry::flag);
     if action.is_some_and(|action| action != Action::Protect) {
-        for key in [&policy::PEER, &policy::LATCH] {
+        for key in [&policy::PEER, &reference::latching::LATCH] {
             if let Some(entry) = table.entry(key) {
                 let hint = "remove it, or write action = \"protect\"";
                 entry.error(problems, "says nothing where nothing is protected", hint);
             }
         }
     }
-    let terms = latching::OF_POLICY.terms(&table, known.terms, problems);
-    let applications = latching::OF_POLICY.applications(&table, known.applications, problems);
+    let terms = latching::terms(&table, known.terms, problems);
+    let applications = latching::applications(&table, known.applications, problems);
     let action = action?;
     let latch = action == Action::Protect && latch.unwrap_or(known.latch);
     check_terms(&table, action, latch, problems);
@@ -157,15 +145,15 @@ fn one(
 
 /// Terms say nothing where nothing is latched, and nobody asks for more than being discarded.
 fn check_terms(table: &Scope<'_>, action: Action, latch: bool, problems: &mut Problems<'_>) {
-    let idle = if latch { None } else { Some(latching::OF_POLICY.of_latches()) };
-    for entry in idle.iter().flatten().filter_map(|key| table.entry(key)) {
+    for entry in latching::OF_LATCHES.iter().filter(|_| !latch).filter_map(|key| table.entry(key)) {
         entry.error(
             problems,
             "says nothing where nothing is latched",
             "remove it, or latch the rule's connections",
         );
     }
-    if let Some(entry) = table.entry(&policy::APPLICATIONS).filter(|_| action == Action::Discard) {
+    if let Some(entry) = table.entry(&reference::latching::APPLICATIONS).filter(|_| action == Action::Discard)
+    {
         let hint = "remove it, or write action = \"protect\" or \"bypass\"";
         entry.error(problems, "says nothing where all is discarded", hint);
     }
@@ -201,13 +189,10 @@ fn check_claimed(
     }
 }
 
-/// The keys that make a selector, of a policy or of an SA.
+/// The keys that have a selector's addresses, of a policy or of an SA.
 struct Keys {
     local: &'static Key,
     remote: &'static Key,
-    protocol: &'static Key,
-    local_ports: &'static Key,
-    remote_ports: &'static Key,
 }
 
 impl Keys {
@@ -220,16 +205,18 @@ impl Keys {
     ) -> Option<Selector> {
         let local = table.read_or(self.local, local.to_vec(), problems, addresses);
         let remote = table.read_or(self.remote, remote.to_vec(), problems, addresses);
-        let protocol = table.read_or(self.protocol, None, problems, |entry, problems| {
+        let protocol = table.read_or(&flows::PROTOCOL, None, problems, |entry, problems| {
             value::protocol(entry, problems).map(Some)
         });
         let any = vec![PortRange::ANY];
-        let local_ports = table.read_or(self.local_ports, any.clone(), problems, ports);
-        let remote_ports = table.read_or(self.remote_ports, any, problems, ports);
+        let local_ports = table.read_or(&flows::LOCAL_PORTS, any.clone(), problems, ports);
+        let remote_ports = table.read_or(&flows::REMOTE_PORTS, any, problems, ports);
+        let (protocol, icmp) = (protocol?, icmp(table, protocol?, problems)?);
         let selector = Selector {
             local: local?,
             remote: remote?,
-            protocol: protocol?,
+            protocol,
+            icmp,
             local_ports: local_ports?,
             remote_ports: remote_ports?,
         };
@@ -240,26 +227,46 @@ impl Keys {
             entry.error(problems, "mixes address families: `local` and `remote` have not the same", hint);
             return None;
         }
-        self.check_ports(table, &selector, problems);
+        check_ports(table, &selector, problems);
         // Nothing on the remote side means a peer whose ranges are a problem already.
         let known = !selector.remote.is_empty();
         (known && fits(&selector, (table.at(), table.name()), problems)).then_some(selector)
     }
+}
 
-    /// RFC 4301 section 4.4.1.1: what has no ports is matched by ANY alone.
-    fn check_ports(&self, table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
-        let Some(protocol) = selector.protocol.filter(|&protocol| !value::has_ports(protocol)) else {
-            return;
-        };
-        for (key, ports) in
-            [(self.local_ports, &selector.local_ports), (self.remote_ports, &selector.remote_ports)]
-        {
-            if let Some(entry) = table.entry(key).filter(|_| *ports != [PortRange::ANY]) {
-                let message = format!("{} has no ports here", value::protocol_name(protocol));
-                entry.error(problems, message, "remove it, or write protocol = \"tcp\" or \"udp\"");
-            }
+/// RFC 4301 section 4.4.1.1: what has no ports is matched by ANY alone.
+fn check_ports(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
+    let Some(protocol) = selector.protocol.filter(|&protocol| !value::has_ports(protocol)) else {
+        return;
+    };
+    for (key, ports) in
+        [(&flows::LOCAL_PORTS, &selector.local_ports), (&flows::REMOTE_PORTS, &selector.remote_ports)]
+    {
+        if let Some(entry) = table.entry(key).filter(|_| *ports != [PortRange::ANY]) {
+            let message = format!("{} has no ports here", value::protocol_name(protocol));
+            entry.error(problems, message, "remove it, or write protocol = \"tcp\" or \"udp\"");
         }
     }
+}
+
+/// RFC 4301 section 4.4.1.1: a range of types with all their codes, or of codes of one type. The protocol says of which ICMP.
+/// `None` is a problem.
+fn icmp(table: &Scope<'_>, protocol: Option<u8>, problems: &mut Problems<'_>) -> Option<Option<IcmpRange>> {
+    let Some(entry) = table.entry(&flows::ICMP) else { return Some(None) };
+    let messages = entry.table(&icmp::TABLE, problems)?;
+    if !protocol.is_some_and(value::has_icmp_types) {
+        let hint = "write protocol = \"icmp\" or \"icmpv6\", or remove it";
+        entry.error(problems, "takes a protocol with ICMP messages", hint);
+    }
+    let types = messages.required(&icmp::TYPE, problems);
+    let types = types.and_then(|entry| value::octet_range(&entry, problems));
+    let codes = messages.read_or(&icmp::CODE, (0, u8::MAX), problems, value::octet_range);
+    let (types, codes) = (types?, codes?);
+    if let Some(code) = messages.entry(&icmp::CODE).filter(|_| types.0 != types.1) {
+        code.error(problems, "codes are of one type, and here are several", "write a selector for each type");
+        return None;
+    }
+    Some(Some(IcmpRange { types, codes }))
 }
 
 fn one_sided(selector: &Selector) -> bool {

@@ -68,3 +68,5 @@ static BACKENDS: [(&str, Backend); 3] =
 pub const SMALLEST_V4: u16 = 576;
 /// What every link has (RFC 8200 section 5).
 pub const SMALLEST_V6: u16 = 1280;
+/// What the length field of an IPv4 packet can say.
+pub const LARGEST: u16 = u16::MAX;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
-use latchway_tagging::{AuthMethod, Identity, PeerPattern};
+use latchway_tagging::{AuthMethod, Identity, Mode, PeerPattern};
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn ten_lines_are_a_tunnel() {
             persistent: true,
         },
         bypass_port: None,
-        listen: vec!["192.0.2.1:4500".parse().unwrap()],
+        listen: vec![Listen::Udp("192.0.2.1:4500".parse().unwrap())],
         peers: vec![Peer {
             identity: peer.clone(),
             methods: vec![AuthMethod::Manual],
@@ -95,13 +95,21 @@ fn ten_lines_are_a_tunnel() {
             endpoint: Some("192.0.2.2:4500".parse().unwrap()),
             inner: vec!["10.2.0.0/24".parse().unwrap()],
             sas: vec![Sa {
+                mode: Mode::Tunnel,
+                encapsulation: Encapsulation::Udp,
                 suite: Suite::AES_256_CBC_HMAC_SHA_256,
                 inbound: direction(0x1001, "in.key"),
                 outbound: direction(0x1002, "out.key"),
+                header: None,
                 esn: true,
                 anti_replay: AntiReplay::Window(WindowSize::new(4096).unwrap()),
                 mtu: 1500,
                 from: None,
+                follow: false,
+                keepalive: None,
+                outer: Outer::default(),
+                hiding: Hiding::default(),
+                sizing: Sizing::default(),
                 selectors: vec![Selector::between(own.clone(), theirs.clone())],
                 soft: Lifetime::default(),
                 hard: Lifetime::default(),
@@ -205,7 +213,7 @@ fn who_does_not_say_where_to_listen_listens_on_the_families_of_the_peers() {
         let text = endpoints.iter().enumerate().fold(head, |text, (number, endpoint)| {
             format!("{text}[[peer]]\nidentity = \"p{number}\"\ninner = \"10.{}.0.0/16\"\nendpoint = \"{endpoint}\"\n", number + 1)
         });
-        read(&text).listen
+        read(&text).listen.iter().map(Listen::socket_address).collect()
     };
     let addresses =
         |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();

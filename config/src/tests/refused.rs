@@ -1,5 +1,9 @@
 //! Files that are wrong: each fault is reported at its place, with what to do.
 
+mod policies;
+mod sas;
+mod shapes;
+
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -149,6 +153,16 @@ fn every_key_of_the_reference_is_read_and_its_type_is_checked() {
                 "inbound = { ... }" => {
                     (within(&format!("outbound = {{ {name} = {DATE} }}")), format!("peer.sa.outbound.{name}"))
                 }
+                "ah = { ... }" => {
+                    (within(&format!("ah = {{ {name} = {DATE} }}")), format!("peer.sa.ah.{name}"))
+                }
+                "probe = { ... }" => {
+                    (within(&format!("probe = {{ {name} = {DATE} }}")), format!("peer.sa.probe.{name}"))
+                }
+                "icmp = { ... }" => (
+                    within(&format!("selectors = {{ protocol = \"icmp\", icmp = {{ {name} = {DATE} }} }}")),
+                    format!("peer.sa.selectors.icmp.{name}"),
+                ),
                 "soft = { ... }" => {
                     (within(&format!("hard = {{ {name} = {DATE} }}")), format!("peer.sa.hard.{name}"))
                 }
@@ -335,241 +349,6 @@ fn t15_overlapping_ranges_of_peers_are_refused() {
     );
 }
 
-#[test]
-fn security_associations() {
-    let sa = |lines: &str| format!("{HEAD}{PEER}{SA}{lines}\n");
-    let cases: [(&str, &str, &[&str]); 19] = [
-        (
-            "suite = \"rot13\"",
-            "13:9: error: peer.sa.suite: \"rot13\" is no suite",
-            &["aes-128-gcm", "aes-256-cbc-hmac-sha-256"],
-        ),
-        ("replay_window = 0", "13:17: error: peer.sa.replay_window: ", &["replay_window = \"off\""]),
-        ("replay_window = 31", "13:17: error: peer.sa.replay_window: ", &["32 to 65536"]),
-        ("replay_window = 65537", "13:17: error: peer.sa.replay_window: ", &["32 to 65536"]),
-        (
-            "replay_window = \"none\"",
-            "13:17: error: peer.sa.replay_window: takes a whole number or \"off\"",
-            &[],
-        ),
-        ("mtu = 575", "13:7: error: peer.sa.mtu: ", &["576"]),
-        ("mtu = 65536", "13:7: error: peer.sa.mtu: ", &["65535"]),
-        ("from = \"192.0.2.9\"", "13:8: error: peer.sa.from: 192.0.2.9 is no `listen` address", &[]),
-        ("soft = { packets = 7 }\nhard = { packets = 7 }", "13:8: error: peer.sa.soft: packets: ", &["7"]),
-        ("soft = { seconds = 7 }\nhard = { seconds = 6 }", "13:8: error: peer.sa.soft: seconds: ", &[]),
-        (
-            "soft = { since_first_use = 7 }\nhard = { since_first_use = 7 }",
-            "13:8: error: peer.sa.soft: seconds since first use: ",
-            &[],
-        ),
-        ("hard = { octets = 0 }", "13:19: error: peer.sa.hard.octets: ", &["1 to"]),
-        ("hard = { seconds = 9_000_000_000_000_000_000 }", "13:20: error: peer.sa.hard.seconds: ", &[]),
-        ("hard = { packets = -1 }", "13:20: error: peer.sa.hard.packets: ", &["too small"]),
-        ("selectors = []", "13:13: error: peer.sa.selectors: is empty", &[]),
-        (
-            "selectors = { remote = \"10.3.0.0/24\" }",
-            "13:24: error: peer.sa.selectors.remote: 10.3.0.0/24",
-            &["`inner`"],
-        ),
-        ("selectors = [{ local = \"fd00::/64\" }]", "13:14: error: peer.sa.selectors: mixes", &[]),
-        ("selectors = { local = \"fd00::1\", remote = \"10.2.0.1\" }", "13:", &["mixes address families"]),
-        (
-            "selectors = { protocol = \"icmp\", local_ports = 7 }",
-            "13:48: error: peer.sa.selectors.local_ports: icmp has no ports",
-            &[],
-        ),
-    ];
-    for (lines, place, says) in cases {
-        only(&sa(lines), place, says);
-    }
-    let without = |what: &str| format!("{HEAD}{PEER}{SA}").replace(what, "");
-    only(&without("endpoint = \"192.0.2.2:4500\"\n"), "9:1: error: peer.sa: has nowhere to send to", &[]);
-    only(
-        &without("addresses = [\"10.1.0.1/24\"]\n"),
-        "9:1: error: peer.sa: has no addresses on our side",
-        &["addresses"],
-    );
-    only(
-        &without("state = \"state\"\n"),
-        "9:1: warning: peer.sa: sequence numbers begin anew",
-        &["state = "],
-    );
-    let v6 = format!("{HEAD}{PEER}{SA}mtu = 1279\n")
-        .replace("192.0.2.1:", "[2001:db8::1]:")
-        .replace("192.0.2.2:", "[2001:db8::2]:");
-    only(&v6, "13:7: error: peer.sa.mtu: ", &["1280"]);
-    let from = format!("{HEAD}{PEER}{SA}from = \"2001:db8::1\"\n")
-        .replace("\"192.0.2.1:4500\"", "\"192.0.2.1\", \"2001:db8::1\"");
-    only(&from, "13:8: error: peer.sa.from: is of another address family", &[]);
-    let many = SA.repeat(65);
-    assert!(problems(&format!("{HEAD}{PEER}{many}"))[0].contains("65 pairs of SAs are more than the 64"));
-}
-
-/// RFC 4303 section 2.1; T31.
-#[test]
-fn t31_spis_are_neither_reserved_nor_used_twice() {
-    let text = format!("{HEAD}{PEER}{SA}");
-    for reserved in ["0", "1", "0xff", "255"] {
-        only(
-            &text.replace("0x1001", reserved),
-            "11:19: error: peer.sa.inbound.spi: SPIs 0 to 255",
-            &["0x100"],
-        );
-    }
-    for wrong in ["-1", "0x1_0000_0000", "99999999999999999999999"] {
-        only(&text.replace("0x1001", wrong), "11:19: error: peer.sa.inbound.spi: ", &["4294967295"]);
-    }
-    let second = SA.replace("in.key", "in2.key").replace("out.key", "out2.key");
-    let inbound = format!("{text}{}", second.replace("0x1002", "0x1003"));
-    only(
-        &inbound,
-        "14:19: error: peer.sa.inbound.spi: SPI 0x00001001 is that of an inbound SA in line 11",
-        &[],
-    );
-    let outbound = format!("{text}{}", second.replace("0x1001", "4099"));
-    only(&outbound, "15:20: error: peer.sa.outbound.spi: SPI 0x00001002", &["of this peer in line 12"]);
-    let other = PEER.replace("b.example", "c.example").replace("10.2", "10.3");
-    let apart = format!("{text}{other}{}", second.replace("0x1001", "0x1003"));
-    assert_eq!(problems(&apart), Vec::<String>::new(), "each peer chooses the SPIs that we send to");
-}
-
-#[test]
-fn a_key_serves_once() {
-    let text = format!("{HEAD}{PEER}{SA}");
-    for path in ["in.key", "./in.key"] {
-        let same = text.replace("out.key", path);
-        only(&same, "12:39: error: peer.sa.outbound.key_file: ", &["line 11 already", "of its own"]);
-    }
-}
-
-/// RFC 8221 section 3, T12.
-#[test]
-fn t12_counter_modes_take_a_state_directory_and_the_operators_word() {
-    let sa = format!("{SA}suite = \"aes-128-gcm\"\n");
-    let refused =
-        "13:9: error: peer.sa.suite: aes-128-gcm counts its packets, and RFC 8221 section 3 forbids it";
-    only(&format!("{HEAD}{PEER}{sa}"), refused, &["counter_mode_static = true", "aes-256-cbc-hmac-sha-256"]);
-    let allowed = format!("counter_mode_static = true\n{HEAD}{PEER}{sa}");
-    let config = parse(&allowed).unwrap().config;
-    assert!(config.state.unwrap().counter_mode_static);
-    let stateless = allowed.replace("state = \"state\"\n", "");
-    only(&stateless, "1:23: error: counter_mode_static: takes a state directory", &["state = "]);
-}
-
-#[test]
-fn policies_that_contradict_themselves() {
-    let cases: [(&str, &str, &[&str]); 17] = [
-        ("action = \"protest\"", "7:10: error: policy.action: \"protest\"", &["\"protect\" or \"bypass\""]),
-        (
-            "action = \"protect\"\npeer = \"b.exmaple\"",
-            "8:8: error: policy.peer: \"b.exmaple\" is no peer",
-            &["fqdn:b.example"],
-        ),
-        (
-            "action = \"protect\"\npeer = \"b.example\"\nremote = \"10.3.0.0/16\"",
-            "9:10: error: policy.remote: ",
-            &["not all the peer's"],
-        ),
-        ("action = \"discard\"\npeer = \"b.example\"", "8:8: error: policy.peer: says nothing", &["protect"]),
-        ("action = \"discard\"\nlatch = true", "8:9: error: policy.latch: says nothing", &[]),
-        ("action = \"bypass\"", "6:1: error: policy: bypasses, but there is no port", &["bypass_port = "]),
-        (
-            "action = \"discard\"\nlocal = \"10.0.0.0/8\"\nremote = \"fd00::/8\"",
-            "9:10: error: policy.remote: mixes",
-            &[],
-        ),
-        (
-            "action = \"discard\"\nlocal = [\"10.0.0.0/8\", \"fd00::/8\"]\nremote = \"fd01::/16\"",
-            "9:10: error: policy.remote: mixes",
-            &[],
-        ),
-        ("action = \"discard\"\nlocal = []", "8:9: error: policy.local: is empty", &["any"]),
-        ("action = \"discard\"\nlocal = \"ten\"", "8:9: error: policy.local: \"ten\" is no range", &[]),
-        ("action = \"discard\"\nprotocol = \"ipip\"", "8:12: error: policy.protocol: ", &["tcp, udp"]),
-        ("action = \"discard\"\nprotocol = 256", "8:12: error: policy.protocol: ", &["0 to 255"]),
-        (
-            "action = \"discard\"\nprotocol = 1\nremote_ports = 80",
-            "9:16: error: policy.remote_ports: icmp has no ports",
-            &[],
-        ),
-        (
-            "action = \"discard\"\nlocal_ports = \"90-80\"",
-            "8:15: error: policy.local_ports: ",
-            &["no range of ports"],
-        ),
-        ("action = \"discard\"\nlocal_ports = [1, 65536]", "8:19: error: policy.local_ports: ", &["65535"]),
-        ("action = \"discard\"\nlocal_ports = \"\"", "8:15: error: policy.local_ports: ", &[]),
-        ("action = \"discard\"\ndirection = \"up\"", "8:13: error: policy.direction: ", &["\"inbound\""]),
-    ];
-    for (lines, place, says) in cases {
-        // Behind it stands one that protects the SA, where the one in question does not shadow it.
-        let text = format!("{HEAD}[[policy]]\n{lines}\n{PEER}{SA}");
-        let problems = problems(&text);
-        let here = problems.iter().find(|problem| problem.starts_with(place));
-        let here = here.unwrap_or_else(|| panic!("{place}: {problems:#?}"));
-        assert!(says.iter().all(|says| here.contains(says)), "{says:?}: {here}");
-    }
-    let ports: Vec<_> = (0..257).map(|port| (2 * port).to_string()).collect();
-    let ports = format!("{HEAD}[[policy]]\naction = \"discard\"\nlocal_ports = [{}]\n", ports.join(","));
-    assert!(problems(&ports)[0].contains("combinations"));
-}
-
-#[test]
-fn policies_that_never_decide_are_refused() {
-    let policies = |rules: &[&str]| {
-        rules.iter().fold(HEAD.to_owned(), |text, rule| format!("{text}[[policy]]\n{rule}\n"))
-    };
-    let all = "action = \"discard\"";
-    only(&policies(&[all, all]), "8:1: error: policy: never decides: the policy of line 6", &["in front"]);
-    let tcp = "action = \"discard\"\nprotocol = 6\nlocal_ports = [\"1-5\", \"6-9\"]";
-    let narrow = "action = \"discard\"\nprotocol = 6\nlocal_ports = \"3-8\"\nremote = \"10.0.0.0/8\"";
-    only(&policies(&[tcp, narrow]), "10:1: error: policy: never decides", &[]);
-    let halves = "action = \"discard\"\nremote = [\"10.0.0.0/9\", \"10.128.0.0/9\"]";
-    only(&policies(&[halves, "action = \"discard\"\nremote = \"10.0.0.0/8\""]), "9:1: error: policy", &[]);
-    let inbound = "action = \"discard\"\ndirection = \"inbound\"";
-    only(&policies(&[inbound, inbound]), "9:1: error: policy: never decides", &[]);
-    for fine in [[inbound, all], [narrow, tcp], [tcp, all], ["action = \"discard\"\nremote = \"::/0\"", all]]
-    {
-        assert_eq!(problems(&policies(&fine)), Vec::<String>::new(), "{fine:?}");
-    }
-}
-
-/// T13: in host mode what no peer may claim does not meet the gateway, and so is not dropped by it.
-#[test]
-fn t13_host_mode_warns_of_what_it_protects_and_does_not_guard() {
-    let host = HEAD.replace("inner = \"branch\"", "mode = \"host\"");
-    let policy = |head: &str, remote: &str| {
-        problems(&format!("{head}[[policy]]\naction = \"protect\"\nremote = \"{remote}\"\n{PEER}{SA}"))
-    };
-    let warned = policy(&host, "0.0.0.0/0");
-    assert!(warned.iter().any(|problem| problem.contains("leaves in the clear")), "{host}{warned:#?}");
-    assert_eq!(policy(HEAD, "0.0.0.0/0"), Vec::<String>::new());
-}
-
-#[test]
-fn sas_peers_and_policies_that_do_not_meet() {
-    let policy = |lines: &str| format!("{HEAD}[[policy]]\naction = \"protect\"\n{lines}\n{PEER}{SA}");
-    let sa = "error: peer.sa: no policy protects what it may carry";
-    let found = problems(&policy("remote = \"10.9.0.0/16\""));
-    assert_eq!(found.len(), 4 - 1, "{found:#?}");
-    assert!(found[0].contains("warning: policy: protects what no peer may claim"), "{found:#?}");
-    assert!(found[1].contains("warning: peer: no policy protects traffic with this peer"), "{found:#?}");
-    assert!(found[2].contains(sa), "{found:#?}");
-    only(&policy("local = \"10.9.0.0/16\""), "13:1: ", &[sa]);
-    only(
-        &policy("protocol = \"udp\"").replace("[[peer.sa]]", "[[peer.sa]]\nselectors = { protocol = 6 }"),
-        "13:1: ",
-        &[sa],
-    );
-    assert_eq!(problems(&policy("protocol = \"udp\"\nremote_ports = 53")), Vec::<String>::new());
-    // The policies that follow from the peers know our own networks, and no others.
-    only(&format!("{HEAD}{PEER}{SA}selectors = {{ local = \"10.9.0.0/16\" }}\n"), "10:1: ", &[sa]);
-    // A policy of one peer is none of another's.
-    let other = PEER.replace("b.example", "c.example").replace("10.2", "10.3");
-    let text = format!("{}{other}", policy("peer = \"b.example\""));
-    only(&text, "16:1: warning: peer: no policy protects traffic with this peer", &["remote"]);
-}
-
 /// Ten thousand peers are read in seconds, and so is what only looks like a configuration.
 #[test]
 fn no_text_takes_long() {
@@ -638,29 +417,6 @@ fn entries_of_the_pad_that_cannot_mean_what_they_say_are_refused() {
     peers_say(&[("b.example", &proven)], "8:11: error: ", &["does not accept the keys from files"]);
     let by_tag = format!("{two}\n[[policy]]\naction = \"protect\"\nmodel = \"tag\"");
     peers_say(&[("any", &by_tag)], "9:1: error: ", &["latches by tag, but anybody may serve it", "strict"]);
-}
-
-/// Terms that say nothing, and limits below what RFC 4787 and RFC 5382 have.
-#[test]
-fn terms_and_limits_of_latches_that_cannot_be_are_refused() {
-    let policy = |lines: &str| format!("{HEAD}{PEER}[[policy]]\naction = {lines}\n");
-    let idle = "says nothing where nothing is latched";
-    only(&policy("\"protect\"\nlatch = false\nmodel = \"tag\""), "13:9: error: ", &[idle]);
-    only(&policy("\"discard\"\nsticky = true"), "12:10: error: ", &[idle]);
-    only(&policy("\"discard\"\napplications = \"more\""), "12:16: error: ", &["where all is discarded"]);
-    in_head("on_conflict = \"win\"", "6:15: error: ", &["is unknown here", "\"wait\""]);
-    for limit in [
-        "capacity = 63",
-        "capacity = 16777217",
-        "half_open = 65537",
-        "half_open_per_peer = 16385",
-        "half_open = 0",
-        "udp_idle = 119",
-        "tcp_idle = 7439",
-        "larval = 4",
-    ] {
-        in_head(&format!("[latches]\n{limit}"), "7:", &["error: latches.", "too small or too large"]);
-    }
 }
 
 /// 10,000 entries of every type are read, and each compared with those before it, in a moment.

@@ -1,10 +1,9 @@
 //! How a gateway is and what it moved.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::wire::WireSpec;
 use crate::words::words;
 
 /// How a gateway is and what it moved.
@@ -36,7 +35,7 @@ pub struct StatusView {
     pub exec: Vec<IpNet>,
     /// Its wire sockets.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<WireSpec>,
     /// From the wire.
     pub inbound: StreetView,
     /// To the wire.

@@ -22,7 +22,7 @@ use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
 use crate::gateway::rows::{
-    drop_row, milliseconds, peer_row, policy_row, sa_rows, selector_view, unix_milliseconds,
+    drop_row, milliseconds, peer_row, policy_row, sa_rows, selector_view, unix_milliseconds, wire_spec,
 };
 use crate::gateway::state::State;
 use crate::gateway::state::named::{Carriers, Names};
@@ -44,7 +44,7 @@ impl Gateway for State {
             identity: self.identity.to_string(),
             tun: self.devices.tun(),
             bypass: self.bypass.clone(),
-            listen: self.devices.listen.clone(),
+            listen: self.devices.listen.iter().copied().map(wire_spec).collect(),
             inbound: self.street(Direction::Inbound),
             outbound: self.street(Direction::Outbound),
             told_too_big: self.counters.told_too_big.get(),

@@ -1,9 +1,10 @@
 //! The gateway's TUN and wire sockets as status output shows them, while the worker has them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use latchway_config::Listen;
 use latchway_control::TunView;
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::low::tun::TunQueue;
 use latchway_datapath::low::wire::{Wire, WireCounters};
@@ -13,8 +14,8 @@ use nix::errno::Errno;
 
 /// What is known of the TUN and the wire sockets without having them.
 pub struct DevicesView {
-    /// Our addresses and ports, by the number of the wire socket.
-    pub listen: Vec<SocketAddr>,
+    /// What they are bound to, by the number of the wire socket.
+    pub listen: Vec<Listen>,
     tun: String,
     backend: String,
     links: Option<Links>,
@@ -25,7 +26,7 @@ impl DevicesView {
     /// Of these, the TUN being in the namespace `inner`. Where its links cannot be asked, the TUN's state is not known.
     pub fn of(inner: &Namespace, tun: &TunQueue, wires: &[Wire]) -> Self {
         Self {
-            listen: wires.iter().map(Wire::local_addr).collect(),
+            listen: wires.iter().map(listen).collect(),
             tun: tun.name().into(),
             backend: tun.backend().to_string(),
             links: Links::of(inner).ok(),
@@ -35,7 +36,7 @@ impl DevicesView {
 
     /// Of a gateway that has none of them, in tests.
     #[cfg(test)]
-    pub fn absent(listen: Vec<SocketAddr>) -> Self {
+    pub fn absent(listen: Vec<Listen>) -> Self {
         Self { listen, tun: "absent".into(), backend: "none".into(), links: None, wires: Vec::new() }
     }
 
@@ -64,4 +65,12 @@ impl DevicesView {
 
 fn is_gone(error: &Error) -> bool {
     error.raw_os_error() == Some(Errno::ENODEV as i32)
+}
+
+/// What a wire socket is bound to.
+fn listen(wire: &Wire) -> Listen {
+    match wire.carrier() {
+        Carrier::Udp => Listen::Udp(wire.local_addr()),
+        Carrier::Native => Listen::Native(wire.local_addr().ip()),
+    }
 }

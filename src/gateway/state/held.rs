@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use base64ct::{Base64, Encoding};
+use latchway_config::Listen;
 use latchway_control::{HeldView, IdentityView, ModeSpec, TunnelView};
 use latchway_datapath::sad::Path;
 use latchway_keying::{Nat, Party};
@@ -45,11 +46,11 @@ pub fn bypass() -> HeldView {
 }
 
 /// Where an SA leads; `listen` are the wire sockets in their order.
-pub fn tunnel(path: &Path, nat: Option<Nat>, listen: &[SocketAddr]) -> TunnelView {
+pub fn tunnel(path: &Path, nat: Option<Nat>, listen: &[Listen]) -> TunnelView {
     let nat = nat.unwrap_or_default();
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     TunnelView {
-        local: listen.get(path.wire).copied().unwrap_or(nowhere),
+        local: listen.get(path.wire).map_or(nowhere, Listen::socket_address),
         remote: path.to,
         local_nat: nat.local,
         remote_nat: nat.remote,

@@ -1,6 +1,5 @@
 //! A gateway in memory: its key manager's thread and Latch Database, without TUN, wire sockets and worker.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,8 +68,7 @@ impl World {
         let inputs = Inputs { events: from_datapath, forward, notices, clock: clock_of_workers };
         let manager = KeyManager::spawn(keying, inputs).unwrap();
         let counters = Arc::new(Counters::new());
-        let listen: Vec<SocketAddr> = plan.listen.clone();
-        let devices = DevicesView::absent(listen);
+        let devices = DevicesView::absent(plan.listen.clone());
         let state =
             Arc::new(State::new(&plan, devices, started, manager.client(), Arc::clone(&database), counters));
         let heard = state.events().subscribe();
