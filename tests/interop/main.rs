@@ -10,10 +10,12 @@ mod case;
 mod gateway;
 mod guest;
 mod kernel;
+mod sample;
 mod scapy;
 mod site;
 mod strongswan;
 mod suite;
 mod talk;
+mod tshark;
 
 use crate::gateway::{PATIENCE, eventually, scenario};

@@ -10,6 +10,7 @@ answered by {"unknown": NAME}.
 Where scapy differs from the RFCs, the RFC is followed here:
   - AES-GCM has ICVs of 8 and 12 octets, too (RFC 4106 section 6); scapy makes 16, whatever it is told.
   - An implicit IV is the sequence number, and is not sent (RFC 8750); scapy has none.
+  - HMAC-SHA-256 with 96 bits, which old Linux has, is no standard's.
   - A sequence number whose low half is 0 can be sent, after a wrap (RFC 4303 section 3.3.3).
   - Padding is 1, 2, 3 and so on, and no longer than it must be (RFC 4303 section 2.4); scapy looks at neither.
   - Over IPv6 UDP has a checksum (RFC 8200 section 8.1); scapy leaves it 0.
@@ -23,14 +24,15 @@ import sys
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
 
-from cryptography.hazmat.primitives.ciphers import aead, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from scapy.layers import ipsec
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import raw
 
 INTEGRITY = {
-    "hmac-sha1": ("HMAC-SHA1-96", 20),
+    "hmac-sha-1": ("HMAC-SHA1-96", 20),
+    "hmac-sha-256-96": ("SHA2-256-96", 32),
     "hmac-sha-256": ("SHA2-256-128", 32),
     "hmac-sha-384": ("SHA2-384-192", 48),
     "hmac-sha-512": ("SHA2-512-256", 64),
@@ -49,14 +51,17 @@ def salted(sa, iv, **_):
 
 def register():
     """What scapy lacks."""
-    common = {"block_size": 1, "salt_size": 4}
     for size in (8, 12):
         ipsec.CRYPT_ALGOS[f"AES-GCM-{size}"] = ipsec.CryptAlgo(
-            f"AES-GCM-{size}", cipher=algorithms.AES, mode=modes.GCM, iv_size=8, icv_size=size,
-            format_mode_iv=salted, **common)
-    for name, cipher, sizes in (("AES-GCM", aead.AESGCM, (16, 24, 32)), ("CHACHA20-POLY1305", aead.ChaCha20Poly1305, 32)):
+            f"AES-GCM-{size}", cipher=algorithms.AES, mode=modes.GCM, block_size=1, iv_size=8, salt_size=4,
+            icv_size=size, format_mode_iv=salted)
+    for name in ("AES-GCM", "AES-CCM", "CHACHA20-POLY1305"):
+        sent = ipsec.CRYPT_ALGOS[name]
         ipsec.CRYPT_ALGOS[f"{name}-IIV"] = ipsec.CryptAlgo(
-            f"{name}-IIV", cipher=cipher, mode=None, key_size=sizes, iv_size=0, icv_size=16, format_mode_iv=counted, **common)
+            f"{name}-IIV", cipher=sent.cipher, mode=None, key_size=sent.key_size, block_size=1, iv_size=0,
+            salt_size=sent.salt_size, icv_size=sent.icv_size, format_mode_iv=counted)
+    sent = ipsec.AUTH_ALGOS["SHA2-256-128"]
+    ipsec.AUTH_ALGOS["SHA2-256-96"] = ipsec.AuthAlgo("SHA2-256-96", sent.mac, sent.digestmod, icv_size=12)
 
 
 def algorithm(suite, key):

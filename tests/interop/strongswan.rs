@@ -282,7 +282,7 @@ const PROPOSALS: [(&str, &str); 13] = [
     ("aes128gcm8", "aes-128-gcm-8"),
     ("aes128ccm16", "aes-128-ccm"),
     ("chacha20poly1305", "chacha20-poly1305"),
-    ("aes128-sha1", "aes-128-cbc-hmac-sha1"),
+    ("aes128-sha1", "aes-128-cbc-hmac-sha-1"),
     ("aes128-sha256", "aes-128-cbc-hmac-sha-256"),
     ("aes256-sha384", "aes-256-cbc-hmac-sha-384"),
     ("aes256-sha512", "aes-256-cbc-hmac-sha-512"),

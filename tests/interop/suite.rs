@@ -93,8 +93,9 @@ pub fn all() -> Vec<Suite> {
 const KEYS: [(u16, usize); 3] = [(128, 16), (192, 24), (256, 32)];
 
 /// Integrity algorithms: our name, the kernel's, octets of key, bits of the ICV.
-const INTEGRITY: [(&str, &str, usize, u16); 5] = [
-    ("hmac-sha1", "hmac(sha1)", 20, 96),
+const INTEGRITY: [(&str, &str, usize, u16); 6] = [
+    ("hmac-sha-1", "hmac(sha1)", 20, 96),
+    ("hmac-sha-256-96", "hmac(sha256)", 32, 96),
     ("hmac-sha-256", "hmac(sha256)", 32, 128),
     ("hmac-sha-384", "hmac(sha384)", 48, 192),
     ("hmac-sha-512", "hmac(sha512)", 64, 256),
