@@ -81,6 +81,14 @@ impl Sum {
         self.fold().to_ne_bytes()
     }
 
+    /// The checksum field of octets of which a 16-bit word changes (RFC 1624 section 3).
+    #[inline]
+    pub(crate) fn replaced(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
+        let word = u64::from;
+        let (checksum, old) = (u16::from_ne_bytes(checksum), u16::from_ne_bytes(old));
+        Sum(word(!checksum) + word(!old) + word(u16::from_ne_bytes(new))).checksum()
+    }
+
     /// Whether this sum, taken over a packet with its checksum field in place, says that the packet is intact.
     #[inline]
     pub(crate) fn is_intact(self) -> bool {

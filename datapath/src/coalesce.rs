@@ -72,6 +72,16 @@ impl Coalescer {
         Ok(())
     }
 
+    /// Takes a packet whose `header` is not in the buffer where its payload is. It is never merged.
+    pub(crate) fn push_headed(&mut self, header: &[u8], payload: Range<usize>) -> Result<(), Full> {
+        self.close(None);
+        let slot = self.slots.get_mut(self.used).ok_or(Full)?;
+        if slot.begin_headed(header, payload) {
+            self.used += 1;
+        }
+        Ok(())
+    }
+
     /// The units so far, each to be written in one call. None of them grows any further.
     pub fn units(&mut self) -> impl Iterator<Item = Unit<'_>> {
         self.open_len = 0;

@@ -151,6 +151,33 @@ drop_reasons! {
     BadNextHeader "bad_next_header" "RFC 4303 2.6" Error INBOUND "XfrmInStateProtoError"
         "Authentic, but not an IP packet as tunnel mode prescribes."
         "Set the peer to tunnel mode.";
+    EncapsulationMismatch "encapsulation_mismatch" "RFC 3948 2.1" Audit INBOUND "XfrmInStateMismatch"
+        "In UDP where its SA travels without, or without where its SA travels in UDP."
+        "Set both ends to the same: UDP encapsulation, or IP protocols 50 and 51.";
+    OuterMismatch "outer_mismatch" "RFC 4301 4.4.2.1" Audit INBOUND "XfrmInStateMismatch"
+        "Authentic, but from an address that is not the peer's."
+        "Has the peer another address, or a NAT before it? Say so in the configuration, or let its address be followed.";
+    BundleMismatch "bundle_mismatch" "RFC 4301 4.3" Audit INBOUND "XfrmInTmplMismatch"
+        "Protected by one SA of a bundle alone, or by two that are not one bundle."
+        "Compare both ends: AH around ESP, or one of them only.";
+    Fragment "fragment" "RFC 4303 3.4.1" Audit INBOUND "-"
+        "A fragment of a protected packet, which was not put together."
+        "In numbers: capture on the wire; the kernel puts together what arrives whole.";
+    EcnCeNotEct "ecn_ce_not_ect" "RFC 6040 4.2" Warn INBOUND "-"
+        "Marked for congestion on its way, and its sender could not be told but by loss."
+        "In numbers: look for congestion on the path, or for a router that marks what it must not.";
+    TransportEnds "transport_ends" "RFC 4301 4.1" Audit BOTH "XfrmInStateMismatch"
+        "In transport mode, and not between the ends of its SA."
+        "Use tunnel mode for what is forwarded, or name the SA's ends as they are on the packets.";
+    TransportFragment "transport_fragment" "RFC 4303 3.3.4" Warn OUTBOUND "-"
+        "A fragment that transport mode would have to protect, which takes whole packets only."
+        "Lower the MTU of the TUN or let senders keep to it, or use tunnel mode.";
+    TransportHeader "transport_header" "RFC 3948 2.1" Warn OUTBOUND "-"
+        "IP options or extension headers that transport mode cannot carry in UDP."
+        "Use tunnel mode for such packets, or IP protocols 50 and 51.";
+    PolicyMismatch "policy_mismatch" "RFC 4301 5.2" Audit INBOUND "XfrmInTmplMismatch"
+        "Authentic, but not protected as policy says that it must be."
+        "`explain` names the rule: compare its reqid and template with those of the SA.";
     SelectorMismatch "selector_mismatch" "RFC 4301 5.2" Audit INBOUND "XfrmInTmplMismatch"
         "The inner packet is not one that its SA may carry."
         "Compare the ranges of both ends: the peer sends from or to addresses that its SA here may not carry (`sa list --json`).";
@@ -274,6 +301,8 @@ pub struct Counters {
     pub told_over: Counter,
     /// Inner IPv4 packets that were sealed in fragments (RFC 4301 8.2.1 case 2). Each fragment counts as a packet.
     pub fragmented: Counter,
+    /// Inner and outer ECN fields that no tunnel makes, where the packet went on (RFC 6040 4.2).
+    pub ecn_unusual: Counter,
     /// Unauthenticated messages that the path of an SA takes less than it is thought to (RFC 4301 8.2, T18).
     pub mtu_hints: Counter,
     /// Packets by which the gateway asked what a path takes.
@@ -303,6 +332,7 @@ impl Counters {
             told_too_big: Counter::default(),
             told_over: Counter::default(),
             fragmented: Counter::default(),
+            ecn_unusual: Counter::default(),
             mtu_hints: Counter::default(),
             mtu_probes: Counter::default(),
             mtu_probes_answered: Counter::default(),

@@ -13,6 +13,7 @@ use crate::flow::FlowKey;
 use crate::fragments::FragmentFlows;
 use crate::limit::Limit;
 use crate::low::publish::Reader;
+use crate::native::HeaderSource;
 use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
 use crate::packet_too_big::PacketTooBig;
@@ -40,6 +41,7 @@ pub struct Datapath<U> {
     pub(crate) answer: Answer,
     pub(crate) replies: Replies,
     pub(crate) auditor: Auditor,
+    pub(crate) headers: HeaderSource,
     /// Room for one packet that is looked at more closely.
     pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
@@ -84,6 +86,7 @@ impl<U: Ulp> Datapath<U> {
             answer: Answer::default(),
             replies: Replies::new(),
             auditor: Auditor::default(),
+            headers: HeaderSource::new(),
             scratch: vec![0; LONGEST_PACKET].into_boxed_slice(),
             soft_reached: false,
             events,

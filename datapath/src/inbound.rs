@@ -1,23 +1,40 @@
 //! Inbound, from the wire to the TUN: RFC 4301 section 5.2, RFC 4303 section 3.4.
 //!
-//! The street reads as the list in the design: unwrap, find the SA, check the number, open, commit, charge,
-//! decapsulate, check the selectors, ask the upper layer. Receiving comes before it; coalescing and one write per
-//! super-packet after it. Nothing changes before the integrity check has passed.
+//! The street reads as the list in the design: find the protection header, open under its SA (check the number, open,
+//! commit, charge), decapsulate, check the selectors, ask the upper layer. Receiving comes before it; coalescing and one
+//! write per super-packet after it. Nothing changes before the integrity check has passed.
 
 use std::ops::Range;
 
-use latchway_esp::{
-    Decapsulated, Encapsulated, EspHeader, NextHeader, OpenError, Protocol, ReplayError, classify,
-};
-use latchway_tagging::InboundTag;
+use latchway_esp::{NextHeader, OpenError, ReplayError};
+use latchway_tagging::{InboundTag, Mode, SaRef};
 
-use crate::arrival::Arrival;
+use crate::arrival::{Arrival, Carrier};
 use crate::coalesce::Coalescer;
 use crate::drop::{Direction, DropReason};
 use crate::gateway::{Datapath, context};
 use crate::lifetime::HardExpired;
+use crate::outer::traffic_class;
 use crate::packet::{Authenticated, IpPacket};
 use crate::ulp::Ulp;
+use crate::unwrapping::{Carried, Inner, restore};
+
+/// What an SA has opened.
+#[derive(Clone, Debug)]
+struct Opened {
+    sa: SaRef,
+    mode: Mode,
+    next_header: NextHeader,
+    payload: Range<usize>,
+}
+
+/// A packet that may go on.
+struct Judged {
+    /// Its length, of which nothing is left where it waits.
+    len: usize,
+    /// Whether it opens a connection, or accepts one.
+    opens: bool,
+}
 
 impl<U: Ulp> Datapath<U> {
     /// Takes one received unit, and hands what may pass to `units`, as ranges of `buffer`, where it was decrypted.
@@ -30,14 +47,10 @@ impl<U: Ulp> Datapath<U> {
         }
         while start < len {
             let end = len.min(start + arrival.segment_size.max(1));
-            let accepted =
-                buffer.get_mut(start..end).ok_or(DropReason::Runt).and_then(|one| self.accept(one));
-            let handed_on = accepted.and_then(|inner| {
-                if inner.is_empty() {
-                    return Ok(());
-                }
-                units.push(buffer, start + inner.start..start + inner.end).map_err(|_| DropReason::NoBuffer)
-            });
+            let accepted = buffer.get_mut(start..end).ok_or(DropReason::Runt);
+            let handed_on = accepted
+                .and_then(|datagram| self.accept(datagram, arrival))
+                .and_then(|inner| self.hand_on(inner, buffer, start, units));
             if let Err(reason) = handed_on {
                 self.counters.street(Direction::Inbound).drop(reason, 1);
                 self.audit_inbound(reason, buffer.get(start..end).unwrap_or_default(), arrival);
@@ -46,14 +59,41 @@ impl<U: Ulp> Datapath<U> {
         }
     }
 
-    /// The street, for one datagram: to where its inner packet lies in it; nowhere if that waits.
-    fn accept(&mut self, datagram: &mut [u8]) -> Result<Range<usize>, DropReason> {
-        let header = unwrap(datagram)?;
-        let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Esp, header.spi))?;
-        let number = owned.sa.check(header.seq).map_err(late_or_replayed)?;
-        let (opened, verified) = owned.sa.open(number, datagram).map_err(forged)?;
+    /// The street, for one datagram or packet: to what is left of it.
+    fn accept(&mut self, datagram: &mut [u8], arrival: &Arrival) -> Result<Inner, DropReason> {
+        let carried = Carried::find(datagram, arrival.carrier)?;
+        let opened = self.open(&carried, datagram, arrival)?;
+        let inner = self.decapsulate(&opened, &carried, datagram, arrival)?;
+        if inner.header_len > 0 {
+            return self.judge_restored(&opened, inner, datagram);
+        }
+        let octets = datagram.get(inner.octets.clone()).ok_or(DropReason::Runt)?;
+        let Judged { len, opens } = self.judge(&opened, octets)?;
+        let octets = inner.octets.start..inner.octets.start + len;
+        if opens {
+            self.keep_short(opened.sa, datagram.get_mut(octets.clone()));
+        }
+        Ok(Inner { octets, ..inner })
+    }
+
+    /// Opens a packet under the SA that its header names.
+    #[inline]
+    fn open(
+        &mut self,
+        carried: &Carried,
+        datagram: &mut [u8],
+        arrival: &Arrival,
+    ) -> Result<Opened, DropReason> {
+        let owned = self.sas.inbound(self.snapshot.sad.find(carried.protocol, carried.spi))?;
+        if owned.from.carrier != arrival.carrier {
+            return Err(DropReason::EncapsulationMismatch);
+        }
+        let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
+        let at = carried.place.at;
+        let packet = datagram.get_mut(at..carried.end).ok_or(DropReason::Runt)?;
+        let (opened, verified) = owned.sa.open(number, packet).map_err(forged)?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
-        let sa = owned.entry.sa;
+        let (sa, mode) = (owned.entry.sa, owned.entry.mode);
         match owned.charge(opened.encrypted_len() as u64, self.now) {
             Ok(soft) => self.soft_reached |= soft,
             Err(HardExpired) => {
@@ -61,13 +101,61 @@ impl<U: Ulp> Datapath<U> {
                 return Err(DropReason::HardExpired);
             }
         }
+        owned.comes_from_peer(arrival)?;
         let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
-        let tag = InboundTag { class: owned.entry.class, sa, version: self.version };
-        let packet = parse_inner(&inner)?;
+        let start = at + inner.offset;
+        Ok(Opened { sa, mode, next_header: inner.next_header, payload: start..start + inner.payload.len() })
+    }
+
+    /// Takes off what travelled around the inner packet.
+    #[inline]
+    fn decapsulate(
+        &mut self,
+        opened: &Opened,
+        carried: &Carried,
+        datagram: &mut [u8],
+        arrival: &Arrival,
+    ) -> Result<Inner, DropReason> {
+        let owned = self.sas.inbound(Some(opened.sa.index))?;
+        let (next_header, octets) = (opened.next_header, opened.payload.clone());
+        match (opened.mode, arrival.carrier) {
+            (Mode::Tunnel, carrier) => {
+                let outer_class = match carrier {
+                    Carrier::Udp => arrival.traffic_class,
+                    Carrier::Native => traffic_class(datagram),
+                };
+                let packet = datagram.get_mut(octets.clone()).ok_or(DropReason::Runt)?;
+                if owned.leave_tunnel(next_header, packet, outer_class)? {
+                    self.counters.ecn_unusual.add(1);
+                }
+                Ok(Inner { octets, header_len: 0 })
+            }
+            (Mode::Transport, Carrier::Native) => {
+                let octets = restore(datagram, carried.place, (next_header, octets))?;
+                Ok(Inner { octets, header_len: 0 })
+            }
+            (Mode::Transport, Carrier::Udp) => {
+                let payload = datagram.get_mut(octets.clone()).ok_or(DropReason::Runt)?;
+                let beside = (self.scratch.as_mut(), &mut self.headers);
+                let header_len = owned.restore_from_udp((next_header, payload), arrival, beside)?;
+                Ok(Inner { octets, header_len })
+            }
+        }
+    }
+
+    /// Whether a packet may go on: the SA admits it, and so does the upper layer.
+    #[inline]
+    fn judge(&mut self, opened: &Opened, octets: &[u8]) -> Result<Judged, DropReason> {
+        let owned = self.sas.inbound(Some(opened.sa.index))?;
+        let packet = IpPacket::parse(octets, Direction::Inbound)?;
+        if opened.mode == Mode::Transport {
+            owned.joins(&packet)?;
+        }
+        let tag = InboundTag { class: owned.entry.class, sa: opened.sa, version: self.version };
         let packet = self
             .inbound_fragments
             .resolve(packet, Some(tag), self.now, |packet| owned.admit(packet.traffic()))?;
-        let Some(packet) = packet else { return Ok(Range::default()) };
+        let Some(packet) = packet else { return Ok(Judged { len: 0, opens: false }) };
         if self.is_probe_answer(&packet, tag.class) {
             return Err(DropReason::ProbeAnswer);
         }
@@ -76,11 +164,43 @@ impl<U: Ulp> Datapath<U> {
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);
         street.octets.add(len as u64);
-        let inner = inner.offset..inner.offset + len;
-        if opens {
-            self.keep_short(sa, datagram.get_mut(inner.clone()));
+        Ok(Judged { len, opens })
+    }
+
+    /// The same for a packet whose header is not where its payload is, but beside it in one piece.
+    fn judge_restored(
+        &mut self,
+        opened: &Opened,
+        inner: Inner,
+        datagram: &mut [u8],
+    ) -> Result<Inner, DropReason> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let octets = scratch.get_mut(..inner.header_len + inner.octets.len()).unwrap_or_default();
+        let judged = self.judge(opened, octets);
+        if judged.as_ref().is_ok_and(|judged| judged.opens) {
+            self.keep_short(opened.sa, Some(octets));
+            let payload = datagram.get_mut(inner.octets.clone()).into_iter().flatten();
+            payload.zip(octets.iter().skip(inner.header_len)).for_each(|(to, from)| *to = *from);
         }
-        Ok(inner)
+        self.scratch = scratch;
+        judged.map(|_| inner)
+    }
+
+    /// Puts what is left of a datagram at `start` among the units for the TUN.
+    #[inline]
+    fn hand_on(
+        &self,
+        inner: Inner,
+        buffer: &[u8],
+        start: usize,
+        units: &mut Coalescer,
+    ) -> Result<(), DropReason> {
+        let octets = start + inner.octets.start..start + inner.octets.end;
+        let pushed = match self.scratch.get(..inner.header_len) {
+            Some(header) if !header.is_empty() => units.push_headed(header, octets),
+            _ => units.push(buffer, octets),
+        };
+        pushed.map_err(|_| DropReason::NoBuffer)
     }
 
     /// The upper layer decides last, and a peer whose connection is over is told so (L-103).
@@ -91,18 +211,6 @@ impl<U: Ulp> Datapath<U> {
                 self.replies.answer(packet, self.now);
             }
         })
-    }
-}
-
-/// UDP encapsulation (RFC 3948): ESP is told from keepalives and from key exchange.
-#[inline]
-fn unwrap(datagram: &[u8]) -> Result<EspHeader, DropReason> {
-    match classify(datagram) {
-        Encapsulated::Esp(header) => Ok(header),
-        Encapsulated::ReservedSpi(_) => Err(DropReason::ReservedSpi),
-        Encapsulated::Keepalive => Err(DropReason::Keepalive),
-        Encapsulated::NonEsp(_) => Err(DropReason::NonEsp),
-        Encapsulated::Runt => Err(DropReason::Runt),
     }
 }
 
@@ -122,18 +230,5 @@ const fn forged(error: OpenError) -> DropReason {
         OpenError::Headers(_) => DropReason::BadIpHeader,
         // An SPI names an SA of its own protocol alone.
         OpenError::WrongProtocol(_) => DropReason::NoSa,
-    }
-}
-
-/// Tunnel mode: the payload is the IP packet that the next header says (RFC 4303 2.6), or a dummy.
-#[inline]
-fn parse_inner<'p>(inner: &'p Decapsulated<'_>) -> Result<IpPacket<'p>, DropReason> {
-    let version = inner.payload.first().map(|octet| octet >> 4);
-    match (inner.next_header, version) {
-        (NextHeader::DUMMY, _) => Err(DropReason::Dummy),
-        (NextHeader::IPV4, Some(4)) | (NextHeader::IPV6, Some(6)) => {
-            IpPacket::parse(inner.payload, Direction::Inbound)
-        }
-        _ => Err(DropReason::BadNextHeader),
     }
 }

@@ -144,24 +144,24 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::HardExpired);
         }
         let (sa, octets) = (entry.sa, packet.octets());
-        let owned = self.owned(sa)?;
-        let room = owned.sa.sealed_len(octets.len());
-        if octets.len() > owned.max_payload {
+        let sealing = self.sas.sealing(sa, &mut self.headers)?;
+        let wrapping = sealing.wrap(&packet)?;
+        let room = sealing.room(&wrapping, octets.len());
+        if octets.len() > wrapping.most {
             return Err(DropReason::TooBig);
         }
         if !batch.has_room_for(1, room) {
             return Err(DropReason::NoBuffer);
         }
-        let protected = owned.sa.suite().encrypted_len(octets.len());
+        let protected = sealing.protected(&wrapping, octets.len());
         self.charge(sa, 1, protected as u64)?;
         let tag = OutboundTag { demand: Demand::Class(class), ..OutboundTag::default() };
         let number = self.take(sa, 1, (packet.flow(), tag))?.next_seq().ok_or(DropReason::SeqExhausted)?;
-        let owned = self.owned(sa)?;
-        owned.seal_into(batch, number, room, |payload| {
+        let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
+        sealing.seal_into(batch, number, (&wrapping, room), |payload| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
             Some(octets.len())
-        })?;
-        Ok(octets.len())
+        })
     }
 }
 

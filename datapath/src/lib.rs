@@ -50,12 +50,16 @@ mod checksum;
 mod icmp_error;
 mod limit;
 mod mss;
+mod native;
 mod packet_too_big;
 mod probe;
 mod refragment;
 mod refusal;
 mod release;
 mod reply;
+mod transport;
+mod unwrapping;
+mod wrapping;
 
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

@@ -18,6 +18,7 @@ use crate::send_batch::SendBatch;
 use crate::spd::Action;
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
+use crate::wrapping::Wrapping;
 
 /// What became of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +82,23 @@ impl<U: Ulp> Datapath<U> {
         let flow = *packet.flow();
         let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
         let route = self.choose(packet.traffic(), tag)?;
-        let fit = self.fit(&route, &super_packet, batch)?;
+        let Route::Protect(sa) = route else {
+            self.feed_back(&flow, tag, &route)?;
+            return Ok(Outbound::Bypass);
+        };
+        let wrapping = self.sas.sealing(sa, &mut self.headers)?.wrap(&packet)?;
+        let fit = self.fit(&wrapping, &super_packet, batch)?;
         if let Fit::Not { most } = fit {
             return Ok(self.refuse(super_packet, most));
         }
         self.feed_back(&flow, tag, &route)?;
-        let Route::Protect(sa) = route else { return Ok(Outbound::Bypass) };
         if fit == Fit::InFragments {
-            return self.seal_in_fragments(sa, (&flow, tag), super_packet, batch);
+            return self.seal_in_fragments(&wrapping, (&flow, tag), super_packet, batch);
         }
-        let octets = self.owned(sa)?.encrypted_len(&super_packet);
+        let octets = self.sas.sealing(sa, &mut self.headers)?.protected_len(&wrapping, &super_packet);
         self.charge(sa, super_packet.segment_count(), octets)?;
         let numbers = self.take(sa, super_packet.segment_count(), (&flow, tag))?;
-        self.seal(sa, numbers, super_packet, batch)
+        self.seal(&wrapping, numbers, super_packet, batch)
     }
 
     /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).
@@ -153,18 +158,17 @@ impl<U: Ulp> Datapath<U> {
     /// is sought for each packet by itself.
     fn fit(
         &mut self,
-        route: &Route,
+        wrapping: &Wrapping,
         super_packet: &SuperPacket<'_>,
         batch: &SendBatch,
     ) -> Result<Fit, DropReason> {
-        let Route::Protect(sa) = *route else { return Ok(Fit::Whole) };
-        let owned = self.owned(sa)?;
-        if super_packet.max_segment_len() > owned.max_payload {
-            let most = owned.max_payload;
-            let fragments = self.may_fragment(super_packet, most);
+        if super_packet.max_segment_len() > wrapping.most {
+            let most = wrapping.most;
+            let fragments = !wrapping.is_transport() && self.may_fragment(super_packet, most);
             return Ok(if fragments { Fit::InFragments } else { Fit::Not { most } });
         }
-        let room = owned.sa.sealed_len(super_packet.max_segment_len());
+        let sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
+        let room = sealing.room(wrapping, super_packet.max_segment_len());
         if !batch.has_room_for(super_packet.segment_count(), room) {
             return Err(DropReason::NoBuffer);
         }
@@ -221,17 +225,18 @@ impl<U: Ulp> Datapath<U> {
     #[inline]
     fn seal(
         &mut self,
-        sa: SaRef,
+        wrapping: &Wrapping,
         mut numbers: FreshSeqs,
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
-        let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
-        let room = owned.sa.sealed_len(super_packet.max_segment_len());
+        let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
+        let room = sealing.room(wrapping, super_packet.max_segment_len());
         let street = self.counters.street(Direction::Outbound);
         let mut segments = super_packet.segments();
         while let Some(number) = numbers.next_seq() {
-            let len = owned.seal_into(batch, number, room, |payload| segments.write_next(payload))?;
+            let write = |payload: &mut [u8]| segments.write_next(payload);
+            let len = sealing.seal_into(batch, number, (wrapping, room), write)?;
             street.packets.add(1);
             street.octets.add(len as u64);
         }

@@ -1,7 +1,7 @@
 //! What becomes of outbound packets that do not fit the path after encapsulation (RFC 4301 section 8.2.1): IPv4 packets
 //! that may be fragmented are, and then sealed; of the others, the sender is told.
 
-use latchway_tagging::{OutboundTag, SaRef};
+use latchway_tagging::OutboundTag;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::drop::{Direction, DropReason};
@@ -13,6 +13,7 @@ use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::ulp::Ulp;
+use crate::wrapping::Wrapping;
 
 /// How packets that do not fit their SA are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl<U: Ulp> Datapath<U> {
     #[cold]
     pub(crate) fn seal_in_fragments(
         &mut self,
-        sa: SaRef,
+        wrapping: &Wrapping,
         asked_by: (&FlowKey, OutboundTag),
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
@@ -76,7 +77,7 @@ impl<U: Ulp> Datapath<U> {
         let mut outcome = Ok(Outbound::Sealed);
         while let (Ok(_), Some(len)) = (&outcome, segments.write_next(&mut scratch)) {
             let packet = scratch.get(..len).unwrap_or_default();
-            outcome = self.seal_fragments(sa, asked_by, packet, batch);
+            outcome = self.seal_fragments(wrapping, asked_by, packet, batch);
         }
         self.scratch = scratch;
         outcome
@@ -84,26 +85,27 @@ impl<U: Ulp> Datapath<U> {
 
     fn seal_fragments(
         &mut self,
-        sa: SaRef,
+        wrapping: &Wrapping,
         asked_by: (&FlowKey, OutboundTag),
         packet: &[u8],
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
         // What follows a packet in what was read is no part of it, and must not become data.
         let packet = IpPacket::parse(packet, Direction::Outbound)?.octets();
-        let most = self.owned(sa)?.max_payload;
-        let mut fragments = Fragments::of(packet, most).ok_or(DropReason::TooBig)?;
+        let sa = wrapping.sa;
+        let mut fragments = Fragments::of(packet, wrapping.most).ok_or(DropReason::TooBig)?;
         let is_cut = fragments.count() > 1;
-        let room = self.owned(sa)?.sa.sealed_len(most);
+        let room = self.sas.sealing(sa, &mut self.headers)?.room(wrapping, wrapping.most);
         if !batch.has_room_for(fragments.count(), room) {
             return Err(DropReason::NoBuffer);
         }
         while let Some(len) = fragments.next_len() {
-            let octets = self.owned(sa)?.sa.suite().encrypted_len(len);
+            let octets = self.sas.sealing(sa, &mut self.headers)?.protected(wrapping, len);
             self.charge(sa, 1, octets as u64)?;
             let number = self.take(sa, 1, asked_by)?.next_seq().ok_or(DropReason::SeqExhausted)?;
-            let owned = self.sas.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
-            owned.seal_into(batch, number, room, |payload| fragments.write_next(payload))?;
+            let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
+            let write = |payload: &mut [u8]| fragments.write_next(payload);
+            sealing.seal_into(batch, number, (wrapping, room), write)?;
             let street = self.counters.street(Direction::Outbound);
             street.packets.add(1);
             street.octets.add(len as u64);

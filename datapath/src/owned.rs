@@ -3,20 +3,24 @@
 //! Built from each snapshot on adoption, and only from the chunks that changed. An SA that expires loses its keys at
 //! once; its entry stays until the key manager removes it, so that drops can say why.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use latchway_esp::{FreshSeq, InboundSa, NextHeader, OutboundSa};
-use latchway_tagging::{SaIndex, SaRef, WorkerId};
+use latchway_esp::{FreshSeq, InboundSa, OutboundSa, Protocol};
+use latchway_tagging::{Mode, SaIndex, SaRef, WorkerId};
 
+use crate::arrival::Carrier;
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
 use crate::lifetime::{HardExpired, Lifetime};
-use crate::sad::{Path, Role, Sad, SadEntry, Slot, Usage};
-use crate::segment::SuperPacket;
-use crate::send_batch::{SendBatch, Target};
+use crate::native::HeaderSource;
+use crate::outer::OuterPolicy;
+use crate::packet::IpPacket;
+use crate::sad::{Follow, Path, Peer, Role, Sad, SadEntry, Shape, Slot, Usage};
 use crate::time::Time;
 use crate::traffic::Traffic;
+use crate::wrapping::{Sealing, inner_header};
 
 /// One worker's SAs, by slot.
 pub struct OwnedSas {
@@ -43,6 +47,10 @@ pub struct OwnedInbound {
     pub entry: Arc<SadEntry>,
     /// Key and window.
     pub sa: InboundSa,
+    /// Who sends.
+    pub from: Peer,
+    /// What becomes of the outer header's fields.
+    pub outer: OuterPolicy,
     lifetime: Lifetime,
     soft_told: bool,
     usage: Usage,
@@ -56,7 +64,12 @@ pub struct OwnedOutbound {
     pub sa: OutboundSa,
     /// Where it sends.
     pub path: Path,
-    /// The largest inner packet that fits the path after encapsulation.
+    /// What packets look like from outside.
+    pub shape: Shape,
+    /// Whether that is all the system's business: ESP through a tunnel in UDP. Such packets are sealed where they were
+    /// written.
+    pub plain: bool,
+    /// The largest inner packet that fits the path after encapsulation, where that does not depend on the packet.
     pub max_payload: usize,
     /// Whether the TCP connections that begin through it are kept to segments that fit.
     pub(crate) clamp_mss: bool,
@@ -104,6 +117,24 @@ impl OwnedSas {
                 Some(owned)
             }
             _ => None,
+        }
+    }
+
+    /// What seals under the outbound SA that a reference means.
+    ///
+    /// # Errors
+    /// [`DropReason::NoOutboundSa`]
+    #[inline]
+    pub(crate) fn sealing<'s>(
+        &'s self,
+        sa: SaRef,
+        source: &'s mut HeaderSource,
+    ) -> Result<Sealing<'s>, DropReason> {
+        match self.slots.get(sa.index.get()) {
+            Some(Some(Owned::Outbound(own))) if own.entry.sa == sa && own.usage == Usage::Active => {
+                Ok(Sealing { own, source })
+            }
+            _ => Err(DropReason::NoOutboundSa),
         }
     }
 
@@ -159,24 +190,28 @@ impl Owned {
         let entry = Arc::clone(&slot.entry);
         let (lifetime, usage) = (Lifetime::new(&entry.limits, entry.added), slot.usage);
         match &slot.entry.role {
-            Role::Inbound { sa, .. } => {
-                let sa = sa.take()?;
-                Some(Self::Inbound(OwnedInbound { entry, sa, lifetime, soft_told: false, usage }))
+            Role::Inbound { sa, from, outer } => {
+                let (sa, from, outer) = (sa.take()?, *from, outer.clone());
+                let soft_told = false;
+                Some(Self::Inbound(OwnedInbound { entry, sa, from, outer, lifetime, soft_told, usage }))
             }
-            Role::Outbound { sa, path, .. } => {
-                let (sa, path) = (sa.take()?, *path);
-                let (max_payload, soft_told) = (0, false);
+            Role::Outbound { sa, path, shape } => {
+                let (sa, path, shape) = (sa.take()?, *path, shape.clone());
+                let soft_told = false;
+                let (plain, max_payload) = (false, 0);
                 let mut owned = OwnedOutbound {
                     entry,
                     sa,
                     path,
+                    shape,
+                    plain,
                     max_payload,
                     clamp_mss: false,
                     lifetime,
                     soft_told,
                     usage,
                 };
-                owned.fit();
+                owned.measure();
                 Some(Self::Outbound(owned))
             }
         }
@@ -189,15 +224,18 @@ impl Owned {
             return;
         }
         match self {
-            Self::Inbound(OwnedInbound { entry, lifetime, soft_told, .. }) => {
-                *soft_told &= !revise_limits(lifetime, entry, &slot.entry);
-                *entry = Arc::clone(&slot.entry);
+            Self::Inbound(owned) => {
+                owned.soft_told &= !revise_limits(&mut owned.lifetime, &owned.entry, &slot.entry);
+                if let Role::Inbound { from, outer, .. } = &slot.entry.role {
+                    (owned.from, owned.outer) = (*from, outer.clone());
+                }
+                owned.entry = Arc::clone(&slot.entry);
             }
             Self::Outbound(owned) => {
                 owned.soft_told &= !revise_limits(&mut owned.lifetime, &owned.entry, &slot.entry);
                 owned.lead(&slot.entry);
                 owned.entry = Arc::clone(&slot.entry);
-                owned.fit();
+                owned.measure();
             }
             Self::Expired { entry, .. } => *entry = Arc::clone(&slot.entry),
         }
@@ -277,6 +315,23 @@ impl OwnedInbound {
         if self.entry.admits(traffic) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
     }
 
+    /// In transport mode a packet's own ends are those of the SA (RFC 4301 4.1).
+    ///
+    /// # Errors
+    /// [`DropReason::TransportEnds`]
+    pub(crate) fn joins(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+        let (local, remote) = (packet.flow().local().ip(), packet.flow().remote().ip());
+        let ends = local == self.from.local.to_canonical()
+            && (remote == self.from.address || self.may_come_from(remote));
+        if ends { Ok(()) } else { Err(DropReason::TransportEnds) }
+    }
+
+    /// Whether the peer, known by another address, may be at this one: it may move, or the address is the same written
+    /// otherwise.
+    pub(crate) fn may_come_from(&self, address: IpAddr) -> bool {
+        self.from.follow == Follow::Follow || address.to_canonical() == self.from.address.to_canonical()
+    }
+
     /// Charges one authenticated packet. Returns whether the SA is to be looked at.
     ///
     /// # Errors
@@ -292,22 +347,32 @@ impl OwnedInbound {
 impl OwnedOutbound {
     /// Sends as a revised entry says from here on. What the path was found to be by itself stays where it is not revised.
     fn lead(&mut self, revised: &SadEntry) {
-        if let (Role::Outbound { path: old, .. }, Role::Outbound { path: new, .. }) =
+        let (Role::Outbound { path: old, .. }, Role::Outbound { path, shape, .. }) =
             (&self.entry.role, &revised.role)
-            && old != new
-        {
-            self.path = *new;
+        else {
+            return;
+        };
+        self.shape = shape.clone();
+        if old != path {
+            self.path = *path;
         }
     }
 
-    /// Octets that the cipher is applied to when every segment of a super-packet is sealed.
-    #[inline]
-    pub fn encrypted_len(&self, super_packet: &SuperPacket<'_>) -> u64 {
-        let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
-        // The last segment may be shorter than the others.
-        let last = super_packet.total_len() - longest * (count - 1);
-        let suite = self.sa.suite();
-        (suite.encrypted_len(longest) * (count - 1) + suite.encrypted_len(last)) as u64
+    /// Works out how its packets are wrapped, and what fits.
+    fn measure(&mut self) {
+        let (tunnel, in_udp) = (self.entry.mode == Mode::Tunnel, self.path.carrier == Carrier::Udp);
+        self.plain = tunnel && in_udp && self.entry.protocol == Protocol::Esp;
+        self.fit();
+    }
+
+    /// In transport mode a packet's own ends must be those of the SA (RFC 4301 4.1): its header is the outer one.
+    ///
+    /// # Errors
+    /// [`DropReason::TransportEnds`]
+    pub fn joins(&self, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+        let (local, remote) = (packet.flow().local().ip(), packet.flow().remote().ip());
+        let ends = local == self.path.from.to_canonical() && remote == self.path.to.ip().to_canonical();
+        if ends { Ok(()) } else { Err(DropReason::TransportEnds) }
     }
 
     /// Charges packets that are about to be sealed. Returns whether the SA is to be looked at.
@@ -321,31 +386,26 @@ impl OwnedOutbound {
         Ok(soft)
     }
 
-    /// Has `write` write an IP packet straight into the send buffer, where it may take up to `room` octets once sealed,
-    /// and seals it there. Returns the packet's length.
+    /// Has `write` write an IP packet where its payload is in `packet`, and seals it there. Returns its length, and that of
+    /// what it became.
     ///
     /// # Errors
     /// [`DropReason::NoBuffer`] or [`DropReason::BadOffload`]
     #[inline]
-    pub fn seal_into(
-        &mut self,
-        batch: &mut SendBatch,
+    pub(crate) fn seal_tunnel(
+        &self,
         number: FreshSeq,
-        room: usize,
+        packet: &mut [u8],
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> Result<usize, DropReason> {
-        let target = Target::new(self.path.to, self.path.wire);
-        let datagram = batch.reserve(target, room).ok_or(DropReason::NoBuffer)?;
-        let payload = datagram.get_mut(self.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
+    ) -> Result<(usize, usize), DropReason> {
+        let payload = packet.get_mut(self.sa.payload_offset()..).ok_or(DropReason::NoBuffer)?;
         let len = write(payload).ok_or(DropReason::BadOffload)?;
         if self.clamp_mss {
             self.keep_short(payload.get_mut(..len));
         }
-        let is_v4 = payload.first().is_some_and(|octet| octet >> 4 == 4);
-        let next_header = if is_v4 { NextHeader::IPV4 } else { NextHeader::IPV6 };
-        let sealed = self.sa.seal(number, next_header, datagram, len).map_err(|_| DropReason::NoBuffer)?;
-        batch.commit(sealed);
-        Ok(len)
+        let next_header = inner_header(payload);
+        let sealed = self.sa.seal(number, next_header, packet, len).map_err(|_| DropReason::NoBuffer)?;
+        Ok((len, sealed))
     }
 }
 

@@ -204,23 +204,45 @@ impl<U: Ulp> Datapath<U> {
             tracked.forget_ends();
             return None;
         }
-        let (fitting, suite) = (owned.fitting(), owned.sa.suite());
+        let fitting = owned.fitting();
         let front = fitting.usual_front();
         let inner = fitting.max_inner(size.into(), front);
         let octets = u16::try_from(fitting.outer_len(inner, front)).ok()?;
-        let room = suite.sealed_len(inner);
         let action = self.snapshot.spd.action(&traffic, Direction::Outbound);
-        if !matches!(action, Some(Action::Protect(_))) || !batch.has_room_for(1, room) {
+        if !matches!(action, Some(Action::Protect(_))) {
             return None;
         }
-        self.charge(tracked.sa, 1, suite.encrypted_len(inner) as u64).ok()?;
-        let tag = OutboundTag { demand: Demand::Class(tracked.class()), ..OutboundTag::default() };
-        let number = self.take(tracked.sa, 1, (&traffic.flow, tag)).ok()?.next_seq()?;
         let probe = Probe::new(ends, (size, octets), secrets);
-        let owned = self.sas.outbound(tracked.sa)?;
-        owned.seal_into(batch, number, room, |payload| probe.write(inner, payload)).ok()?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let written = probe.write(inner, &mut scratch).and_then(|len| scratch.get(..len));
+        let sealed = written.and_then(|packet| self.seal_probe(tracked, packet, batch));
+        self.scratch = scratch;
+        sealed?;
         tracked.remember(probe, self.now);
         self.counters.mtu_probes.add(1);
+        Some(())
+    }
+
+    /// Seals a probe, which may be longer than what is in force.
+    fn seal_probe(&mut self, tracked: &Tracked, packet: &[u8], batch: &mut SendBatch) -> Option<()> {
+        let packet = IpPacket::parse(packet, Direction::Outbound).ok()?;
+        let (sa, octets) = (tracked.sa, packet.octets());
+        let sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
+        let wrapping = sealing.wrap(&packet).ok()?;
+        let room = sealing.room(&wrapping, octets.len());
+        if !batch.has_room_for(1, room) {
+            return None;
+        }
+        let protected = sealing.protected(&wrapping, octets.len());
+        self.charge(sa, 1, protected as u64).ok()?;
+        let tag = OutboundTag { demand: Demand::Class(tracked.class()), ..OutboundTag::default() };
+        let number = self.take(sa, 1, (packet.flow(), tag)).ok()?.next_seq()?;
+        let mut sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
+        let write = |payload: &mut [u8]| {
+            payload.get_mut(..octets.len())?.copy_from_slice(octets);
+            Some(octets.len())
+        };
+        sealing.seal_into(batch, number, (&wrapping, room), write).ok()?;
         Some(())
     }
 

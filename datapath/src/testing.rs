@@ -1,18 +1,18 @@
 //! Two datapaths joined in memory, for tests and fuzz targets: real SAs, virtual time, no device.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use latchway_esp::{
-    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, Protocol, Reservation,
-    SeqNum, SequenceKind, Spi, Suite, WindowSize,
+    AntiReplay, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, Reservation, SeqNum,
+    SequenceKind, Spi, Suite, WindowSize,
 };
 use latchway_tagging::{
     ClassId, Feedback, Mode, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, WorkerId,
 };
 
-use crate::arrival::Arrival;
+use crate::arrival::{Arrival, Carrier};
 use crate::bypass::admit;
 use crate::coalesce::{Coalescer, Offloads};
 use crate::drop::{Counters, Direction, DropReason};
@@ -22,13 +22,12 @@ use crate::gateway::{Datapath, Shared};
 use crate::lifetime::Limits;
 use crate::low::publish::Publisher;
 use crate::outbound::Outbound;
-use crate::outer::OuterPolicy;
 use crate::oversize::Oversize;
 use crate::packet::{Authenticated, IpPacket, Unprotected};
 use crate::packet_too_big::PacketTooBig;
-use crate::sad::{Handover, Path, Role, SadEntry, Scope, Shape, Usage};
+use crate::sad::{Follow, Handover, Path, Peer, Role, SadEntry, Scope, Shape, Usage};
 use crate::selector::{AddressRange, Selector};
-use crate::send_batch::SendBatch;
+use crate::send_batch::{Marks, SendBatch};
 use crate::snapshot::Snapshot;
 use crate::spd::{Action, Protection, Reqid, Rule, Spd};
 use crate::time::Time;
@@ -95,6 +94,23 @@ pub fn outer(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 4500))
 }
 
+/// The same, of either family and carrier.
+#[must_use]
+pub fn outer_end(host: u8, v6: bool, carrier: Carrier) -> SocketAddr {
+    let ip =
+        if v6 { IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host)]) } else { outer(host).ip() };
+    SocketAddr::new(ip, if carrier == Carrier::Udp { 4500 } else { 0 })
+}
+
+/// Both families between the outer addresses of two hosts, seen from the first.
+fn between_outer(us: u8, them: u8) -> Vec<Selector> {
+    let range = |host, v6| {
+        let address = outer_end(host, v6, Carrier::Native).ip();
+        AddressRange::new(address, address).unwrap_or(AddressRange::ANY_V4)
+    };
+    [false, true].map(|v6| Selector::between(range(us, v6), range(them, v6))).into()
+}
+
 /// Both families between two hosts, seen from the first.
 #[must_use]
 pub fn selectors(us: u8, them: u8) -> Vec<Selector> {
@@ -118,6 +134,24 @@ pub struct SaOptions {
     pub sequence: SequenceKind,
     /// How far an outbound one may count.
     pub reservation: Option<Reservation>,
+    /// Tunnel mode between the inner networks, or transport mode between the outer addresses.
+    pub mode: Mode,
+    /// How it travels.
+    pub carrier: Carrier,
+    /// Whether between IPv6 addresses.
+    pub outer_v6: bool,
+    /// What an outbound one's packets look like, and what becomes of an inbound one's outer fields.
+    pub shape: Shape,
+    /// Whether the peer may move.
+    pub follow: Follow,
+    /// Whether a NAT is on the way.
+    pub translated: bool,
+    /// The slot of the other SA of its bundle.
+    pub nested: Option<u32>,
+    /// What inner packets have to meet.
+    pub scope: Scope,
+    /// The rules it serves.
+    pub reqid: u32,
 }
 
 impl SaOptions {
@@ -132,6 +166,15 @@ impl SaOptions {
             limits: Limits::default(),
             sequence: SequenceKind::Extended,
             reservation: None,
+            mode: Mode::Tunnel,
+            carrier: Carrier::Udp,
+            outer_v6: false,
+            shape: Shape::default(),
+            follow: Follow::Fixed,
+            translated: false,
+            nested: None,
+            scope: Scope::Selectors,
+            reqid: 0,
         }
     }
 }
@@ -155,8 +198,9 @@ pub fn inbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEnt
         top: None,
     };
     let sa = Handover::new(InboundSa::new(config).ok()?);
-    let role = Role::Inbound { sa, from: path(them).peer(), outer: OuterPolicy::default() };
-    entry(selectors(us, them), options, role)
+    let peer = path(us, them, options).peer();
+    let from = Peer { follow: options.follow, translated: options.translated, ..peer };
+    entry((us, them), options, Role::Inbound { sa, from, outer: options.shape.outer.clone() })
 }
 
 /// An entry that protects what `us` sends to `them`.
@@ -176,29 +220,36 @@ pub fn outbound_entry_at(us: u8, them: u8, options: &SaOptions, next: u64) -> Op
         reservation: options.reservation.clone(),
     };
     let sa = Handover::new(OutboundSa::resume_at(config, SeqNum(next)).ok()?);
-    let role = Role::Outbound { sa, path: path(them), shape: Shape::default() };
-    entry(selectors(us, them), options, role)
+    let role = Role::Outbound { sa, path: path(us, them, options), shape: options.shape.clone() };
+    entry((us, them), options, role)
 }
 
-fn path(them: u8) -> Path {
-    Path::udp(0, outer(them), 1500)
+fn path(us: u8, them: u8, options: &SaOptions) -> Path {
+    let &SaOptions { outer_v6, carrier, .. } = options;
+    let from = outer_end(us, outer_v6, carrier).ip();
+    Path { wire: 0, from, to: outer_end(them, outer_v6, carrier), mtu: 1500, carrier }
 }
 
-fn entry(selectors: Vec<Selector>, options: &SaOptions, role: Role) -> Option<Arc<SadEntry>> {
+fn entry((us, them): (u8, u8), options: &SaOptions, role: Role) -> Option<Arc<SadEntry>> {
+    let selectors = match options.mode {
+        Mode::Tunnel => selectors(us, them),
+        Mode::Transport => between_outer(us, them),
+    };
+    let slot = |index| SaRef { index: SaIndex::new(index), generation: 1 };
     Some(Arc::new(SadEntry {
-        sa: SaRef { index: SaIndex::new(options.index), generation: 1 },
+        sa: slot(options.index),
         spi: Spi::new(options.spi)?,
-        protocol: Protocol::Esp,
-        mode: Mode::Tunnel,
+        protocol: options.suite.protocol(),
+        mode: options.mode,
         class: ClassId::from_raw(options.class),
         selectors: selectors.into(),
-        scope: Scope::Selectors,
-        reqid: Reqid(0),
+        scope: options.scope,
+        reqid: Reqid(options.reqid),
         worker: WorkerId(0),
         limits: options.limits,
         added: Time::default(),
         partner: None,
-        nested: None,
+        nested: options.nested.map(slot),
         role,
         use_: Arc::default(),
     }))
@@ -219,11 +270,30 @@ pub fn joined<U: Ulp>(one: U, two: U) -> (Host<U>, Host<U>) {
     (one, two)
 }
 
+/// Two hosts of which the first sends to the second under one SA, which both have in slot 0.
+#[must_use]
+pub fn joined_by(options: &SaOptions) -> (Host<Open>, Host<Open>) {
+    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+    one.insert(outbound_entry(1, 2, options));
+    two.insert(inbound_entry(2, 1, options));
+    one.publish();
+    two.publish();
+    (one, two)
+}
+
+/// What brings a datagram under an SA with these options from `them`.
+#[must_use]
+pub fn arrival(them: u8, len: usize, options: &SaOptions) -> Arrival {
+    let from = outer_end(them, options.outer_v6, options.carrier);
+    Arrival { carrier: options.carrier, ..Arrival::udp(len, from) }
+}
+
 impl<U: Ulp> Host<U> {
     /// A host with policy and no SA.
     pub fn new(us: u8, them: u8, ulp: U) -> Self {
         let protect = |selector| Rule::new(selector, None, Action::Protect(Protection::LATCHED));
-        let spd = Spd::new(selectors(us, them).into_iter().map(protect).collect());
+        let protected = selectors(us, them).into_iter().chain(between_outer(us, them));
+        let spd = Spd::new(protected.map(protect).collect());
         let snapshot = Snapshot { id: SnapshotId::from_raw(1), spd, ..Snapshot::default() };
         let publisher = Publisher::new(Arc::new(snapshot.clone()));
         let (sender, events) = event_queue();
@@ -267,18 +337,28 @@ impl<U: Ulp> Host<U> {
 
     /// Receives one datagram. Returns the inner packets that reach the TUN.
     pub fn receive(&mut self, datagram: &[u8], now: Time) -> Vec<Vec<u8>> {
-        let mut octets = datagram.to_vec();
-        let arrival = Arrival::udp(octets.len(), outer(self.them));
+        let arrival = Arrival::udp(datagram.len(), outer(self.them));
+        self.receive_as(datagram, &arrival, now)
+    }
+
+    /// Receives what one receive brought. Returns the inner packets that reach the TUN.
+    pub fn receive_as(&mut self, octets: &[u8], arrival: &Arrival, now: Time) -> Vec<Vec<u8>> {
+        let mut octets = octets.to_vec();
         self.datapath.begin(now);
         self.units.clear();
-        self.datapath.inbound(&mut octets, &arrival, &mut self.units);
-        let packets = self.units.units().flat_map(|unit| {
-            unit.payload
-                .iter()
-                .filter_map(|range| octets.get(range.clone()).map(<[u8]>::to_vec))
-                .collect::<Vec<_>>()
+        self.datapath.inbound(&mut octets, arrival, &mut self.units);
+        let packets = self.units.units().map(|unit| {
+            let mut packet = unit.header.get(VNET_HDR_LEN..).unwrap_or_default().to_vec();
+            let payload = unit.payload.iter().filter_map(|range| octets.get(range.clone()));
+            payload.for_each(|part| packet.extend_from_slice(part));
+            packet
         });
         packets.collect()
+    }
+
+    /// The marks of the packets sent last, run by run.
+    pub fn marks(&self) -> Vec<Marks> {
+        self.batch.runs().map(|run| run.marks).collect()
     }
 
     /// The same host with other treatment of packets that do not fit.

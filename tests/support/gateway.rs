@@ -1,7 +1,7 @@
 //! One gateway, without devices, threads or clock.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
@@ -30,9 +30,6 @@ use latchway_ulp_shim::{LatchDatabase, LatchView, Limits, Seed, Shim};
 
 use crate::support::packet::{Flow, with_header};
 use crate::support::wire::Datagram;
-
-/// Where trains come from, of whom no test asks.
-const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)), 4500);
 
 /// Who a gateway is and what lies behind it: 10.0.`inner`.0/24 and fd00:`inner`::/32, at 192.0.2.`outer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,18 +212,19 @@ impl Gateway {
         let outcome = self.datapath.outbound(octets, &mut self.batch);
         assert_eq!(outcome == Outbound::Sealed, !self.batch.is_empty());
         assert_ne!(outcome, Outbound::Bypass, "no policy here says BYPASS to what leaves");
-        let runs = self.batch.runs();
-        let datagrams = runs
-            .flat_map(|run| run.datagrams().map(move |one| Datagram { to: run.to, octets: one.to_vec() }));
+        let (from, runs) = (self.host.address(), self.batch.runs());
+        let datagrams = runs.flat_map(|run| {
+            run.datagrams().map(move |one| Datagram { from, to: run.to, octets: one.to_vec() })
+        });
         datagrams.collect()
     }
 
-    /// Receives a train of datagrams. Returns the packets that reach the inner hosts.
-    pub fn receive(&mut self, train: &[u8], segment_size: usize, now: Time) -> Vec<Vec<u8>> {
-        let mut buffer = train.to_vec();
+    /// Receives a train of datagrams from one sender. Returns the packets that reach the inner hosts.
+    pub fn receive(&mut self, train: &[Datagram], now: Time) -> Vec<Vec<u8>> {
+        let mut buffer: Vec<u8> = train.iter().flat_map(|datagram| datagram.octets.iter().copied()).collect();
         self.datapath.begin(now);
         self.units.clear();
-        let arrival = Arrival::udp(segment_size, SOMEWHERE);
+        let arrival = Arrival::udp(train[0].octets.len(), train[0].from);
         self.datapath.inbound(&mut buffer, &arrival, &mut self.units);
         self.units.units().flat_map(|unit| packets(&unit, &buffer)).collect()
     }

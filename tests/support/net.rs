@@ -86,9 +86,9 @@ impl Net {
         let mut deliveries = Vec::new();
         for host in [ALICE, BOB, MALLORY] {
             let here = arrived.extract_if(.., |datagram| datagram.to == host.address());
-            let octets: Vec<_> = here.map(|datagram| datagram.octets).collect();
-            for train in trains(&octets) {
-                let packets = self.gateway(host).receive(&train.concat(), train[0].len(), now);
+            let here: Vec<_> = here.collect();
+            for train in trains(&here) {
+                let packets = self.gateway(host).receive(train, now);
                 deliveries.extend(packets.into_iter().map(|packet| Delivery { at: host.name, packet }));
             }
         }
@@ -135,7 +135,8 @@ pub fn rekey(one: &mut Gateway, other: &mut Gateway, old: Tunnel, terms: &Terms,
     new
 }
 
-/// Datagrams as the kernel joins them: neighbours of one size.
-fn trains(datagrams: &[Vec<u8>]) -> Vec<&[Vec<u8>]> {
-    datagrams.chunk_by(|one, next| one.len() == next.len()).collect()
+/// Datagrams as the kernel joins them: neighbours of one size from one sender.
+fn trains(datagrams: &[Datagram]) -> Vec<&[Datagram]> {
+    let shape = |datagram: &Datagram| (datagram.from, datagram.octets.len());
+    datagrams.chunk_by(|one, next| shape(one) == shape(next)).collect()
 }

@@ -9,6 +9,8 @@ use latchway_datapath::time::Time;
 /// A protected packet under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
+    /// The gateway that sends it.
+    pub from: SocketAddr,
     /// The gateway it is sent to.
     pub to: SocketAddr,
     /// The UDP payload.

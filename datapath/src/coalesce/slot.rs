@@ -117,6 +117,17 @@ impl Slot {
         self.set_single(packet);
     }
 
+    /// A packet whose header is given beside its payload. Returns whether there is room for one so long.
+    pub(super) fn begin_headed(&mut self, header: &[u8], payload: Range<usize>) -> bool {
+        self.begin_alone(payload);
+        let Some(place) = self.header.get_mut(VNET_HDR_LEN..VNET_HDR_LEN + header.len()) else {
+            return false;
+        };
+        place.copy_from_slice(header);
+        self.header_len = VNET_HDR_LEN + header.len();
+        true
+    }
+
     /// The first packet of what may become more.
     #[inline]
     pub(super) fn begin(&mut self, bytes: &[u8], candidate: &Candidate, start: usize) {
