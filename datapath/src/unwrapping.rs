@@ -157,6 +157,7 @@ const fn not_esp(error: ParseError) -> DropReason {
     match error {
         ParseError::SpiReserved(_) | ParseError::SpiZero => DropReason::ReservedSpi,
         ParseError::Runt { .. } => DropReason::Runt,
+        ParseError::AhLength(_) => DropReason::BadLength,
     }
 }
 

@@ -373,7 +373,7 @@ impl World {
         let mut sealed = seal(&mut pair.sealer, &packet(flow.reversed(), kind));
         let (class, spi) = (pair.class, pair.inbound);
         self.gateway.units.clear();
-        let arrival = Arrival::udp(sealed.len(), BOB.address());
+        let arrival = Arrival::udp(sealed.len(), PEERS[pair.peer].address());
         self.gateway.datapath.inbound(&mut sealed, &arrival, &mut self.gateway.units);
         let passed = self.gateway.units.units().count() > 0;
         self.look(true);
