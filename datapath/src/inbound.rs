@@ -91,7 +91,17 @@ impl<U: Ulp> Datapath<U> {
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
         let at = carried.place.at;
         let packet = datagram.get_mut(at..carried.end).ok_or(DropReason::Runt)?;
-        let (opened, verified) = owned.sa.open(number, packet).map_err(forged)?;
+        let opened = if owned.sa.is_in_doubt(number) {
+            owned.sa.open_in_doubt(number, packet, &mut self.scratch)
+        } else {
+            owned.sa.open(number, packet)
+        };
+        let (opened, verified) = opened.map_err(|error| {
+            if error == OpenError::IcvMismatch {
+                owned.sa.count_forged();
+            }
+            forged(error)
+        })?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
         let (sa, mode) = (owned.entry.sa, owned.entry.mode);
         match owned.charge(opened.encrypted_len() as u64, self.now) {
@@ -227,6 +237,7 @@ const fn forged(error: OpenError) -> DropReason {
         OpenError::Runt { .. } | OpenError::Header(_) => DropReason::Runt,
         OpenError::Unaligned { .. } | OpenError::AhLength { .. } => DropReason::BadLength,
         OpenError::IcvMismatch => DropReason::IcvMismatch,
+        OpenError::Late => DropReason::TooOld,
         OpenError::Headers(_) => DropReason::BadIpHeader,
         // An SPI names an SA of its own protocol alone.
         OpenError::WrongProtocol(_) => DropReason::NoSa,

@@ -119,6 +119,9 @@ pub enum OpenError {
     /// The integrity check value is not the packet's.
     #[error("the integrity check value does not match")]
     IcvMismatch,
+    /// The packet is authentic, and its extended number lies below the replay window (RFC 4303 section 3.4.3).
+    #[error("the extended sequence number lies below the replay window")]
+    Late,
     /// An SA of the other protocol was asked (RFC 4301 section 4.1).
     #[error("the SA is of {0}")]
     WrongProtocol(Protocol),

@@ -9,8 +9,13 @@ use crate::replay::WindowSize;
 // RFC 4303 appendix A2.2, cases A and B; arithmetic on low halves is modulo 2^32.
 #[inline]
 pub fn infer(top: SeqNum, window: WindowSize, low: SeqLow) -> Option<SeqNum> {
+    infer_within(top, window.get() - 1, low)
+}
+
+/// The same where a packet may be `reach` below the highest number received.
+#[inline]
+pub(crate) fn infer_within(top: SeqNum, reach: u32, low: SeqLow) -> Option<SeqNum> {
     let top_low = top.low().0;
-    let reach = window.get() - 1;
     let bottom_low = top_low.wrapping_sub(reach);
     let high = top.high().0;
     let window_within_one_subspace = top_low >= reach;

@@ -129,6 +129,25 @@ mod tests {
         assert_eq!(keys.salt(), &octets[32..]);
     }
 
+    /// RFC 7296 section 2.17, RFC 3686 section 5.1, RFC 4543 section 5.4: what stands where.
+    #[test]
+    fn encryption_key_salt_and_integrity_key_stand_in_this_order() {
+        let parts = |name: &str| {
+            let suite: Suite = name.parse().unwrap();
+            let octets: Vec<u8> = (0..).take(suite.material_len()).collect();
+            let keys = KeyMaterial::new(suite, &octets).unwrap();
+            [keys.encryption_key(), keys.salt(), keys.integrity_key()]
+                .map(|part| part.first().map(|first| (*first, part.len())))
+        };
+        assert_eq!(parts("aes-192-ctr-hmac-sha-256"), [Some((0, 24)), Some((24, 4)), Some((28, 32))]);
+        assert_eq!(parts("aes-128-cbc-hmac-sha-1"), [Some((0, 16)), None, Some((16, 20))]);
+        assert_eq!(parts("null-aes-cmac"), [None, None, Some((0, 16))]);
+        assert_eq!(parts("aes-256-ccm-8"), [Some((0, 32)), Some((32, 3)), None]);
+        assert_eq!(parts("aes-256-gmac"), [Some((0, 32)), Some((32, 4)), None]);
+        assert_eq!(parts("ah-hmac-sha-512"), [None, None, Some((0, 64))]);
+        assert_eq!(parts("ah-aes-256-gmac"), [None, Some((32, 4)), Some((0, 32))]);
+    }
+
     /// RFC 7296 section 2.17: the error says what comes first.
     #[test]
     fn a_wrong_length_is_told_with_the_order_of_keys() {

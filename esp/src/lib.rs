@@ -71,5 +71,5 @@ pub use reservation::{ReceivedTop, Reservation};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
 pub use suite::{AesKey, Cipher, Combined, HEADER_LEN, IcvLen, Integrity, Suite};
-pub use trailer::{Decapsulated, NextHeader};
+pub use trailer::{Decapsulated, NextHeader, PaddingContents};
 pub use udp_encap::{Encapsulated, classify};

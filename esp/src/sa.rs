@@ -14,6 +14,7 @@ use crate::suite::Suite;
 pub use self::inbound::{InboundConfig, InboundSa, Opened};
 pub use self::outbound::{OutboundConfig, OutboundSa};
 
+mod doubt;
 mod header;
 mod inbound;
 mod outbound;

@@ -14,6 +14,7 @@ mod ah;
 mod backends;
 mod cbc_hmac;
 mod corpus;
+mod doubt;
 mod forged;
 mod numbers;
 mod packets;

@@ -17,6 +17,19 @@ impl NextHeader {
     pub const DUMMY: Self = Self(59);
 }
 
+/// What padding a receiver takes (RFC 4303 section 2.4).
+///
+/// It SHOULD look at the padding where the sender must make it 1, 2, 3, ..., as all algorithms here have it; for what is
+/// authenticated already, that protects from nobody but the peer. Linux does not look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PaddingContents {
+    /// 1, 2, 3, ...
+    #[default]
+    Counting,
+    /// Anything: for peers that pad by random numbers or zeros.
+    Any,
+}
+
 /// The payload of an opened packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decapsulated<'p> {
@@ -34,7 +47,11 @@ impl<'p> Decapsulated<'p> {
     // RFC 4303 section 2.4: the receiver SHOULD inspect the padding. Section 2.6: of a dummy packet nothing but the
     // next header need be well-formed.
     #[inline]
-    pub(crate) fn read(plaintext: &'p mut [u8], offset: usize) -> Result<Self, BadPadding> {
+    pub(crate) fn read(
+        plaintext: &'p mut [u8],
+        offset: usize,
+        contents: PaddingContents,
+    ) -> Result<Self, BadPadding> {
         let available = plaintext.len().saturating_sub(TRAILER_LEN);
         let Some((rest, &mut [pad, next_header])) = plaintext.split_last_chunk_mut::<TRAILER_LEN>() else {
             return Err(BadPadding::Length { pad: 0, available });
@@ -47,7 +64,8 @@ impl<'p> Decapsulated<'p> {
         let Some((payload, padding)) = split else {
             return Err(BadPadding::Length { pad, available });
         };
-        if padding.iter().zip(1..=u8::MAX).any(|(&found, expected)| found != expected) {
+        let counts = || padding.iter().zip(1..=u8::MAX).all(|(&found, expected)| found == expected);
+        if contents == PaddingContents::Counting && !counts() {
             return Err(BadPadding::Contents);
         }
         Ok(Self { next_header, payload, offset })
@@ -74,7 +92,9 @@ mod tests {
 
     fn read(plaintext: &[u8]) -> Result<(u8, Vec<u8>), BadPadding> {
         let mut plaintext = plaintext.to_vec();
-        Decapsulated::read(&mut plaintext, 16).map(|inner| (inner.next_header.0, inner.payload.to_vec()))
+        let contents = PaddingContents::Counting;
+        Decapsulated::read(&mut plaintext, 16, contents)
+            .map(|inner| (inner.next_header.0, inner.payload.to_vec()))
     }
 
     /// T01: the pad length against what precedes it.
@@ -108,6 +128,18 @@ mod tests {
         assert_eq!(read(&[9, 0, 1, 4]), Err(BadPadding::Contents));
         assert_eq!(read(&[9, 2, 1, 2, 4]), Err(BadPadding::Contents));
         assert_eq!(read(&[9, 1, 1, 2, 4]), Err(BadPadding::Contents));
+    }
+
+    /// RFC 4303 section 2.4: a peer that pads otherwise is served where that was asked for; its pad length still counts.
+    #[test]
+    fn padding_of_any_contents_is_taken_where_it_is_asked_for() {
+        for (plaintext, len) in
+            [([9, 7, 7, 2, 4], Some(1)), ([0, 0, 0, 3, 4], Some(0)), ([0, 0, 0, 4, 4], None)]
+        {
+            let inner = Decapsulated::read(&mut plaintext.clone(), 16, PaddingContents::Any)
+                .map(|inner| inner.payload.len());
+            assert_eq!(inner.ok(), len);
+        }
     }
 
     /// RFC 4303 section 2.6.

@@ -127,3 +127,6 @@ impl Gmac {
 
 /// Octets of IV (RFC 4543 section 3.1).
 pub(crate) const IV_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests;

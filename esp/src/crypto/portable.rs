@@ -148,3 +148,6 @@ fn boxed<T: AeadInOut + KeyInit + Send + Sync + 'static>(key: &[u8]) -> Option<B
 /// Octets of IV, in the packet or not (RFC 4106 section 3.1, RFC 4309 section 3.1, RFC 8750 section 4).
 const IV_LEN: usize = 8;
 const MAX_NONCE_LEN: usize = 12;
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,11 @@ use crate::error::{BadPadding, ConfigError, OpenError, ReplayError};
 use crate::esn;
 use crate::key::KeyMaterial;
 use crate::number::{EsnHigh, SeqLow, SeqNum, Spi, Verified};
-use crate::replay::{AntiReplay, ReplayWindow, WindowSize};
+use crate::replay::{AntiReplay, ReplayWindow};
 use crate::reservation::ReceivedTop;
 use crate::sequence::SequenceKind;
 use crate::suite::{Lengths, Suite};
-use crate::trailer::Decapsulated;
+use crate::trailer::{Decapsulated, PaddingContents};
 
 /// What an inbound SA is made of.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ pub struct InboundSa {
     pub(super) sequence: SequenceKind,
     received: Received,
     published: Option<ReceivedTop>,
+    /// How many packets failed in a row.
+    pub(super) forged: u32,
+    padding: PaddingContents,
     /// The suite's, computed once.
     pub(super) lengths: Lengths,
     pub(super) align: Align,
@@ -73,6 +76,12 @@ impl InboundSa {
         Self { align, ..self }
     }
 
+    /// The same SA, which takes this for padding.
+    #[must_use]
+    pub fn padded(self, padding: PaddingContents) -> Self {
+        Self { padding, ..self }
+    }
+
     /// Burns the number of a packet that was opened. Where it fails, a copy of the packet came first, and this one
     /// must be dropped.
     // RFC 4303 section 3.4.3: the window moves only after the ICV verifies.
@@ -82,6 +91,7 @@ impl InboundSa {
             Received::Window(window) => window.commit(seq)?,
             Received::Top(top) => *top = (*top).max(*seq.get()),
         }
+        self.forged = 0;
         if let Some(published) = &self.published {
             published.publish(self.top());
         }
@@ -92,14 +102,14 @@ impl InboundSa {
     // RFC 4303 section 3.4.3 and appendix A2.2. The epoch is followed with anti-replay off, too (T10).
     #[inline]
     pub fn check(&self, low: SeqLow) -> Result<SeqNum, ReplayError> {
-        let (top, size) = match &self.received {
-            Received::Window(window) => (window.top(), window.size()),
-            // Nothing is refused as late, so the longest reach backwards costs nothing.
-            Received::Top(top) => (*top, WindowSize::MAX),
-        };
-        let seq = match self.sequence {
-            SequenceKind::Seq32 => SeqNum::from_halves(EsnHigh(0), low),
-            SequenceKind::Extended => esn::infer(top, size, low).ok_or(ReplayError::TooOld)?,
+        let seq = match (self.sequence, &self.received) {
+            (SequenceKind::Seq32, _) => SeqNum::from_halves(EsnHigh(0), low),
+            (SequenceKind::Extended, Received::Window(window)) => {
+                esn::infer(window.top(), window.size(), low).ok_or(ReplayError::TooOld)?
+            }
+            (SequenceKind::Extended, Received::Top(top)) => {
+                esn::infer_within(*top, REACH_WITHOUT_WINDOW, low).ok_or(ReplayError::TooOld)?
+            }
         };
         match &self.received {
             Received::Window(window) => window.check(seq).map(|()| seq),
@@ -122,7 +132,7 @@ impl InboundSa {
             return Err(OpenError::Runt { needed, got });
         }
         let plaintext = self.key.open(seq, high_half(self.sequence, seq), packet)?;
-        Ok((Opened { plaintext, offset }, Verified::new(seq)))
+        Ok((Opened { plaintext, offset, padding: self.padding }, Verified::new(seq)))
     }
 
     /// The SPI of its packets.
@@ -160,11 +170,20 @@ impl InboundSa {
         }
     }
 
+    /// Whether a number lies below the window, where there is one.
+    pub(super) fn is_late(&self, seq: SeqNum) -> bool {
+        match &self.received {
+            Received::Window(window) => window.check(seq) == Err(ReplayError::TooOld),
+            Received::Top(_) => false,
+        }
+    }
+
     fn with_received(config: InboundConfig<'_>, received: Received) -> Result<Self, ConfigError> {
         let InboundConfig { spi, suite, keys, sequence, anti_replay: _, top: published } = config;
         agree(spi, suite, keys)?;
         let (lengths, key) = (suite.lengths(), OpeningKey::new(keys)?);
-        let sa = Self { spi, suite, sequence, received, published, lengths, align: Align::Rfc, key };
+        let (align, padding) = (Align::Rfc, PaddingContents::Counting);
+        let sa = Self { spi, suite, sequence, received, published, forged: 0, padding, lengths, align, key };
         if let Some(published) = &sa.published {
             published.publish(sa.top());
         }
@@ -190,6 +209,7 @@ impl fmt::Debug for InboundSa {
 pub struct Opened<'p> {
     plaintext: &'p mut [u8],
     offset: usize,
+    padding: PaddingContents,
 }
 
 impl<'p> Opened<'p> {
@@ -204,7 +224,7 @@ impl<'p> Opened<'p> {
     // RFC 4303 section 3.4.4.2: padding is looked at once the ICV is known to be right.
     #[inline]
     pub fn decapsulate(self) -> Result<Decapsulated<'p>, BadPadding> {
-        Decapsulated::read(self.plaintext, self.offset)
+        Decapsulated::read(self.plaintext, self.offset, self.padding)
     }
 }
 
@@ -215,3 +235,7 @@ enum Received {
     /// All of the window's.
     Window(ReplayWindow),
 }
+
+/// How far below the highest number a packet may be, where nothing is refused as late (T10): a quarter of the low halves, so
+/// that a loss of three quarters of them is survived, too.
+const REACH_WITHOUT_WINDOW: u32 = 1 << 30;
