@@ -69,6 +69,12 @@ impl Fitting {
         }
     }
 
+    /// The same with an AH header of this length.
+    #[must_use]
+    pub const fn behind(self, ah: usize) -> Self {
+        Self { ah, ..self }
+    }
+
     /// Of an outbound SA with this suite; `None` for an inbound one.
     #[must_use]
     pub fn of(entry: &SadEntry, suite: Suite) -> Option<Self> {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use latchway_esp::{NextHeader, OpenError, ReplayError};
+use latchway_esp::{NextHeader, OpenError, Protocol, ReplayError};
 use latchway_tagging::{InboundTag, Mode, SaRef};
 
 use crate::arrival::{Arrival, Carrier};
@@ -62,7 +62,10 @@ impl<U: Ulp> Datapath<U> {
     /// The street, for one datagram or packet: to what is left of it.
     fn accept(&mut self, datagram: &mut [u8], arrival: &Arrival) -> Result<Inner, DropReason> {
         let carried = Carried::find(datagram, arrival.carrier)?;
-        let opened = self.open(&carried, datagram, arrival)?;
+        let opened = match carried.protocol {
+            Protocol::Esp => self.open(&carried, None, datagram, arrival)?,
+            Protocol::Ah => self.verify(&carried, datagram, arrival)?,
+        };
         let inner = self.decapsulate(&opened, &carried, datagram, arrival)?;
         if inner.header_len > 0 {
             return self.judge_restored(&opened, inner, datagram);
@@ -76,17 +79,21 @@ impl<U: Ulp> Datapath<U> {
         Ok(Inner { octets, ..inner })
     }
 
-    /// Opens a packet under the SA that its header names.
+    /// Opens a packet of ESP under the SA that its header names: of a bundle, within the AH SA that goes around it.
     #[inline]
     fn open(
         &mut self,
         carried: &Carried,
+        within: Option<SaRef>,
         datagram: &mut [u8],
         arrival: &Arrival,
     ) -> Result<Opened, DropReason> {
         let owned = self.sas.inbound(self.snapshot.sad.find(carried.protocol, carried.spi))?;
         if owned.from.carrier != arrival.carrier {
             return Err(DropReason::EncapsulationMismatch);
+        }
+        if owned.entry.nested != within {
+            return Err(DropReason::BundleMismatch);
         }
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
         let at = carried.place.at;
@@ -104,17 +111,44 @@ impl<U: Ulp> Datapath<U> {
         })?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
         let (sa, mode) = (owned.entry.sa, owned.entry.mode);
+        owned.comes_from_peer(arrival)?;
         match owned.charge(opened.encrypted_len() as u64, self.now) {
             Ok(soft) => self.soft_reached |= soft,
-            Err(HardExpired) => {
-                self.sas.bury(sa);
-                return Err(DropReason::HardExpired);
-            }
+            Err(HardExpired) => return Err(self.sas.end(sa)),
         }
-        owned.comes_from_peer(arrival)?;
         let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
         let start = at + inner.offset;
         Ok(Opened { sa, mode, next_header: inner.next_header, payload: start..start + inner.payload.len() })
+    }
+
+    /// Verifies a packet of AH under the SA that its header names (RFC 4302 3.4), and opens the ESP that is within it in a
+    /// bundle. AH is never in UDP.
+    fn verify(
+        &mut self,
+        carried: &Carried,
+        datagram: &mut [u8],
+        arrival: &Arrival,
+    ) -> Result<Opened, DropReason> {
+        let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Ah, carried.spi))?;
+        let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
+        let packet = datagram.get(..carried.end).ok_or(DropReason::Runt)?;
+        let (header, verified) = owned.sa.verify(number, packet, carried.place.at).map_err(forged)?;
+        owned.sa.commit(verified).map_err(late_or_replayed)?;
+        let (sa, mode, bundled) = (owned.entry.sa, owned.entry.mode, owned.entry.is_for_another());
+        owned.comes_from_peer(arrival)?;
+        let (next_header, payload) = (header.next_header, header.payload..carried.end);
+        match owned.charge(payload.len() as u64, self.now) {
+            Ok(soft) => self.soft_reached |= soft,
+            Err(HardExpired) => return Err(self.sas.end(sa)),
+        }
+        match Protocol::from_number(next_header.0) {
+            Some(Protocol::Esp) => {
+                let within = Carried::in_ah(datagram, payload)?;
+                self.open(&within, Some(sa), datagram, arrival)
+            }
+            None if !bundled => Ok(Opened { sa, mode, next_header, payload }),
+            _ => Err(DropReason::BundleMismatch),
+        }
     }
 
     /// Takes off what travelled around the inner packet.
@@ -162,9 +196,9 @@ impl<U: Ulp> Datapath<U> {
             owned.joins(&packet)?;
         }
         let tag = InboundTag { class: owned.entry.class, sa: opened.sa, version: self.version };
-        let packet = self
-            .inbound_fragments
-            .resolve(packet, Some(tag), self.now, |packet| owned.admit(packet.traffic()))?;
+        let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, |packet| {
+            owned.entry.may_bring(packet.traffic(), &self.snapshot.spd)
+        })?;
         let Some(packet) = packet else { return Ok(Judged { len: 0, opens: false }) };
         if self.is_probe_answer(&packet, tag.class) {
             return Err(DropReason::ProbeAnswer);

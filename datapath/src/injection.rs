@@ -154,9 +154,9 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::NoBuffer);
         }
         let protected = sealing.protected(&wrapping, octets.len());
-        self.charge(sa, 1, protected as u64)?;
+        self.charge(sa, 1, protected)?;
         let tag = OutboundTag { demand: Demand::Class(class), ..OutboundTag::default() };
-        let number = self.take(sa, 1, (packet.flow(), tag))?.next_seq().ok_or(DropReason::SeqExhausted)?;
+        let number = self.take(sa, 1, (packet.flow(), tag))?.next_number().ok_or(DropReason::SeqExhausted)?;
         let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
         sealing.seal_into(batch, number, (&wrapping, room), |payload| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);

@@ -18,7 +18,7 @@ use crate::send_batch::SendBatch;
 use crate::spd::Action;
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
-use crate::wrapping::Wrapping;
+use crate::wrapping::{Numbers, Protected, Wrapping};
 
 /// What became of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,18 +122,18 @@ impl<U: Ulp> Datapath<U> {
         {
             return Ok(Route::Protect(hint));
         }
-        let reqid = match tag.demand {
-            Demand::Class(_) => None,
+        let (sad, required) = (&self.snapshot.sad, tag.demand.class());
+        let selected = match tag.demand {
+            Demand::Class(_) => sad.select(traffic, required, None),
             Demand::Bypass => return Ok(Route::Bypass),
             Demand::Policy => match self.snapshot.spd.action(traffic, Direction::Outbound) {
-                Some(Action::Protect(protection)) => protection.reqid,
+                Some(Action::Protect(protection)) => sad.select_serving(traffic, &protection),
                 Some(Action::Bypass) => return Ok(Route::Bypass),
                 Some(Action::Discard) => return Err(DropReason::PolicyDiscard),
                 None => return Err(DropReason::NoPolicy),
             },
         };
-        let required = tag.demand.class();
-        match self.snapshot.sad.select(traffic, required, reqid) {
+        match selected {
             Some(slot) if slot.entry.use_.is_expired() => {
                 self.unserved(&traffic.flow, required, DropReason::HardExpired)
             }
@@ -190,8 +190,18 @@ impl<U: Ulp> Datapath<U> {
         self.ulp.feedback(flow, feedback, &context(&self.snapshot, self.version, self.now))
     }
 
-    /// Spends the SA's lifetime, for all packets or for none (RFC 4301 4.4.2.1).
-    pub(crate) fn charge(&mut self, sa: SaRef, packets: usize, octets: u64) -> Result<(), DropReason> {
+    /// Spends the lifetime of the SA, and of the one around it, for all packets or for none (RFC 4301 4.4.2.1).
+    pub(crate) fn charge(&mut self, sa: SaRef, packets: usize, octets: Protected) -> Result<(), DropReason> {
+        let owned = self.owned(sa)?;
+        if !owned.plain
+            && let Some(around) = owned.entry.nested
+        {
+            self.charge_one(around, packets, octets.around)?;
+        }
+        self.charge_one(sa, packets, octets.own)
+    }
+
+    fn charge_one(&mut self, sa: SaRef, packets: usize, octets: u64) -> Result<(), DropReason> {
         let now = self.now;
         match self.owned(sa)?.charge(packets as u64, octets, now) {
             Ok(soft) => self.soft_reached |= soft,
@@ -203,9 +213,22 @@ impl<U: Ulp> Datapath<U> {
         Ok(())
     }
 
-    /// Takes a number for each packet in one step. Where they are spent, another SA is asked for (RFC 4303 3.3.3); where
-    /// they are not reserved yet, the SA goes on as soon as they are.
+    /// Takes a number for each packet in one step, of each SA of a bundle.
     pub(crate) fn take(
+        &mut self,
+        sa: SaRef,
+        packets: usize,
+        asked_by: (&FlowKey, OutboundTag),
+    ) -> Result<Numbers, DropReason> {
+        let owned = self.owned(sa)?;
+        let nested = if owned.plain { None } else { owned.entry.nested };
+        let around = nested.map(|around| self.take_one(around, packets, asked_by)).transpose()?;
+        Ok(Numbers { own: self.take_one(sa, packets, asked_by)?, around })
+    }
+
+    /// Where numbers are spent, another SA is asked for (RFC 4303 3.3.3); where they are not reserved yet, the SA goes on as
+    /// soon as they are.
+    fn take_one(
         &mut self,
         sa: SaRef,
         packets: usize,
@@ -226,7 +249,7 @@ impl<U: Ulp> Datapath<U> {
     fn seal(
         &mut self,
         wrapping: &Wrapping,
-        mut numbers: FreshSeqs,
+        mut numbers: Numbers,
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
@@ -234,7 +257,7 @@ impl<U: Ulp> Datapath<U> {
         let room = sealing.room(wrapping, super_packet.max_segment_len());
         let street = self.counters.street(Direction::Outbound);
         let mut segments = super_packet.segments();
-        while let Some(number) = numbers.next_seq() {
+        while let Some(number) = numbers.next_number() {
             let write = |payload: &mut [u8]| segments.write_next(payload);
             let len = sealing.seal_into(batch, number, (wrapping, room), write)?;
             street.packets.add(1);

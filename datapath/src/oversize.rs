@@ -101,8 +101,8 @@ impl<U: Ulp> Datapath<U> {
         }
         while let Some(len) = fragments.next_len() {
             let octets = self.sas.sealing(sa, &mut self.headers)?.protected(wrapping, len);
-            self.charge(sa, 1, octets as u64)?;
-            let number = self.take(sa, 1, asked_by)?.next_seq().ok_or(DropReason::SeqExhausted)?;
+            self.charge(sa, 1, octets)?;
+            let number = self.take(sa, 1, asked_by)?.next_number().ok_or(DropReason::SeqExhausted)?;
             let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
             let write = |payload: &mut [u8]| fragments.write_next(payload);
             sealing.seal_into(batch, number, (wrapping, room), write)?;

@@ -17,9 +17,8 @@ use crate::lifetime::{HardExpired, Lifetime};
 use crate::native::HeaderSource;
 use crate::outer::OuterPolicy;
 use crate::packet::IpPacket;
-use crate::sad::{Follow, Path, Peer, Role, Sad, SadEntry, Shape, Slot, Usage};
+use crate::sad::{Follow, Path, Peer, Role, Sad, SadEntry, Shape, Slot, Tfc, Usage};
 use crate::time::Time;
-use crate::traffic::Traffic;
 use crate::wrapping::{Sealing, inner_header};
 
 /// One worker's SAs, by slot.
@@ -132,8 +131,25 @@ impl OwnedSas {
     ) -> Result<Sealing<'s>, DropReason> {
         match self.slots.get(sa.index.get()) {
             Some(Some(Owned::Outbound(own))) if own.entry.sa == sa && own.usage == Usage::Active => {
-                Ok(Sealing { own, source })
+                let around = if own.plain { None } else { self.around(own)? };
+                Ok(Sealing { own, around, source })
             }
+            _ => Err(DropReason::NoOutboundSa),
+        }
+    }
+
+    /// The AH SA that goes around an ESP SA, if one must (RFC 4301 4.3). A bundle of which half is missing sends nothing.
+    fn around(&self, own: &OwnedOutbound) -> Result<Option<&OwnedOutbound>, DropReason> {
+        let Some(other) = own.entry.nested else { return Ok(None) };
+        match self.slots.get(other.index.get()) {
+            Some(Some(Owned::Outbound(around)))
+                if around.entry.sa == other
+                    && around.usage == Usage::Active
+                    && around.entry.is_around(&own.entry) =>
+            {
+                Ok(Some(around))
+            }
+            Some(Some(Owned::Expired { entry, .. })) if entry.sa == other => Err(DropReason::HardExpired),
             _ => Err(DropReason::NoOutboundSa),
         }
     }
@@ -165,6 +181,12 @@ impl OwnedSas {
             owned.bury();
             self.look_soon();
         }
+    }
+
+    /// The same, for what tells why.
+    pub(crate) fn end(&mut self, sa: SaRef) -> DropReason {
+        self.bury(sa);
+        DropReason::HardExpired
     }
 
     fn next_moment(&self) -> Option<Time> {
@@ -306,15 +328,6 @@ fn revise_limits(lifetime: &mut Lifetime, old: &SadEntry, revised: &SadEntry) ->
 }
 
 impl OwnedInbound {
-    /// The SA's own selectors must admit what it carried (RFC 4301 5.2).
-    ///
-    /// # Errors
-    /// [`DropReason::SelectorMismatch`]
-    #[inline]
-    pub fn admit(&self, traffic: &Traffic) -> Result<(), DropReason> {
-        if self.entry.admits(traffic) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
-    }
-
     /// In transport mode a packet's own ends are those of the SA (RFC 4301 4.1).
     ///
     /// # Errors
@@ -361,7 +374,8 @@ impl OwnedOutbound {
     /// Works out how its packets are wrapped, and what fits.
     fn measure(&mut self) {
         let (tunnel, in_udp) = (self.entry.mode == Mode::Tunnel, self.path.carrier == Carrier::Udp);
-        self.plain = tunnel && in_udp && self.entry.protocol == Protocol::Esp;
+        let alone = self.entry.protocol == Protocol::Esp && self.entry.nested.is_none();
+        self.plain = tunnel && in_udp && alone && self.shape.tfc == Tfc::None;
         self.fit();
     }
 

@@ -234,9 +234,9 @@ impl<U: Ulp> Datapath<U> {
             return None;
         }
         let protected = sealing.protected(&wrapping, octets.len());
-        self.charge(sa, 1, protected as u64).ok()?;
+        self.charge(sa, 1, protected).ok()?;
         let tag = OutboundTag { demand: Demand::Class(tracked.class()), ..OutboundTag::default() };
-        let number = self.take(sa, 1, (packet.flow(), tag)).ok()?.next_seq()?;
+        let number = self.take(sa, 1, (packet.flow(), tag)).ok()?.next_number()?;
         let mut sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
         let write = |payload: &mut [u8]| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
@@ -279,7 +279,11 @@ impl OwnedOutbound {
             Role::Outbound { shape, .. } => shape.tfc,
             Role::Inbound { .. } => Tfc::None,
         };
-        Fitting::new(self.sa.suite(), self.entry.mode, &self.path).hiding(tfc)
+        let fitting = Fitting::new(self.sa.suite(), self.entry.mode, &self.path).hiding(tfc);
+        match self.entry.protocol {
+            Protocol::Esp => fitting,
+            Protocol::Ah => fitting.behind(self.sa.ah_len(self.path.to.is_ipv6())),
+        }
     }
 
     /// Keeps its packets to what was found, and shows it.

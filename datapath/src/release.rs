@@ -61,10 +61,9 @@ impl<U: Ulp> Datapath<U> {
     fn judge_again(&mut self, octets: &[u8], tag: Option<InboundTag>) -> Result<bool, DropReason> {
         let Some(tag) = tag else { return self.admit_unprotected(octets) };
         let packet = IpPacket::parse(octets, Direction::Inbound)?;
-        let entry = &self.snapshot.sad.get(tag.sa).ok_or(DropReason::NoSa)?.entry;
-        let admit = |packet: &IpPacket<'_>| {
-            if entry.admits(packet.traffic()) { Ok(()) } else { Err(DropReason::SelectorMismatch) }
-        };
+        let (entry, spd) =
+            (&self.snapshot.sad.get(tag.sa).ok_or(DropReason::NoSa)?.entry, &self.snapshot.spd);
+        let admit = |packet: &IpPacket<'_>| entry.may_bring(packet.traffic(), spd);
         let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)?;
         let Some(packet) = packet else { return Ok(false) };
         if self.is_probe_answer(&packet, tag.class) {

@@ -16,7 +16,7 @@ use latchway_tagging::{ClassId, SaIndex, SaRef};
 
 use crate::arrival::Carrier;
 use crate::flow::FlowKey;
-use crate::spd::Reqid;
+use crate::spd::{Protection, Reqid};
 use crate::traffic::Traffic;
 
 use self::covering::Covering;
@@ -179,6 +179,21 @@ impl Sad {
     /// the newest first, and expired ones only where there is no other (so that the drop can say why).
     #[must_use]
     pub fn select(&self, traffic: &Traffic, class: Option<ClassId>, reqid: Option<Reqid>) -> Option<&Slot> {
+        self.select_among(traffic, class, |entry| reqid.is_none_or(|wanted| wanted == entry.reqid))
+    }
+
+    /// The same, of those that serve a rule: by its reqid and its template.
+    #[must_use]
+    pub fn select_serving(&self, traffic: &Traffic, protection: &Protection) -> Option<&Slot> {
+        self.select_among(traffic, None, |entry| entry.serves(protection))
+    }
+
+    fn select_among(
+        &self,
+        traffic: &Traffic,
+        class: Option<ClassId>,
+        serves: impl Fn(&SadEntry) -> bool,
+    ) -> Option<&Slot> {
         let candidates = match class {
             Some(class) => self.sending_by_class.get(&class).map_or(&[][..], Vec::as_slice),
             None => self.sending.as_slice(),
@@ -186,7 +201,8 @@ impl Sad {
         let mut expired = None;
         for &index in candidates {
             let Some(slot) = self.slot(index) else { continue };
-            if reqid.is_some_and(|wanted| wanted != slot.entry.reqid) || !slot.entry.admits(traffic) {
+            let entry = &slot.entry;
+            if entry.is_for_another() || !serves(entry) || !entry.admits(traffic) {
                 continue;
             }
             if !slot.entry.use_.is_expired() {

@@ -181,7 +181,7 @@ impl SaOptions {
 
 /// The key of an SA: any octets, the same at both ends, another for each SPI.
 fn keys(options: &SaOptions) -> Option<KeyMaterial> {
-    let len = options.suite.key_len() + options.suite.salt_len();
+    let len = options.suite.material_len();
     let octets: Vec<u8> = (0..len).map(|place| (place as u32).wrapping_add(options.spi) as u8).collect();
     KeyMaterial::new(options.suite, &octets).ok()
 }

@@ -7,7 +7,9 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use latchway_esp::{Encapsulated, EspHeader, NextHeader, ParseError, Protocol, SeqLow, Spi, classify};
+use latchway_esp::{
+    AhHeader, Encapsulated, EspHeader, NextHeader, ParseError, Protocol, SeqLow, Spi, classify,
+};
 
 use crate::arrival::{Arrival, Carrier};
 use crate::checksum::Sum;
@@ -51,10 +53,23 @@ impl Carried {
         }
     }
 
+    /// The header of ESP directly within AH, which has been verified.
+    pub(crate) fn in_ah(packet: &[u8], payload: Range<usize>) -> Result<Self, DropReason> {
+        let (at, end) = (payload.start, payload.end);
+        let header = packet.get(payload).ok_or(DropReason::Runt)?;
+        let EspHeader { spi, seq } = EspHeader::parse(header).map_err(no_header)?;
+        let place = Place { at, next_header_at: at, next_header: Protocol::Esp.number() };
+        Ok(Self { protocol: Protocol::Esp, spi, seq, place, end })
+    }
+
     fn find_in_packet(packet: &[u8]) -> Result<Self, DropReason> {
         let Found { protocol, place, len } = Found::in_packet(packet)?;
         let header = packet.get(place.at..len).ok_or(DropReason::Runt)?;
-        let EspHeader { spi, seq } = EspHeader::parse(header).map_err(not_esp)?;
+        let (spi, seq) = match protocol {
+            Protocol::Esp => EspHeader::parse(header).map(|EspHeader { spi, seq }| (spi, seq)),
+            Protocol::Ah => AhHeader::parse(header).map(|AhHeader { spi, seq, .. }| (spi, seq)),
+        }
+        .map_err(no_header)?;
         Ok(Self { protocol, spi, seq, place, end: len })
     }
 }
@@ -153,7 +168,7 @@ fn unwrap(datagram: &[u8]) -> Result<EspHeader, DropReason> {
 }
 
 /// RFC 4303 2.1: SPI 0 is for local use and never on the wire.
-const fn not_esp(error: ParseError) -> DropReason {
+const fn no_header(error: ParseError) -> DropReason {
     match error {
         ParseError::SpiReserved(_) | ParseError::SpiZero => DropReason::ReservedSpi,
         ParseError::Runt { .. } => DropReason::Runt,

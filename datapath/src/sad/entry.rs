@@ -8,13 +8,13 @@ use latchway_esp::{InboundSa, OutboundSa, Protocol, Spi};
 use latchway_tagging::{ClassId, Mode, SaRef, WorkerId};
 
 use crate::arrival::Carrier;
-use crate::drop::Counter;
+use crate::drop::{Counter, Direction, DropReason};
 use crate::lifetime::Limits;
 use crate::outer::OuterPolicy;
 use crate::pmtu::{Discovery, PathMtu};
 use crate::sad::path::{Path, Peer, Shape};
 use crate::selector::Selector;
-use crate::spd::Reqid;
+use crate::spd::{Action, Protection, Reqid, Spd, Template};
 use crate::time::Time;
 use crate::traffic::Traffic;
 
@@ -119,6 +119,66 @@ impl SadEntry {
         match &self.role {
             Role::Inbound { from, .. } => from.carrier,
             Role::Outbound { path, .. } => path.carrier,
+        }
+    }
+
+    /// Whether this SA and `within` are a bundle (RFC 4301 4.3): AH directly around ESP, so in transport mode.
+    #[must_use]
+    pub fn is_around(&self, within: &Self) -> bool {
+        self.protocol == Protocol::Ah
+            && within.protocol == Protocol::Esp
+            && self.mode == Mode::Transport
+            && within.nested == Some(self.sa)
+    }
+
+    /// Whether it carries nothing alone: it is what goes around another.
+    #[must_use]
+    pub fn is_for_another(&self) -> bool {
+        self.protocol == Protocol::Ah && self.nested.is_some()
+    }
+
+    /// Whether it serves a PROTECT rule: by its reqid and by what it is.
+    #[must_use]
+    pub fn serves(&self, protection: &Protection) -> bool {
+        let Protection { reqid, template, .. } = protection;
+        reqid.is_none_or(|reqid| reqid == self.reqid) && template.is_none_or(|template| self.meets(&template))
+    }
+
+    /// Whether it is what a template asks for. Ends matter in tunnel mode; in transport mode they are the packet's own.
+    fn meets(&self, template: &Template) -> bool {
+        let Template { ends, protocol, mode } = *template;
+        let (ours, theirs) = match &self.role {
+            Role::Inbound { from, .. } => (from.local, from.address),
+            Role::Outbound { path, .. } => (path.from, path.to.ip()),
+        };
+        protocol.is_none_or(|protocol| protocol == self.protocol)
+            && mode.is_none_or(|mode| mode == self.mode)
+            && (self.mode == Mode::Transport || ends.is_none_or(|ends| ends == (ours, theirs)))
+    }
+
+    /// Whether policy lets the SA bring this traffic (RFC 4301 5.2): its selectors do, and where that is its scope, a rule
+    /// that it serves.
+    ///
+    /// # Errors
+    /// [`DropReason::SelectorMismatch`], [`DropReason::PolicyMismatch`], [`DropReason::PolicyDiscard`] or
+    /// [`DropReason::NoPolicy`].
+    #[inline]
+    pub fn may_bring(&self, traffic: &Traffic, spd: &Spd) -> Result<(), DropReason> {
+        if !self.admits(traffic) {
+            return Err(DropReason::SelectorMismatch);
+        }
+        match self.scope {
+            Scope::Selectors => Ok(()),
+            Scope::Policy => self.is_as_policy_says(spd.action(traffic, Direction::Inbound)),
+        }
+    }
+
+    fn is_as_policy_says(&self, action: Option<Action>) -> Result<(), DropReason> {
+        match action {
+            Some(Action::Protect(protection)) if self.serves(&protection) => Ok(()),
+            Some(Action::Protect(_) | Action::Bypass) => Err(DropReason::PolicyMismatch),
+            Some(Action::Discard) => Err(DropReason::PolicyDiscard),
+            None => Err(DropReason::NoPolicy),
         }
     }
 

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
-use latchway_esp::Suite;
-use latchway_tagging::Mode;
+use latchway_esp::{Protocol, Suite};
+use latchway_tagging::{ClassId, Mode};
 
 use super::{NOW, udp, v4, v6};
 use crate::arrival::{Arrival, Carrier};
 use crate::checksum::Sum;
 use crate::drop::{Direction, DropReason};
 use crate::outer::{Df, Dscp, OuterPolicy};
-use crate::sad::{Follow, Shape};
-use crate::testing::{Host, Open, SaOptions, arrival, inbound_entry, joined_by, outer_end};
+use crate::sad::{Follow, SadEntry, Scope, Shape, Tfc};
+use crate::spd::{Action, Protection, Reqid, Rule, Spd, Template};
+use crate::testing::{
+    Host, Open, SaOptions, arrival, inbound_entry, joined_by, outbound_entry, outer_end, selectors,
+};
 
 const CARRIERS: [Carrier; 2] = [Carrier::Udp, Carrier::Native];
 
@@ -236,11 +239,7 @@ fn rfc_4301_4_1_transport_mode_is_between_its_ends_only() {
                 both.map(|range| crate::selector::Selector::between(range, range))
             };
             for host in [&mut one, &mut two] {
-                let slot = host.snapshot.sad.iter().next().unwrap();
-                let mut entry = slot.entry.as_ref().clone();
-                entry.selectors = anything().into();
-                assert!(host.snapshot.sad.revise(Arc::new(entry)));
-                host.publish();
+                revise(host, |entry| entry.selectors = anything().into());
             }
             let foreign = if outer_v6 { v6() } else { v4() };
             assert!(one.send(&foreign, NOW).0.is_empty());
@@ -324,14 +323,8 @@ fn rfc_3948_3_1_2_checksums_are_made_anew_behind_a_nat() {
         let plain = options(Mode::Transport, Carrier::Udp, false);
         let options = SaOptions { translated, follow: Follow::Follow, ..plain };
         let (mut one, mut two) = joined_by(&options);
-        let selector = |entry: &mut crate::sad::SadEntry| {
-            let any = crate::selector::AddressRange::ANY_V4;
-            entry.selectors = [crate::selector::Selector::between(any, any)].into();
-        };
-        let mut entry = two.snapshot.sad.iter().next().unwrap().entry.as_ref().clone();
-        selector(&mut entry);
-        assert!(two.snapshot.sad.revise(Arc::new(entry)));
-        two.publish();
+        let any = crate::selector::AddressRange::ANY_V4;
+        revise(&mut two, |entry| entry.selectors = [crate::selector::Selector::between(any, any)].into());
         let octets = sent(&mut one, &between_ends(false, b"translated"));
         let nat = Arrival::udp(octets.len(), "198.51.100.7:61000".parse().unwrap());
         let delivered = two.receive_as(&octets, &nat, NOW).remove(0);
@@ -354,11 +347,13 @@ fn rfc_4303_2_6_a_tunnel_carries_nothing_but_ip_packets() {
     refuses(&mut two, &octets, &came, DropReason::BadNextHeader);
 }
 
-/// Every suite of ESP through every mode and carrier.
+/// RFC 8221: every suite of ESP and of AH in every mode, by every carrier that can carry it.
 #[test]
 fn every_suite_passes_in_every_mode() {
-    for suite in Suite::all().filter(|suite| suite.protocol() == latchway_esp::Protocol::Esp) {
-        for options in all() {
+    for suite in Suite::all() {
+        let can =
+            |options: &SaOptions| suite.protocol() == Protocol::Esp || options.carrier == Carrier::Native;
+        for options in all().into_iter().filter(can) {
             let options = SaOptions { suite, ..options };
             let (mut one, mut two) = joined_by(&options);
             for packet in carried_by(&options, b"by every suite") {
@@ -411,5 +406,313 @@ fn rfc_4301_8_1_the_outer_policy_shows() {
         if carrier == Carrier::Native {
             assert_eq!((octets[1], octets[6] & 0x40, octets[8]), (10 << 2, 0, 9));
         }
+    }
+}
+
+/// Revises the one SA of a host.
+fn revise(host: &mut Host<Open>, change: impl FnOnce(&mut SadEntry)) {
+    let mut entry = host.snapshot.sad.iter().next().unwrap().entry.as_ref().clone();
+    change(&mut entry);
+    assert!(host.snapshot.sad.revise(Arc::new(entry)));
+    host.publish();
+}
+
+const AH: [fn() -> Suite; 2] = [
+    || Suite::all().find(|suite| suite.name() == "ah-hmac-sha-256").unwrap(),
+    || Suite::all().find(|suite| suite.name() == "ah-aes-128-gmac").unwrap(),
+];
+
+/// AH around ESP, as one bundle: ESP in slot 0, AH in slot 1.
+fn bundle(esp: &SaOptions, suite: Suite) -> [SaOptions; 2] {
+    let within = SaOptions { nested: Some(1), ..esp.clone() };
+    let around =
+        SaOptions { mode: Mode::Transport, suite, nested: Some(0), spi: 0x2002, index: 1, ..esp.clone() };
+    [within, SaOptions { class: 9, ..around }]
+}
+
+fn joined_by_both(bundle: &[SaOptions; 2]) -> (Host<Open>, Host<Open>) {
+    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+    // The SA of AH is in force, too, and the newest: it is never chosen for a packet by itself.
+    for options in bundle {
+        one.insert(outbound_entry(1, 2, options));
+        two.insert(inbound_entry(2, 1, options));
+    }
+    one.publish();
+    two.publish();
+    (one, two)
+}
+
+/// RFC 4301 section 4.3: AH around ESP, in tunnel and transport mode, both families.
+#[test]
+fn rfc_4301_4_3_a_bundle_passes_and_shows_ah_outside() {
+    for suite in AH {
+        for options in all().into_iter().filter(|options| options.carrier == Carrier::Native) {
+            let (mut one, mut two) = joined_by_both(&bundle(&options, suite()));
+            for packet in carried_by(&options, b"within two") {
+                let octets = sent(&mut one, &packet);
+                let ah_at = if options.outer_v6 { 40 } else { 20 };
+                assert_eq!(octets[if options.outer_v6 { 6 } else { 9 }], 51);
+                assert_eq!(octets[ah_at], 50, "ESP follows");
+                assert_eq!(octets[ah_at + 4..ah_at + 8], 0x2002u32.to_be_bytes());
+                assert_eq!(receive(&mut two, &octets, &options), [packet], "{:?}", two.drops());
+                for slot in two.snapshot.sad.iter() {
+                    assert!(slot.entry.use_.packets.get() > 0 && slot.entry.use_.octets.get() > 0);
+                }
+            }
+            let used = |host: &Host<Open>| -> Vec<(u64, u64)> {
+                let slots = host.snapshot.sad.iter();
+                slots.map(|slot| (slot.entry.use_.packets.get(), slot.entry.use_.octets.get())).collect()
+            };
+            assert_eq!(used(&one), used(&two), "both ends count alike");
+            assert!(one.drops().is_empty() && two.drops().is_empty());
+        }
+    }
+}
+
+/// RFC 4301 sections 4.3 and 5.2: half of a bundle is none of it. What is authentic and bare, or within another, is dropped.
+#[test]
+fn rfc_4301_5_2_half_of_a_bundle_is_a_drop_of_its_own_name() {
+    let tunnel = options(Mode::Tunnel, Carrier::Native, false);
+    let both = bundle(&tunnel, AH[0]());
+    let came = |octets: &[u8]| arrival(1, octets.len(), &tunnel);
+    // ESP alone, to one that wants it within AH.
+    let (mut alone, _) = joined_by(&tunnel);
+    let (mut one, mut two) = joined_by_both(&both);
+    let octets = sent(&mut alone, &v4());
+    refuses(&mut two, &octets, &came(&octets), DropReason::BundleMismatch);
+    // Within AH, to one that wants it alone.
+    let mut plain: Host<Open> = Host::new(2, 1, Open);
+    plain.insert(inbound_entry(2, 1, &tunnel));
+    plain.insert(inbound_entry(2, 1, &both[1]));
+    plain.publish();
+    let octets = sent(&mut one, &v4());
+    refuses(&mut plain, &octets, &came(&octets), DropReason::BundleMismatch);
+    // AH alone, of an SA that goes around another.
+    let ah_alone = SaOptions { nested: None, ..both[1].clone() };
+    let (mut alone, _) = joined_by(&SaOptions { index: 0, ..ah_alone.clone() });
+    let octets = sent(&mut alone, &between_ends(false, b"authentic, and in the clear"));
+    refuses(&mut two, &octets, &came(&octets), DropReason::BundleMismatch);
+    // Within an AH SA that is another bundle's.
+    let (mut one, _) = joined_by_both(&both);
+    let other = SaOptions { index: 2, nested: Some(3), spi: 0x1001, ..tunnel.clone() };
+    let mut swapped: Host<Open> = Host::new(2, 1, Open);
+    swapped.insert(inbound_entry(2, 1, &other));
+    swapped.insert(inbound_entry(2, 1, &both[1]));
+    swapped.publish();
+    let octets = sent(&mut one, &v4());
+    refuses(&mut swapped, &octets, &came(&octets), DropReason::BundleMismatch);
+}
+
+/// RFC 4301 section 4.3: without the other half nothing leaves.
+#[test]
+fn rfc_4301_4_3_half_of_a_bundle_sends_nothing() {
+    let both = bundle(&options(Mode::Tunnel, Carrier::Native, false), AH[0]());
+    let mut one: Host<Open> = Host::new(1, 2, Open);
+    one.insert(outbound_entry(1, 2, &both[0]));
+    one.publish();
+    assert!(one.send(&v4(), NOW).0.is_empty());
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 1);
+    let mut one: Host<Open> = Host::new(1, 2, Open);
+    one.insert(outbound_entry(1, 2, &both[1]));
+    one.publish();
+    assert!(one.send(&between_ends(false, b"x"), NOW).0.is_empty(), "AH of a bundle carries nothing alone");
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 1);
+}
+
+/// RFC 4302 section 3.4: what AH covers cannot be changed, and what routers change can (T22). Nothing of it is hidden.
+#[test]
+fn t22_rfc_4302_3_3_3_what_routers_change_passes_and_nothing_else() {
+    for outer_v6 in [false, true] {
+        for mode in [Mode::Tunnel, Mode::Transport] {
+            let options = SaOptions { suite: AH[0](), ..options(mode, Carrier::Native, outer_v6) };
+            let came = |octets: &[u8]| arrival(1, octets.len(), &options);
+            let (mut one, mut two) = joined_by(&options);
+            let packet = carried_by(&options, b"for all to read").remove(0);
+            let octets = sent(&mut one, &packet);
+            assert!(octets.windows(15).any(|window| window == b"for all to read"));
+            for place in 0..octets.len() {
+                let mut changed = octets.clone();
+                changed[place] ^= 0x20;
+                let mutable = if outer_v6 {
+                    (1..4).contains(&place) || place == 7
+                } else {
+                    matches!(place, 1 | 6..=8 | 10 | 11)
+                };
+                if !mutable {
+                    let before: u64 = two.drops().iter().map(|(_, _, count)| count).sum();
+                    assert_eq!(
+                        two.receive_as(&changed, &came(&changed), NOW),
+                        Vec::<Vec<u8>>::new(),
+                        "{place}"
+                    );
+                    assert_eq!(two.drops().iter().map(|(_, _, count)| count).sum::<u64>(), before + 1);
+                }
+            }
+            let mut routed = octets.clone();
+            routed[if outer_v6 { 7 } else { 8 }] -= 1;
+            let mut delivered = receive(&mut two, &routed, &options).remove(0);
+            if mode == Mode::Transport {
+                let ttl = if outer_v6 { 7 } else { 8 };
+                delivered[ttl] = packet[ttl];
+                if !outer_v6 {
+                    delivered[10..12].copy_from_slice(&packet[10..12]);
+                }
+            }
+            assert_eq!(delivered, packet);
+            refuses(&mut two, &octets, &came(&octets), DropReason::Replayed);
+        }
+    }
+}
+
+/// RFC 4303 section 2.7: lengths are hidden up to the next multiple, or the path's MTU, and the inner packet is what it was.
+#[test]
+fn rfc_4303_2_7_padding_hides_lengths_and_is_taken_off() {
+    for carrier in CARRIERS {
+        for (tfc, expected) in [(Tfc::None, 5), (Tfc::Multiple(256), 3), (Tfc::Mtu, 1)] {
+            let plain = options(Mode::Tunnel, carrier, false);
+            let shape = Shape { tfc, ..plain.shape.clone() };
+            let options = SaOptions { shape, ..plain };
+            let (mut one, mut two) = joined_by(&options);
+            let mut lengths = std::collections::BTreeSet::new();
+            for len in [0, 60, 300, 500, 1300] {
+                let packet = udp("10.0.1.1:1000", "10.0.2.2:2000", &vec![3; len]);
+                let octets = sent(&mut one, &packet);
+                lengths.insert(octets.len());
+                assert_eq!(receive(&mut two, &octets, &options), [packet]);
+            }
+            // 28 and 88 octets make one multiple of 256, 328 the next, 528 the third, and 1328 the sixth.
+            let expected = if tfc == Tfc::Multiple(256) { 4 } else { expected };
+            assert_eq!(lengths.len(), expected, "{tfc:?} {lengths:?}");
+            let headers = if carrier == Carrier::Udp { 28 } else { 0 };
+            assert!(lengths.iter().all(|len| len + headers <= 1500));
+        }
+    }
+}
+
+/// RFC 4301 section 5.2, and what `ip xfrm` means by it: under an SA of this scope arrives only what a rule says that it
+/// must, under what the rule's template asks for.
+#[test]
+fn rfc_4301_5_2_what_arrives_protected_is_what_policy_says() {
+    let plain = options(Mode::Tunnel, Carrier::Udp, false);
+    let options = SaOptions { scope: Scope::Policy, reqid: 7, ..plain };
+    let protect = |reqid, template| {
+        Action::Protect(Protection { reqid: Some(Reqid(reqid)), template, ..Protection::UNLATCHED })
+    };
+    let template = |protocol, mode, ours: &str| Template {
+        ends: Some((ours.parse().unwrap(), "192.0.2.1".parse().unwrap())),
+        protocol: Some(protocol),
+        mode: Some(mode),
+    };
+    let good = template(Protocol::Esp, Mode::Tunnel, "192.0.2.2");
+    for (action, reason) in [
+        (protect(7, None), None),
+        (protect(7, Some(good)), None),
+        (protect(8, None), Some(DropReason::PolicyMismatch)),
+        (
+            protect(7, Some(template(Protocol::Ah, Mode::Tunnel, "192.0.2.2"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (
+            protect(7, Some(template(Protocol::Esp, Mode::Transport, "192.0.2.2"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (
+            protect(7, Some(template(Protocol::Esp, Mode::Tunnel, "192.0.2.3"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (Action::Bypass, Some(DropReason::PolicyMismatch)),
+        (Action::Discard, Some(DropReason::PolicyDiscard)),
+    ] {
+        let (mut one, mut two) = joined_by(&options);
+        let rules = selectors(2, 1).into_iter().map(|selector| Rule::new(selector, None, action));
+        two.snapshot.spd = Spd::new(rules.collect());
+        two.publish();
+        let octets = sent(&mut one, &v4());
+        let came = arrival(1, octets.len(), &options);
+        match reason {
+            None => assert_eq!(two.receive_as(&octets, &came, NOW), [v4()]),
+            Some(reason) => refuses(&mut two, &octets, &came, reason),
+        }
+        two.snapshot.spd = Spd::default();
+        two.publish();
+        let octets = sent(&mut one, &v4());
+        refuses(&mut two, &octets, &came, DropReason::NoPolicy);
+    }
+}
+
+/// RFC 4301 section 5.1: a rule's template chooses among SAs that carry the same.
+#[test]
+fn rfc_4301_5_1_a_template_chooses_the_sa() {
+    let tunnel = options(Mode::Tunnel, Carrier::Native, false);
+    let ah = SaOptions { suite: AH[0](), spi: 0x2002, index: 1, class: 2, ..tunnel.clone() };
+    for (protocol, number) in [(Protocol::Esp, 50), (Protocol::Ah, 51)] {
+        let mut one: Host<Open> = Host::new(1, 2, Open);
+        one.insert(outbound_entry(1, 2, &tunnel));
+        one.insert(outbound_entry(1, 2, &ah));
+        let template = Template { ends: None, protocol: Some(protocol), mode: Some(Mode::Tunnel) };
+        let protection = Protection { template: Some(template), ..Protection::UNLATCHED };
+        let rules = selectors(1, 2)
+            .into_iter()
+            .map(|selector| Rule::new(selector, None, Action::Protect(protection)));
+        one.snapshot.spd = Spd::new(rules.collect());
+        one.publish();
+        assert_eq!(sent(&mut one, &v4())[9], number);
+    }
+}
+
+/// The class of a bundle is the ESP SA's, which includes AH: the tag that the upper layer sees.
+#[test]
+fn l_6_what_a_bundle_brings_is_of_the_bundles_class() {
+    let both = bundle(&options(Mode::Tunnel, Carrier::Native, false), AH[0]());
+    let (mut one, _) = joined_by_both(&both);
+    let mut two = Host::new(2, 1, Classes::default());
+    for options in &both {
+        two.insert(inbound_entry(2, 1, options));
+    }
+    two.publish();
+    let octets = sent(&mut one, &v4());
+    let came = arrival(1, octets.len(), &both[0]);
+    assert_eq!(two.receive_as(&octets, &came, NOW), [v4()]);
+    assert_eq!(two.datapath.ulp().0, [ClassId::from_raw(1)]);
+}
+
+/// An upper layer that remembers the classes of what came.
+#[derive(Debug, Default)]
+struct Classes(Vec<ClassId>);
+
+impl crate::ulp::Ulp for Classes {
+    fn outbound(
+        &mut self,
+        packet: &crate::packet::IpPacket<'_>,
+        context: &crate::ulp::Context<'_>,
+    ) -> Result<latchway_tagging::OutboundTag, DropReason> {
+        Open.outbound(packet, context)
+    }
+
+    fn feedback(
+        &mut self,
+        flow: &crate::flow::FlowKey,
+        feedback: latchway_tagging::Feedback,
+        context: &crate::ulp::Context<'_>,
+    ) -> Result<(), DropReason> {
+        Open.feedback(flow, feedback, context)
+    }
+
+    fn inbound(
+        &mut self,
+        packet: &crate::packet::Authenticated<'_>,
+        _: &crate::ulp::Context<'_>,
+    ) -> Result<(), DropReason> {
+        self.0.push(packet.tag().class);
+        Ok(())
+    }
+
+    fn unprotected(
+        &mut self,
+        packet: &crate::packet::Unprotected<'_>,
+        policy: Option<Action>,
+        context: &crate::ulp::Context<'_>,
+    ) -> Result<(), DropReason> {
+        Open.unprotected(packet, policy, context)
     }
 }
