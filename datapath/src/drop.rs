@@ -309,6 +309,12 @@ pub struct Counters {
     pub mtu_probes: Counter,
     /// Packets that answered them.
     pub mtu_probes_answered: Counter,
+    /// Peers that were found elsewhere by an authenticated packet (RFC 7296 2.23).
+    pub peers_moved: Counter,
+    /// NAT keepalives sent (RFC 3948 2.3, 4).
+    pub keepalives: Counter,
+    /// Dummy packets sent (RFC 4303 2.6).
+    pub dummies: Counter,
 }
 
 /// The counts of one direction.
@@ -336,6 +342,9 @@ impl Counters {
             mtu_hints: Counter::default(),
             mtu_probes: Counter::default(),
             mtu_probes_answered: Counter::default(),
+            peers_moved: Counter::default(),
+            keepalives: Counter::default(),
+            dummies: Counter::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the datapath tells the key manager, of SAs and of latches (L-42). Queued, bounded, and never waited for.
 
+use std::net::SocketAddr;
+
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use latchway_tagging::{ClassId, SaRef};
 
@@ -41,6 +43,16 @@ pub enum Event {
         mtu: u16,
         /// Whether that is said to be too much, and could be neither proven nor disproven yet.
         suspected: bool,
+    },
+    /// The peer of an outbound SA is elsewhere, as an authenticated packet of the other direction says, and what is sent goes
+    /// there already (T34, RFC 7296 2.23). What is said of the pair is to be revised.
+    PeerMoved {
+        /// The SA.
+        sa: SaRef,
+        /// Where it sent before.
+        from: SocketAddr,
+        /// Where it sends now.
+        to: SocketAddr,
     },
     /// A latch broke: whoever holds it is told, and by its terms its connection must end (L-109, R-11).
     LatchBroken {

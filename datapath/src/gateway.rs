@@ -46,7 +46,7 @@ pub struct Datapath<U> {
     pub(crate) scratch: Box<[u8]>,
     /// Whether an SA reached its soft limit in this batch, to be told of with the next.
     pub(crate) soft_reached: bool,
-    events: Events,
+    pub(crate) events: Events,
     acquires: Acquires,
     snapshots: Reader<Snapshot>,
     clock: Arc<StateClock>,

@@ -96,6 +96,7 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::BundleMismatch);
         }
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
+        let anew = owned.hears_anew(number, arrival);
         let at = carried.place.at;
         let packet = datagram.get_mut(at..carried.end).ok_or(DropReason::Runt)?;
         let opened = if owned.sa.is_in_doubt(number) {
@@ -118,7 +119,11 @@ impl<U: Ulp> Datapath<U> {
         }
         let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
         let start = at + inner.offset;
-        Ok(Opened { sa, mode, next_header: inner.next_header, payload: start..start + inner.payload.len() })
+        let (next_header, payload) = (inner.next_header, start..start + inner.payload.len());
+        if anew {
+            self.follow(sa, arrival.from);
+        }
+        Ok(Opened { sa, mode, next_header, payload })
     }
 
     /// Verifies a packet of AH under the SA that its header names (RFC 4302 3.4), and opens the ESP that is within it in a

@@ -3,7 +3,10 @@
 //! Built from each snapshot on adoption, and only from the chunks that changed. An SA that expires loses its keys at
 //! once; its entry stays until the key manager removes it, so that drops can say why.
 
-use std::net::IpAddr;
+mod following;
+mod upkeep;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +24,16 @@ use crate::sad::{Follow, Path, Peer, Role, Sad, SadEntry, Shape, Slot, Tfc, Usag
 use crate::time::Time;
 use crate::wrapping::{Sealing, inner_header};
 
+use self::upkeep::Upkeep;
+
 /// One worker's SAs, by slot.
 pub struct OwnedSas {
     worker: WorkerId,
     slots: Vec<Option<Owned>>,
     /// When a limit by time is next reached, or something is still to be told.
     next_look: Option<Time>,
+    /// When an SA next sends something by itself.
+    next_upkeep: Option<Time>,
 }
 
 /// An SA in this worker's hands.
@@ -50,6 +57,8 @@ pub struct OwnedInbound {
     pub from: Peer,
     /// What becomes of the outer header's fields.
     pub outer: OuterPolicy,
+    /// From where its newest packet came, if that was followed.
+    heard: Option<SocketAddr>,
     lifetime: Lifetime,
     soft_told: bool,
     usage: Usage,
@@ -72,6 +81,9 @@ pub struct OwnedOutbound {
     pub max_payload: usize,
     /// Whether the TCP connections that begin through it are kept to segments that fit.
     pub(crate) clamp_mss: bool,
+    /// When its peer was last found elsewhere.
+    moved: Option<Time>,
+    upkeep: Upkeep,
     lifetime: Lifetime,
     soft_told: bool,
     usage: Usage,
@@ -84,13 +96,14 @@ impl OwnedSas {
     /// A worker that owns nothing yet.
     #[must_use]
     pub const fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Vec::new(), next_look: None }
+        Self { worker, slots: Vec::new(), next_look: None, next_upkeep: None }
     }
 
     /// Takes what `new` gives this worker and lets go of what it no longer holds.
     pub fn adopt(&mut self, old: &Sad, new: &Sad) {
         new.for_each_change(old, |index, slot| self.adopt_slot(index, slot));
         self.next_look = self.next_look.into_iter().chain(self.next_moment()).min();
+        self.plan_upkeep();
     }
 
     /// The inbound SA of a slot.
@@ -214,12 +227,21 @@ impl Owned {
         match &slot.entry.role {
             Role::Inbound { sa, from, outer } => {
                 let (sa, from, outer) = (sa.take()?, *from, outer.clone());
-                let soft_told = false;
-                Some(Self::Inbound(OwnedInbound { entry, sa, from, outer, lifetime, soft_told, usage }))
+                let (heard, soft_told) = (None, false);
+                Some(Self::Inbound(OwnedInbound {
+                    entry,
+                    sa,
+                    from,
+                    outer,
+                    heard,
+                    lifetime,
+                    soft_told,
+                    usage,
+                }))
             }
             Role::Outbound { sa, path, shape } => {
                 let (sa, path, shape) = (sa.take()?, *path, shape.clone());
-                let soft_told = false;
+                let (moved, upkeep, soft_told) = (None, Upkeep::default(), false);
                 let (plain, max_payload) = (false, 0);
                 let mut owned = OwnedOutbound {
                     entry,
@@ -229,6 +251,8 @@ impl Owned {
                     plain,
                     max_payload,
                     clamp_mss: false,
+                    moved,
+                    upkeep,
                     lifetime,
                     soft_told,
                     usage,
@@ -249,7 +273,7 @@ impl Owned {
             Self::Inbound(owned) => {
                 owned.soft_told &= !revise_limits(&mut owned.lifetime, &owned.entry, &slot.entry);
                 if let Role::Inbound { from, outer, .. } = &slot.entry.role {
-                    (owned.from, owned.outer) = (*from, outer.clone());
+                    (owned.from, owned.outer, owned.heard) = (*from, outer.clone(), None);
                 }
                 owned.entry = Arc::clone(&slot.entry);
             }

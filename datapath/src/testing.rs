@@ -356,6 +356,11 @@ impl<U: Ulp> Host<U> {
         packets.collect()
     }
 
+    /// Where the packets sent last went, run by run.
+    pub fn targets(&self) -> Vec<SocketAddr> {
+        self.batch.runs().map(|run| run.to).collect()
+    }
+
     /// The marks of the packets sent last, run by run.
     pub fn marks(&self) -> Vec<Marks> {
         self.batch.runs().map(|run| run.marks).collect()

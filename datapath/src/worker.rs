@@ -3,6 +3,7 @@
 //! The only loop of the gateway, and with [`low`](crate::low) the only place that touches the system. One system call
 //! moves a batch; none waits while there is something to do.
 
+mod ports;
 mod stop;
 
 use std::io;
@@ -13,18 +14,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::capture::{Tap, Taps};
-use crate::coalesce::{Coalescer, Unit};
-use crate::drop::{Direction, DropReason, Street};
+use crate::coalesce::Coalescer;
+use crate::drop::{Direction, DropReason};
 use crate::gateway::Datapath;
 use crate::injection::{Injection, Injections};
 use crate::low::tun::{READ_BUFFER_LEN, TunQueue};
 use crate::low::wire::{ReceiveBuffer, Wire};
 use crate::outbound::Outbound;
-use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::time::Time;
 use crate::ulp::Ulp;
 
+use self::ports::{deliver, forward, read, write};
 pub use self::stop::{Heartbeat, Stop};
 
 /// What a worker reads and writes.
@@ -142,7 +143,8 @@ impl<U: Ulp> Worker<U> {
             return Ok(self.take_from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);
         }
         let inbound = self.inbound()?;
-        if self.datapath.reply(&mut self.batch) | self.datapath.probe(&mut self.batch) {
+        let (datapath, batch) = (&mut self.datapath, &mut self.batch);
+        if datapath.reply(batch) | datapath.probe(batch) | datapath.tend(batch) {
             self.send();
         }
         let outbound = if self.tap.is_on() {
@@ -319,7 +321,8 @@ impl<U: Ulp> Worker<U> {
             PollFd::from_borrowed_fd(fd, PollFlags::IN)
         });
         let used = fds.get_mut(..4 + 2 * wires.len()).unwrap_or_default();
-        let nap = Timespec { tv_sec: 0, tv_nsec: NAP.subsec_nanos().into() };
+        let tend = self.datapath.next_tend().map_or(NAP, |moment| moment.since(self.now()));
+        let nap = Timespec { tv_sec: 0, tv_nsec: tend.min(NAP).subsec_nanos().into() };
         match poll(used, Some(&nap)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -340,120 +343,12 @@ impl<U: Ulp> Worker<U> {
     }
 }
 
-/// Reads one super-packet; `None` when there is none. One that was cut short is dropped.
-fn read<U: Ulp>(
-    tun: &mut TunQueue,
-    buffer: &mut [u8],
-    datapath: &Datapath<U>,
-    direction: Direction,
-) -> io::Result<Option<usize>> {
-    match tun.read(buffer) {
-        Ok(len) => Ok(Some(len)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-            io::ErrorKind::InvalidData => {
-                datapath.counters().street(direction).drop(DropReason::BadOffload, 1);
-                Ok(None)
-            }
-            _ => Err(gone(&error, tun)),
-        },
-    }
-}
-
-/// Writes a packet of the gateway's own to the TUN, and what that would not take is counted.
-fn write<U: Ulp>(packet: &[u8], tun: &mut TunQueue, datapath: &Datapath<U>) -> io::Result<()> {
-    if let Err(error) = tun.write_packet(packet) {
-        datapath.counters().street(Direction::Inbound).drop(refusal(&error, tun)?, 1);
-    }
-    Ok(())
-}
-
-/// One write per unit, and what the TUN would not take is counted.
-fn deliver<U: Ulp>(
-    units: &mut Coalescer,
-    buffer: &[u8],
-    tun: &mut TunQueue,
-    datapath: &Datapath<U>,
-) -> io::Result<()> {
-    let street = datapath.counters().street(Direction::Inbound);
-    for unit in units.units() {
-        if let Err(error) = tun.write_unit(&unit, buffer) {
-            street.drop(refusal(&error, tun)?, packets(&unit));
-        }
-    }
-    units.clear();
-    units.set_offloads(tun.offloads());
-    Ok(())
-}
-
-/// What of a super-packet was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Written {
-    packets: u64,
-    octets: u64,
-}
-
-/// Writes a super-packet from one port to another, cut into its packets. Each that is refused is dropped and counted, and
-/// the next is tried.
-fn forward(octets: &mut [u8], to: Option<&mut TunQueue>, one: &mut [u8], street: &Street) -> Written {
-    let mut written = Written::default();
-    let Ok(super_packet) = SuperPacket::parse(octets) else {
-        street.drop(DropReason::BadOffload, 1);
-        return written;
-    };
-    let mut segments = super_packet.segments();
-    let Some(to) = to else {
-        street.drop(DropReason::NoBypassPort, segments.remaining() as u64);
-        return written;
-    };
-    while segments.remaining() > 0 {
-        let left = segments.remaining() as u64;
-        let Some(packet) = segments.write_next(one).and_then(|len| one.get(..len)) else {
-            street.drop(DropReason::BadOffload, left);
-            break;
-        };
-        match to.write_packet(packet) {
-            Ok(()) => {
-                written.packets += 1;
-                written.octets += packet.len() as u64;
-            }
-            // Where the port is gone for good, reading from it says so.
-            Err(error) => street.drop(refusal(&error, to).unwrap_or(DropReason::IoError), 1),
-        }
-    }
-    written
-}
-
-/// What a failed write means for its packets; an error where the device is gone.
-fn refusal(error: &io::Error, tun: &TunQueue) -> io::Result<DropReason> {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Ok(DropReason::IoFull),
-        Some(Errno::IO) => Ok(DropReason::TunDown),
-        Some(Errno::BADFD | Errno::NODEV) => Err(gone(error, tun)),
-        _ => Ok(DropReason::IoError),
-    }
-}
-
-/// A device that will not come back, and what to do.
-fn gone(error: &io::Error, tun: &TunQueue) -> io::Error {
-    let name = tun.name();
-    let text = format!("TUN {name} is gone ({error}): it was deleted; make it again and restart the gateway");
-    io::Error::new(io::ErrorKind::NotFound, text)
-}
-
-fn packets(unit: &Unit<'_>) -> u64 {
-    if unit.is_merged() { unit.payload.len() as u64 } else { 1 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drop::Counters;
     use crate::low::tun::TunConfig;
     use crate::low::wire::WireSocket;
     use crate::testing::{Host, Open};
-    use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
-    use etherparse::PacketBuilder;
     use latchway_netns::skip::{Need, require};
     use latchway_netns::testing::namespaced;
     use latchway_netns::{Links, Namespace};
@@ -501,20 +396,5 @@ mod tests {
             let counters = worker.devices.wires[0].counters();
             assert_eq!((counters.received_datagrams.get(), counters.received_octets.get()), (1, 1));
         });
-    }
-
-    #[test]
-    fn every_packet_of_a_super_packet_is_counted_where_there_is_no_bypass_port() {
-        let mut octets = vec![0; VNET_HDR_LEN];
-        (octets[0], octets[1]) = (NEEDS_CSUM, GSO_UDP_L4);
-        octets[4..6].copy_from_slice(&100u16.to_ne_bytes());
-        octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
-        octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
-        let udp = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(7, 8);
-        udp.write(&mut octets, &[0; 250]).unwrap();
-        let counters = Counters::new();
-        let street = counters.street(Direction::Outbound);
-        assert_eq!(forward(&mut octets, None, &mut [], street), Written::default());
-        assert_eq!(street.dropped(DropReason::NoBypassPort), 3);
     }
 }

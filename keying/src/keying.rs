@@ -275,6 +275,8 @@ impl Keying {
                 self.hear(event);
             }
             Event::LatchSpawned { .. } | Event::LatchChanged { .. } => self.hear(event),
+            // The worker follows by itself.
+            Event::PeerMoved { .. } => {}
             Event::LatchIdle { .. } => {}
         }
     }
