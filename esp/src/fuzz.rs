@@ -16,6 +16,10 @@ use crate::sequence::SequenceKind;
 use crate::suite::Suite;
 use crate::udp_encap::{self, Encapsulated};
 
+pub use self::ah::ah_with_key;
+
+mod ah;
+
 /// RFC 3948, T03: a datagram on the NAT traversal port.
 pub fn classify(datagram: &[u8]) {
     let parsed = EspHeader::parse(datagram);
@@ -259,11 +263,16 @@ impl Scene {
     }
 
     fn keys(&self) -> KeyMaterial {
-        let octets: Vec<u8> = (0..).take(self.suite.material_len()).collect();
-        match KeyMaterial::new(self.suite, &octets) {
-            Ok(keys) => keys,
-            Err(error) => unreachable!("{error}"),
-        }
+        keys(self.suite)
+    }
+}
+
+/// The key everybody knows.
+fn keys(suite: Suite) -> KeyMaterial {
+    let octets: Vec<u8> = (0..).take(suite.material_len()).collect();
+    match KeyMaterial::new(suite, &octets) {
+        Ok(keys) => keys,
+        Err(error) => unreachable!("{error}"),
     }
 }
 

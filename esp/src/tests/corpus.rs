@@ -36,6 +36,12 @@ fn corpus_of_open_raw() {
     replay_corpus("esp_open_raw", crate::fuzz::open_raw);
 }
 
+/// T22.
+#[test]
+fn corpus_of_ah_with_key() {
+    replay_corpus("esp_ah_with_key", crate::fuzz::ah_with_key);
+}
+
 /// T07, T08.
 #[test]
 fn corpus_of_replay() {
@@ -47,7 +53,8 @@ fn corpus_of_replay() {
 fn bodies_hold_on_arbitrary_bytes() {
     use proptest::prelude::*;
     proptest!(super::seeded(2000), |(input in prop::collection::vec(any::<u8>(), 0..200))| {
-        for body in [crate::fuzz::classify, crate::fuzz::open_with_key, crate::fuzz::open_raw, crate::fuzz::replay] {
+        use crate::fuzz::{ah_with_key, classify, open_raw, open_with_key, replay};
+        for body in [ah_with_key, classify, open_with_key, open_raw, replay] {
             body(&input);
         }
     });
