@@ -2,6 +2,7 @@
 //!
 //! It boots once for a test binary, in a namespace with a bridge. What is joined to that sees the guest's `vec0`. Orders go over a link of their own to `guest.py`, the guest's first process.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, TcpStream};
@@ -13,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use latchway_netns::inject::Injector;
 use latchway_netns::{Links, Namespace, links, skip};
 use serde_json::{Value, json};
 
@@ -31,6 +33,7 @@ pub struct Guest {
     line: BufReader<TcpStream>,
     console: File,
     joined: u32,
+    before: BTreeMap<String, u64>,
     // Not waited for: the guest ends when nobody holds its line any more.
     _child: Child,
 }
@@ -71,7 +74,7 @@ impl Guest {
         let console = console.create_new(true).read(true).append(true).open(folder.join("console")).unwrap();
         let child = street.run(|| kernel.command(&folder, &console).spawn()).unwrap().unwrap();
         let line = connect(&street, &console);
-        let mut guest = Self { street, line, console, joined: 0, _child: child };
+        let mut guest = Self { street, line, console, joined: 0, before: BTreeMap::new(), _child: child };
         let release = guest.run("uname -r");
         eprintln!("a guest runs Linux {}", release.trim());
         guest
@@ -79,12 +82,17 @@ impl Guest {
 
     /// Joins a namespace to the bridge, by an interface of this name there.
     pub fn join(&mut self, namespace: &Namespace, name: &str) {
-        let port = format!("to{}", self.joined);
         self.joined += 1;
+        let port = port(self.joined);
         links::veth(&self.street, &port, namespace, name).unwrap();
         host(&self.street, &format!("ip link set {port} master {BRIDGE} up"));
         let links = Links::of(namespace).unwrap();
         links.set_up(name).unwrap();
+    }
+
+    /// What sends frames to whoever joined last, as if the guest had sent them.
+    pub fn injector(&self) -> Injector {
+        Injector::open(&self.street, &port(self.joined)).unwrap()
     }
 
     /// Runs a script, which must succeed, and returns what it says.
@@ -114,11 +122,20 @@ impl Guest {
         failed.map(|reason| reason.as_str().map(str::to_owned)).collect()
     }
 
-    /// The kernel's counters of what IPsec refused, those that are not zero.
+    /// The kernel's counters of what IPsec refused, those that moved in this test.
     pub fn refusals(&mut self) -> String {
-        let counters = self.read("/proc/net/xfrm_stat");
-        let moved = counters.lines().filter(|line| !line.trim_end().ends_with("\t0"));
-        moved.map(|line| line.split_whitespace().collect::<Vec<_>>().join("=")).collect::<Vec<_>>().join(" ")
+        let counters = self.counters();
+        let moved = counters.iter().filter_map(|(name, count)| {
+            let count = count - self.before.get(name).unwrap_or(&0);
+            (count > 0).then(|| format!("{name}={count}"))
+        });
+        moved.collect::<Vec<_>>().join(" ")
+    }
+
+    fn counters(&mut self) -> BTreeMap<String, u64> {
+        let text = self.read("/proc/net/xfrm_stat");
+        let rows = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+        rows.map(|(name, count)| (name.to_owned(), count.trim().parse().unwrap())).collect()
     }
 
     /// Takes back all that a test set up.
@@ -127,6 +144,7 @@ impl Guest {
             "ip -batch - <<'END'\nxfrm policy flush\nxfrm state flush\naddress flush dev {LINK}\naddress flush dev lo scope \
              global\nroute flush dev {LINK}\nlink set {LINK} mtu 1500\nEND"
         ));
+        self.before = self.counters();
     }
 
     fn order(&mut self, order: &Value) -> Value {
@@ -213,6 +231,11 @@ pub fn host(namespace: &Namespace, script: &str) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "`{script}` in {}: {output:?}", namespace.label());
     said
+}
+
+/// The bridge's end of the link to who joined as this one.
+fn port(joined: u32) -> String {
+    format!("to{joined}")
 }
 
 /// What the kernel said on its console.

@@ -10,6 +10,7 @@ mod case;
 mod gateway;
 mod guest;
 mod kernel;
+mod numbers;
 mod sample;
 mod scapy;
 mod site;
