@@ -42,7 +42,7 @@ impl<U: Ulp> Datapath<U> {
         let Self { ulp, snapshot, inbound_fragments, .. } = self;
         let context = context(snapshot, self.version, self.now);
         let admit = |packet: &IpPacket<'_>| {
-            let policy = snapshot.spd.action(packet.traffic(), Direction::Inbound);
+            let policy = snapshot.spd.action_on(packet, Direction::Inbound);
             ulp.unprotected(&Unprotected::new(*packet), policy, &context)
         };
         Ok(inbound_fragments.resolve(packet, None, self.now, admit)?.is_some())

@@ -202,7 +202,7 @@ impl<U: Ulp> Datapath<U> {
         }
         let tag = InboundTag { class: owned.entry.class, sa: opened.sa, version: self.version };
         let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, |packet| {
-            owned.entry.may_bring(packet.traffic(), &self.snapshot.spd)
+            owned.entry.may_bring(packet, &self.snapshot.spd)
         })?;
         let Some(packet) = packet else { return Ok(Judged { len: 0, opens: false }) };
         if self.is_probe_answer(&packet, tag.class) {
@@ -232,7 +232,8 @@ impl<U: Ulp> Datapath<U> {
             payload.zip(octets.iter().skip(inner.header_len)).for_each(|(to, from)| *to = *from);
         }
         self.scratch = scratch;
-        judged.map(|_| inner)
+        let waits = |judged: Judged| judged.len == 0;
+        judged.map(|judged| if waits(judged) { Inner { octets: 0..0, header_len: 0 } } else { inner })
     }
 
     /// Puts what is left of a datagram at `start` among the units for the TUN.

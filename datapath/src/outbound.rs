@@ -81,7 +81,7 @@ impl<U: Ulp> Datapath<U> {
         let Some(packet) = self.parse_outbound(super_packet.packet())? else { return Ok(Outbound::Kept) };
         let flow = *packet.flow();
         let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
-        let route = self.choose(packet.traffic(), tag)?;
+        let route = self.choose(&self.carried_as(&packet, tag), tag)?;
         let Route::Protect(sa) = route else {
             self.feed_back(&flow, tag, &route)?;
             return Ok(Outbound::Bypass);
@@ -108,6 +108,15 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::LinkLocal);
         }
         self.outbound_fragments.resolve(packet, None, self.now, |_| Ok(()))
+    }
+
+    /// An ICMP error may go by the SA of what it quotes (RFC 4301 6.2).
+    #[inline]
+    fn carried_as(&self, packet: &IpPacket<'_>, tag: OutboundTag) -> Traffic {
+        if packet.traffic().icmp.is_none() || tag.demand == Demand::Bypass {
+            return *packet.traffic();
+        }
+        self.snapshot.carries_as(packet, tag.demand.class())
     }
 
     /// SA by tag: the hint if it is still current; else the SAD by class; else, unlatched, what the SPD says. A

@@ -410,7 +410,7 @@ fn upper(network: Network<'_>) -> Result<IpPacket<'_>, DropReason> {
 }
 
 /// What ICMP selectors speak of.
-fn message(protocol: u8, payload: &[u8]) -> Option<(u8, u8)> {
+pub(crate) fn message(protocol: u8, payload: &[u8]) -> Option<(u8, u8)> {
     match (protocol, payload) {
         (protocol::ICMP | protocol::ICMPV6, &[kind, code, ..]) => Some((kind, code)),
         // RFC 4301 section 4.4.1.1: of a Mobility Header, its type (RFC 6275 section 6.1.1).

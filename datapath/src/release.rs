@@ -63,7 +63,7 @@ impl<U: Ulp> Datapath<U> {
         let packet = IpPacket::parse(octets, Direction::Inbound)?;
         let (entry, spd) =
             (&self.snapshot.sad.get(tag.sa).ok_or(DropReason::NoSa)?.entry, &self.snapshot.spd);
-        let admit = |packet: &IpPacket<'_>| entry.may_bring(packet.traffic(), spd);
+        let admit = |packet: &IpPacket<'_>| entry.may_bring(packet, spd);
         let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)?;
         let Some(packet) = packet else { return Ok(false) };
         if self.is_probe_answer(&packet, tag.class) {

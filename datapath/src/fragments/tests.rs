@@ -236,7 +236,7 @@ fn send(host: &mut Host<Open>, packet: &[u8]) -> Vec<Vec<u8>> {
     let (mut sent, _) = host.send(packet, at(1));
     let mut buffer = vec![0; 70_000];
     while let Some(len) = host.datapath.release_outbound(&mut buffer) {
-        sent.extend(host.send(&buffer[VNET_HDR_LEN..len].to_vec(), at(1)).0);
+        sent.extend(host.send(&buffer[VNET_HDR_LEN..len], at(1)).0);
     }
     sent
 }

@@ -11,6 +11,7 @@ use crate::arrival::Carrier;
 use crate::drop::{Counter, Direction, DropReason};
 use crate::lifetime::Limits;
 use crate::outer::OuterPolicy;
+use crate::packet::IpPacket;
 use crate::pmtu::{Discovery, PathMtu};
 use crate::sad::path::{Path, Peer, Shape};
 use crate::selector::Selector;
@@ -156,20 +157,20 @@ impl SadEntry {
             && (self.mode == Mode::Transport || ends.is_none_or(|ends| ends == (ours, theirs)))
     }
 
-    /// Whether policy lets the SA bring this traffic (RFC 4301 5.2): its selectors do, and where that is its scope, a rule
+    /// Whether policy lets the SA bring this packet (RFC 4301 5.2): its selectors do, and where that is its scope, a rule
     /// that it serves.
     ///
     /// # Errors
     /// [`DropReason::SelectorMismatch`], [`DropReason::PolicyMismatch`], [`DropReason::PolicyDiscard`] or
     /// [`DropReason::NoPolicy`].
     #[inline]
-    pub fn may_bring(&self, traffic: &Traffic, spd: &Spd) -> Result<(), DropReason> {
-        if !self.admits(traffic) {
+    pub fn may_bring(&self, packet: &IpPacket<'_>, spd: &Spd) -> Result<(), DropReason> {
+        if !self.admits_packet(packet) {
             return Err(DropReason::SelectorMismatch);
         }
         match self.scope {
             Scope::Selectors => Ok(()),
-            Scope::Policy => self.is_as_policy_says(spd.action(traffic, Direction::Inbound)),
+            Scope::Policy => self.is_as_policy_says(spd.action_on(packet, Direction::Inbound)),
         }
     }
 

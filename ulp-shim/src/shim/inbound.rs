@@ -42,7 +42,7 @@ impl Shim {
             }
             Kind::Unlatched if known.is_current(context.snapshot.id) => {
                 if is_icmp(packet) {
-                    admits_inbound(packet.traffic(), context)?;
+                    admits_inbound(packet, context)?;
                 }
                 known.touch(context.now);
                 Ok(())

@@ -35,7 +35,7 @@ pub(super) fn opening(
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
     if direction == Direction::Inbound {
-        admits_inbound(packet.traffic(), context)?;
+        admits_inbound(packet, context)?;
     }
     let terms = terms_by_policy(packet.flow(), context);
     let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
@@ -45,12 +45,24 @@ pub(super) fn opening(
     Ok(Opening::Latched(side, terms))
 }
 
-/// Whether policy lets the traffic come in.
+/// Whether policy lets the packet come in.
 ///
 /// # Errors
 /// [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`].
-pub(super) fn admits_inbound(traffic: &Traffic, context: &Context<'_>) -> Result<(), DropReason> {
-    match context.snapshot.spd.action(traffic, Direction::Inbound) {
+pub(super) fn admits_inbound(packet: &IpPacket<'_>, context: &Context<'_>) -> Result<(), DropReason> {
+    admits(context.snapshot.spd.action_on(packet, Direction::Inbound))
+}
+
+/// The same of a flow of which there is no packet at hand.
+///
+/// # Errors
+/// [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`].
+pub(super) fn admits_flow_inbound(flow: &FlowKey, context: &Context<'_>) -> Result<(), DropReason> {
+    admits(context.snapshot.spd.action(&Traffic::of(flow), Direction::Inbound))
+}
+
+const fn admits(policy: Option<Action>) -> Result<(), DropReason> {
+    match policy {
         Some(Action::Protect(_) | Action::Bypass) => Ok(()),
         Some(Action::Discard) => Err(DropReason::PolicyDiscard),
         None => Err(DropReason::NoPolicy),

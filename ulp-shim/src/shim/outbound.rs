@@ -4,7 +4,6 @@ use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{BreakReason, LatchState, LatchTerms, Unlatchable};
 use latchway_datapath::packet::{IpPacket, Upper, flags};
-use latchway_datapath::traffic::Traffic;
 use latchway_datapath::ulp::Context;
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef, StateVersion};
 
@@ -14,7 +13,7 @@ use crate::progress::{Progress, Side};
 use crate::shim::Shim;
 use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, admits_inbound, opening, opening_again, shakes_hands};
+use crate::shim::opening::{Opening, admits_flow_inbound, opening, opening_again, shakes_hands};
 
 /// What is to be done with the feedback.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +233,7 @@ impl Shim {
     /// is not of that latch.
     fn cache(&self, flow: &FlowKey, sa: Option<SaRef>, context: &Context<'_>) -> Result<(), DropReason> {
         // What comes back is judged by what is remembered, so that nothing is where policy discards that.
-        let returns = admits_inbound(&Traffic::of(flow), context).is_ok();
+        let returns = admits_flow_inbound(flow, context).is_ok();
         if let Some(known) = self.database.probe(flow) {
             return match known.entry.kind {
                 Kind::Unlatched => {

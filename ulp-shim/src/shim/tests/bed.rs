@@ -364,8 +364,7 @@ impl Bed {
             protocol::TCP => self.segment(Direction::Inbound, (9001, 1001, flags::SYN)),
             _ => self.datagram(Direction::Inbound),
         };
-        let offset: u16 = if first { 0x2000 } else { 0x0008 };
-        octets[6..8].copy_from_slice(&offset.to_be_bytes());
+        cut(&mut octets, if first { 0x2000 } else { 0x0008 });
         let packet = IpPacket::parse(&octets, Direction::Inbound)
             .unwrap()
             .resolved_to(Traffic::of(&self.flow(protocol)));
@@ -382,7 +381,7 @@ impl Bed {
     /// The first piece of a SYN.
     pub(super) fn unprotected_piece(&mut self) -> Result<(), DropReason> {
         let mut octets = self.segment(Direction::Inbound, (9000, 0, flags::SYN));
-        octets[6..8].copy_from_slice(&0x2000_u16.to_be_bytes());
+        cut(&mut octets, 0x2000);
         self.judge_unprotected(&octets)
     }
 
@@ -411,7 +410,7 @@ impl Bed {
 
     pub(super) fn error_in_pieces(&self, class: ClassId) -> Result<(), DropReason> {
         let mut octets = self.error(Direction::Inbound, protocol::TCP);
-        octets[6] |= 0x20;
+        cut(&mut octets, 0x2000);
         self.judge_octets_in(&octets, class, self.version())
     }
 
@@ -499,4 +498,12 @@ impl Bed {
             Direction::Inbound => (remote, local, (self.port, 40_000)),
         }
     }
+}
+
+/// Makes an IPv4 packet a piece of a longer one, of whole eights of octets as all but the last are.
+fn cut(octets: &mut Vec<u8>, place: u16) {
+    octets.resize(octets.len().next_multiple_of(8) + 4, 0);
+    let len = u16::try_from(octets.len()).unwrap();
+    octets[2..4].copy_from_slice(&len.to_be_bytes());
+    octets[6..8].copy_from_slice(&place.to_be_bytes());
 }
