@@ -110,6 +110,8 @@ calls! {
     Drops = "org.latchway.Control.Drops": Drops => view::Drops;
     /// What would become of a packet: which rule, SA, latch and MTU it would meet, and why.
     Explain = "org.latchway.Control.Explain": Explain => view::Explanation;
+    /// How long the packets to a peer may be, and the sum that this follows from.
+    Mtu = "org.latchway.Control.Mtu": Mtu => view::MtuView;
     /// What happens, as it happens. Needs `more`; the first reply says that the subscription stands.
     Events = "org.latchway.Control.Events": Events => view::EventView;
     /// Reads the configuration again and applies what differs, all of it or nothing.
@@ -204,6 +206,15 @@ list! {
     Latches
     /// Parameters of [`Call::Flows`].
     Flows
+}
+
+/// Parameters of [`Call::Mtu`]: a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Mtu {
+    /// The peer's identity, or its name in the configuration.
+    pub peer: String,
 }
 
 /// Parameters of [`Call::Explain`]: a packet.

@@ -47,12 +47,13 @@ pub use spec::{
     TunBackendSpec, TunSpec, UnlatchableSpec, UsageSpec,
 };
 pub use view::{
-    AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DropRow, Drops, EventKind, EventView,
-    Explanation, FlowRow, Flows, HeldView, IdentityView, LatchCounts, LatchDetail, LatchNamed, LatchRow,
-    LatchState, LatchTermsView, Latches, LifetimeView, Mode, Origin, OwnerKind, OwnerView, Page, PathView,
-    PeerRow, Peers, Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage,
-    SaUsed, Sas, SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView,
-    TunnelView, Verdict, WhoisAnswer, WhoisRow,
+    AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DiscoverySpec, DropRow, Drops,
+    EventKind, EventView, Explanation, FlowRow, Flows, FragmentSpec, HeldView, IdentityView, LatchCounts,
+    LatchDetail, LatchNamed, LatchRow, LatchState, LatchTermsView, Latches, LifetimeView, Mode, MtuPart,
+    MtuRow, MtuView, Origin, OwnerKind, OwnerView, Page, PartKind, PathView, PeerRow, Peers, Policies,
+    PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas, SelectorView,
+    Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView, Verdict,
+    WhoisAnswer, WhoisRow,
 };
 pub use wire::{NoWire, WireSpec};
 pub use xfrm::{

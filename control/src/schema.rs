@@ -30,7 +30,7 @@ pub struct Described {
 const INTERFACE: &str = "org.latchway.Control";
 
 /// Files of docs/schema and the methods whose answers they describe.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("status", "Status"),
     ("sas", "Sas"),
     ("policies", "Policies"),
@@ -42,6 +42,7 @@ const FILES: [(&str, &str); 13] = [
     ("flows", "Flows"),
     ("drops", "Drops"),
     ("explanation", "Explain"),
+    ("mtu", "Mtu"),
     ("event", "Events"),
     ("reload", "Reload"),
 ];

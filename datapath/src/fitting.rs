@@ -164,6 +164,12 @@ impl Fitting {
         if self.outer_v6 { IPV6_LEN } else { IPV4_LEN }
     }
 
+    /// Tunnel or transport (RFC 4301 section 4.1).
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
     const fn in_front(&self, front: usize) -> usize {
         match self.mode {
             Mode::Tunnel => 0,

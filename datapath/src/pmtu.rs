@@ -266,10 +266,7 @@ impl OwnedOutbound {
     /// How it makes packets fit.
     #[must_use]
     pub fn sizing(&self) -> Sizing {
-        match &self.entry.role {
-            Role::Outbound { shape, .. } => shape.sizing,
-            Role::Inbound { .. } => Sizing::default(),
-        }
+        self.entry.role.sizing()
     }
 
     /// How long its packets become.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use latchway_datapath::fitting::Fitting;
 use latchway_datapath::sad::{Path, Sad, Usage};
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Spi};
@@ -111,7 +112,7 @@ impl Pair {
                 expired,
             })
         };
-        let terms = self.terms.clone();
+        let (terms, sending) = (self.terms.clone(), &sad.get(self.outbound)?.entry);
         let (inbound, outbound) = self.sequence;
         Some(PairView {
             id,
@@ -131,7 +132,9 @@ impl Pair {
             inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             path: self.path,
-            path_mtu: sad.get(self.outbound)?.entry.mtu()?,
+            fitting: Fitting::of(sending, terms.suites.outbound)?,
+            sizing: sending.role.sizing(),
+            path_mtu: sending.mtu()?,
             nat: terms.nat,
         })
     }

@@ -1,7 +1,8 @@
 //! What status output may know of pairs: everything but keys.
 
+use latchway_datapath::fitting::Fitting;
 use latchway_datapath::lifetime::Limits;
-use latchway_datapath::pmtu::PathMtu;
+use latchway_datapath::pmtu::{PathMtu, Sizing};
 use latchway_datapath::sad::{Path, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
@@ -54,6 +55,10 @@ pub struct PairView {
     pub outbound: SaView,
     /// Where we send.
     pub path: Path,
+    /// How long its packets become on that path.
+    pub fitting: Fitting,
+    /// How they are made to fit.
+    pub sizing: Sizing,
     /// What that path takes, as far as it was found out, and whether it is in doubt.
     pub path_mtu: PathMtu,
     /// Whether addresses are translated on the way (L-32).

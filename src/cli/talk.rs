@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use latchway_control::call::{
-    DeletePair, DeleteRule, Drops, Flows, Latches, Peers, Policies, Reload, Sas, Status,
+    DeletePair, DeleteRule, Drops, Flows, Latches, Mtu, Peers, Policies, Reload, Sas, Status,
 };
 use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, ReleaseLatch};
 
@@ -48,6 +48,9 @@ pub enum Talk {
     Events(events::Options),
     /// Say what would become of a packet: which policy, SA, latch and MTU it would meet, and why.
     Explain(ExplainOptions),
+    /// How long packets may be.
+    #[command(subcommand)]
+    Mtu(MtuVerb),
     /// Say who is on the other end of a connection, and what binds it to them.
     Whois(whois::Options),
     /// Say of every socket of a process whether it is latched, and succeed if all that leave the host are.
@@ -71,6 +74,17 @@ pub enum SaVerb {
     Delete {
         /// The number of the pair, as `latchway sa list` shows it.
         pair: u64,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MtuVerb {
+    /// Say how long the packets to a peer may be: the sum of headers, padding and check values, for each SA.
+    Explain {
+        /// The identity of the peer, or its name in the configuration.
+        peer: String,
         #[command(flatten)]
         form: Form,
     },
@@ -171,6 +185,7 @@ impl Talk {
             Self::Events(options) => events::run(control, &options),
             Self::Explain(options) => show(control, &options.call(), options.form),
             Self::Capture(options) => capture::run(control, &options),
+            Self::Mtu(MtuVerb::Explain { peer, form }) => show(control, &Mtu { peer }, form),
             Self::Top(options) => top::run(control, &options),
             Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
             Self::Sa(SaVerb::Add(options)) => {

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use latchway_control::{
     CaptureSpec, CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow,
-    InquireLatch, InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, Offered, PairAdded,
-    PairSpec, PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec, ReleaseLatch,
-    Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
+    InquireLatch, InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, MtuView, Offered,
+    PairAdded, PairSpec, PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec,
+    ReleaseLatch, Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
 };
 use latchway_keying::{Alerts, Holder};
 
@@ -55,6 +55,11 @@ pub trait Gateway: Send + Sync {
     /// What would become of a packet.
     fn explain(&self, _packet: &call::Explain) -> Answer<Explanation> {
         not_implemented::<call::Explain, _>()
+    }
+
+    /// How long the packets to a peer may be.
+    fn mtu(&self, _peer: &call::Mtu) -> Answer<MtuView> {
+        not_implemented::<call::Mtu, _>()
     }
 
     /// Reads the configuration again.

@@ -1,9 +1,13 @@
 //! What a gateway is made of, from whichever description: everything checked, nothing made yet.
 
+use std::net::Ipv6Addr;
+
 use ipnet::IpNet;
 use latchway_config::{Config, Listen, Place};
 use latchway_control::{GatewaySpec, Mode, PairSpec, TunBackendSpec};
+use latchway_datapath::fitting::Fitting;
 use latchway_datapath::low::tun::BackendChoice;
+use latchway_datapath::sad::Path;
 use latchway_datapath::spd::Rule;
 use latchway_esp::Suite;
 use latchway_keying::{Pad, PadEntryIds};
@@ -147,12 +151,15 @@ fn described(pair: &PairSpec) -> (u16, Option<Suite>) {
 
 /// The largest inner packet that every path takes: outer IPv6, UDP, ESP. Where the suite is not known yet, any that is recommended.
 fn inner_mtu(sas: impl Iterator<Item = (u16, Option<Suite>)>) -> u16 {
-    const OUTER_HEADERS: usize = 40 + 8;
     const UNKNOWN: (u16, Option<Suite>) = (1500, None);
     let fits = |(mtu, suite): (u16, Option<Suite>)| {
-        let room = usize::from(mtu).saturating_sub(OUTER_HEADERS);
         let likely = suite.map_or(Suite::RECOMMENDED.to_vec(), |only| vec![only]);
-        likely.into_iter().map(|one| one.max_payload(room).unwrap_or(0)).min()
+        let path = Path::udp(0, (Ipv6Addr::UNSPECIFIED, 0).into(), mtu);
+        let most = |suite| {
+            let fitting = Fitting::new(suite, latchway_tagging::Mode::Tunnel, &path);
+            fitting.max_inner(mtu.into(), fitting.usual_front())
+        };
+        likely.into_iter().map(most).min()
     };
     let mut sas = sas.peekable();
     let largest = if sas.peek().is_none() { fits(UNKNOWN) } else { sas.filter_map(fits).min() };

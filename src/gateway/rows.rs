@@ -68,19 +68,13 @@ pub fn sa_rows(pair: &PairView, listen: &[Listen], now: Time) -> [SaRow; 2] {
 }
 
 fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView, now: Time) -> SaRow {
-    let usage = match pair.usage {
-        Usage::Pending => SaUsage::Pending,
-        Usage::Standby => SaUsage::Standby,
-        Usage::Active => SaUsage::Active,
-        Usage::Retired => SaUsage::Retired,
-    };
     SaRow {
         pair: pair.id.raw(),
         direction,
         spi: sa.spi.get(),
         suite: sa.suite.to_string(),
         peer: pair.peer.to_string(),
-        usage,
+        usage: sa_usage(pair.usage),
         origin: origin(pair.origin),
         soft_expired: sa.soft_expired,
         expired: sa.expired,
@@ -98,6 +92,16 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
         age: milliseconds(now.since(sa.added)),
         idle: sa.last_used.map(|used| milliseconds(now.since(used))),
         class: pair.class.raw(),
+    }
+}
+
+/// Whether a pair is in use.
+pub const fn sa_usage(usage: Usage) -> SaUsage {
+    match usage {
+        Usage::Pending => SaUsage::Pending,
+        Usage::Standby => SaUsage::Standby,
+        Usage::Active => SaUsage::Active,
+        Usage::Retired => SaUsage::Retired,
     }
 }
 
@@ -285,7 +289,8 @@ pub const fn wire_spec(listen: Listen) -> WireSpec {
     }
 }
 
-fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[Listen]) -> PathView {
+/// Where a pair sends.
+pub fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[Listen]) -> PathView {
     let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Listen::ip);
     PathView { from, to: path.to, mtu: path.mtu, in_force: path_mtu.in_force, suspected: path_mtu.suspected }
 }

@@ -7,6 +7,7 @@ mod explain;
 mod held;
 mod latching;
 mod measured;
+mod mtu;
 mod named;
 #[cfg(test)]
 pub mod testing;

@@ -12,7 +12,7 @@ use crate::drop::{Counter, Direction, DropReason};
 use crate::lifetime::Limits;
 use crate::outer::OuterPolicy;
 use crate::packet::IpPacket;
-use crate::pmtu::{Discovery, PathMtu};
+use crate::pmtu::{Discovery, PathMtu, Sizing};
 use crate::sad::path::{Path, Peer, Shape};
 use crate::selector::Selector;
 use crate::spd::{Action, Protection, Reqid, Spd, Template};
@@ -220,7 +220,16 @@ impl Role {
     pub fn discovery(&self) -> Discovery {
         match self {
             Self::Inbound { .. } => Discovery::Off,
-            Self::Outbound { shape, .. } => shape.sizing.pmtu.discovery,
+            Self::Outbound { .. } => self.sizing().pmtu.discovery,
+        }
+    }
+
+    /// How an outbound SA makes packets fit.
+    #[must_use]
+    pub fn sizing(&self) -> Sizing {
+        match self {
+            Self::Inbound { .. } => Sizing::default(),
+            Self::Outbound { shape, .. } => shape.sizing,
         }
     }
 }

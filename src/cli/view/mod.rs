@@ -7,6 +7,7 @@ mod explain;
 mod flow;
 mod inquiry;
 mod latch;
+mod mtu;
 mod peer;
 mod policy;
 mod reload;

@@ -101,6 +101,7 @@ impl Back<'_> {
             Call::Latches(list) => pages::<Latches>(self, list.limit, |rows| gateway.latches(rows)),
             Call::Flows(list) => pages::<Flows>(self, list.limit, |rows| gateway.flows(rows)),
             Call::Explain(packet) => self.give(gateway.explain(packet)),
+            Call::Mtu(peer) => self.give(gateway.mtu(peer)),
             Call::Events(_) => self.tell_events(service),
             Call::Reload(how) => self.give(gateway.reload(**how)),
             Call::AddPair(pair) => self.give(gateway.add_pair(pair)),

@@ -128,6 +128,10 @@ impl Gateway for State {
         self.explain_packet(packet)
     }
 
+    fn mtu(&self, peer: &call::Mtu) -> Answer<latchway_control::MtuView> {
+        self.explain_mtu(peer)
+    }
+
     fn reload(&self, how: call::Reload) -> Answer<Reloaded> {
         Self::reload(self, how.dry_run).map_err(refused)
     }

@@ -186,6 +186,17 @@ fn rfc_4301_5_1_an_explanation_names_rule_sa_size_and_reason() {
     assert!((1400..1480).contains(&mtu), "{mtu}");
     assert!(with.why.contains(&format!("9000 octets are more than the {mtu} that fit in one packet")));
 
+    for peer in ["b.example", "fqdn:b.example"] {
+        let sums = world.state.mtu(&call::Mtu { peer: peer.into() }).unwrap();
+        let [sum] = &sums.sas[..] else { panic!("{sums:?}") };
+        let parts = sum.parts.iter().map(|part| part.octets).sum::<u32>();
+        assert_eq!((sum.inner, sum.outer, sum.path.in_force), (mtu, parts, 1500));
+        assert!(sum.outer <= 1500 && sum.floor > 1280, "{sum:?}");
+        assert_eq!((sum.mss_v4, sum.mss_v6), (Some(mtu - 40), Some(mtu - 60)));
+    }
+    let nobody = call::Mtu { peer: "c.example".into() };
+    says(&world.state.mtu(&nobody).unwrap_err(), "NotFound", "c.example");
+
     let inbound = call::Explain { direction: DirectionSpec::Inbound, ..question("10.2.0.1", None) };
     assert_eq!(world.state.explain(&inbound).unwrap().sa.unwrap().spi, 0x1000);
     let nobodys = world.state.explain(&question("192.0.2.77", None)).unwrap();
