@@ -1,10 +1,13 @@
 //! Bodies of the fuzz targets for inner packets and for everything behind authentication, as plain functions.
 
 use latchway_esp::{KeyMaterial, NextHeader, OutboundConfig, OutboundSa, SequenceKind, Spi, Suite};
+use latchway_tagging::Mode;
 
+use crate::arrival::{Arrival, Carrier};
 use crate::drop::Direction;
 use crate::packet::IpPacket;
-use crate::testing::{Host, Open, SaOptions, inbound_entry, selectors};
+use crate::sad::Follow;
+use crate::testing::{Host, Open, SaOptions, inbound_entry, outer, selectors};
 use crate::time::Time;
 
 /// Any octets as an inner packet: what is accepted lies within them, and is as long as it says (T02, T21).
@@ -44,13 +47,36 @@ pub fn inbound(data: &[u8]) {
     }
 }
 
-/// Any octets on the wire: nothing is delivered, since nobody can forge an ICV (T03).
+/// Any octets on the wire, as a datagram, as a train of them, and as an IP packet: nothing is delivered, since nobody can forge
+/// an ICV, and everything is counted (T03, T04).
 pub fn wire(data: &[u8]) {
     // The seeds were sealed under another suite's key for this SPI, so they are forgeries, too.
+    let suite = Suite::AES_256_GCM;
+    let carried = |carrier, mode, place| {
+        let spi = SPI + place;
+        SaOptions { suite, carrier, mode, follow: Follow::Follow, ..SaOptions::new(spi, place) }
+    };
+    let ah = "ah-hmac-sha-256".parse::<Suite>().ok();
+    let sas = [
+        carried(Carrier::Udp, Mode::Tunnel, 0),
+        carried(Carrier::Native, Mode::Tunnel, 1),
+        SaOptions { outer_v6: true, ..carried(Carrier::Native, Mode::Transport, 2) },
+        SaOptions { suite: ah.unwrap_or(suite), ..carried(Carrier::Native, Mode::Tunnel, 3) },
+        carried(Carrier::Udp, Mode::Transport, 4),
+    ];
     let mut host = Host::new(2, 1, Open);
-    host.insert(inbound_entry(2, 1, &SaOptions { suite: Suite::AES_256_GCM, ..SaOptions::new(SPI, 0) }));
+    sas.iter().for_each(|options| host.insert(inbound_entry(2, 1, options)));
     host.publish();
-    assert!(host.receive(data, Time::default()).is_empty());
+    let segment_size = data.first().map_or(1, |octet| usize::from(*octet) + 1);
+    let udp = |segment_size| Arrival::udp(segment_size, outer(1));
+    let native = Arrival { carrier: Carrier::Native, ..Arrival::udp(data.len(), outer(1)) };
+    for arrival in [udp(data.len()), udp(segment_size), native] {
+        let dropped = |host: &Host<Open>| host.drops().iter().map(|(_, _, count)| count).sum::<u64>();
+        let before = dropped(&host);
+        assert!(host.receive_as(data, &arrival, Time::default()).is_empty());
+        let datagrams = data.len().div_ceil(arrival.segment_size.max(1)).max(1);
+        assert_eq!(dropped(&host) - before, datagrams as u64, "each is counted, once");
+    }
 }
 
 const SPI: u32 = 0x1001;

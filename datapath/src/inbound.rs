@@ -136,6 +136,7 @@ impl<U: Ulp> Datapath<U> {
     ) -> Result<Opened, DropReason> {
         let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Ah, carried.spi))?;
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
+        let anew = owned.hears_anew(number, arrival);
         let packet = datagram.get(..carried.end).ok_or(DropReason::Runt)?;
         let (header, verified) = owned.sa.verify(number, packet, carried.place.at).map_err(forged)?;
         owned.sa.commit(verified).map_err(late_or_replayed)?;
@@ -145,6 +146,9 @@ impl<U: Ulp> Datapath<U> {
         match owned.charge(payload.len() as u64, self.now) {
             Ok(soft) => self.soft_reached |= soft,
             Err(HardExpired) => return Err(self.sas.end(sa)),
+        }
+        if anew && !bundled {
+            self.follow(sa, arrival.from);
         }
         match Protocol::from_number(next_header.0) {
             Some(Protocol::Esp) => {

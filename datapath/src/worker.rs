@@ -185,7 +185,7 @@ impl<U: Ulp> Worker<U> {
                 for place in 0..trains {
                     let Some((train, received)) = self.from_wire.train(place) else { break };
                     let arrival = received.arrival(number);
-                    if self.tap.is_on() {
+                    if self.tap.is_on() && !train.is_empty() {
                         // One by one, so that each can be shown with what became of it.
                         for one in train.chunks_mut(arrival.segment_size) {
                             self.tap.inbound(&mut self.datapath, one, &arrival, &mut self.units);
