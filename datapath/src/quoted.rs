@@ -69,20 +69,20 @@ impl Snapshot {
     pub(crate) fn carries_as(&self, packet: &IpPacket<'_>, class: Option<ClassId>) -> Traffic {
         let own = *packet.traffic();
         let Some(about) = returning(packet, Direction::Outbound) else { return own };
-        let reqid = |traffic: &Traffic| match self.spd.action(traffic, Direction::Outbound) {
-            Some(Action::Protect(protection)) => Some(protection.reqid),
+        let protection = |traffic: &Traffic| match self.spd.action(traffic, Direction::Outbound) {
+            Some(Action::Protect(protection)) => Some(protection),
             _ => None,
         };
-        let serves = |traffic: &Traffic| {
-            let reqid = if class.is_some() { Some(None) } else { reqid(traffic) };
-            reqid.is_some_and(|reqid| self.sad.select(traffic, class, reqid).is_some())
+        let served = |traffic: &Traffic| match class {
+            Some(_) => self.sad.select(traffic, class, None).is_some(),
+            None => protection(traffic).is_some_and(|by| self.sad.select_serving(traffic, &by).is_some()),
         };
-        let by_quote = match reqid(&own) {
+        let by_quote = match protection(&own) {
             // What is to be protected does not leave in the clear, be there an SA or not.
             None if class.is_none() => {
-                self.spd.goes_as_quoted(packet, Direction::Outbound) && reqid(&about).is_some()
+                self.spd.goes_as_quoted(packet, Direction::Outbound) && protection(&about).is_some()
             }
-            _ => !serves(&own) && serves(&about),
+            _ => !served(&own) && served(&about),
         };
         if by_quote { about } else { own }
     }

@@ -6,6 +6,7 @@
 mod covering;
 mod entry;
 mod path;
+mod sending;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::traffic::Traffic;
 use self::covering::Covering;
 pub use self::entry::{Handover, Role, SaUse, SadEntry, Scope};
 pub use self::path::{Follow, Path, Peer, Shape, Tfc};
+use self::sending::Sending;
 
 /// Whether an SA is to be used, which changes while the SA stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +43,8 @@ pub enum Usage {
 pub struct Sad {
     chunks: Vec<Arc<[Option<Slot>; CHUNK]>>,
     by_spi: SpiIndex,
-    /// Outbound SAs in force, newest first.
-    sending: Arc<Vec<SaIndex>>,
-    sending_by_class: Arc<HashMap<ClassId, Vec<SaIndex>, RandomState>>,
+    /// Outbound SAs in force.
+    sending: Arc<Sending>,
     /// The selectors of inbound SAs.
     covering: Arc<Covering>,
 }
@@ -103,7 +104,7 @@ impl Sad {
         *slot = Some(Slot { entry: Arc::clone(&entry), usage });
         if entry.is_inbound() {
             self.by_spi.insert((entry.protocol, entry.spi), index);
-            Arc::make_mut(&mut self.covering).insert(&entry);
+            Arc::make_mut(&mut self.covering).insert(&entry, 0);
         }
         self.list(&entry, usage);
         Ok(())
@@ -130,14 +131,13 @@ impl Sad {
         if !entry.revises(&slot.entry) {
             return false;
         }
-        let (old, usage) = (std::mem::replace(&mut slot.entry, Arc::clone(&entry)), slot.usage);
+        let old = std::mem::replace(&mut slot.entry, Arc::clone(&entry));
         if entry.is_inbound() {
             let covering = Arc::make_mut(&mut self.covering);
             covering.remove(&old);
-            covering.insert(&entry);
-        } else if old.class != entry.class {
-            self.unlist_from_class(&old);
-            self.list_in_class(&entry, usage);
+            covering.insert(&entry, 0);
+        } else {
+            Arc::make_mut(&mut self.sending).replace(&old, &entry);
         }
         true
     }
@@ -194,23 +194,12 @@ impl Sad {
         class: Option<ClassId>,
         serves: impl Fn(&SadEntry) -> bool,
     ) -> Option<&Slot> {
-        let candidates = match class {
-            Some(class) => self.sending_by_class.get(&class).map_or(&[][..], Vec::as_slice),
-            None => self.sending.as_slice(),
+        let state = |index| {
+            let entry = &self.slot(index)?.entry;
+            let does = !entry.is_for_another() && serves(entry) && entry.admits(traffic);
+            does.then(|| entry.use_.is_expired())
         };
-        let mut expired = None;
-        for &index in candidates {
-            let Some(slot) = self.slot(index) else { continue };
-            let entry = &slot.entry;
-            if entry.is_for_another() || !serves(entry) || !entry.admits(traffic) {
-                continue;
-            }
-            if !slot.entry.use_.is_expired() {
-                return Some(slot);
-            }
-            expired = expired.or(Some(slot));
-        }
-        expired
+        self.slot(self.sending.newest(&traffic.flow, class, state)?)
     }
 
     /// Whether an SA of another class admits the flow, pending and retired ones included (L-71, L-72). Expired ones,
@@ -231,8 +220,8 @@ impl Sad {
             entry.class == class && entry.reqid == reqid && !entry.use_.is_expired()
         };
         // Mostly one that sends does, and those of a class are few.
-        let sending = self.sending_by_class.get(&class).into_iter().flatten();
-        sending.filter_map(|&index| self.slot(index)).any(does) || self.iter().any(does)
+        let mut sending = self.sending.of_class(class).filter_map(|index| self.slot(index));
+        sending.any(does) || self.iter().any(does)
     }
 
     /// Every SA.
@@ -261,35 +250,14 @@ impl Sad {
     }
 
     fn list(&mut self, entry: &SadEntry, usage: Usage) {
-        if entry.is_inbound() || usage != Usage::Active {
-            return;
-        }
-        Arc::make_mut(&mut self.sending).insert(0, entry.sa.index);
-        self.list_in_class(entry, usage);
-    }
-
-    fn list_in_class(&mut self, entry: &SadEntry, usage: Usage) {
-        if usage == Usage::Active {
-            let by_class = Arc::make_mut(&mut self.sending_by_class);
-            by_class.entry(entry.class).or_default().insert(0, entry.sa.index);
+        if !entry.is_inbound() && usage == Usage::Active {
+            Arc::make_mut(&mut self.sending).insert(entry);
         }
     }
 
     fn unlist(&mut self, entry: &SadEntry) {
-        if entry.is_inbound() || !self.sending.contains(&entry.sa.index) {
-            return;
-        }
-        Arc::make_mut(&mut self.sending).retain(|&index| index != entry.sa.index);
-        self.unlist_from_class(entry);
-    }
-
-    fn unlist_from_class(&mut self, entry: &SadEntry) {
-        let by_class = Arc::make_mut(&mut self.sending_by_class);
-        if let Some(list) = by_class.get_mut(&entry.class) {
-            list.retain(|&index| index != entry.sa.index);
-            if list.is_empty() {
-                by_class.remove(&entry.class);
-            }
+        if !entry.is_inbound() {
+            Arc::make_mut(&mut self.sending).remove(entry);
         }
     }
 }

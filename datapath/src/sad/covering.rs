@@ -1,9 +1,9 @@
-//! Which inbound SAs admit a flow, whatever they are used for: what a worker must know before a latch is born
-//! (latching-04 section 2.1, L-71).
+//! Which SAs speak of a remote address: the inbound ones, whatever they are used for, since a worker must know them before
+//! a latch is born (latching-04 section 2.1, L-71); and the outbound ones that send.
 //!
 //! The remote ranges of all selectors in order, in parts of a bounded size, so that a change copies one part and not
 //! all. Over the parts there is an interval tree without pointers: the middle of each run of parts is its root, and knows
-//! how far the run reaches. Of a pair of SAs the inbound one stands for both.
+//! how far the run reaches. Of a pair of SAs the inbound one stands for both where latches are concerned.
 
 use std::sync::Arc;
 
@@ -38,12 +38,14 @@ pub(super) struct Cover {
     pub(super) class: ClassId,
     /// The SA's slot.
     pub(super) index: SaIndex,
+    /// What the SA was inserted with.
+    pub(super) order: u64,
 }
 
 impl Covering {
-    /// Adds the selectors of an SA.
-    pub(super) fn insert(&mut self, entry: &SadEntry) {
-        for cover in covers(entry) {
+    /// Adds the selectors of an SA, each with `order`.
+    pub(super) fn insert(&mut self, entry: &SadEntry, order: u64) {
+        for cover in covers(entry, order) {
             let place = self.part_of(&cover).min(self.parts.len().saturating_sub(1));
             match self.parts.get_mut(place) {
                 Some(part) => {
@@ -58,7 +60,8 @@ impl Covering {
 
     /// Takes out the selectors of an SA.
     pub(super) fn remove(&mut self, entry: &SadEntry) {
-        for cover in covers(entry) {
+        // As the first of its kind, so that any order is found.
+        for cover in covers(entry, 0) {
             let place = self.part_of(&cover);
             let Some(part) = self.parts.get_mut(place) else { continue };
             Arc::make_mut(part).remove(&cover);
@@ -145,7 +148,8 @@ impl Part {
     }
 
     fn remove(&mut self, cover: &Cover) {
-        if let Ok(place) = self.covers.binary_search(cover) {
+        let place = self.covers.partition_point(|other| other < cover);
+        if self.covers.get(place).is_some_and(|other| Cover { order: cover.order, ..*other } == *cover) {
             self.covers.remove(place);
         }
         *self = Self::of(std::mem::take(&mut self.covers));
@@ -157,10 +161,10 @@ impl Part {
     }
 }
 
-fn covers(entry: &SadEntry) -> impl Iterator<Item = Cover> + '_ {
-    entry.selectors.iter().map(|selector| {
+fn covers(entry: &SadEntry, order: u64) -> impl Iterator<Item = Cover> + '_ {
+    entry.selectors.iter().map(move |selector| {
         let (first, last) = selector.remote.numbers();
-        Cover { first, last, class: entry.class, index: entry.sa.index }
+        Cover { first, last, class: entry.class, index: entry.sa.index, order }
     })
 }
 
@@ -216,7 +220,7 @@ mod tests {
                         (first as u16, last as u16)
                     })
                     .collect();
-                tree.insert(&entry(step, &ranges));
+                tree.insert(&entry(step, &ranges), 0);
                 all.insert(step, ranges);
             } else if let Some((&index, _)) = all.iter().nth(draw(all.len().max(1) as u64) as usize) {
                 tree.remove(&entry(index, &all.remove(&index).unwrap()));
