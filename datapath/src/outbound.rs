@@ -86,8 +86,8 @@ impl<U: Ulp> Datapath<U> {
             self.feed_back(&flow, tag, &route)?;
             return Ok(Outbound::Bypass);
         };
-        let wrapping = self.sas.sealing(sa, &mut self.headers)?.wrap(&packet)?;
-        let fit = self.fit(&wrapping, &super_packet, batch)?;
+        let mut wrapping = self.sas.sealing(sa, &mut self.headers)?.wrap(&packet)?;
+        let fit = self.fit(&mut wrapping, &super_packet, batch)?;
         if let Fit::Not { most } = fit {
             return Ok(self.refuse(super_packet, most));
         }
@@ -167,11 +167,11 @@ impl<U: Ulp> Datapath<U> {
     /// is sought for each packet by itself.
     fn fit(
         &mut self,
-        wrapping: &Wrapping,
+        wrapping: &mut Wrapping,
         super_packet: &SuperPacket<'_>,
         batch: &SendBatch,
     ) -> Result<Fit, DropReason> {
-        if super_packet.max_segment_len() > wrapping.most {
+        if super_packet.max_segment_len() > wrapping.most && !self.is_cut_after(wrapping, super_packet)? {
             let most = wrapping.most;
             let fragments = !wrapping.is_transport() && self.may_fragment(super_packet, most);
             return Ok(if fragments { Fit::InFragments } else { Fit::Not { most } });

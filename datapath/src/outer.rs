@@ -184,7 +184,7 @@ fn set_traffic_class(packet: &mut [u8], class: u8) {
 }
 
 /// An IPv6 packet is never fragmented on its way (RFC 8200 section 5).
-fn has_df(packet: &[u8]) -> bool {
+pub(crate) fn has_df(packet: &[u8]) -> bool {
     match *packet {
         [first, _, _, _, _, _, flags, ..] if first >> 4 == 4 => flags & DONT_FRAGMENT != 0,
         _ => true,

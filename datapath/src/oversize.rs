@@ -8,7 +8,9 @@ use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::Datapath;
 use crate::outbound::Outbound;
+use crate::outer::has_df;
 use crate::packet::IpPacket;
+use crate::pmtu::Fragment;
 use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
@@ -29,6 +31,9 @@ pub struct Oversize {
     pub fragments: bool,
 }
 
+/// Of IPv4, with options; and no AH header is longer.
+const LONGEST_HEADER: usize = 60;
+
 impl Default for Oversize {
     fn default() -> Self {
         Self { source_v4: None, source_v6: None, fragments: true }
@@ -45,6 +50,27 @@ impl<U: Ulp> Datapath<U> {
     /// Whether fragments of at most `most` octets may be made of a packet.
     pub(crate) fn may_fragment(&self, super_packet: &SuperPacket<'_>, most: usize) -> bool {
         self.too_big.settings().fragments && Fragments::of(super_packet.packet(), most).is_some()
+    }
+
+    /// Whether packets that do not fit are sealed whole all the same, and cut as outer packets: where their sender lets them
+    /// be cut and the SA cuts after it seals, as in transport mode it always does (RFC 4303 section 3.3.4).
+    #[cold]
+    pub(crate) fn is_cut_after(
+        &mut self,
+        wrapping: &mut Wrapping,
+        super_packet: &SuperPacket<'_>,
+    ) -> Result<bool, DropReason> {
+        let owned = self.owned(wrapping.sa)?;
+        let transport = wrapping.is_transport();
+        let after = transport || owned.sizing().fragment == Fragment::After;
+        // What the SA's packets are let, its inner packets need not be; in transport mode both are the same packet.
+        let may_be_cut = !has_df(super_packet.packet()) || (!transport && wrapping.may_be_cut());
+        let outer_len = owned.fitting().outer_len(super_packet.max_segment_len(), LONGEST_HEADER);
+        let is_cut = after && may_be_cut && outer_len + LONGEST_HEADER <= usize::from(u16::MAX);
+        if is_cut {
+            wrapping.let_be_cut(true);
+        }
+        Ok(is_cut)
     }
 
     /// Drops a super-packet of which no segment longer than `most` octets fits, and tells its sender if that is allowed.

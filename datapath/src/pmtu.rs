@@ -10,14 +10,14 @@ mod tracked;
 use std::net::IpAddr;
 
 use latchway_esp::{Protocol, SeqLow, Spi};
-use latchway_tagging::{ClassId, Demand, OutboundTag};
+use latchway_tagging::{ClassId, Demand, OutboundTag, SaRef};
 
 use crate::drop::Direction;
 use crate::event::Event;
 use crate::fitting::Fitting;
 use crate::flow::{FlowKey, protocol};
 use crate::gateway::Datapath;
-use crate::owned::OwnedOutbound;
+use crate::owned::{OwnedOutbound, OwnedSas};
 use crate::packet::IpPacket;
 use crate::probe::{Probe, Secrets};
 use crate::sad::{Role, Sad, Tfc};
@@ -124,10 +124,10 @@ impl<U: Ulp> Datapath<U> {
         let mut paths = std::mem::take(&mut self.paths);
         for sa in paths.index.candidates(&hint, &self.snapshot, self.now) {
             let Some(owned) = self.sas.outbound(sa) else { continue };
-            if !owned.has_sent(hint.low_seq) || owned.sizing().pmtu.discovery == Discovery::Off {
+            if !owned.has_sent(hint.low_seq) || owned.entry.role.discovery() == Discovery::Off {
                 continue;
             }
-            if let Some(tracked) = paths.track(owned, hint.claimed, self.now) {
+            if let Some(tracked) = paths.track(&mut self.sas, sa, (hint.claimed, self.now)) {
                 tracked.search.hint(hint.claimed, self.now);
             }
         }
@@ -199,12 +199,11 @@ impl<U: Ulp> Datapath<U> {
     ) -> Option<()> {
         let ends = tracked.ends?;
         let traffic = request_between(&ends);
-        let owned = self.sas.outbound(tracked.sa)?;
-        if !owned.entry.admits(&traffic) {
+        if !self.sas.outbound(tracked.sa)?.entry.admits(&traffic) {
             tracked.forget_ends();
             return None;
         }
-        let fitting = owned.fitting();
+        let fitting = self.sas.fitting(tracked.sa)?;
         let front = fitting.usual_front();
         let inner = fitting.max_inner(size.into(), front);
         let octets = u16::try_from(fitting.outer_len(inner, front)).ok()?;
@@ -228,7 +227,10 @@ impl<U: Ulp> Datapath<U> {
         let packet = IpPacket::parse(packet, Direction::Outbound).ok()?;
         let (sa, octets) = (tracked.sa, packet.octets());
         let sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
-        let wrapping = sealing.wrap(&packet).ok()?;
+        let mut wrapping = sealing.wrap(&packet).ok()?;
+        // Neither padded to what is in force, nor cut to pass all the same.
+        wrapping.most = octets.len();
+        wrapping.let_be_cut(false);
         let room = sealing.room(&wrapping, octets.len());
         if !batch.has_room_for(1, room) {
             return None;
@@ -259,6 +261,26 @@ impl<U: Ulp> Datapath<U> {
         }
         paths.plan(self.now);
         self.paths = paths;
+    }
+}
+
+impl OwnedSas {
+    /// How long an SA's packets become, AH around them included where there is one (RFC 4301 section 4.3).
+    pub(crate) fn fitting(&mut self, sa: SaRef) -> Option<Fitting> {
+        let owned = self.outbound(sa)?;
+        let (fitting, v6) = (owned.fitting(), owned.path.to.is_ipv6());
+        let around = owned.entry.nested.filter(|_| owned.entry.protocol == Protocol::Esp);
+        match around {
+            Some(around) => Some(fitting.behind(self.outbound(around)?.sa.ah_len(v6))),
+            None => Some(fitting),
+        }
+    }
+
+    /// The size of outer packet below which an SA believes nothing: room for so many octets of inner packet.
+    fn floor(&mut self, sa: SaRef) -> Option<u16> {
+        let (fitting, inner) = (self.fitting(sa)?, self.outbound(sa)?.sizing().pmtu.floor);
+        let floor = fitting.outer_len(inner.into(), fitting.usual_front());
+        Some(u16::try_from(floor).unwrap_or(u16::MAX))
     }
 }
 
@@ -304,13 +326,6 @@ impl OwnedOutbound {
         let fitting = self.fitting();
         self.max_payload = fitting.max_inner(self.path.mtu.into(), fitting.usual_front());
         self.clamp_mss = self.sizing().clamp_mss;
-    }
-
-    /// The size of outer packet below which it believes nothing: room for so many octets of inner packet.
-    fn floor(&self) -> u16 {
-        let fitting = self.fitting();
-        let floor = fitting.outer_len(self.sizing().pmtu.floor.into(), fitting.usual_front());
-        u16::try_from(floor).unwrap_or(u16::MAX)
     }
 
     /// Whether it sent a packet of this number lately; where no number is known, whether it sent any.

@@ -285,6 +285,19 @@ const fn unsealed(_: SealError) -> DropReason {
 }
 
 impl Wrapping {
+    /// Whether the outer packet may be cut on its way.
+    pub(crate) const fn may_be_cut(&self) -> bool {
+        self.target.marks.may_fragment
+    }
+
+    /// Lets the outer packet be cut on its way, or not.
+    pub(crate) const fn let_be_cut(&mut self, may_fragment: bool) {
+        self.target.marks.may_fragment = may_fragment;
+        if let Form::Native(header) = &mut self.form {
+            header.may_fragment = may_fragment;
+        }
+    }
+
     /// Whether a packet's own header stays in front of it. Such packets are protected whole (RFC 4303 section 3.3.4).
     pub(crate) fn is_transport(&self) -> bool {
         matches!(self.form, Form::Transport(_) | Form::TransportInUdp(_))

@@ -7,7 +7,7 @@ use latchway_esp::{Protocol, Spi};
 use latchway_tagging::{ClassId, SaRef, SnapshotId};
 
 use crate::icmp_error::is_group;
-use crate::owned::{OwnedOutbound, OwnedSas};
+use crate::owned::OwnedSas;
 use crate::packet::{IpPacket, Upper};
 use crate::pmtu::search::{CONFIRM, Search};
 use crate::pmtu::{Discovery, Hint, PathMtu, ProbeEnds};
@@ -63,14 +63,18 @@ impl Paths {
     }
 
     /// The path of an SA, which is tracked from here on if what is claimed of it could be.
-    pub(super) fn track(&mut self, owned: &OwnedOutbound, claimed: u16, now: Time) -> Option<&mut Tracked> {
-        let sa = owned.entry.sa;
+    pub(super) fn track(
+        &mut self,
+        sas: &mut OwnedSas,
+        sa: SaRef,
+        (claimed, now): (u16, Time),
+    ) -> Option<&mut Tracked> {
         if !self.all.iter().any(|tracked| tracked.sa == sa) {
-            let could_be = (owned.floor()..owned.path.mtu).contains(&claimed);
+            let could_be = (sas.floor(sa)?..sas.outbound(sa)?.path.mtu).contains(&claimed);
             if !could_be || self.all.len() >= MOST {
                 return None;
             }
-            self.all.push(Tracked::new(owned, now)?);
+            self.all.push(Tracked::new(sas, sa, now)?);
         }
         self.all.iter_mut().find(|tracked| tracked.sa == sa)
     }
@@ -96,8 +100,7 @@ impl Paths {
             let known = known.map(|tracked| tracked.search.finding().in_force);
             let asks = slot.entry.role.discovery() == Discovery::Probes;
             if (known.is_some() || asks)
-                && let Some(owned) = sas.outbound(slot.entry.sa)
-                && let Some(tracked) = Tracked::new(owned, now)
+                && let Some(tracked) = Tracked::new(sas, slot.entry.sa, now)
             {
                 self.all.push(match known {
                     Some(in_force) => tracked.knowing(in_force, now),
@@ -134,13 +137,15 @@ impl Paths {
 }
 
 impl Tracked {
-    fn new(owned: &OwnedOutbound, now: Time) -> Option<Self> {
+    fn new(sas: &mut OwnedSas, sa: SaRef, now: Time) -> Option<Self> {
+        let floor = sas.floor(sa)?;
+        let owned = sas.outbound(sa)?;
         let configured = path(&owned.entry)?;
         let pmtu = owned.sizing().pmtu;
         let confirm = (pmtu.discovery == Discovery::Probes).then_some(CONFIRM);
         Some(Self {
             sa: owned.entry.sa,
-            search: Search::new(configured.mtu, owned.floor(), confirm, now),
+            search: Search::new(configured.mtu, floor, confirm, now),
             ends: pmtu.probe,
             told: None,
             named: pmtu.probe.is_some(),

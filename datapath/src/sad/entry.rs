@@ -10,7 +10,7 @@ use latchway_tagging::{ClassId, Mode, SaRef, WorkerId};
 use crate::arrival::Carrier;
 use crate::drop::{Counter, Direction, DropReason};
 use crate::lifetime::Limits;
-use crate::outer::OuterPolicy;
+use crate::outer::{Df, OuterPolicy};
 use crate::packet::IpPacket;
 use crate::pmtu::{Discovery, PathMtu, Sizing};
 use crate::sad::path::{Path, Peer, Shape};
@@ -220,7 +220,9 @@ impl Role {
     pub fn discovery(&self) -> Discovery {
         match self {
             Self::Inbound { .. } => Discovery::Off,
-            Self::Outbound { .. } => self.sizing().pmtu.discovery,
+            // What may be cut on its way arrives, whatever the path takes.
+            Self::Outbound { shape, .. } if shape.outer.df == Df::Clear => Discovery::Off,
+            Self::Outbound { shape, .. } => shape.sizing.pmtu.discovery,
         }
     }
 
