@@ -65,8 +65,16 @@ impl Family {
         }
     }
 
+    /// The network of our hosts.
+    pub const fn inner(self) -> u8 {
+        match self {
+            Self::V4 => 16,
+            Self::V6 => 32,
+        }
+    }
+
     /// How long one address is as a prefix.
-    const fn single(self) -> u8 {
+    pub const fn single(self) -> u8 {
         match self {
             Self::V4 => 32,
             Self::V6 => 128,
@@ -115,7 +123,7 @@ impl Case {
         let (theirs, ours) = (self.stranger(), outer.gateway());
         let (host, remote) = self.ends();
         let protocol = if suite.is_ah() { "ah" } else { "esp" };
-        let mode = if self.tunnel { "tunnel" } else { "transport" };
+        let mode = self.mode();
         let mut flags = String::new();
         for (flag, set) in [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah())] {
             if set {
@@ -174,8 +182,13 @@ impl Case {
             &format!("{number}.example"),
             (self.stranger(), &format!("{host}/{}", self.inner.single())),
             (&suite.name, [sa(Way::FromStranger), sa(Way::ToStranger)]),
-            &format!("esn = {esn}\n{lines}"),
+            self.udp,
+            &format!("esn = {esn}\nmode = {:?}\n{lines}", self.mode()),
         )
+    }
+
+    const fn mode(&self) -> &'static str {
+        if self.tunnel { "tunnel" } else { "transport" }
     }
 
     pub fn spi(&self, way: Way) -> u32 {
@@ -200,26 +213,30 @@ impl Case {
 /// A peer of our configuration with one pair of SAs, and the key files that it names.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    pub address: IpAddr,
+    pub native: bool,
     pub text: String,
     pub files: [(String, String); 2],
 }
 
 impl Peer {
-    /// A peer at an address with a network behind it, a suite with SPI and key of the SAs inbound and outbound, and further
-    /// lines of these.
+    /// A peer at an address with a network behind it, a suite with SPI and key of the SAs inbound and outbound, whether they
+    /// are in UDP, and further lines of these.
     pub fn new(
         identity: &str,
         (address, network): (IpAddr, &str),
         (suite, sas): (&str, [(u32, String); 2]),
+        udp: bool,
         lines: &str,
     ) -> Self {
         let [inbound, outbound] =
             [&sas[0], &sas[1]].map(|(spi, _)| format!("{{ spi = {spi:#x}, key_file = \"{spi:x}.key\" }}"));
+        let encapsulation = if udp { "udp" } else { "none" };
         let text = format!(
             "[[peer]]\nidentity = \"{identity}\"\nendpoint = \"{address}\"\ninner = [\"{network}\"]\n\n\
-             [[peer.sa]]\nsuite = \"{suite}\"\ninbound = {inbound}\noutbound = {outbound}\n{lines}\n\n"
+             [[peer.sa]]\nsuite = \"{suite}\"\ninbound = {inbound}\noutbound = {outbound}\nencapsulation = \"{encapsulation}\"\n{lines}\n\n"
         );
-        Self { text, files: sas.map(|(spi, key)| (format!("{spi:x}.key"), key)) }
+        Self { address, native: !udp, text, files: sas.map(|(spi, key)| (format!("{spi:x}.key"), key)) }
     }
 }
 
@@ -233,7 +250,7 @@ pub enum Way {
 impl Display for Case {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> Result {
         let number = |family| if family == Family::V4 { 4 } else { 6 };
-        let mode = if self.tunnel { "tunnel" } else { "transport" };
+        let mode = self.mode();
         let carrier = if self.udp { "udp" } else { "native" };
         let esn = if self.esn { "esn" } else { "32 bits" };
         let (inner, outer) = (number(self.inner), number(self.outer));

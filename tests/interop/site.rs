@@ -1,5 +1,6 @@
 //! Our gateway on the guest's street: the daemon from a configuration file, with hosts behind its TUN.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use latchway_netns::{Links, Namespace};
@@ -27,45 +28,55 @@ impl Site {
         let batch: String = cases.iter().map(Case::kernel).collect();
         guest.ip(&batch);
         let peers: Vec<_> = cases.iter().map(Case::peer).collect();
-        Self::run(&outer, &peers)
+        let transport = cases.iter().any(|case| !case.tunnel);
+        Self::run(&outer, &peers, transport)
     }
 
-    /// A gateway with these peers on an interface that is up, and hosts that serve echoes.
-    pub fn run(outer: &Namespace, peers: &[Peer]) -> Self {
+    /// A gateway with these peers on an interface that is up, and hosts that serve echoes. For `transport` mode a host has the
+    /// gateway's own address on the wire.
+    pub fn run(outer: &Namespace, peers: &[Peer], transport: bool) -> Self {
         let links = Links::of(outer).unwrap();
         for family in Family::BOTH {
             let address = format!("{}/{}", family.gateway(), family.wire());
             links.add_address(WIRE, address.parse().unwrap()).unwrap();
         }
         links.wait_ready(WIRE, PATIENCE).unwrap();
+        let mut hosts = Family::BOTH.map(|family| (family.host(), family.inner())).to_vec();
+        if transport {
+            hosts.extend(Family::BOTH.map(|family| (family.gateway(), family.single())));
+        }
         let folder = Folder::make();
         let gateway = Gateway::new(outer, folder.join("gateway"));
         let mut site = Self { inner: Namespace::create("hosts").unwrap(), gateway, _folder: folder };
         let state = site.gateway.folder().join("state");
         let enrolled = Command::new(PROGRAM).arg("enrol").arg(&state).output().unwrap();
         assert!(enrolled.status.success(), "{enrolled:?}");
-        site.gateway.configure(&site.text(peers));
+        site.gateway.configure(&site.text(peers, &hosts));
         for (name, key) in peers.iter().flat_map(|peer| &peer.files) {
             site.gateway.write(name, key);
         }
         site.gateway.start();
-        talk::serve(&site.inner, &Family::BOTH.map(Family::host));
+        let hosts: Vec<_> = hosts.into_iter().map(|(address, _)| address).collect();
+        talk::serve(&site.inner, &hosts);
         site
     }
 
     /// The configuration.
-    fn text(&self, peers: &[Peer]) -> String {
+    fn text(&self, peers: &[Peer], hosts: &[(IpAddr, u8)]) -> String {
+        let addresses: Vec<_> = hosts.iter().map(|(address, len)| format!("{address}/{len}")).collect();
+        let mut listen =
+            Family::BOTH.map(|family| SocketAddr::new(family.gateway(), 4500).to_string()).to_vec();
+        for family in Family::BOTH {
+            if peers.iter().any(|peer| peer.native && peer.address.is_ipv4() == family.gateway().is_ipv4()) {
+                listen.push(format!("native:{}", family.gateway()));
+            }
+        }
         let peers: String = peers.iter().map(|peer| &*peer.text).collect();
-        let [v4, v6] = Family::BOTH;
         format!(
-            "name = \"interop\"\nidentity = \"us.example\"\ninner = {{ path = \"{}\" }}\n\
-             addresses = [\"{}/16\", \"{}/32\"]\nlisten = [\"{}:4500\", \"[{}]:4500\"]\ncontrol = \"control.sock\"\n\
-             state = \"state\"\ncounter_mode_static = true\n\n[tun]\nname = \"{TUN}\"\n\n{peers}",
+            "name = \"interop\"\nidentity = \"us.example\"\ninner = {{ path = \"{}\" }}\naddresses = {addresses:?}\n\
+             listen = {listen:?}\ncontrol = \"control.sock\"\nstate = \"state\"\ncounter_mode_static = true\n\n\
+             [tun]\nname = \"{TUN}\"\n\n{peers}",
             self.inner.proc_path().display(),
-            v4.host(),
-            v6.host(),
-            v4.gateway(),
-            v6.gateway(),
         )
     }
 }

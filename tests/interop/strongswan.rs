@@ -45,7 +45,7 @@ fn libipsec_goes_on_with_us() {
         let peers: Vec<_> =
             theirs.children().iter().enumerate().filter_map(|(place, child)| child.peer(place)).collect();
         let ours = joined(&street, "gateway");
-        let site = Site::run(&ours, &peers);
+        let site = Site::run(&ours, &peers, false);
         let hosts: Vec<_> = (0..PROPOSALS.len()).map(|place| Side::Theirs.host(place)).collect();
         talk::serve(&theirs.place, &hosts);
         host(&theirs.place, "ip neighbour flush all");
@@ -239,7 +239,8 @@ impl Agreed {
         let sas = [0, 1].map(|way| (self.spis[way], format!("{}{}", self.keys[way].0, self.keys[way].1)));
         let network = format!("{}/32", Side::Theirs.host(place));
         let peer = (Side::Theirs.address(), &*network);
-        is_ours(suite).then(|| Peer::new(&format!("{place}.example"), peer, (suite, sas), "esn = false"))
+        is_ours(suite)
+            .then(|| Peer::new(&format!("{place}.example"), peer, (suite, sas), true, "esn = false"))
     }
 }
 
