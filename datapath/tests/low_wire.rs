@@ -121,6 +121,35 @@ fn odd_datagrams_do_not_stop_it() {
     assert_crosses(&mut a, &mut b, &[65_507]);
 }
 
+/// T04: datagrams of every length arrive as they were sent, from nothing to the longest, singly and with their neighbours.
+#[test]
+fn t04_every_length_crosses() {
+    let mut b = loopback();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let lens = (0..=600).chain((601..65_000).step_by(1009)).chain(65_480..=65_507);
+    let mut buffer = ReceiveBuffer::new();
+    for lens in lens.collect::<Vec<usize>>().chunks(40) {
+        for len in lens {
+            stranger.send_to(&vec![*len as u8; *len], b.local_addr()).unwrap();
+        }
+        let mut arrived = Vec::new();
+        while arrived.len() < lens.len() {
+            for place in 0..b.receive(&mut buffer).unwrap() {
+                let (octets, received) = buffer.train(place).unwrap();
+                if received.len == 0 {
+                    arrived.push(0);
+                }
+                for range in received.datagrams() {
+                    assert!(octets[range.clone()].iter().all(|octet| *octet == range.len() as u8));
+                    arrived.push(range.len());
+                }
+            }
+        }
+        assert_eq!(arrived, lens);
+    }
+    assert_eq!(b.take_truncated(), 0);
+}
+
 /// What ICMP reports of one peer must not stop the others.
 #[test]
 fn a_closed_port_does_not_stop_it() {

@@ -8,14 +8,16 @@
 )]
 
 use std::net::IpAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 use latchway_datapath::arrival::Carrier;
-use latchway_datapath::low::wire::{NativeSocket, ReceiveBuffer, SendReport, WireError};
+use latchway_datapath::low::wire::{NativeSocket, ReceiveBuffer, SendReport, WireError, WireSocket};
 use latchway_datapath::pmtu::Hint;
 use latchway_datapath::send_batch::{Marks, SendBatch, Target};
 use latchway_esp::{Protocol, SeqLow, Spi};
+use latchway_netns::skip::{Need, require};
 use latchway_netns::testing::namespaced;
 use latchway_netns::{Links, Namespace, inject, links, packet};
 
@@ -333,6 +335,47 @@ fn t18_errors_of_the_path_are_hints_and_stop_nothing() {
                 };
                 assert!(hints.iter().all(|hint| *hint == expected), "{hints:?}");
             }
+        }
+    });
+}
+
+/// T32: what the kernel has no room for is dropped and counted, each once, and nothing else is; with room again, all is as before.
+#[test]
+fn t32_a_full_queue_is_counted_and_passes() {
+    let test = "t32_a_full_queue_is_counted_and_passes";
+    namespaced(test, || {
+        if !require(test, &[Need::Program("tc")]) {
+            return;
+        }
+        let bed = Bed::new(1500);
+        let queue = |words: &str| {
+            let run = || Command::new("tc").args(words.split(' ')).status().unwrap();
+            assert!(bed.spaces[0].run(run).unwrap().success(), "tc {words}");
+        };
+        for v6 in FAMILIES {
+            let mut sockets = bed.both(v6);
+            let mut udp = [0, 1].map(|place| {
+                let bind = || WireSocket::bind((ends(v6)[place], 4500).into()).unwrap();
+                bed.spaces[place].run(bind).unwrap()
+            });
+            queue("qdisc add dev wire root tbf rate 8kbit burst 2000 limit 6000");
+            let packets: Vec<_> = (0..100).map(|n| whole(v6, ESP, 1400, n)).collect();
+            let report = sockets[0].send(&batch(&packets, ends(v6)[1], false), 0);
+            assert_eq!((report.sent + report.dropped_full, report.errors), (100, 0));
+            assert!(report.dropped_full > 80, "{report:?}");
+            let mut datagrams = SendBatch::new();
+            for len in (0..100).map(|n| 1300 + n) {
+                datagrams.reserve(Target::new(udp[1].local_addr(), 0), len).unwrap();
+                datagrams.commit(len);
+            }
+            let report = udp[0].send(&datagrams, 0);
+            assert_eq!((report.sent + report.dropped_full, report.errors), (100, 0));
+            assert!(report.dropped_full > 80, "{report:?}");
+            queue("qdisc del dev wire root");
+            // What got through meanwhile is nobody's.
+            while sockets[1].receive(&mut ReceiveBuffer::new()).unwrap() > 0 {}
+            assert_crosses(&mut sockets, v6, &packets[..50], false);
+            assert_eq!(udp[0].send(&datagrams, 0), SendReport { sent: 100, ..SendReport::default() });
         }
     });
 }

@@ -371,3 +371,36 @@ fn is_report(errno: Errno) -> bool {
             | Errno::INTR
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::low::wire::control::{Control, Message, put};
+
+    fn filled(len: usize, truncated: bool) -> Filled {
+        Filled { len, from: Some(SocketAddr::from(([192, 0, 2, 1], 4500))), truncated, control_len: 0 }
+    }
+
+    /// T04: whatever the kernel says of the size of joined datagrams, each has an octet and lies within what was received.
+    #[test]
+    fn t04_sizes_that_lie_are_survived() {
+        for len in [0, 1, 9, 65_535] {
+            for size in [i32::MIN, -1, 0, 1, 7, 65_535, i32::MAX] {
+                let mut control = Control::EMPTY;
+                let data = &size.to_ne_bytes();
+                let message = Message { level: libc::SOL_UDP, kind: libc::UDP_GRO, data };
+                let used = put(&mut control.space, 0, message);
+                let received = Received::of(&filled(len, false), &control.space[..used]).unwrap();
+                assert!((1..=len.max(1)).contains(&received.segment_size), "{len} {size}");
+                assert_eq!(received.datagrams().map(|range| range.len()).sum::<usize>(), len);
+                assert!(received.datagrams().all(|range| !range.is_empty() && range.end <= len));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_all_there_or_from_nowhere_is_nothing() {
+        assert_eq!(Received::of(&filled(10, true), &[]), None);
+        assert_eq!(Received::of(&Filled { from: None, ..filled(10, false) }, &[]), None);
+    }
+}

@@ -33,7 +33,7 @@ pub(super) struct Filled {
     pub(super) from: Option<SocketAddr>,
     /// Whether something of it was cut off: octets, or what the kernel says of them.
     pub(super) truncated: bool,
-    control_len: usize,
+    pub(super) control_len: usize,
 }
 
 /// A train of datagrams, somewhere in the buffer.
