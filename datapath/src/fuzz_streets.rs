@@ -1,13 +1,16 @@
 //! Bodies of the fuzz targets for inner packets and for everything behind authentication, as plain functions.
 
-use latchway_esp::{KeyMaterial, NextHeader, OutboundConfig, OutboundSa, SequenceKind, Spi, Suite};
+use latchway_esp::{Integrity, NextHeader, OutboundSa, Protocol, Suite};
 use latchway_tagging::Mode;
 
 use crate::arrival::{Arrival, Carrier};
 use crate::drop::Direction;
+use crate::native::{HeaderSource, OuterHeader, header_len};
 use crate::packet::IpPacket;
-use crate::sad::Follow;
-use crate::testing::{Host, Open, SaOptions, inbound_entry, outer, selectors};
+use crate::sad::{Follow, Role};
+use crate::testing::{
+    Host, Open, SaOptions, arrival, inbound_entry, outbound_entry, outer, outer_end, selectors,
+};
 use crate::time::Time;
 
 /// Any octets as an inner packet: what is accepted lies within them, and is as long as it says (T02, T21).
@@ -79,21 +82,135 @@ pub fn wire(data: &[u8]) {
     }
 }
 
+/// Any octets under SAs of every form. The first octet is the form; the others are an inner packet on its way out (T20, T21),
+/// what a peer with the right key protects, the second saying what it is (T01, T02), and what a stranger sends (T03, T22).
+pub fn modes(data: &[u8]) {
+    let Some((&form, rest)) = data.split_first() else { return };
+    let form = Form::of(form);
+    form.pair(rest);
+    if let Some((&next_header, payload)) = rest.split_first() {
+        form.keyed(next_header, payload);
+    }
+    let delivered = form.receiver().receive_as(rest, &form.arrival(rest.len()), Time::default());
+    assert!(delivered.is_empty(), "nobody can forge an ICV");
+}
+
 const SPI: u32 = 0x1001;
+const AH_SPI: u32 = 0x2002;
+
+/// One SA, or two of a bundle.
+struct Form {
+    own: SaOptions,
+    around: Option<SaOptions>,
+}
+
+impl Form {
+    fn of(octet: u8) -> Self {
+        let ah = Suite::ah(Integrity::HmacSha256);
+        let mode = if octet & 1 == 0 { Mode::Tunnel } else { Mode::Transport };
+        let esp = SaOptions { mode, outer_v6: octet & 2 != 0, ..SaOptions::new(SPI, 0) };
+        let native = SaOptions { carrier: Carrier::Native, ..esp.clone() };
+        match octet >> 2 & 3 {
+            0 => Self { own: esp, around: None },
+            1 => Self { own: native, around: None },
+            2 => Self { own: SaOptions { suite: ah, ..native }, around: None },
+            _ => {
+                let around = SaOptions { mode: Mode::Transport, suite: ah, spi: AH_SPI, ..native.clone() };
+                let around = SaOptions { nested: Some(0), index: 1, ..around };
+                Self { own: SaOptions { nested: Some(1), ..native }, around: Some(around) }
+            }
+        }
+    }
+
+    fn receiver(&self) -> Host<Open> {
+        let mut host = Host::new(2, 1, Open);
+        for options in [Some(&self.own), self.around.as_ref()].into_iter().flatten() {
+            host.insert(inbound_entry(2, 1, options));
+        }
+        host.publish();
+        host
+    }
+
+    fn arrival(&self, len: usize) -> Arrival {
+        arrival(1, len, &self.own)
+    }
+
+    /// Whatever leaves arrives, or is counted.
+    fn pair(&self, packet: &[u8]) {
+        let (mut one, mut two) = (Host::new(1, 2, Open), self.receiver());
+        for options in [Some(&self.own), self.around.as_ref()].into_iter().flatten() {
+            one.insert(outbound_entry(1, 2, options));
+        }
+        one.publish();
+        let (datagrams, bypass) = one.send(packet, Time::default());
+        assert!(!bypass);
+        for datagram in &datagrams {
+            let delivered = two.receive_as(datagram, &self.arrival(datagram.len()), Time::default());
+            two.datapath.begin(Time::from_nanos(u64::MAX));
+            let dropped: u64 = two.drops().iter().map(|(_, _, count)| count).sum();
+            assert!(delivered.len() as u64 + dropped > 0, "nothing is lost without a word");
+            assert!(self.own.mode == Mode::Transport || delivered.iter().all(|inner| !inner.is_empty()));
+        }
+    }
+
+    /// One packet is delivered or counted, and what is delivered is what was protected.
+    fn keyed(&self, next_header: u8, payload: &[u8]) {
+        let Some(octets) = self.protect(next_header, payload) else { return };
+        let mut host = self.receiver();
+        let delivered = host.receive_as(&octets, &self.arrival(octets.len()), Time::default());
+        host.datapath.begin(Time::from_nanos(u64::MAX));
+        let dropped: u64 = host.drops().iter().map(|(_, _, count)| count).sum();
+        assert_eq!(delivered.len() as u64 + dropped, 1, "one packet is delivered or counted");
+        for inner in delivered {
+            match self.own.mode {
+                Mode::Tunnel => assert!(payload.starts_with(&inner)),
+                Mode::Transport => assert!(inner.ends_with(payload), "behind a header of its own"),
+            }
+        }
+    }
+
+    /// What a peer with the keys sends.
+    fn protect(&self, next_header: u8, payload: &[u8]) -> Option<Vec<u8>> {
+        let is_ah = self.own.suite.protocol() == Protocol::Ah;
+        let protected = if is_ah { payload.to_vec() } else { seal(next_header, payload)? };
+        if self.own.carrier == Carrier::Udp {
+            return Some(protected);
+        }
+        let around = if is_ah { Some(&self.own) } else { self.around.as_ref() };
+        let [from, to] = [1, 2].map(|host| outer_end(host, self.own.outer_v6, Carrier::Native));
+        let at = header_len(&to);
+        let mut sa = around.and_then(outbound_sa);
+        let mut packet = vec![0; at + sa.as_ref().map_or(0, |sa| sa.ah_len(self.own.outer_v6))];
+        packet.extend_from_slice(&protected);
+        let header = OuterHeader {
+            from: from.ip(),
+            to: to.ip(),
+            traffic_class: 0,
+            may_fragment: false,
+            ttl: 64,
+            flow_label: 0,
+        };
+        let protocol = if sa.is_some() { Protocol::Ah } else { Protocol::Esp };
+        header.write(&mut packet, protocol.number(), &mut HeaderSource::new())?;
+        if let Some(sa) = &mut sa {
+            let next_header = if is_ah { next_header } else { Protocol::Esp.number() };
+            let number = sa.take(1).ok()?.next_seq()?;
+            sa.authenticate(number, &mut packet, at, NextHeader(next_header)).ok()?;
+        }
+        Some(packet)
+    }
+}
+
+fn outbound_sa(options: &SaOptions) -> Option<OutboundSa> {
+    let entry = outbound_entry(1, 2, options)?;
+    match &entry.role {
+        Role::Outbound { sa, .. } => sa.take(),
+        Role::Inbound { .. } => None,
+    }
+}
 
 fn seal(next_header: u8, payload: &[u8]) -> Option<Vec<u8>> {
-    let suite = Suite::AES_128_GCM;
-    let octets: Vec<u8> = (0..20u32).map(|place| place.wrapping_add(SPI) as u8).collect();
-    let keys = KeyMaterial::new(suite, &octets).ok()?;
-    let spi = Spi::new(SPI)?;
-    let mut sa = OutboundSa::new(OutboundConfig {
-        spi,
-        suite,
-        keys: &keys,
-        sequence: SequenceKind::Extended,
-        reservation: None,
-    })
-    .ok()?;
+    let mut sa = outbound_sa(&SaOptions::new(SPI, 0))?;
     let mut packet = vec![0; sa.sealed_len(payload.len())];
     packet.get_mut(sa.payload_offset()..)?.get_mut(..payload.len())?.copy_from_slice(payload);
     let number = sa.take(1).ok()?.next_seq()?;

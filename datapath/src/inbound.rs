@@ -4,29 +4,18 @@
 //! commit, charge), decapsulate, check the selectors, ask the upper layer. Receiving comes before it; coalescing and one
 //! write per super-packet after it. Nothing changes before the integrity check has passed.
 
-use std::ops::Range;
-
-use latchway_esp::{NextHeader, OpenError, Protocol, ReplayError};
-use latchway_tagging::{InboundTag, Mode, SaRef};
+use latchway_esp::Protocol;
+use latchway_tagging::{InboundTag, Mode};
 
 use crate::arrival::{Arrival, Carrier};
 use crate::coalesce::Coalescer;
 use crate::drop::{Direction, DropReason};
 use crate::gateway::{Datapath, context};
-use crate::lifetime::HardExpired;
+use crate::opening::Opened;
 use crate::outer::traffic_class;
 use crate::packet::{Authenticated, IpPacket};
 use crate::ulp::Ulp;
 use crate::unwrapping::{Carried, Inner, restore};
-
-/// What an SA has opened.
-#[derive(Clone, Debug)]
-struct Opened {
-    sa: SaRef,
-    mode: Mode,
-    next_header: NextHeader,
-    payload: Range<usize>,
-}
 
 /// A packet that may go on.
 struct Judged {
@@ -77,87 +66,6 @@ impl<U: Ulp> Datapath<U> {
             self.keep_short(opened.sa, datagram.get_mut(octets.clone()));
         }
         Ok(Inner { octets, ..inner })
-    }
-
-    /// Opens a packet of ESP under the SA that its header names: of a bundle, within the AH SA that goes around it.
-    #[inline]
-    fn open(
-        &mut self,
-        carried: &Carried,
-        within: Option<SaRef>,
-        datagram: &mut [u8],
-        arrival: &Arrival,
-    ) -> Result<Opened, DropReason> {
-        let owned = self.sas.inbound(self.snapshot.sad.find(carried.protocol, carried.spi))?;
-        if owned.from.carrier != arrival.carrier {
-            return Err(DropReason::EncapsulationMismatch);
-        }
-        if owned.entry.nested != within {
-            return Err(DropReason::BundleMismatch);
-        }
-        let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
-        let anew = owned.hears_anew(number, arrival);
-        let at = carried.place.at;
-        let packet = datagram.get_mut(at..carried.end).ok_or(DropReason::Runt)?;
-        let opened = if owned.sa.is_in_doubt(number) {
-            owned.sa.open_in_doubt(number, packet, &mut self.scratch)
-        } else {
-            owned.sa.open(number, packet)
-        };
-        let (opened, verified) = opened.map_err(|error| {
-            if error == OpenError::IcvMismatch {
-                owned.sa.count_forged();
-            }
-            forged(error)
-        })?;
-        owned.sa.commit(verified).map_err(late_or_replayed)?;
-        let (sa, mode) = (owned.entry.sa, owned.entry.mode);
-        owned.comes_from_peer(arrival)?;
-        match owned.charge(opened.encrypted_len() as u64, self.now) {
-            Ok(soft) => self.soft_reached |= soft,
-            Err(HardExpired) => return Err(self.sas.end(sa)),
-        }
-        let inner = opened.decapsulate().map_err(|_| DropReason::BadPadding)?;
-        let start = at + inner.offset;
-        let (next_header, payload) = (inner.next_header, start..start + inner.payload.len());
-        if anew {
-            self.follow(sa, arrival.from);
-        }
-        Ok(Opened { sa, mode, next_header, payload })
-    }
-
-    /// Verifies a packet of AH under the SA that its header names (RFC 4302 3.4), and opens the ESP that is within it in a
-    /// bundle. AH is never in UDP.
-    fn verify(
-        &mut self,
-        carried: &Carried,
-        datagram: &mut [u8],
-        arrival: &Arrival,
-    ) -> Result<Opened, DropReason> {
-        let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Ah, carried.spi))?;
-        let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
-        let anew = owned.hears_anew(number, arrival);
-        let packet = datagram.get(..carried.end).ok_or(DropReason::Runt)?;
-        let (header, verified) = owned.sa.verify(number, packet, carried.place.at).map_err(forged)?;
-        owned.sa.commit(verified).map_err(late_or_replayed)?;
-        let (sa, mode, bundled) = (owned.entry.sa, owned.entry.mode, owned.entry.is_for_another());
-        owned.comes_from_peer(arrival)?;
-        let (next_header, payload) = (header.next_header, header.payload..carried.end);
-        match owned.charge(payload.len() as u64, self.now) {
-            Ok(soft) => self.soft_reached |= soft,
-            Err(HardExpired) => return Err(self.sas.end(sa)),
-        }
-        if anew && !bundled {
-            self.follow(sa, arrival.from);
-        }
-        match Protocol::from_number(next_header.0) {
-            Some(Protocol::Esp) => {
-                let within = Carried::in_ah(datagram, payload)?;
-                self.open(&within, Some(sa), datagram, arrival)
-            }
-            None if !bundled => Ok(Opened { sa, mode, next_header, payload }),
-            _ => Err(DropReason::BundleMismatch),
-        }
     }
 
     /// Takes off what travelled around the inner packet.
@@ -265,25 +173,5 @@ impl<U: Ulp> Datapath<U> {
                 self.replies.answer(packet, self.now);
             }
         })
-    }
-}
-
-/// RFC 4303 3.4.3: "late" is never confused with "seen before".
-const fn late_or_replayed(error: ReplayError) -> DropReason {
-    match error {
-        ReplayError::TooOld => DropReason::TooOld,
-        ReplayError::Replayed | ReplayError::Zero => DropReason::Replayed,
-    }
-}
-
-const fn forged(error: OpenError) -> DropReason {
-    match error {
-        OpenError::Runt { .. } | OpenError::Header(_) => DropReason::Runt,
-        OpenError::Unaligned { .. } | OpenError::AhLength { .. } => DropReason::BadLength,
-        OpenError::IcvMismatch => DropReason::IcvMismatch,
-        OpenError::Late => DropReason::TooOld,
-        OpenError::Headers(_) => DropReason::BadIpHeader,
-        // An SPI names an SA of its own protocol alone.
-        OpenError::WrongProtocol(_) => DropReason::NoSa,
     }
 }

@@ -52,6 +52,7 @@ mod icmp_error;
 mod limit;
 mod mss;
 mod native;
+mod opening;
 mod packet_too_big;
 mod probe;
 mod refragment;

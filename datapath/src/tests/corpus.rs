@@ -38,3 +38,38 @@ fn corpus_of_inbound() {
 fn corpus_of_wire() {
     replay("datapath_wire", fuzz_streets::wire);
 }
+
+/// T01, T02, T03, T20, T21, T22.
+#[test]
+fn corpus_of_modes() {
+    replay("datapath_modes", fuzz_streets::modes);
+}
+
+/// The same, each input with a few octets changed, and cut: the fuzzer's first steps, the same on each run.
+#[test]
+fn corpus_of_modes_changed() {
+    let mut state = 0x5eed_u64;
+    let mut draw = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/datapath_modes");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let rounds = std::env::var("LATCHWAY_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    for file in files {
+        let seed = fs::read(&file).unwrap();
+        for _ in 0..rounds {
+            let mut input = seed.clone();
+            for _ in 0..=draw(3) {
+                let place = draw(input.len());
+                input[place] = [draw(256) as u8, 0, 255, input[place] ^ 1 << draw(8)][draw(4)];
+            }
+            if draw(4) == 0 {
+                input.truncate(draw(input.len()) + 1);
+            }
+            println!("{input:02x?}");
+            fuzz_streets::modes(&input);
+        }
+    }
+}

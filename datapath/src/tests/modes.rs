@@ -284,7 +284,7 @@ fn t21_rfc_4303_3_1_1_headers_stay_where_they_belong() {
         assert_eq!(octets[protocol_at], 50);
         assert_eq!(octets[in_front..in_front + 4], 0x1001u32.to_be_bytes(), "the SPI");
         assert_eq!(octets[in_front - 8..in_front - 1][1..], packet[in_front - 8..in_front - 1][1..]);
-        assert_eq!(receive(&mut two, &octets, &native), [packet.clone()]);
+        assert_eq!(receive(&mut two, &octets, &native), std::slice::from_ref(&packet));
         let in_udp = options(Mode::Transport, Carrier::Udp, outer_v6);
         let (mut one, _) = joined_by(&in_udp);
         assert!(one.send(&packet, NOW).0.is_empty());
