@@ -10,16 +10,20 @@
 mod support;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use latchway_datapath::arrival::Arrival;
+use latchway_datapath::arrival::{Arrival, Carrier};
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::outbound::Outbound;
-use latchway_datapath::spd::Protection;
+use latchway_datapath::sad::{Role, Usage};
+use latchway_datapath::selector::{AddressRange, Selector};
+use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::virtio::VNET_HDR_LEN;
-use latchway_esp::Suite;
+use latchway_esp::{Integrity, Suite};
 use latchway_keying::Op;
+use latchway_tagging::{Mode, SnapshotId};
 
 use crate::support::gateway::Terms;
 use crate::support::net::{ALICE, BOB, Net, Tunnel, join, rekey};
@@ -40,6 +44,8 @@ struct Bed {
     train: Vec<u8>,
     delivered: usize,
     work: Work,
+    /// How what is sent travels.
+    carrier: Carrier,
 }
 
 /// Allocations and deallocations.
@@ -137,6 +143,33 @@ fn packets_that_do_not_fit_neither_allocate_nor_free() {
     assert_eq!((told, fragmented), (turns as u64, turns as u64));
 }
 
+/// Native and in transport mode, by AH, and by AH around ESP (RFC 4301 4.1, 4.3): nothing that they take costs memory.
+#[test]
+fn every_form_of_an_sa_neither_allocates_nor_frees() {
+    let ah = Suite::ah(Integrity::HmacSha256);
+    for (suite, carrier) in
+        [(Suite::AES_128_GCM, Carrier::Udp), (Suite::AES_128_GCM, Carrier::Native), (ah, Carrier::Native)]
+    {
+        for mode in [Mode::Tunnel, Mode::Transport] {
+            let template = match mode {
+                Mode::Tunnel => Flow::tcp("10.0.1.10:40000", "10.0.2.20:80").super_packet(1, 8, 1300),
+                Mode::Transport => Flow::tcp("192.0.2.1:40000", "192.0.2.2:80").super_packet(1, 8, 1300),
+            };
+            let mut bed = Bed::new(suite, Protection::UNLATCHED, vec![template]);
+            bed.form(mode, carrier, None);
+            (0..PACKETS / 8).for_each(|_| bed.step());
+            bed.check(PACKETS);
+        }
+    }
+    let template = Flow::tcp("10.0.1.10:40000", "10.0.2.20:80").super_packet(1, 8, 1300);
+    let mut bed = Bed::new(Suite::AES_128_GCM, Protection::UNLATCHED, vec![template]);
+    let terms = Terms { suite: ah, ..bed.terms };
+    let around = join(&mut bed.net.alice, &mut bed.net.bob, &terms, bed.net.now);
+    bed.form(Mode::Tunnel, Carrier::Native, Some(around));
+    (0..PACKETS / 8).for_each(|_| bed.step());
+    bed.check(PACKETS);
+}
+
 /// A worker that pauses between batches lets go of its snapshot and takes it up again. That may free what was replaced
 /// before, a little at a time, and allocates nothing.
 #[test]
@@ -163,7 +196,52 @@ impl Bed {
         let (mut net, terms) = (Net::new(protection), Terms { suite, ..Terms::default() });
         let tunnel = join(&mut net.alice, &mut net.bob, &terms, net.now);
         let (octets, train) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
-        Self { net, tunnel, terms, templates, octets, train, delivered: 0, work: Work::default() }
+        let (work, carrier) = (Work::default(), Carrier::Udp);
+        Self { net, tunnel, terms, templates, octets, train, delivered: 0, work, carrier }
+    }
+
+    /// Gives the SAs another form, behind the key managers' backs: `around` is the pair that goes around the other.
+    fn form(&mut self, mode: Mode, carrier: Carrier, around: Option<Tunnel>) {
+        self.carrier = carrier;
+        let [alice, bob] =
+            [(self.tunnel.0, around.map(|pair| pair.0)), (self.tunnel.1, around.map(|pair| pair.1))];
+        for (gateway, (own, around)) in [(&mut self.net.alice, alice), (&mut self.net.bob, bob)] {
+            let pair = |id| gateway.pair(id);
+            let (own, around) = (pair(own), around.map(pair));
+            let other = |sa| {
+                let around = around.as_ref()?;
+                let both = [(own.inbound.sa, around.inbound.sa), (own.outbound.sa, around.outbound.sa)];
+                both.into_iter().find_map(|(own, around)| match sa {
+                    sa if sa == own => Some(around),
+                    sa if sa == around => Some(own),
+                    _ => None,
+                })
+            };
+            let mut snapshot = gateway.keying.snapshot().as_ref().clone();
+            let entries: Vec<_> = snapshot.sad.iter().map(|slot| Arc::clone(&slot.entry)).collect();
+            for entry in entries {
+                snapshot.sad.remove(entry.sa);
+                let is_around = around
+                    .as_ref()
+                    .is_some_and(|pair| [pair.inbound.sa, pair.outbound.sa].contains(&entry.sa));
+                let mut entry = entry.as_ref().clone();
+                let suite = if is_around { Suite::ah(Integrity::HmacSha256) } else { self.terms.suite };
+                (entry.protocol, entry.nested) = (suite.protocol(), other(entry.sa));
+                entry.mode = if is_around { Mode::Transport } else { mode };
+                entry.selectors = [Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4)].into();
+                let local = gateway.host.address().ip();
+                match &mut entry.role {
+                    Role::Inbound { from, .. } => (from.carrier, from.local) = (carrier, local),
+                    Role::Outbound { path, .. } => (path.carrier, path.from) = (carrier, local),
+                }
+                snapshot.sad.insert(Arc::new(entry), Usage::Active).unwrap();
+            }
+            let any = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+            snapshot.spd = Spd::new(vec![Rule::new(any, None, Action::Protect(Protection::UNLATCHED))]);
+            snapshot.id = SnapshotId::from_raw(snapshot.id.raw() + 1);
+            gateway.keying.publisher().publish(Arc::new(snapshot));
+            gateway.datapath.begin(self.net.now);
+        }
     }
 
     /// So many batches, with a rekey in the middle.
@@ -185,8 +263,13 @@ impl Bed {
         let runs: Vec<_> =
             self.net.alice.batch.runs().map(|run| (run.segment_size, run.bytes.to_vec())).collect();
         for (segment_size, bytes) in runs {
-            self.train.clone_from(&bytes);
-            self.inbound(segment_size);
+            // What travels without UDP arrives one by one.
+            let unit = if self.carrier == Carrier::Native { segment_size } else { bytes.len() };
+            for arrived in bytes.chunks(unit) {
+                self.train.clear();
+                self.train.extend_from_slice(arrived);
+                self.inbound(segment_size);
+            }
         }
     }
 
@@ -209,10 +292,11 @@ impl Bed {
     fn inbound(&mut self, segment_size: usize) {
         let (bob, now, train) = (&mut self.net.bob, self.net.now, &mut self.train);
         let mut delivered = 0;
+        let arrival = Arrival { carrier: self.carrier, ..Arrival::udp(segment_size, ALICE.address()) };
         self.work.add(Work::of(|| {
             bob.datapath.begin(now);
             bob.units.clear();
-            bob.datapath.inbound(train, &Arrival::udp(segment_size, ALICE.address()), &mut bob.units);
+            bob.datapath.inbound(train, &arrival, &mut bob.units);
             delivered = bob.units.units().map(|unit| unit.payload.len()).sum();
             bob.datapath.end();
         }));
