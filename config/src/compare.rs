@@ -262,7 +262,8 @@ impl fmt::Display for Pair<'_> {
 /// Whether two SAs are one and the same, though their keys may not be, nor what can be changed while they stay.
 fn same(a: &Sa, b: &Sa) -> bool {
     let spis = |sa: &Sa| -> Vec<_> { sa.directions().map(|(_, suite, one)| (suite, one.spi)).collect() };
-    (a.mode, a.encapsulation, a.esn, a.anti_replay) == (b.mode, b.encapsulation, b.esn, b.anti_replay)
+    (a.mode, a.encapsulation, a.align) == (b.mode, b.encapsulation, b.align)
+        && (a.esn, a.anti_replay) == (b.esn, b.anti_replay)
         && spis(a) == spis(b)
         && a.selectors == b.selectors
 }

@@ -236,6 +236,8 @@ table! {
         "The SA for what we send, written like `inbound`.";
     AH = "ah", "a table", Some("none"), r#"{ suite = "ah-hmac-sha-256", inbound = { spi = 0x2001, key_file = "ah-in.key" }, outbound = { spi = 0x2002, key_file = "ah-out.key" } }"#, Reload,
         "AH around ESP, of which both ends have both (a bundle, RFC 4301 section 4.3); see `ah = { ... }`. For AH alone, name a suite of AH as `suite`.";
+    ALIGN = "align", "4 or 8", Some("4"), "8", Reload,
+        "What the length of an AH header over IPv4 is a multiple of: 4 octets (RFC 4302 section 2.2), or 8, as a Linux kernel has it without `align4`. Over IPv6 it is 8.";
     ESN = "esn", "true or false", Some("true"), "true", Reload,
         "Whether sequence numbers have 64 bits. Both ends must say the same.";
     REPLAY_WINDOW = "replay_window", r#"a whole number or "off""#, Some("4096"), "4096", Reload,

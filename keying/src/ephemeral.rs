@@ -3,8 +3,8 @@
 
 use getrandom::Error;
 use latchway_datapath::lifetime::Limits;
-use latchway_datapath::sad::Path;
-use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite};
+use latchway_datapath::sad::{Follow, Path, Scope, Shape};
+use latchway_esp::{Align, AntiReplay, KeyMaterial, SequenceKind, Spi, Suite};
 use latchway_tagging::WorkerId;
 use zeroize::Zeroizing;
 
@@ -100,7 +100,12 @@ fn end(tunnel: &Tunnel, end: End, inbound: SaKeys, outbound: SaKeys) -> Keys {
         inbound,
         anti_replay: tunnel.anti_replay,
         outbound,
+        header: None,
+        align: Align::Rfc,
         path: end.path,
+        shape: Shape::default(),
+        follow: Follow::Fixed,
+        scope: Scope::Selectors,
         origin: KeyOrigin::Ephemeral,
         resumption: None,
         worker: end.worker,
@@ -150,7 +155,8 @@ mod tests {
         for suite in Suite::RECOMMENDED {
             let (one, other) = keys(&tunnel(suite), ends(), |_| true).unwrap();
             assert_eq!((one.origin, other.origin), (KeyOrigin::Ephemeral, KeyOrigin::Ephemeral));
-            let ((one_in, mut one_out), (mut other_in, _)) = (one.build().unwrap(), other.build().unwrap());
+            let (one, other) = (one.build().unwrap(), other.build().unwrap());
+            let (one_in, mut one_out, mut other_in) = (one.inbound, one.outbound, other.inbound);
             let mut packet = vec![0; one_out.sealed_len(100)];
             let seq = one_out.take(1).unwrap().next_seq().unwrap();
             one_out.seal(seq, NextHeader::IPV4, &mut packet, 100).unwrap();

@@ -1,15 +1,17 @@
 //! What a provider hands in to make an offer real: SPIs, keys and paths of both directions.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Limits;
-use latchway_datapath::sad::{InsertError, Path, Usage};
+use latchway_datapath::sad::{Follow, InsertError, Path, Scope, Shape, Usage};
+use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_esp::{
-    AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa, ReceivedTop,
-    Reservation, SeqNum, SequenceKind, Spi, Suite,
+    Align, AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa,
+    Protocol, ReceivedTop, Reservation, SeqNum, SequenceKind, Spi, Suite,
 };
-use latchway_tagging::WorkerId;
+use latchway_tagging::{Mode, WorkerId};
 
 use crate::proposal::Proposal;
 
@@ -22,8 +24,18 @@ pub struct Keys {
     pub anti_replay: AntiReplay,
     /// Of what we send; the SPI is the peer's.
     pub outbound: SaKeys,
+    /// Of the AH around both, of a bundle (RFC 4301 section 4.3).
+    pub header: Option<HeaderKeys>,
+    /// How long a header of AH is a multiple of.
+    pub align: Align,
     /// Where it is sent.
     pub path: Path,
+    /// What packets look like from outside, and what becomes of outer headers that arrive.
+    pub shape: Shape,
+    /// What becomes of packets from elsewhere than the path leads to.
+    pub follow: Follow,
+    /// What inner packets have to meet besides the selectors.
+    pub scope: Scope,
     /// Where the keys come from.
     pub origin: KeyOrigin,
     /// Where the numbers go on, of keys that are on record and may have been used before.
@@ -32,6 +44,15 @@ pub struct Keys {
     pub worker: WorkerId,
     /// What becomes of the pair when nothing stands against it any more.
     pub start: Start,
+}
+
+/// The AH of a bundle: both directions. It carries what ESP does, and ends with it.
+#[derive(Debug)]
+pub struct HeaderKeys {
+    /// Of what we receive; the SPI is ours.
+    pub inbound: SaKeys,
+    /// Of what we send; the SPI is the peer's.
+    pub outbound: SaKeys,
 }
 
 /// One direction of a pair.
@@ -59,6 +80,25 @@ pub struct Resumption {
     pub after: SeqNum,
     /// Where the inbound SA tells what it received.
     pub top: ReceivedTop,
+    /// The same of the AH around both, of a bundle.
+    pub header: Option<Box<Resumption>>,
+}
+
+impl Resumption {
+    /// The same, of which no number can be taken.
+    pub(crate) fn idle(self) -> Self {
+        let reservation = Reservation::new(SeqNum(self.next.0.saturating_sub(1)));
+        let header = self.header.map(|header| Box::new(header.idle()));
+        Self { reservation, header, ..self }
+    }
+}
+
+/// The cryptographic state of a pair.
+pub(crate) struct Built {
+    pub(crate) inbound: InboundSa,
+    pub(crate) outbound: OutboundSa,
+    /// Of the AH around both.
+    pub(crate) header: Option<(InboundSa, OutboundSa)>,
 }
 
 /// Where keys come from, which decides what they may be used for (RFC 8221 section 3).
@@ -100,6 +140,22 @@ pub enum InstallError {
         /// The suite of the keys.
         given: Suite,
     },
+    /// Type of protection is part of the class (L-6).
+    #[error("the offer and the keys differ in whether AH goes around ESP; propose what will be installed")]
+    OtherNesting,
+    /// RFC 3948 knows ESP alone.
+    #[error("there is no AH in UDP (RFC 3948); give a path without UDP, or use ESP alone")]
+    HeaderInUdp,
+    /// Whoever writes outer headers, or carries what is between the ends, knows his own end.
+    #[error(
+        "the path must begin at a single address of ours, in transport mode and without UDP; listen on that address"
+    )]
+    NoSource,
+    /// RFC 4301 section 4.1: the ends of a transport-mode SA are those of what it carries.
+    #[error(
+        "in transport mode nothing else is carried than between {0} and {1}; propose that, or use tunnel mode"
+    )]
+    TransportEnds(IpAddr, IpAddr),
     /// Replay checking is part of the class (L-10).
     #[error("the offer and the keys differ in whether replays are checked; propose what will be installed")]
     OtherReplay,
@@ -165,11 +221,20 @@ impl SaKeys {
 }
 
 impl Keys {
+    /// Both SAs, and those of the AH around them.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &SaKeys> {
+        let header = self.header.iter().flat_map(|header| [&header.inbound, &header.outbound]);
+        [&self.inbound, &self.outbound].into_iter().chain(header)
+    }
+
     /// Whether the keys are those that were offered, and may be used so.
     pub(crate) fn check(&self, terms: &Proposal) -> Result<(), InstallError> {
-        for (keys, offered) in
-            [(&self.inbound, terms.suites.inbound), (&self.outbound, terms.suites.outbound)]
-        {
+        if self.header.is_some() != terms.header.is_some() {
+            return Err(InstallError::OtherNesting);
+        }
+        let header = terms.header.iter().flat_map(|suites| [suites.inbound, suites.outbound]);
+        let offered = [terms.suites.inbound, terms.suites.outbound].into_iter().chain(header);
+        for (keys, offered) in self.each().zip(offered) {
             let given = keys.material.suite();
             if given != offered {
                 return Err(InstallError::OtherSuite { offered, given });
@@ -182,37 +247,81 @@ impl Keys {
         if terms.replay_checked == matches!(self.anti_replay, AntiReplay::Off) {
             return Err(InstallError::OtherReplay);
         }
+        self.check_path(terms)
+    }
+
+    /// Whether the path is one for such SAs.
+    fn check_path(&self, terms: &Proposal) -> Result<(), InstallError> {
+        let Path { from, to, carrier, .. } = self.path;
+        let ah = self.each().any(|keys| keys.material.suite().protocol() == Protocol::Ah);
+        if ah && carrier == Carrier::Udp {
+            return Err(InstallError::HeaderInUdp);
+        }
+        let transport = terms.mode == Mode::Transport;
+        if from.is_unspecified() && (transport || carrier == Carrier::Native) {
+            return Err(InstallError::NoSource);
+        }
+        let is_end = |range: AddressRange, end| AddressRange::new(end, end) == Ok(range);
+        let between_ends =
+            |selector: &Selector| is_end(selector.local, from) && is_end(selector.remote, to.ip());
+        if transport && !terms.selectors.iter().all(between_ends) {
+            return Err(InstallError::TransportEnds(from, to.ip()));
+        }
         Ok(())
     }
 
     /// Whether cryptographic state can be made of them. Nothing of what is on record is taken.
     pub(crate) fn check_config(&self) -> Result<(), ConfigError> {
-        let (after, next) = self.resumption.as_ref().map_or((SeqNum(0), SeqNum(1)), |on| (on.after, on.next));
-        InboundSa::resume_after(self.inbound_config(None), after)?;
-        OutboundSa::resume_at(self.outbound_config(None), next)?;
-        Ok(())
-    }
-
-    /// The cryptographic state of both directions. What is on record can be taken once.
-    pub(crate) fn build(&self) -> Result<(InboundSa, OutboundSa), ConfigError> {
-        let Some(Resumption { next, reservation, after, top }) = &self.resumption else {
-            let inbound = InboundSa::new(self.inbound_config(None))?;
-            return Ok((inbound, OutboundSa::new(self.outbound_config(None))?));
+        let check = |keys: (&SaKeys, &SaKeys), resumption: Option<&Resumption>| {
+            let (after, next) = resumption.map_or((SeqNum(0), SeqNum(1)), |on| (on.after, on.next));
+            InboundSa::resume_after(self.inbound_config(keys.0, None), after)?;
+            OutboundSa::resume_at(outbound_config(keys.1, None), next).map(drop)
         };
-        let inbound = InboundSa::resume_after(self.inbound_config(Some(top.clone())), *after)?;
-        Ok((inbound, OutboundSa::resume_at(self.outbound_config(Some(reservation.clone())), *next)?))
+        let resumption = self.resumption.as_ref();
+        check((&self.inbound, &self.outbound), resumption)?;
+        let Some(header) = &self.header else { return Ok(()) };
+        check((&header.inbound, &header.outbound), resumption.and_then(|on| on.header.as_deref()))
     }
 
-    const fn inbound_config(&self, top: Option<ReceivedTop>) -> InboundConfig<'_> {
-        let SaKeys { spi, ref material, sequence, .. } = self.inbound;
+    /// The cryptographic state of all SAs. What is on record can be taken once.
+    pub(crate) fn build(&self) -> Result<Built, ConfigError> {
+        let resumption = self.resumption.as_ref();
+        let (inbound, outbound) = self.build_pair((&self.inbound, &self.outbound), resumption)?;
+        let of_header = resumption.and_then(|on| on.header.as_deref());
+        let header = self.header.as_ref();
+        let header = header.map(|header| self.build_pair((&header.inbound, &header.outbound), of_header));
+        Ok(Built { inbound, outbound, header: header.transpose()? })
+    }
+
+    fn build_pair(
+        &self,
+        (inbound, outbound): (&SaKeys, &SaKeys),
+        resumption: Option<&Resumption>,
+    ) -> Result<(InboundSa, OutboundSa), ConfigError> {
+        let (inbound, outbound) = match resumption {
+            None => {
+                let inbound = InboundSa::new(self.inbound_config(inbound, None))?;
+                (inbound, OutboundSa::new(outbound_config(outbound, None))?)
+            }
+            Some(Resumption { next, reservation, after, top, .. }) => {
+                let inbound =
+                    InboundSa::resume_after(self.inbound_config(inbound, Some(top.clone())), *after)?;
+                (inbound, OutboundSa::resume_at(outbound_config(outbound, Some(reservation.clone())), *next)?)
+            }
+        };
+        Ok((inbound.aligned(self.align), outbound.aligned(self.align)))
+    }
+
+    const fn inbound_config<'k>(&self, keys: &'k SaKeys, top: Option<ReceivedTop>) -> InboundConfig<'k> {
+        let SaKeys { spi, ref material, sequence, .. } = *keys;
         let (suite, anti_replay) = (material.suite(), self.anti_replay);
         InboundConfig { spi, suite, keys: material, sequence, anti_replay, top }
     }
+}
 
-    const fn outbound_config(&self, reservation: Option<Reservation>) -> OutboundConfig<'_> {
-        let SaKeys { spi, ref material, sequence, .. } = self.outbound;
-        OutboundConfig { spi, suite: material.suite(), keys: material, sequence, reservation }
-    }
+const fn outbound_config(keys: &SaKeys, reservation: Option<Reservation>) -> OutboundConfig<'_> {
+    let SaKeys { spi, ref material, sequence, .. } = *keys;
+    OutboundConfig { spi, suite: material.suite(), keys: material, sequence, reservation }
 }
 
 impl From<Start> for Usage {

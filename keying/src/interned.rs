@@ -293,7 +293,7 @@ impl Tables {
         let own = proposal.local.canonical().unwrap_or_else(|| proposal.local.clone());
         let own = IdentityRecord { asserted: own, authorised: None, method, credential: Credential::None };
         let local = self.identities.acquire(&own).inspect_err(|_| self.release(peer))?;
-        let (mode, algorithms) = (proposal.mode, proposal.suites.algorithms());
+        let (mode, algorithms) = (proposal.mode, proposal.algorithms());
         let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
         let fits = self.archive.check(peer, &proposal.evidence);
         match fits.and_then(|()| Ok(self.classes.acquire(&class)?)) {

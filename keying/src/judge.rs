@@ -1,7 +1,7 @@
 //! What the PAD says of a proposal (RFC 4301 section 4.4.3), before anything else is looked at.
 
 use latchway_datapath::selector::Selector;
-use latchway_tagging::{AuthMethod, Credential, Identity, Mode, PadEntryId};
+use latchway_tagging::{AuthMethod, Credential, Identity, PadEntryId};
 
 use crate::evidence::Evidence;
 use crate::narrow::narrow;
@@ -89,8 +89,8 @@ fn authorise<'p>(
         return Err(Refusal::WrongLocalIdentity { entry, expected, proposed: proposal.local.clone() });
     }
     let selectors = narrow(proposal, entry)?;
-    if proposal.mode == Mode::Transport {
-        return Err(Refusal::TransportMode);
+    if !proposal.nests() {
+        return Err(Refusal::Nesting);
     }
     Ok((entry, selectors))
 }

@@ -79,7 +79,7 @@ pub struct Keying {
     pairs: BTreeMap<PairId, Pair>,
     by_sa: HashMap<SaRef, PairId>,
     /// What peers know our outbound SAs by.
-    outbound_names: HashSet<(Spi, SocketAddr)>,
+    outbound_names: HashSet<(Protocol, Spi, SocketAddr)>,
     /// Pairs whose grace is not over, each for itself.
     settling: Vec<PairId>,
     /// The change whose grace is not over.
@@ -302,7 +302,9 @@ impl Keying {
     /// Whether an inbound SA may have this SPI: not reserved, not in use, not at rest (T31).
     #[must_use]
     pub fn is_free(&self, spi: Spi) -> bool {
-        !spi.is_reserved() && self.current.sad.find(Protocol::Esp, spi).is_none() && !self.spis.contains(spi)
+        let taken =
+            |protocol| self.current.sad.find(protocol, spi).is_some() || self.spis.contains((protocol, spi));
+        !spi.is_reserved() && !taken(Protocol::Esp) && !taken(Protocol::Ah)
     }
 
     /// Whether a change waits for its grace, so that another must wait for it.

@@ -52,7 +52,7 @@ pub use archive::EvidenceLimit;
 pub use change::{Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem};
 pub use evidence::{Certificate, Evidence, EvidenceError, Fingerprint, PublicKey, TrustAnchor};
 pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
-pub use install::{InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
+pub use install::{HeaderKeys, InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Gone, Keying, PeerGone, Progress, RekeyError};
 pub use latching::{

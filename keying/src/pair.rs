@@ -1,11 +1,12 @@
 //! Pairs of SAs: one for what we receive, one for what we send, of one peer and one class (RFC 4301 section 4.1).
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use latchway_datapath::fitting::Fitting;
-use latchway_datapath::sad::{Path, Sad, Usage};
+use latchway_datapath::sad::{Path, Role, Sad, Usage};
 use latchway_datapath::time::Time;
-use latchway_esp::{AntiReplay, SequenceKind, Spi};
+use latchway_esp::{AntiReplay, Protocol, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
 use crate::install::{KeyOrigin, Start};
@@ -26,6 +27,8 @@ pub(crate) struct Pair {
     pub(crate) inbound_spi: Spi,
     pub(crate) outbound: SaRef,
     pub(crate) outbound_spi: Spi,
+    /// The AH SAs around both, of a bundle.
+    pub(crate) header: Option<HeaderSas>,
     pub(crate) terms: Proposal,
     pub(crate) entry: PadEntryId,
     pub(crate) class: ClassId,
@@ -45,6 +48,15 @@ pub(crate) struct Pair {
     pub(crate) drained_at: Option<Time>,
     pub(crate) inbound_expired: bool,
     pub(crate) outbound_expired: bool,
+}
+
+/// The AH SAs of a bundle (RFC 4301 section 4.3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderSas {
+    pub(crate) inbound: SaRef,
+    pub(crate) inbound_spi: Spi,
+    pub(crate) outbound: SaRef,
+    pub(crate) outbound_spi: Spi,
 }
 
 impl fmt::Display for PairId {
@@ -72,13 +84,39 @@ impl Pair {
     pub(crate) fn state(&self, sad: &Sad) -> PairState {
         let over = |sa| sad.get(sa).is_some_and(|slot| slot.entry.use_.is_expired());
         let noted = self.inbound_expired || self.outbound_expired;
-        let expired = noted || over(self.inbound) || over(self.outbound);
-        PairState { inbound: self.inbound, outbound: self.outbound, usage: self.usage, expired }
+        let expired = noted || self.sas().any(over);
+        PairState { sas: self.places(), usage: self.usage, expired }
+    }
+
+    /// Its SAs: two, and four of a bundle.
+    pub(crate) fn sas(&self) -> impl Iterator<Item = SaRef> + use<> {
+        self.places().into_iter().flatten()
+    }
+
+    /// What its inbound SAs are known by.
+    pub(crate) fn inbound_names(&self) -> impl Iterator<Item = (Protocol, Spi)> + use<> {
+        let header = self.header.map(|header| (Protocol::Ah, header.inbound_spi));
+        [(self.terms.suites.inbound.protocol(), self.inbound_spi)].into_iter().chain(header)
+    }
+
+    /// What the peer knows its outbound SAs by.
+    pub(crate) fn outbound_names(&self) -> impl Iterator<Item = (Protocol, Spi, SocketAddr)> + use<> {
+        let (to, header) = (self.path.to, self.header.map(|header| (Protocol::Ah, header.outbound_spi)));
+        let names = [(self.terms.suites.outbound.protocol(), self.outbound_spi)].into_iter().chain(header);
+        names.map(move |(protocol, spi)| (protocol, spi, to))
+    }
+
+    const fn places(&self) -> [Option<SaRef>; 4] {
+        let (inbound, outbound) = (Some(self.inbound), Some(self.outbound));
+        match self.header {
+            Some(header) => [inbound, outbound, Some(header.inbound), Some(header.outbound)],
+            None => [inbound, outbound, None, None],
+        }
     }
 
     /// Makes it so in a database: `None` is gone.
     pub(crate) fn turn(&self, sad: &mut Sad, usage: Option<Usage>) {
-        for sa in [self.inbound, self.outbound] {
+        for sa in self.sas() {
             match usage {
                 Some(usage) => {
                     sad.set_usage(sa, usage);
@@ -114,12 +152,23 @@ impl Pair {
         };
         let (terms, sending) = (self.terms.clone(), &sad.get(self.outbound)?.entry);
         let (inbound, outbound) = self.sequence;
+        let header = match self.header.zip(terms.header) {
+            None => None,
+            Some((sas, suites)) => Some([
+                view(sas.inbound, suites.inbound, inbound, self.inbound_expired)?,
+                view(sas.outbound, suites.outbound, outbound, self.outbound_expired)?,
+            ]),
+        };
+        let Role::Outbound { shape, .. } = &sad.get(self.outbound)?.entry.role else { return None };
+        let Role::Inbound { from, .. } = &sad.get(self.inbound)?.entry.role else { return None };
+        let (shape, follow) = (shape.clone(), from.follow);
         Some(PairView {
             id,
             peer: terms.peer,
             method: terms.method,
             entry: self.entry,
             local: terms.local,
+            mode: terms.mode,
             class: self.class,
             selectors: terms.selectors,
             reqid: terms.reqid,
@@ -131,10 +180,13 @@ impl Pair {
             worker: self.worker,
             inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
+            header,
             path: self.path,
             fitting: Fitting::of(sending, terms.suites.outbound)?,
             sizing: sending.role.sizing(),
             path_mtu: sending.mtu()?,
+            shape,
+            follow,
             nat: terms.nat,
         })
     }

@@ -32,8 +32,10 @@ pub struct Proposal {
     pub narrowing: Narrowing,
     /// Tunnel or transport (L-7).
     pub mode: Mode,
-    /// The suites of both directions (L-8, L-9).
+    /// The suites of both directions (L-8, L-9), of ESP or of AH.
     pub suites: Suites,
+    /// Those of the AH around ESP, of a bundle (L-6, RFC 4301 section 4.3).
+    pub header: Option<Suites>,
     /// Whether our inbound SA refuses replays (L-10).
     pub replay_checked: bool,
     /// The rules that the pair is to serve.
@@ -154,9 +156,12 @@ pub enum Refusal {
     /// More selectors than a peer could be told (RFC 7296 section 3.13).
     #[error("{0} selectors are more than the 255 of one SA; join neighbouring ranges or use several SAs")]
     TooManySelectors(usize),
-    /// The gateway carries tunnels.
-    #[error("this gateway has no transport mode; propose tunnel mode")]
-    TransportMode,
+    /// The headers do not go around each other like this.
+    #[error(
+        "both directions have ESP, perhaps with AH around it, or both AH alone; propose suites of one kind, and for the \
+         header around ESP suites of AH"
+    )]
+    Nesting,
     /// A connection is latched to a peer that proved better who it is (L-70).
     #[error(
         "{} is latched to {holder}, proven by {}, and does not give way to a peer proven by {} alone; propose \
@@ -200,6 +205,34 @@ pub enum Refusal {
     /// Too many proposals wait for their keys.
     #[error("{0} offers wait for their keys already; install or drop some, or wait until they expire")]
     TooManyOffers(usize),
+}
+
+impl Proposal {
+    /// The algorithms as a class compares them (L-6, L-8, L-9): those of a bundle are of both its headers.
+    #[must_use]
+    pub fn algorithms(&self) -> Algorithms {
+        let Algorithms { inbound, outbound } = self.suites.algorithms();
+        let around = self.header.map(Suites::algorithms);
+        let nested = |within: Transforms, around: Option<Transforms>| Transforms {
+            authentication_header: around.map_or(within, |around| around).authentication_header,
+            ..within
+        };
+        Algorithms {
+            inbound: nested(inbound, around.map(|around| around.inbound)),
+            outbound: nested(outbound, around.map(|around| around.outbound)),
+        }
+    }
+
+    /// Whether both directions have the same headers, and AH goes around ESP alone.
+    pub(crate) fn nests(&self) -> bool {
+        let is = |suites: Suites, protocol| {
+            [suites.inbound, suites.outbound].into_iter().all(|suite| suite.protocol() == protocol)
+        };
+        match self.header {
+            Some(header) => is(header, Protocol::Ah) && is(self.suites, Protocol::Esp),
+            None => is(self.suites, Protocol::Esp) || is(self.suites, Protocol::Ah),
+        }
+    }
 }
 
 impl Suites {

@@ -113,11 +113,7 @@ impl Reservations {
         let mut staged = self.stage();
         let resumed = self.stage_pairs(&mut staged, pairs);
         self.put_back(staged);
-        let idle = |on: Resumption| {
-            let reservation = Reservation::new(SeqNum(on.next.0.saturating_sub(1)));
-            Resumption { reservation, ..on }
-        };
-        Ok(resumed?.into_iter().map(idle).collect())
+        Ok(resumed?.into_iter().map(Resumption::idle).collect())
     }
 
     /// Enrols the key of an outbound SA, or goes on with it. Its first block is on disk when this returns.
@@ -186,11 +182,24 @@ impl Reservations {
 
     fn stage_pairs(&mut self, staged: &mut Staged, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
         let one = |keys: &&Keys| {
-            let Receiving { after, top } = self.stage_inbound(staged, &keys.inbound)?;
-            let Sending { next, reservation } = self.stage_outbound(staged, &keys.outbound)?;
-            Ok(Resumption { next, reservation, after, top })
+            let header = keys
+                .header
+                .as_ref()
+                .map(|header| self.stage_pair(staged, (&header.inbound, &header.outbound)).map(Box::new));
+            let pair = self.stage_pair(staged, (&keys.inbound, &keys.outbound))?;
+            Ok(Resumption { header: header.transpose()?, ..pair })
         };
         pairs.iter().map(one).collect()
+    }
+
+    fn stage_pair(
+        &mut self,
+        staged: &mut Staged,
+        (inbound, outbound): (&SaKeys, &SaKeys),
+    ) -> Result<Resumption, EnrolError> {
+        let Receiving { after, top } = self.stage_inbound(staged, inbound)?;
+        let Sending { next, reservation } = self.stage_outbound(staged, outbound)?;
+        Ok(Resumption { next, reservation, after, top, header: None })
     }
 
     fn stage_outbound(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<Sending, EnrolError> {

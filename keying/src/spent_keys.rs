@@ -20,7 +20,7 @@ pub(crate) struct SpentKeys {
 }
 
 impl SpentKeys {
-    /// Whether both keys are fresh, or on record, and not one and the same.
+    /// Whether the keys are fresh, or on record, and no two the same.
     ///
     /// # Errors
     /// [`InstallError::RepeatedKey`]
@@ -33,29 +33,26 @@ impl SpentKeys {
     /// # Errors
     /// [`InstallError::RepeatedKey`]
     pub(crate) fn check_with(&self, keys: &Keys, together: &mut HashSet<u64>) -> Result<(), InstallError> {
-        let [inbound, outbound] = self.fingerprints(keys);
         let usable = |key| {
             let began = self.spent.contains(&key);
             !began && (keys.resumption.is_some() || !self.on_record.contains(&key))
         };
-        let [fresh_inbound, fresh_outbound] =
-            [inbound, outbound].map(|key| usable(key) && together.insert(key));
-        match (fresh_inbound, fresh_outbound) {
-            (false, _) => Err(InstallError::RepeatedKey(keys.inbound.spi)),
-            (_, false) => Err(InstallError::RepeatedKey(keys.outbound.spi)),
-            (true, true) => Ok(()),
+        let mut repeated = None;
+        for direction in keys.each() {
+            let key = direction.material.fingerprint(&self.secret);
+            if !(usable(key) && together.insert(key)) {
+                repeated = repeated.or(Some(direction.spi));
+            }
         }
+        repeated.map_or(Ok(()), |spi| Err(InstallError::RepeatedKey(spi)))
     }
 
-    /// Remembers both keys for good.
+    /// Remembers the keys for good.
     pub(crate) fn spend(&mut self, keys: &Keys) {
-        let fingerprints = self.fingerprints(keys);
+        let fingerprints: Vec<_> =
+            keys.each().map(|direction| direction.material.fingerprint(&self.secret)).collect();
         let kept = if keys.resumption.is_some() { &mut self.on_record } else { &mut self.spent };
         kept.extend(fingerprints);
-    }
-
-    fn fingerprints(&self, keys: &Keys) -> [u64; 2] {
-        [&keys.inbound, &keys.outbound].map(|direction| direction.material.fingerprint(&self.secret))
     }
 }
 

@@ -1,17 +1,17 @@
-//! SPIs of deleted inbound SAs, at rest: packets under way may still carry them (T31).
+//! SPIs of deleted inbound SAs, at rest: packets under way may still carry them (T31). ESP and AH have a space each.
 
 use std::collections::HashSet;
 
 use latchway_datapath::time::Time;
-use latchway_esp::Spi;
+use latchway_esp::{Protocol, Spi};
 
 use crate::resting::Resting;
 
 /// The SPIs that no new SA may have yet.
 #[derive(Debug)]
 pub(crate) struct RestingSpis {
-    spis: HashSet<Spi>,
-    queue: Resting<Spi>,
+    spis: HashSet<(Protocol, Spi)>,
+    queue: Resting<(Protocol, Spi)>,
 }
 
 impl RestingSpis {
@@ -21,7 +21,7 @@ impl RestingSpis {
     }
 
     /// Lets an SPI rest until a moment.
-    pub(crate) fn rest(&mut self, spi: Spi, until: Time) {
+    pub(crate) fn rest(&mut self, spi: (Protocol, Spi), until: Time) {
         if self.spis.insert(spi) {
             self.queue.push(until, spi);
         }
@@ -35,7 +35,7 @@ impl RestingSpis {
     }
 
     /// Whether this one rests.
-    pub(crate) fn contains(&self, spi: Spi) -> bool {
+    pub(crate) fn contains(&self, spi: (Protocol, Spi)) -> bool {
         self.spis.contains(&spi)
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use latchway_datapath::sad::Path;
+use latchway_datapath::sad::{Follow, Path, Scope, Shape};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
-use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 
@@ -97,6 +97,7 @@ pub(crate) fn proposal(peer: &str) -> Proposal {
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
         suites: Suites::both(Suite::AES_128_GCM),
+        header: None,
         replay_checked: true,
         reqid: Reqid(1),
         evidence: Evidence::default(),
@@ -130,7 +131,12 @@ pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
         inbound: direction(spi),
         anti_replay: AntiReplay::Window(WindowSize::MIN),
         outbound: direction(spi | 0x8000_0000),
+        header: None,
+        align: Align::Rfc,
         path: path(4500),
+        shape: Shape::default(),
+        follow: Follow::Fixed,
+        scope: Scope::Selectors,
         origin: KeyOrigin::Ephemeral,
         resumption: None,
         worker: WorkerId(0),

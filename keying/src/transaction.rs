@@ -91,8 +91,7 @@ pub enum CommitError {
 /// What a transaction needs to know of a pair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PairState {
-    pub(crate) inbound: SaRef,
-    pub(crate) outbound: SaRef,
+    pub(crate) sas: [Option<SaRef>; 4],
     pub(crate) usage: Usage,
     pub(crate) expired: bool,
 }
@@ -166,16 +165,16 @@ impl Draft {
         let now = now.ok_or(CommitError::UnknownPair(id))?;
         match wanted {
             None => {
-                self.sad.remove(pair.inbound);
-                self.sad.remove(pair.outbound);
+                pair.sas.into_iter().flatten().for_each(|sa| drop(self.sad.remove(sa)));
             }
             Some(_) if now == Usage::Pending => return Err(CommitError::StillPending(id)),
             Some(Usage::Active) if pair.expired => return Err(CommitError::Expired(id)),
             // Setting it again would only make it the newest of its class.
             Some(usage) if usage == now => {}
             Some(usage) => {
-                self.sad.set_usage(pair.inbound, usage);
-                self.sad.set_usage(pair.outbound, usage);
+                for sa in pair.sas.into_iter().flatten() {
+                    self.sad.set_usage(sa, usage);
+                }
             }
         }
         self.pairs.entry(id).or_insert((pair.usage, None)).1 = wanted;

@@ -3,13 +3,13 @@
 use latchway_datapath::fitting::Fitting;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::pmtu::{PathMtu, Sizing};
-use latchway_datapath::sad::{Path, Usage};
+use latchway_datapath::sad::{Follow, Path, Shape, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite};
 use latchway_tagging::{
-    AuthMethod, ClassId, Identity, IdentityId, IdentityRecord, PadEntryId, PeerPattern, SaRef, WorkerId,
+    AuthMethod, ClassId, Identity, IdentityId, IdentityRecord, Mode, PadEntryId, PeerPattern, SaRef, WorkerId,
 };
 
 use crate::evidence::Evidence;
@@ -31,6 +31,8 @@ pub struct PairView {
     pub entry: PadEntryId,
     /// Who we are towards it.
     pub local: Identity,
+    /// Tunnel or transport.
+    pub mode: Mode,
     /// What a latch compares.
     pub class: ClassId,
     /// The flows it may carry.
@@ -53,12 +55,18 @@ pub struct PairView {
     pub inbound: SaView,
     /// What we send by.
     pub outbound: SaView,
+    /// The AH SAs around both, of a bundle, inbound first.
+    pub header: Option<[SaView; 2]>,
     /// Where we send.
     pub path: Path,
     /// How long its packets become on that path.
     pub fitting: Fitting,
     /// How they are made to fit.
     pub sizing: Sizing,
+    /// What our packets look like from outside.
+    pub shape: Shape,
+    /// What becomes of packets from elsewhere.
+    pub follow: Follow,
     /// What that path takes, as far as it was found out, and whether it is in doubt.
     pub path_mtu: PathMtu,
     /// Whether addresses are translated on the way (L-32).

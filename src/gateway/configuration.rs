@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use latchway_config::{Changes, Config, Keyring, Lifetime, Loaded, Peer, Sa, SaDirection, compare, load};
+use latchway_config::{
+    Changes, Config, Header, Keyring, Lifetime, Loaded, Peer, Sa, SaDirection, compare, load,
+};
 use latchway_control::{ChangeKind, ChangeRow, Reloaded};
 use latchway_datapath::lifetime::{Bounds, Limits};
+use latchway_datapath::sad::{Follow, Scope};
 use latchway_esp::{KeyMaterial, Spi};
 use latchway_keying::{
-    Change, ChangeError, KeyManagerClient, KeyOrigin, Keys, NewPair, Outline, PadEntryIds, PairId, SaKeys,
-    Start,
+    Change, ChangeError, HeaderKeys, KeyManagerClient, KeyOrigin, Keys, NewPair, Outline, PadEntryIds,
+    PairId, SaKeys, Start,
 };
 use latchway_tagging::{PeerPattern, WorkerId};
 
@@ -255,24 +258,34 @@ impl Configuration {
     ) -> Result<NewPair, GatewayError> {
         let unusable =
             |what| GatewayError::Unusable { peer: peer.identity.clone(), spi: sa.inbound.spi, what };
-        let direction = |of: &SaDirection| -> Result<SaKeys, GatewayError> {
+        let limits = Limits::new(bounds(&sa.soft), bounds(&sa.hard))
+            .map_err(|_| unusable("its soft lifetime does not lie below the hard one"))?;
+        let direction = |of: &SaDirection, suite, limits| -> Result<SaKeys, GatewayError> {
             let key = keys.key(of).ok_or_else(|| unusable("its key was not read"))?;
-            let material = KeyMaterial::new(sa.suite, key.expose())
+            let material = KeyMaterial::new(suite, key.expose())
                 .map_err(|_| unusable("its key is not one of its suite"))?;
-            let limits = Limits::new(bounds(&sa.soft), bounds(&sa.hard))
-                .map_err(|_| unusable("its soft lifetime does not lie below the hard one"))?;
             Ok(SaKeys { spi: of.spi, material, sequence: configured::sequence(sa), limits })
+        };
+        let header = |header: &Header| -> Result<HeaderKeys, GatewayError> {
+            let one = |of| direction(of, header.suite, Limits::default());
+            Ok(HeaderKeys { inbound: one(&header.inbound)?, outbound: one(&header.outbound)? })
         };
         let path = configured::path(config, peer, sa);
         let path = path.ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?;
-        let (inbound, outbound) = (direction(&sa.inbound)?, direction(&sa.outbound)?);
+        let one = |of| direction(of, sa.suite, limits);
+        let (inbound, outbound) = (one(&sa.inbound)?, one(&sa.outbound)?);
         Ok(NewPair {
             proposal: configured::proposal(config, peer, sa, ids)?,
             keys: Keys {
                 inbound,
                 anti_replay: sa.anti_replay,
                 outbound,
+                header: sa.header.as_ref().map(header).transpose()?,
+                align: sa.align,
                 path,
+                shape: configured::shape(sa),
+                follow: if sa.follow { Follow::Follow } else { Follow::Fixed },
+                scope: Scope::Selectors,
                 origin: KeyOrigin::Static,
                 resumption: None,
                 worker: WorkerId(0),

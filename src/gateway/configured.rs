@@ -3,16 +3,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_config::{
-    Action, Backend, Config, Direction, Encapsulation, Latches, Listen, NamespaceRef, Peer, Place, Policy, Sa,
+    Action, Backend, Config, Direction, Encapsulation, Latches, Listen, NamespaceRef, Peer, Place, Policy,
+    Probe, Sa,
 };
 use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop;
 use latchway_datapath::low::tun::BackendChoice;
-use latchway_datapath::sad::Path;
+use latchway_datapath::outer::{Df, Dscp, Ecn, FlowLabel, OuterPolicy};
+use latchway_datapath::pmtu::{Discovery, Fragment, Pmtu, ProbeEnds, Sizing};
+use latchway_datapath::sad::{Path, Shape, Tfc};
 use latchway_datapath::selector::{AddressRange, IcmpRange, PortRange, Selector};
 use latchway_datapath::spd::{self, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind};
@@ -85,6 +89,7 @@ pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) ->
         narrowing: Narrowing::Forbidden,
         mode: sa.mode,
         suites: Suites::both(sa.suite),
+        header: sa.header.as_ref().map(|header| Suites::both(header.suite)),
         replay_checked: sa.anti_replay != AntiReplay::Off,
         reqid: reqid(&peer.identity, ids),
         evidence: Evidence::default(),
@@ -106,6 +111,69 @@ pub fn path(config: &Config, peer: &Peer, sa: &Sa) -> Option<Path> {
     let (to, carrier) =
         if native { (SocketAddr::new(to.ip(), 0), Carrier::Native) } else { (to, Carrier::Udp) };
     Some(Path { wire, from, to, mtu: sa.mtu, carrier })
+}
+
+/// What an SA's packets look like from outside.
+pub fn shape(sa: &Sa) -> Shape {
+    let native = sa.encapsulation == Encapsulation::None;
+    let usual = if native { OuterPolicy::NATIVE } else { OuterPolicy::UDP };
+    let sizing = &sa.sizing;
+    Shape {
+        outer: OuterPolicy {
+            dscp: dscp(&sa.outer.dscp),
+            ecn: match sa.outer.ecn {
+                latchway_config::Ecn::Normal => Ecn::Normal,
+                latchway_config::Ecn::Compatibility => Ecn::Compatibility,
+            },
+            df: sa.outer.df.map_or(usual.df, |df| match df {
+                latchway_config::Df::Copy => Df::Copy,
+                latchway_config::Df::Set => Df::Set,
+                latchway_config::Df::Clear => Df::Clear,
+            }),
+            ttl: sa.outer.ttl,
+            flow_label: sa.outer.flow_label.map_or(usual.flow_label, |label| match label {
+                latchway_config::FlowLabel::Zero => FlowLabel::Zero,
+                latchway_config::FlowLabel::Copy => FlowLabel::Copy,
+                latchway_config::FlowLabel::Hash => FlowLabel::Hash,
+            }),
+            decapsulate_dscp: sa.outer.decapsulate_dscp,
+        },
+        tfc: match sa.hiding.tfc {
+            latchway_config::Tfc::None => Tfc::None,
+            latchway_config::Tfc::Multiple(octets) => Tfc::Multiple(octets),
+            latchway_config::Tfc::Mtu => Tfc::Mtu,
+        },
+        sizing: Sizing {
+            pmtu: Pmtu {
+                discovery: match sizing.discovery {
+                    latchway_config::Discovery::Fixed => Discovery::Off,
+                    latchway_config::Discovery::Learn => Discovery::Hints,
+                    latchway_config::Discovery::Probe => Discovery::Probes,
+                },
+                floor: sizing.floor,
+                probe: sizing.probe.map(|Probe { from, to }| ProbeEnds { from, to }),
+            },
+            fragment: match sizing.fragment {
+                latchway_config::Fragment::Before => Fragment::Before,
+                latchway_config::Fragment::After => Fragment::After,
+            },
+            clamp_mss: sizing.clamp_mss,
+        },
+        dummies: sa.hiding.dummies,
+        keepalive: sa.keepalive,
+    }
+}
+
+fn dscp(configured: &latchway_config::Dscp) -> Dscp {
+    match configured {
+        latchway_config::Dscp::Copy => Dscp::Copy,
+        latchway_config::Dscp::Set(code_point) => Dscp::Set(*code_point),
+        latchway_config::Dscp::Map(pairs) => {
+            let mapped =
+                |inner: u8| pairs.iter().find(|(from, _)| *from == inner).map_or(inner, |(_, to)| *to);
+            Dscp::Map(Arc::new(std::array::from_fn(|inner| u8::try_from(inner).map_or(0, mapped))))
+        }
+    }
 }
 
 /// How many latches there may be, and for how long.

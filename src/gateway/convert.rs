@@ -11,10 +11,10 @@ use latchway_control::{
 };
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
-use latchway_datapath::sad::Path;
+use latchway_datapath::sad::{Follow, Path, Scope, Shape};
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
-use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
     Evidence, EvidenceError, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry, PadError,
     PeerPattern, Proposal, SaKeys, Start, Suites,
@@ -141,6 +141,7 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
         suites: Suites::both(suite),
+        header: None,
         replay_checked: made.anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
         evidence: Evidence::default(),
@@ -160,6 +161,7 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
         mode: Mode::Tunnel,
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
+        header: None,
         replay_checked: spec.replay_checked,
         reqid: Reqid(0),
         evidence: evidence(&spec.evidence)?,
@@ -211,7 +213,12 @@ impl Made<'_> {
             inbound: keys(self.inbound)?,
             anti_replay: self.anti_replay,
             outbound: keys(self.outbound)?,
+            header: None,
+            align: Align::Rfc,
             path: self.path,
+            shape: Shape::default(),
+            follow: Follow::Fixed,
+            scope: Scope::Selectors,
             origin: KeyOrigin::Ephemeral,
             resumption: None,
             worker: WorkerId(0),

@@ -13,13 +13,13 @@ use latchway_datapath::gateway::{Datapath, Shared};
 use latchway_datapath::lifetime;
 use latchway_datapath::outbound::Outbound;
 use latchway_datapath::oversize::Oversize;
-use latchway_datapath::sad::Path;
+use latchway_datapath::sad::{Follow, Path, Scope, Shape};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::send_batch::SendBatch;
 use latchway_datapath::spd::{Action, Protection, Reqid, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::virtio::VNET_HDR_LEN;
-use latchway_esp::{AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
 use latchway_keying::{
     ClassObserver, ClassRefused, Commitment, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat,
     Offer, Op, Pad, PadEntry, PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites,
@@ -284,6 +284,7 @@ pub fn proposal(host: Host, peer: Host, terms: &Terms) -> Proposal {
         narrowing: Narrowing::Forbidden,
         mode: Mode::Tunnel,
         suites: Suites::both(terms.suite),
+        header: None,
         replay_checked: true,
         reqid: Reqid(1),
         evidence: Evidence::default(),
@@ -304,7 +305,12 @@ pub fn keys(terms: &Terms, inbound: Spi, outbound: Spi, peer: Host) -> Keys {
         inbound: direction(inbound),
         anti_replay: AntiReplay::Window(WindowSize::default()),
         outbound: direction(outbound),
+        header: None,
+        align: Align::Rfc,
         path: Path::udp(0, peer.address(), 1500),
+        shape: Shape::default(),
+        follow: Follow::Fixed,
+        scope: Scope::Selectors,
         origin: KeyOrigin::Ephemeral,
         resumption: None,
         worker: WorkerId(0),

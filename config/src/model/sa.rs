@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use latchway_esp::{AntiReplay, Spi, Suite};
+use latchway_esp::{Align, AntiReplay, Spi, Suite};
 use latchway_tagging::Mode;
 
 use crate::model::Position;
@@ -25,6 +25,8 @@ pub struct Sa {
     pub outbound: SaDirection,
     /// The AH around ESP, of a bundle of SAs (RFC 4301 section 4.3); there is none where [`Sa::suite`] is AH's.
     pub header: Option<Header>,
+    /// How long a header of AH is a multiple of.
+    pub align: Align,
     /// Whether sequence numbers are extended to 64 bits (RFC 4303 section 2.2.1).
     pub esn: bool,
     /// Whether replays are refused (RFC 4303 section 3.4.3).

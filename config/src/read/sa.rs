@@ -33,6 +33,8 @@ pub struct Kind {
     pub encapsulation: Encapsulation,
     /// Whether it is of ESP, in AH or not.
     pub esp: bool,
+    /// Whether it is of AH, or in it.
+    pub ah: bool,
     /// Whether the outer address is an IPv6 one, as far as is known.
     pub v6: bool,
 }
@@ -65,6 +67,7 @@ impl Reader<'_, '_> {
         let (soft, hard) = (soft?, hard?);
         self.check_lifetimes(&table, &soft, &hard);
         let (kind, mtu, selectors) = (kind?, mtu?, selectors?);
+        let align = shape::align(&table, kind, self.problems);
         let follow = table.read_or(&sa::FOLLOW, false, self.problems, Entry::flag);
         let keepalive = shape::keepalive(&table, kind, self.problems);
         let outer = shape::outer(&table, kind, self.problems);
@@ -80,6 +83,7 @@ impl Reader<'_, '_> {
             inbound,
             outbound,
             header,
+            align: align?,
             esn,
             anti_replay,
             mtu,
@@ -151,7 +155,7 @@ impl Reader<'_, '_> {
             entry.warning(self.problems, message, hint);
         }
         let v6 = matches!(owned.endpoint, Some(SocketAddr::V6(_)));
-        Some(Kind { mode, encapsulation, esp, v6 })
+        Some(Kind { mode, encapsulation, esp, ah, v6 })
     }
 
     fn suite(&mut self, table: &Scope<'_>) -> Option<Suite> {

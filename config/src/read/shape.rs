@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use latchway_esp::Align;
 use latchway_tagging::Mode;
 
 use super::sa::Kind;
@@ -23,6 +24,21 @@ pub fn keepalive(table: &Scope<'_>, kind: Kind, problems: &mut Problems<'_>) -> 
     says_nothing(table, &[&sa::KEEPALIVE], (udp, "without UDP there is no NAT to keep open"), problems);
     table.read_or(&sa::KEEPALIVE, None, problems, |entry, problems| {
         value::duration(LEAST_KEEPALIVE, entry, problems).map(Some)
+    })
+}
+
+/// How long an AH header is a multiple of. `None` is a problem.
+pub fn align(table: &Scope<'_>, kind: Kind, problems: &mut Problems<'_>) -> Option<Align> {
+    says_nothing(table, &[&sa::ALIGN], (kind.ah, "there is no AH"), problems);
+    table.read_or(&sa::ALIGN, Align::Rfc, problems, |entry, problems| {
+        match entry.number(4..=8, problems)? {
+            4 => Some(Align::Rfc),
+            8 => Some(Align::Eight),
+            _ => {
+                entry.error(problems, "AH headers are multiples of 4 or of 8 octets", "choose 4 or 8");
+                None
+            }
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use latchway_esp::{AntiReplay, Spi, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, Spi, Suite, WindowSize};
 use latchway_tagging::{AuthMethod, Identity, Mode, PeerPattern};
 
 use super::*;
@@ -101,6 +101,7 @@ fn ten_lines_are_a_tunnel() {
                 inbound: direction(0x1001, "in.key"),
                 outbound: direction(0x1002, "out.key"),
                 header: None,
+                align: Align::Rfc,
                 esn: true,
                 anti_replay: AntiReplay::Window(WindowSize::new(4096).unwrap()),
                 mtu: 1500,

@@ -6,6 +6,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchId;
 use latchway_datapath::sad::Usage;
 use latchway_datapath::time::Time;
+use latchway_esp::Protocol;
 
 use crate::change::{Change, ChangeError, Element, Fault, NewPair, Outline, PadChange, Problem};
 use crate::install::InstallError;
@@ -172,8 +173,9 @@ impl Keying {
                 self.stakes(&judged.selectors, (class, judged.standing))
             });
             let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));
-            let fits = if room >= 2 { Ok(()) } else { Err(InstallError::Full) };
-            room = room.saturating_sub(2);
+            let wanted = of.each().count();
+            let fits = if room >= wanted { Ok(()) } else { Err(InstallError::Full) };
+            room = room.saturating_sub(wanted);
             let usable = of.check(proposal).and_then(|()| Ok(of.check_config()?));
             let problems = [usable, named, self.spent_keys.check_with(of, &mut keys), fits];
             let problems = problems.into_iter().filter_map(Result::err).map(Problem::from);
@@ -189,7 +191,8 @@ impl Keying {
     /// An SPI that is taken by a pair which this very change removes is not free yet.
     fn hint(&self, error: InstallError, leaving: &HashSet<PairId>) -> InstallError {
         let InstallError::DuplicateSpi(spi) = error else { return error };
-        let holder = self.holder(spi).and_then(|pair| self.by_sa.get(&pair.inbound));
+        let holds = |protocol| self.holder(protocol, spi).and_then(|pair| self.by_sa.get(&pair.inbound));
+        let holder = holds(Protocol::Esp).or_else(|| holds(Protocol::Ah));
         if holder.is_some_and(|id| leaving.contains(id)) { InstallError::DrainingSpi(spi) } else { error }
     }
 
@@ -233,7 +236,7 @@ impl Keying {
     }
 
     fn unprepare(&mut self, pair: &Pair, now: Time) {
-        self.rest_slots(pair.inbound, pair.outbound, now);
+        self.rest_slots(pair.sas(), now);
         self.interned.release(pair.class, now);
     }
 

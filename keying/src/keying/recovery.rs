@@ -57,8 +57,7 @@ impl Keying {
     /// Pairs of which not both SAs are published are no pairs; nor are those of which a change is not complete.
     fn forget_unpublished(&mut self, now: Time) {
         let sad = &self.current.sad;
-        let whole =
-            |pair: &crate::pair::Pair| sad.get(pair.inbound).is_some() && sad.get(pair.outbound).is_some();
+        let whole = |pair: &crate::pair::Pair| pair.sas().all(|sa| sad.get(sa).is_some());
         let lost: HashSet<PairId> =
             self.pairs.iter().filter(|(_, pair)| !whole(pair)).map(|(id, _)| *id).collect();
         if self.staged.as_ref().is_some_and(|staged| staged.added.iter().any(|id| lost.contains(id))) {
@@ -69,8 +68,7 @@ impl Keying {
 
     /// SAs that are published and of no pair cannot be shown or removed by anyone, so they go.
     fn remove_unknown(&mut self, now: Time) {
-        let known: HashSet<SaRef> =
-            self.pairs.values().flat_map(|pair| [pair.inbound, pair.outbound]).collect();
+        let known: HashSet<SaRef> = self.pairs.values().flat_map(crate::pair::Pair::sas).collect();
         let unknown: Vec<_> = self.current.sad.iter().map(|slot| Arc::clone(&slot.entry)).collect();
         let unknown: Vec<_> = unknown.into_iter().filter(|entry| !known.contains(&entry.sa)).collect();
         if unknown.is_empty() {
@@ -82,7 +80,7 @@ impl Keying {
         for entry in unknown {
             self.slots.rest(entry.sa, self.publication, now + self.settings.rest);
             if entry.is_inbound() {
-                self.spis.rest(entry.spi, now + self.settings.rest);
+                self.spis.rest((entry.protocol, entry.spi), now + self.settings.rest);
             }
         }
     }
@@ -94,8 +92,8 @@ impl Keying {
         (self.settling, self.draining) = (Vec::new(), BTreeSet::new());
         for (id, pair) in &mut self.pairs {
             self.last_pair = self.last_pair.max(id.raw());
-            self.by_sa.extend([(pair.inbound, *id), (pair.outbound, *id)]);
-            self.outbound_names.insert((pair.outbound_spi, pair.path.to));
+            self.by_sa.extend(pair.sas().map(|sa| (sa, *id)));
+            self.outbound_names.extend(pair.outbound_names());
             let usage = self.current.sad.get(pair.inbound).map(|slot| slot.usage);
             pair.usage = usage.unwrap_or(pair.usage);
             pair.settling = None;

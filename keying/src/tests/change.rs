@@ -208,7 +208,7 @@ fn every_fault_of_a_change_is_told_and_nothing_of_it_is_done() {
     let twice = Element::Pair { pair: bob, peer: fqdn("bob"), spi: Spi::new(0x1000).unwrap() };
     assert_eq!(found[1], (twice, Problem::NamedTwice));
     assert!(matches!(of(0)[..], [Problem::Refused(Refusal::UnknownPeer { .. })]));
-    assert_eq!(of(1), [Problem::Refused(Refusal::TransportMode)]);
+    assert_eq!(of(1), [Problem::Install(InstallError::NoSource)]);
     assert!(matches!(of(2)[..], [Problem::Refused(Refusal::OutsideRanges { .. })]));
     let spi = Spi::new(0x1001).unwrap();
     assert!(

@@ -130,10 +130,49 @@ fn r_2_equal_parameters_are_one_class_and_every_latched_parameter_makes_another(
     assert_eq!(keying.identity(interned.local).unwrap().asserted, fqdn("here"));
 }
 
+/// RFC 4301 section 4.3: AH goes around ESP, in both directions.
 #[test]
-fn transport_mode_is_refused() {
-    let refusal = keying().propose(Proposal { mode: Mode::Transport, ..proposal("bob") }, at(0)).unwrap_err();
-    assert_eq!(refusal, Refusal::TransportMode);
+fn rfc_4301_4_3_headers_that_do_not_nest_are_refused() {
+    let (esp, ah) = (Suites::both(Suite::AES_128_GCM), Suites::both(ah()));
+    let mixed = Suites { inbound: Suite::AES_128_GCM, ..ah };
+    for (suites, header) in [(mixed, None), (ah, Some(ah)), (esp, Some(esp)), (esp, Some(mixed))] {
+        let proposal = Proposal { suites, header, ..proposal("bob") };
+        assert_eq!(keying().propose(proposal, at(0)).unwrap_err(), Refusal::Nesting);
+    }
+    for (suites, header) in [(ah, None), (esp, Some(ah))] {
+        assert!(keying().propose(Proposal { suites, header, ..proposal("bob") }, at(0)).is_ok());
+    }
+}
+
+/// L-6, L-7, L-9: each changed alone makes another class, which breaks latches.
+#[test]
+fn l_6_to_l_9_ah_bundle_mode_and_length_of_the_icv_are_of_the_class() {
+    let mut keying = keying();
+    let mut class = |proposal| keying.propose(proposal, at(0)).unwrap().class;
+    let named = |name: &str| Suites::both(name.parse().unwrap());
+    let esp = named("aes-128-cbc-hmac-sha-256");
+    let of = |suites| Proposal { suites, ..proposal("bob") };
+    let classes = [
+        class(of(esp)),
+        class(Proposal { mode: Mode::Transport, ..of(esp) }),
+        class(Proposal { header: Some(Suites::both(ah())), ..of(esp) }),
+        class(of(Suites::both(ah()))),
+        class(of(named("null-hmac-sha-256"))),
+        class(of(named("aes-128-gcm"))),
+        class(of(named("aes-128-gcm-8"))),
+        class(of(named("aes-128-gmac"))),
+        class(of(named("ah-aes-128-gmac"))),
+        class(of(named("ah-hmac-sha-384"))),
+    ];
+    let mut distinct = classes.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), classes.len(), "{classes:?}");
+    assert_eq!(class(of(esp)), classes[0]);
+}
+
+fn ah() -> Suite {
+    "ah-hmac-sha-256".parse().unwrap()
 }
 
 #[test]

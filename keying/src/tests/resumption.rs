@@ -23,7 +23,8 @@ fn static_keys(spi: u32, resumption: Option<Resumption>) -> Keys {
 fn on_record(sent: u64, received: u64) -> (Option<Resumption>, Reservation, ReceivedTop) {
     let (reservation, top) = (Reservation::new(SeqNum(sent + 1000)), ReceivedTop::new());
     let (next, after) = (SeqNum(sent + 1), SeqNum(received));
-    let resumption = Resumption { next, reservation: reservation.clone(), after, top: top.clone() };
+    let resumption =
+        Resumption { next, reservation: reservation.clone(), after, top: top.clone(), header: None };
     (Some(resumption), reservation, top)
 }
 
