@@ -299,6 +299,8 @@ pub struct Counters {
     pub told_too_big: Counter,
     /// Answers to inner senders whose connection is over (L-87, L-103). The packets are drops besides.
     pub told_over: Counter,
+    /// Messages to inner senders whose packets policy discards (RFC 4301 5.1.1). The packets are drops besides.
+    pub told_prohibited: Counter,
     /// Inner IPv4 packets that were sealed in fragments (RFC 4301 8.2.1 case 2). Each fragment counts as a packet.
     pub fragmented: Counter,
     /// Inner and outer ECN fields that no tunnel makes, where the packet went on (RFC 6040 4.2).
@@ -337,6 +339,7 @@ impl Counters {
             outbound: Street::new(),
             told_too_big: Counter::default(),
             told_over: Counter::default(),
+            told_prohibited: Counter::default(),
             fragmented: Counter::default(),
             ecn_unusual: Counter::default(),
             mtu_hints: Counter::default(),

@@ -18,6 +18,7 @@ use crate::oversize::Oversize;
 use crate::owned::OwnedSas;
 use crate::packet_too_big::PacketTooBig;
 use crate::pmtu::Paths;
+use crate::prohibition::{Answers, Prohibition};
 use crate::reply::Replies;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
@@ -38,6 +39,7 @@ pub struct Datapath<U> {
     pub(crate) paths: Paths,
     /// How many senders may be told that their connection is over.
     pub(crate) refusals: Limit,
+    pub(crate) prohibition: Prohibition,
     pub(crate) answer: Answer,
     pub(crate) replies: Replies,
     pub(crate) auditor: Auditor,
@@ -83,6 +85,7 @@ impl<U: Ulp> Datapath<U> {
             too_big: PacketTooBig::new(oversize),
             paths: Paths::default(),
             refusals: Limit::full(),
+            prohibition: Prohibition::new(Answers::default()),
             answer: Answer::default(),
             replies: Replies::new(),
             auditor: Auditor::default(),

@@ -28,6 +28,7 @@ pub mod oversize;
 pub mod owned;
 pub mod packet;
 pub mod pmtu;
+pub mod prohibition;
 pub mod quoted;
 pub mod reset;
 pub mod sad;

@@ -67,7 +67,11 @@ impl<U: Ulp> Datapath<U> {
             Err(reason) => {
                 let dropped = self.drop_outbound(reason, segments);
                 self.audit_inner(Direction::Outbound, reason, octets);
-                if may_be_over(reason) { self.refuse_over(octets, reason) } else { dropped }
+                match reason {
+                    reason if may_be_over(reason) => self.refuse_over(octets, reason),
+                    reason if self.prohibition.concerns(reason) => self.prohibit(octets),
+                    _ => dropped,
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //! that may be fragmented are, and then sealed; of the others, the sender is told.
 
 use latchway_tagging::OutboundTag;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
@@ -37,6 +37,17 @@ const LONGEST_HEADER: usize = 60;
 impl Default for Oversize {
     fn default() -> Self {
         Self { source_v4: None, source_v6: None, fragments: true }
+    }
+}
+
+impl Oversize {
+    /// In whose name the sender of a packet to `to` is told something.
+    pub(crate) fn source(&self, to: IpAddr) -> IpAddr {
+        let own = match to {
+            IpAddr::V4(_) => self.source_v4.map(IpAddr::from),
+            IpAddr::V6(_) => self.source_v6.map(IpAddr::from),
+        };
+        own.unwrap_or(to)
     }
 }
 

@@ -40,11 +40,7 @@ impl PacketTooBig {
         let (from, to) = (parsed.flow().local().ip(), parsed.flow().remote().ip());
         let packet = parsed.octets();
         let mtu = mtu.max(if from.is_ipv4() { LEAST_MTU_V4 } else { LEAST_MTU_V6 });
-        let source = match to {
-            IpAddr::V4(_) => self.settings.source_v4.map(IpAddr::from),
-            IpAddr::V6(_) => self.settings.source_v6.map(IpAddr::from),
-        };
-        let source = source.unwrap_or(to);
+        let source = self.settings.source(to);
         if packet.len() <= mtu || !may_be_answered(&parsed) || is_group(source) || !self.limit.allows(now) {
             return false;
         }

@@ -84,6 +84,7 @@ mod tests {
     use super::*;
     use crate::flow::FlowKey;
     use crate::packet::{Authenticated, Unprotected};
+    use crate::prohibition::Answers;
     use crate::send_batch::SendBatch;
     use crate::spd::Action;
     use crate::testing::Host;
@@ -167,7 +168,9 @@ mod tests {
     }
 
     fn host(reason: DropReason, over: bool) -> Host<Shut> {
-        Host::new(1, 2, Shut(reason, over))
+        let mut host = Host::new(1, 2, Shut(reason, over));
+        host.datapath = host.datapath.answering(Answers { discard: false });
+        host
     }
 
     /// L-87, L-103, RFC 5961 3.2: whoever speaks on a connection that is over is reset, by what its TCP must take.

@@ -83,7 +83,7 @@ fn a_drop_is_seen_with_the_reason_that_is_counted() {
     let (mut one, mut two) = joined(Open, Open);
     let (left, leaving) = tapped(1, Wanted { dropped: true, ..ALL });
     let (right, arriving) = tapped(2, Wanted { dropped: true, ..ALL });
-    assert_eq!(send(&left, &mut one, &udp("10.0.1.10:1", "10.9.9.9:2")).1, Outbound::Dropped);
+    assert_eq!(send(&left, &mut one, &udp("10.0.1.10:1", "10.9.9.9:2")).1, Outbound::Answered);
     let (datagrams, _) = send(&left, &mut one, &inner());
     let mut forged = datagrams[0].clone();
     *forged.last_mut().unwrap() ^= 1;
