@@ -66,7 +66,8 @@ fn t18_forged_messages_about_the_wire_change_nothing() {
         let elsewhere = SocketAddr::new(bob.host.address().ip(), 5001);
         victim.connect(elsewhere).unwrap();
         victim.send(&[7; 1400]).unwrap();
-        forge(&bob, &alice, (victim.local_addr().unwrap(), elsewhere), &[(FRAGMENTATION_NEEDED, 600)]);
+        let about = (victim.local_addr().unwrap(), elsewhere);
+        forge(&bob, &alice, about, &[7; 1400], &[(FRAGMENTATION_NEEDED, 600)]);
         eventually("the victim believes it", || {
             victim.send(&[7; 1400]).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EMSGSIZE))
         });
@@ -74,9 +75,9 @@ fn t18_forged_messages_about_the_wire_change_nothing() {
         let before = alice.wire.sent_octets.get();
         let wire = (alice.host.address(), bob.host.address());
         let every = [(FRAGMENTATION_NEEDED, 600), (FRAGMENTATION_NEEDED, 68), (3, 0), (2, 0), (1, 0)];
-        forge(&bob, &alice, wire, &every);
+        forge(&bob, &alice, wire, &[7; 1400], &every);
         transfer(&alice.inner, &bob.inner, bob.address(false), 1_000_000);
-        forge(&bob, &alice, wire, &every);
+        forge(&bob, &alice, wire, &[7; 1400], &every);
         transfer(&alice.inner, &bob.inner, bob.address(true), 1_000_000);
         assert!(alice.wire.sent_octets.get() > before + 2_000_000);
         let lost = [DropReason::IoError, DropReason::IoFull, DropReason::TooBig];
@@ -87,15 +88,45 @@ fn t18_forged_messages_about_the_wire_change_nothing() {
     });
 }
 
+/// T18, RFC 4301 8.2.1: an error that quotes one of our own packets has the path asked through the tunnel. The far inner host
+/// answers, which disproves it; nothing changes, and the inner host in whose name was asked hears nothing.
+#[test]
+fn t18_a_forged_error_about_our_own_packet_has_the_path_asked_and_is_disproved() {
+    scenario("path_mtu::t18_a_forged_error_about_our_own_packet_has_the_path_asked_and_is_disproved", || {
+        let (alice, bob) = sites(&Options::default());
+        assert_eq!(alice.ping(&bob, false, 1, PATIENCE).received, 1);
+        let pair = alice.keying.pairs().remove(0);
+        let quoted = [&pair.outbound.spi.get().to_be_bytes()[..], &[0, 0, 0, 1], &[7; 1392]].concat();
+        let wire = (alice.host.address(), bob.host.address());
+        forge(&bob, &alice, wire, &quoted, &[(FRAGMENTATION_NEEDED, 1400)]);
+        eventually("the path is asked", || {
+            assert_eq!(alice.ping(&bob, false, 1, PATIENCE).received, 1);
+            alice.counters.mtu_probes_answered.get() >= 2
+        });
+        assert_eq!(alice.counters.mtu_hints.get(), 1);
+        let answered = alice.counters.mtu_probes_answered.get();
+        assert_eq!(alice.dropped(Direction::Inbound, DropReason::ProbeAnswer), answered);
+        let found = alice.keying.pairs().remove(0).path_mtu;
+        assert_eq!((found.in_force, found.suspected), (1500, false));
+        transfer(&alice.inner, &bob.inner, bob.address(false), 1_000_000);
+    });
+}
+
 /// RFC 792: the code of Destination Unreachable that speaks of the MTU.
 const FRAGMENTATION_NEEDED: u8 = 4;
 
 /// Has a stranger on the wire say with these codes and MTUs that a datagram from one address to another was unreachable.
-fn forge(from: &Site, victim: &Site, (source, destination): (SocketAddr, SocketAddr), says: &[(u8, u16)]) {
+fn forge(
+    from: &Site,
+    victim: &Site,
+    (source, destination): (SocketAddr, SocketAddr),
+    payload: &[u8],
+    says: &[(u8, u16)],
+) {
     let mac = |site: &Site| Links::of(&site.outer).unwrap().mac(WIRE).unwrap();
     let injector = Injector::open(&from.outer, WIRE).unwrap();
     let stranger: IpAddr = "192.0.2.99".parse().unwrap();
-    let about = packet::udp(source, destination, &[7; 1400]).unwrap();
+    let about = packet::udp(source, destination, payload).unwrap();
     for &(code, mtu) in says {
         let [high, low] = mtu.to_be_bytes();
         let mut icmp = vec![3, code, 0, 0, 0, 0, high, low];
