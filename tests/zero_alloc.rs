@@ -21,7 +21,10 @@ use latchway_datapath::sad::{Role, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule, Spd};
 use latchway_datapath::virtio::VNET_HDR_LEN;
-use latchway_esp::{Integrity, Suite};
+use latchway_esp::{
+    AhHeader, AntiReplay, EspHeader, InboundConfig, InboundSa, Integrity, KeyMaterial, NextHeader,
+    OutboundConfig, OutboundSa, Protocol, SequenceKind, Spi, Suite, WindowSize,
+};
 use latchway_keying::Op;
 use latchway_tagging::{Mode, SnapshotId};
 
@@ -182,6 +185,76 @@ fn pauses_do_not_allocate() {
             alice.begin(now);
         });
         assert_eq!(allocations, 0);
+    }
+}
+
+/// Every suite of ESP and AH, by itself: nothing that an SA does to a packet allocates, be the packet authentic, forged or
+/// late.
+#[test]
+fn no_suite_allocates_or_frees() {
+    for suite in Suite::all() {
+        let (spi, sequence) = (Spi::new(0x1000).unwrap(), SequenceKind::Extended);
+        let keys = &KeyMaterial::new(suite, &vec![7; suite.material_len()]).unwrap();
+        let mut sender =
+            OutboundSa::new(OutboundConfig { spi, suite, keys, sequence, reservation: None }).unwrap();
+        let anti_replay = AntiReplay::Window(WindowSize::MIN);
+        let config = InboundConfig { spi, suite, keys, sequence, anti_replay, top: None };
+        let mut receiver = InboundSa::new(config).unwrap();
+        let mut packet = ip_packet(sender.ah_len(false));
+        let (mut scratch, pristine) = (packet.clone(), packet.clone());
+        let work = Work::of(|| {
+            for turn in 0..40 {
+                packet.copy_from_slice(&pristine);
+                protect(&mut sender, &mut packet);
+                if turn % 4 == 3 {
+                    packet[150] ^= 1;
+                }
+                let opened = unprotect(&mut receiver, &mut packet, &mut scratch);
+                assert_eq!(opened, turn % 4 != 3, "{suite}");
+            }
+        });
+        assert_eq!(work, Work::default(), "{suite}");
+    }
+}
+
+/// An IPv4 packet of AH with room for such a header, as long as an ESP packet needs to be.
+fn ip_packet(ah_len: usize) -> Vec<u8> {
+    let mut packet = vec![0; 300 + ah_len];
+    let [high, low] = u16::try_from(packet.len()).unwrap().to_be_bytes();
+    packet[..10].copy_from_slice(&[0x45, 0, high, low, 0, 0, 0, 0, 64, 51]);
+    packet
+}
+
+fn protect(sender: &mut OutboundSa, packet: &mut [u8]) {
+    let seq = sender.take(1).unwrap().next_seq().unwrap();
+    match sender.suite().protocol() {
+        Protocol::Esp => {
+            sender.seal_padded(seq, NextHeader::IPV4, packet, 100, 50).unwrap();
+        }
+        Protocol::Ah => sender.authenticate(seq, packet, 20, NextHeader(17)).unwrap(),
+    }
+}
+
+/// Whether the packet was authentic. Each goes through both ways of opening.
+fn unprotect(receiver: &mut InboundSa, packet: &mut [u8], scratch: &mut [u8]) -> bool {
+    let verified = match receiver.suite().protocol() {
+        Protocol::Esp => {
+            let packet = &mut packet[..receiver.suite().sealed_len(150)];
+            let seq = receiver.check(EspHeader::parse(packet).unwrap().seq).unwrap();
+            let opened = receiver.open_in_doubt(seq, packet, scratch);
+            opened.map(|(opened, verified)| (opened.decapsulate().unwrap().payload.len(), verified).1)
+        }
+        Protocol::Ah => {
+            let seq = receiver.check(AhHeader::parse(&packet[20..]).unwrap().seq).unwrap();
+            receiver.verify_in_doubt(seq, packet, 20).map(|(_, verified)| verified)
+        }
+    };
+    match verified {
+        Ok(verified) => receiver.commit(verified).is_ok(),
+        Err(_) => {
+            receiver.count_forged();
+            false
+        }
     }
 }
 

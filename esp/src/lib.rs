@@ -1,9 +1,10 @@
-//! Bytes to protected bytes: ESP, suites, replay windows, extended sequence numbers.
+//! Bytes to protected bytes: ESP and AH, suites, replay windows, extended sequence numbers.
 //!
-//! Covers RFC 4303 for tunnel payloads with the AEAD suites of RFC 4106 and RFC 7634 and those of AES-CBC (RFC 3602) with
-//! HMAC-SHA-256-128 (RFC 4868), and the demultiplexing of RFC 3948. Sans-IO: no clock, no threads, no allocation once a
-//! security association exists. The order of a receiver is held by types: only [`InboundSa::open`] makes a [`Verified`]
-//! number, only a [`Verified`] number moves the window, and a [`FreshSeq`] seals one packet.
+//! Covers RFC 4303 and RFC 4302 with the suites of RFC 8221: AES-GCM, AES-CCM, AES-GMAC and ChaCha20-Poly1305, with explicit
+//! and implicit IVs, and AES-CBC, AES-CTR or NULL with HMAC or AES-CMAC; and the demultiplexing of RFC 3948. Sans-IO: no
+//! clock, no threads, no allocation once a security association exists. The order of a receiver is held by types: only
+//! [`InboundSa::open`] and [`InboundSa::verify`] make a [`Verified`] number, only a [`Verified`] number moves the window, and a
+//! [`FreshSeq`] seals one packet.
 //!
 //! ```
 //! use latchway_esp::*;

@@ -36,8 +36,10 @@ impl ApartKey {
         let frame = Frame::sealing(packet, &self.lengths)?;
         frame.iv.iter_mut().zip(iv).for_each(|(to, from)| *to = from);
         self.cipher.encrypt(iv, frame.body).ok_or(SealError::TooLong)?;
-        let icv = self.icv(&frame, high);
-        frame.icv.iter_mut().zip(icv).for_each(|(to, from)| *to = from);
+        let covered = packet.len() - self.lengths.icv;
+        if let Some((covered, icv)) = packet.split_at_mut_checked(covered) {
+            icv.iter_mut().zip(self.icv(covered, high)).for_each(|(to, from)| *to = from);
+        }
         Ok(())
     }
 
@@ -49,9 +51,12 @@ impl ApartKey {
         high: Option<EsnHigh>,
         packet: &'p mut [u8],
     ) -> Result<&'p mut [u8], OpenError> {
+        // What is no whole number of blocks is refused before any cryptography.
+        Frame::opening(packet, &self.lengths)?;
+        let covered = packet.len() - self.lengths.icv;
+        let expected = self.icv(packet.get(..covered).unwrap_or_default(), high);
         let frame = Frame::opening(packet, &self.lengths)?;
-        let icv = self.icv(&frame, high);
-        let verified = icv.get(..self.lengths.icv).is_some_and(|icv| super::same(icv, frame.icv));
+        let verified = expected.get(..self.lengths.icv).is_some_and(|icv| super::same(icv, frame.icv));
         if verified {
             let mut iv = [0; BLOCK_LEN];
             iv.iter_mut().zip(&*frame.iv).for_each(|(to, from)| *to = *from);
@@ -64,11 +69,9 @@ impl ApartKey {
     /// Over what the ICV covers: the packet from SPI to ciphertext, and behind it the half of an extended number that is
     /// not sent (RFC 4303 sections 2.2.1 and 2.8).
     #[inline]
-    fn icv(&self, frame: &Frame<'_>, high: Option<EsnHigh>) -> [u8; MAX_ICV_LEN] {
+    fn icv(&self, covered: &[u8], high: Option<EsnHigh>) -> [u8; MAX_ICV_LEN] {
         let mut mac = self.integrity.clone();
-        for part in [&frame.header[..], frame.iv, frame.body] {
-            mac.update(part);
-        }
+        mac.update(covered);
         if let Some(high) = high {
             mac.update(&high.0.to_be_bytes());
         }
