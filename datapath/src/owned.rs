@@ -363,10 +363,11 @@ impl OwnedInbound {
         if ends { Ok(()) } else { Err(DropReason::TransportEnds) }
     }
 
-    /// Whether the peer, known by another address, may be at this one: it may move, or the address is the same written
-    /// otherwise.
+    /// Whether the peer, known by another address, may be at this one: it may move, it may be anywhere, or the address is the
+    /// same written otherwise.
     pub(crate) fn may_come_from(&self, address: IpAddr) -> bool {
-        self.from.follow == Follow::Follow || address.to_canonical() == self.from.address.to_canonical()
+        let Peer { address: known, follow, .. } = self.from;
+        follow == Follow::Follow || known.is_unspecified() || address.to_canonical() == known.to_canonical()
     }
 
     /// Charges one authenticated packet. Returns whether the SA is to be looked at.

@@ -327,9 +327,14 @@ impl<U: Ulp> Host<U> {
     pub fn send(&mut self, packet: &[u8], now: Time) -> (Vec<Vec<u8>>, bool) {
         let mut octets = vec![0; VNET_HDR_LEN];
         octets.extend_from_slice(packet);
+        self.send_read(&mut octets, now)
+    }
+
+    /// The same of what one read from the TUN brings, virtio header first.
+    pub fn send_read(&mut self, octets: &mut [u8], now: Time) -> (Vec<Vec<u8>>, bool) {
         self.datapath.begin(now);
         self.batch.clear();
-        let outcome = self.datapath.outbound(&mut octets, &mut self.batch);
+        let outcome = self.datapath.outbound(octets, &mut self.batch);
         let datagrams =
             self.batch.runs().flat_map(|run| run.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>());
         (datagrams.collect(), outcome == Outbound::Bypass)

@@ -27,7 +27,7 @@ pub struct Path {
 pub struct Peer {
     /// How packets come; what comes otherwise is not this SA's.
     pub carrier: Carrier,
-    /// The peer's address.
+    /// The peer's address. Unspecified where it may be anywhere.
     pub address: IpAddr,
     /// Our own address, to which it sends. Unspecified where it may be any of ours, which it may in tunnel mode only.
     pub local: IpAddr,

@@ -1,22 +1,24 @@
 //! Every mode, carrier and family between two gateways in memory: what passes, octet for octet, what it looks like from
 //! outside, and each drop by its name.
 
+mod authenticated;
+mod policy;
+
 use std::sync::Arc;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use latchway_esp::{Protocol, Suite};
-use latchway_tagging::{ClassId, Mode};
+use latchway_tagging::Mode;
 
 use super::{NOW, udp, v4, v6};
 use crate::arrival::{Arrival, Carrier};
 use crate::checksum::Sum;
 use crate::drop::{Direction, DropReason};
 use crate::outer::{Df, Dscp, OuterPolicy};
-use crate::sad::{Follow, SadEntry, Scope, Shape, Tfc};
-use crate::spd::{Action, Protection, Reqid, Rule, Spd, Template};
-use crate::testing::{
-    Host, Open, SaOptions, arrival, inbound_entry, joined_by, outbound_entry, outer_end, selectors,
-};
+use crate::sad::{Follow, Role, SadEntry, Shape, Tfc};
+use crate::segment::SuperPacket;
+use crate::testing::{Host, Open, SaOptions, arrival, inbound_entry, joined_by, outer_end};
+use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
 
 const CARRIERS: [Carrier; 2] = [Carrier::Udp, Carrier::Native];
 
@@ -76,6 +78,18 @@ fn refuses(two: &mut Host<Open>, octets: &[u8], arrival: &Arrival, reason: DropR
     assert_eq!(all(two), total + 1, "{reason} and nothing else");
 }
 
+/// What one read from the TUN brings: datagrams of 1000 octets and one that is shorter, to be cut.
+fn super_packet(packet: &[u8]) -> Vec<u8> {
+    let upper = if packet[0] >> 4 == 6 { 40u16 } else { 20 };
+    let mut octets = vec![0; VNET_HDR_LEN];
+    (octets[0], octets[1]) = (NEEDS_CSUM, GSO_UDP_L4);
+    octets[4..6].copy_from_slice(&1000u16.to_ne_bytes());
+    octets[6..8].copy_from_slice(&upper.to_ne_bytes());
+    octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
+    octets.extend_from_slice(packet);
+    octets
+}
+
 /// What the header that transport mode in UDP cannot carry is made to say on arrival.
 fn as_restored(packet: &[u8], options: &SaOptions, delivered: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
@@ -107,6 +121,37 @@ fn rfc_4301_4_1_every_mode_carrier_and_family_passes_unchanged() {
             }
         }
         assert!(one.drops().is_empty() && two.drops().is_empty());
+    }
+}
+
+/// T28: what the system leaves to be cut is cut, and each part passes by itself, in order; what follows a packet in what was
+/// read is no part of it in transport mode, and padding in a tunnel.
+#[test]
+fn t28_super_packets_pass_in_every_mode_as_what_they_mean() {
+    for options in all() {
+        let (mut one, mut two) = joined_by(&options);
+        for packet in carried_by(&options, &[0x77; 3500]) {
+            let mut octets = super_packet(&packet);
+            let mut segments = SuperPacket::parse(&mut octets).unwrap().segments();
+            let mut expected = Vec::new();
+            let mut out = vec![0; 2000];
+            while let Some(len) = segments.write_next(&mut out) {
+                expected.push(out[..len].to_vec());
+            }
+            assert_eq!(expected.len(), 4);
+            let (datagrams, _) = one.send_read(&mut octets, NOW);
+            assert_eq!(datagrams.len(), 4, "{:?}", one.drops());
+            for (octets, expected) in datagrams.iter().zip(&expected) {
+                let delivered = receive(&mut two, octets, &options);
+                assert_eq!(delivered.len(), 1, "{options:?} {:?}", two.drops());
+                assert_eq!(delivered[0], as_restored(expected, &options, &delivered[0]), "{options:?}");
+            }
+        }
+        for packet in carried_by(&options, b"and what follows") {
+            let octets = sent(&mut one, &[&packet[..], &[0xee; 9]].concat());
+            let delivered = receive(&mut two, &octets, &options);
+            assert_eq!(delivered[0], as_restored(&packet, &options, &delivered[0]), "{options:?}");
+        }
     }
 }
 
@@ -221,6 +266,13 @@ fn t34_another_address_than_the_peers_is_an_outer_mismatch() {
         } else {
             refuses(&mut two, &octets, &elsewhere, DropReason::OuterMismatch);
         }
+        revise(&mut two, |entry| {
+            let Role::Inbound { from, .. } = &mut entry.role else { return };
+            from.address = std::net::Ipv4Addr::UNSPECIFIED.into();
+        });
+        let octets = sent(&mut one, &v4());
+        assert_eq!(two.receive_as(&octets, &elsewhere, NOW), [v4()], "no address is any address");
+        let (mut one, mut two) = joined_by(options);
         let octets = sent(&mut one, &v4());
         let written_otherwise = Arrival::udp(octets.len(), "[::ffff:192.0.2.1]:999".parse().unwrap());
         assert_eq!(two.receive_as(&octets, &written_otherwise, NOW), [v4()], "the same, and another port");
@@ -417,153 +469,6 @@ fn revise(host: &mut Host<Open>, change: impl FnOnce(&mut SadEntry)) {
     host.publish();
 }
 
-const AH: [fn() -> Suite; 2] = [
-    || Suite::all().find(|suite| suite.name() == "ah-hmac-sha-256").unwrap(),
-    || Suite::all().find(|suite| suite.name() == "ah-aes-128-gmac").unwrap(),
-];
-
-/// AH around ESP, as one bundle: ESP in slot 0, AH in slot 1.
-fn bundle(esp: &SaOptions, suite: Suite) -> [SaOptions; 2] {
-    let within = SaOptions { nested: Some(1), ..esp.clone() };
-    let around =
-        SaOptions { mode: Mode::Transport, suite, nested: Some(0), spi: 0x2002, index: 1, ..esp.clone() };
-    [within, SaOptions { class: 9, ..around }]
-}
-
-fn joined_by_both(bundle: &[SaOptions; 2]) -> (Host<Open>, Host<Open>) {
-    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
-    // The SA of AH is in force, too, and the newest: it is never chosen for a packet by itself.
-    for options in bundle {
-        one.insert(outbound_entry(1, 2, options));
-        two.insert(inbound_entry(2, 1, options));
-    }
-    one.publish();
-    two.publish();
-    (one, two)
-}
-
-/// RFC 4301 section 4.3: AH around ESP, in tunnel and transport mode, both families.
-#[test]
-fn rfc_4301_4_3_a_bundle_passes_and_shows_ah_outside() {
-    for suite in AH {
-        for options in all().into_iter().filter(|options| options.carrier == Carrier::Native) {
-            let (mut one, mut two) = joined_by_both(&bundle(&options, suite()));
-            for packet in carried_by(&options, b"within two") {
-                let octets = sent(&mut one, &packet);
-                let ah_at = if options.outer_v6 { 40 } else { 20 };
-                assert_eq!(octets[if options.outer_v6 { 6 } else { 9 }], 51);
-                assert_eq!(octets[ah_at], 50, "ESP follows");
-                assert_eq!(octets[ah_at + 4..ah_at + 8], 0x2002u32.to_be_bytes());
-                assert_eq!(receive(&mut two, &octets, &options), [packet], "{:?}", two.drops());
-                for slot in two.snapshot.sad.iter() {
-                    assert!(slot.entry.use_.packets.get() > 0 && slot.entry.use_.octets.get() > 0);
-                }
-            }
-            let used = |host: &Host<Open>| -> Vec<(u64, u64)> {
-                let slots = host.snapshot.sad.iter();
-                slots.map(|slot| (slot.entry.use_.packets.get(), slot.entry.use_.octets.get())).collect()
-            };
-            assert_eq!(used(&one), used(&two), "both ends count alike");
-            assert!(one.drops().is_empty() && two.drops().is_empty());
-        }
-    }
-}
-
-/// RFC 4301 sections 4.3 and 5.2: half of a bundle is none of it. What is authentic and bare, or within another, is dropped.
-#[test]
-fn rfc_4301_5_2_half_of_a_bundle_is_a_drop_of_its_own_name() {
-    let tunnel = options(Mode::Tunnel, Carrier::Native, false);
-    let both = bundle(&tunnel, AH[0]());
-    let came = |octets: &[u8]| arrival(1, octets.len(), &tunnel);
-    // ESP alone, to one that wants it within AH.
-    let (mut alone, _) = joined_by(&tunnel);
-    let (mut one, mut two) = joined_by_both(&both);
-    let octets = sent(&mut alone, &v4());
-    refuses(&mut two, &octets, &came(&octets), DropReason::BundleMismatch);
-    // Within AH, to one that wants it alone.
-    let mut plain: Host<Open> = Host::new(2, 1, Open);
-    plain.insert(inbound_entry(2, 1, &tunnel));
-    plain.insert(inbound_entry(2, 1, &both[1]));
-    plain.publish();
-    let octets = sent(&mut one, &v4());
-    refuses(&mut plain, &octets, &came(&octets), DropReason::BundleMismatch);
-    // AH alone, of an SA that goes around another.
-    let ah_alone = SaOptions { nested: None, ..both[1].clone() };
-    let (mut alone, _) = joined_by(&SaOptions { index: 0, ..ah_alone.clone() });
-    let octets = sent(&mut alone, &between_ends(false, b"authentic, and in the clear"));
-    refuses(&mut two, &octets, &came(&octets), DropReason::BundleMismatch);
-    // Within an AH SA that is another bundle's.
-    let (mut one, _) = joined_by_both(&both);
-    let other = SaOptions { index: 2, nested: Some(3), spi: 0x1001, ..tunnel.clone() };
-    let mut swapped: Host<Open> = Host::new(2, 1, Open);
-    swapped.insert(inbound_entry(2, 1, &other));
-    swapped.insert(inbound_entry(2, 1, &both[1]));
-    swapped.publish();
-    let octets = sent(&mut one, &v4());
-    refuses(&mut swapped, &octets, &came(&octets), DropReason::BundleMismatch);
-}
-
-/// RFC 4301 section 4.3: without the other half nothing leaves.
-#[test]
-fn rfc_4301_4_3_half_of_a_bundle_sends_nothing() {
-    let both = bundle(&options(Mode::Tunnel, Carrier::Native, false), AH[0]());
-    let mut one: Host<Open> = Host::new(1, 2, Open);
-    one.insert(outbound_entry(1, 2, &both[0]));
-    one.publish();
-    assert!(one.send(&v4(), NOW).0.is_empty());
-    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 1);
-    let mut one: Host<Open> = Host::new(1, 2, Open);
-    one.insert(outbound_entry(1, 2, &both[1]));
-    one.publish();
-    assert!(one.send(&between_ends(false, b"x"), NOW).0.is_empty(), "AH of a bundle carries nothing alone");
-    assert_eq!(one.dropped(Direction::Outbound, DropReason::NoOutboundSa), 1);
-}
-
-/// RFC 4302 section 3.4: what AH covers cannot be changed, and what routers change can (T22). Nothing of it is hidden.
-#[test]
-fn t22_rfc_4302_3_3_3_what_routers_change_passes_and_nothing_else() {
-    for outer_v6 in [false, true] {
-        for mode in [Mode::Tunnel, Mode::Transport] {
-            let options = SaOptions { suite: AH[0](), ..options(mode, Carrier::Native, outer_v6) };
-            let came = |octets: &[u8]| arrival(1, octets.len(), &options);
-            let (mut one, mut two) = joined_by(&options);
-            let packet = carried_by(&options, b"for all to read").remove(0);
-            let octets = sent(&mut one, &packet);
-            assert!(octets.windows(15).any(|window| window == b"for all to read"));
-            for place in 0..octets.len() {
-                let mut changed = octets.clone();
-                changed[place] ^= 0x20;
-                let mutable = if outer_v6 {
-                    (1..4).contains(&place) || place == 7
-                } else {
-                    matches!(place, 1 | 6..=8 | 10 | 11)
-                };
-                if !mutable {
-                    let before: u64 = two.drops().iter().map(|(_, _, count)| count).sum();
-                    assert_eq!(
-                        two.receive_as(&changed, &came(&changed), NOW),
-                        Vec::<Vec<u8>>::new(),
-                        "{place}"
-                    );
-                    assert_eq!(two.drops().iter().map(|(_, _, count)| count).sum::<u64>(), before + 1);
-                }
-            }
-            let mut routed = octets.clone();
-            routed[if outer_v6 { 7 } else { 8 }] -= 1;
-            let mut delivered = receive(&mut two, &routed, &options).remove(0);
-            if mode == Mode::Transport {
-                let ttl = if outer_v6 { 7 } else { 8 };
-                delivered[ttl] = packet[ttl];
-                if !outer_v6 {
-                    delivered[10..12].copy_from_slice(&packet[10..12]);
-                }
-            }
-            assert_eq!(delivered, packet);
-            refuses(&mut two, &octets, &came(&octets), DropReason::Replayed);
-        }
-    }
-}
-
 /// RFC 4303 section 2.7: lengths are hidden up to the next multiple, or the path's MTU, and the inner packet is what it was.
 #[test]
 fn rfc_4303_2_7_padding_hides_lengths_and_is_taken_off() {
@@ -586,133 +491,5 @@ fn rfc_4303_2_7_padding_hides_lengths_and_is_taken_off() {
             let headers = if carrier == Carrier::Udp { 28 } else { 0 };
             assert!(lengths.iter().all(|len| len + headers <= 1500));
         }
-    }
-}
-
-/// RFC 4301 section 5.2, and what `ip xfrm` means by it: under an SA of this scope arrives only what a rule says that it
-/// must, under what the rule's template asks for.
-#[test]
-fn rfc_4301_5_2_what_arrives_protected_is_what_policy_says() {
-    let plain = options(Mode::Tunnel, Carrier::Udp, false);
-    let options = SaOptions { scope: Scope::Policy, reqid: 7, ..plain };
-    let protect = |reqid, template| {
-        Action::Protect(Protection { reqid: Some(Reqid(reqid)), template, ..Protection::UNLATCHED })
-    };
-    let template = |protocol, mode, ours: &str| Template {
-        ends: Some((ours.parse().unwrap(), "192.0.2.1".parse().unwrap())),
-        protocol: Some(protocol),
-        mode: Some(mode),
-    };
-    let good = template(Protocol::Esp, Mode::Tunnel, "192.0.2.2");
-    for (action, reason) in [
-        (protect(7, None), None),
-        (protect(7, Some(good)), None),
-        (protect(8, None), Some(DropReason::PolicyMismatch)),
-        (
-            protect(7, Some(template(Protocol::Ah, Mode::Tunnel, "192.0.2.2"))),
-            Some(DropReason::PolicyMismatch),
-        ),
-        (
-            protect(7, Some(template(Protocol::Esp, Mode::Transport, "192.0.2.2"))),
-            Some(DropReason::PolicyMismatch),
-        ),
-        (
-            protect(7, Some(template(Protocol::Esp, Mode::Tunnel, "192.0.2.3"))),
-            Some(DropReason::PolicyMismatch),
-        ),
-        (Action::Bypass, Some(DropReason::PolicyMismatch)),
-        (Action::Discard, Some(DropReason::PolicyDiscard)),
-    ] {
-        let (mut one, mut two) = joined_by(&options);
-        let rules = selectors(2, 1).into_iter().map(|selector| Rule::new(selector, None, action));
-        two.snapshot.spd = Spd::new(rules.collect());
-        two.publish();
-        let octets = sent(&mut one, &v4());
-        let came = arrival(1, octets.len(), &options);
-        match reason {
-            None => assert_eq!(two.receive_as(&octets, &came, NOW), [v4()]),
-            Some(reason) => refuses(&mut two, &octets, &came, reason),
-        }
-        two.snapshot.spd = Spd::default();
-        two.publish();
-        let octets = sent(&mut one, &v4());
-        refuses(&mut two, &octets, &came, DropReason::NoPolicy);
-    }
-}
-
-/// RFC 4301 section 5.1: a rule's template chooses among SAs that carry the same.
-#[test]
-fn rfc_4301_5_1_a_template_chooses_the_sa() {
-    let tunnel = options(Mode::Tunnel, Carrier::Native, false);
-    let ah = SaOptions { suite: AH[0](), spi: 0x2002, index: 1, class: 2, ..tunnel.clone() };
-    for (protocol, number) in [(Protocol::Esp, 50), (Protocol::Ah, 51)] {
-        let mut one: Host<Open> = Host::new(1, 2, Open);
-        one.insert(outbound_entry(1, 2, &tunnel));
-        one.insert(outbound_entry(1, 2, &ah));
-        let template = Template { ends: None, protocol: Some(protocol), mode: Some(Mode::Tunnel) };
-        let protection = Protection { template: Some(template), ..Protection::UNLATCHED };
-        let rules = selectors(1, 2)
-            .into_iter()
-            .map(|selector| Rule::new(selector, None, Action::Protect(protection)));
-        one.snapshot.spd = Spd::new(rules.collect());
-        one.publish();
-        assert_eq!(sent(&mut one, &v4())[9], number);
-    }
-}
-
-/// The class of a bundle is the ESP SA's, which includes AH: the tag that the upper layer sees.
-#[test]
-fn l_6_what_a_bundle_brings_is_of_the_bundles_class() {
-    let both = bundle(&options(Mode::Tunnel, Carrier::Native, false), AH[0]());
-    let (mut one, _) = joined_by_both(&both);
-    let mut two = Host::new(2, 1, Classes::default());
-    for options in &both {
-        two.insert(inbound_entry(2, 1, options));
-    }
-    two.publish();
-    let octets = sent(&mut one, &v4());
-    let came = arrival(1, octets.len(), &both[0]);
-    assert_eq!(two.receive_as(&octets, &came, NOW), [v4()]);
-    assert_eq!(two.datapath.ulp().0, [ClassId::from_raw(1)]);
-}
-
-/// An upper layer that remembers the classes of what came.
-#[derive(Debug, Default)]
-struct Classes(Vec<ClassId>);
-
-impl crate::ulp::Ulp for Classes {
-    fn outbound(
-        &mut self,
-        packet: &crate::packet::IpPacket<'_>,
-        context: &crate::ulp::Context<'_>,
-    ) -> Result<latchway_tagging::OutboundTag, DropReason> {
-        Open.outbound(packet, context)
-    }
-
-    fn feedback(
-        &mut self,
-        flow: &crate::flow::FlowKey,
-        feedback: latchway_tagging::Feedback,
-        context: &crate::ulp::Context<'_>,
-    ) -> Result<(), DropReason> {
-        Open.feedback(flow, feedback, context)
-    }
-
-    fn inbound(
-        &mut self,
-        packet: &crate::packet::Authenticated<'_>,
-        _: &crate::ulp::Context<'_>,
-    ) -> Result<(), DropReason> {
-        self.0.push(packet.tag().class);
-        Ok(())
-    }
-
-    fn unprotected(
-        &mut self,
-        packet: &crate::packet::Unprotected<'_>,
-        policy: Option<Action>,
-        context: &crate::ulp::Context<'_>,
-    ) -> Result<(), DropReason> {
-        Open.unprotected(packet, policy, context)
     }
 }

@@ -1,0 +1,89 @@
+//! What policy says of the SAs by which packets come and go (RFC 4301 sections 5.1 and 5.2).
+
+use latchway_esp::{Integrity, Protocol, Suite};
+use latchway_tagging::Mode;
+
+use super::super::{NOW, v4};
+use super::{options, refuses, sent};
+use crate::arrival::Carrier;
+use crate::drop::DropReason;
+use crate::sad::Scope;
+use crate::spd::{Action, Protection, Reqid, Rule, Spd, Template};
+use crate::testing::{Host, Open, SaOptions, arrival, joined_by, outbound_entry, selectors};
+
+/// RFC 4301 section 5.2, and what `ip xfrm` means by it: under an SA of this scope arrives only what a rule says that it
+/// must, under what the rule's template asks for.
+#[test]
+fn rfc_4301_5_2_what_arrives_protected_is_what_policy_says() {
+    let plain = options(Mode::Tunnel, Carrier::Udp, false);
+    let options = SaOptions { scope: Scope::Policy, reqid: 7, ..plain };
+    let protect = |reqid, template| {
+        Action::Protect(Protection { reqid: Some(Reqid(reqid)), template, ..Protection::UNLATCHED })
+    };
+    let template = |protocol, mode, ours: &str| Template {
+        ends: Some((ours.parse().unwrap(), "192.0.2.1".parse().unwrap())),
+        protocol: Some(protocol),
+        mode: Some(mode),
+    };
+    let good = template(Protocol::Esp, Mode::Tunnel, "192.0.2.2");
+    for (action, reason) in [
+        (protect(7, None), None),
+        (protect(7, Some(good)), None),
+        (protect(8, None), Some(DropReason::PolicyMismatch)),
+        (
+            protect(7, Some(template(Protocol::Ah, Mode::Tunnel, "192.0.2.2"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (
+            protect(7, Some(template(Protocol::Esp, Mode::Transport, "192.0.2.2"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (
+            protect(7, Some(template(Protocol::Esp, Mode::Tunnel, "192.0.2.3"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        (Action::Bypass, Some(DropReason::PolicyMismatch)),
+        (Action::Discard, Some(DropReason::PolicyDiscard)),
+    ] {
+        let (mut one, mut two) = joined_by(&options);
+        let rules = selectors(2, 1).into_iter().map(|selector| Rule::new(selector, None, action));
+        two.snapshot.spd = Spd::new(rules.collect());
+        two.publish();
+        let octets = sent(&mut one, &v4());
+        let came = arrival(1, octets.len(), &options);
+        match reason {
+            None => assert_eq!(two.receive_as(&octets, &came, NOW), [v4()]),
+            Some(reason) => refuses(&mut two, &octets, &came, reason),
+        }
+        two.snapshot.spd = Spd::default();
+        two.publish();
+        let octets = sent(&mut one, &v4());
+        refuses(&mut two, &octets, &came, DropReason::NoPolicy);
+    }
+}
+
+/// RFC 4301 section 5.1: a rule's template chooses among SAs that carry the same.
+#[test]
+fn rfc_4301_5_1_a_template_chooses_the_sa() {
+    let tunnel = options(Mode::Tunnel, Carrier::Native, false);
+    let ah = SaOptions {
+        suite: Suite::ah(Integrity::HmacSha256),
+        spi: 0x2002,
+        index: 1,
+        class: 2,
+        ..tunnel.clone()
+    };
+    for (protocol, number) in [(Protocol::Esp, 50), (Protocol::Ah, 51)] {
+        let mut one: Host<Open> = Host::new(1, 2, Open);
+        one.insert(outbound_entry(1, 2, &tunnel));
+        one.insert(outbound_entry(1, 2, &ah));
+        let template = Template { ends: None, protocol: Some(protocol), mode: Some(Mode::Tunnel) };
+        let protection = Protection { template: Some(template), ..Protection::UNLATCHED };
+        let rules = selectors(1, 2)
+            .into_iter()
+            .map(|selector| Rule::new(selector, None, Action::Protect(protection)));
+        one.snapshot.spd = Spd::new(rules.collect());
+        one.publish();
+        assert_eq!(sent(&mut one, &v4())[9], number);
+    }
+}
