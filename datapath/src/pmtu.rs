@@ -124,7 +124,9 @@ impl<U: Ulp> Datapath<U> {
         let mut paths = std::mem::take(&mut self.paths);
         for sa in paths.index.candidates(&hint, &self.snapshot, self.now) {
             let Some(owned) = self.sas.outbound(sa) else { continue };
-            if !owned.has_sent(hint.low_seq) || owned.entry.role.discovery() == Discovery::Off {
+            // The SAs of a bundle count for themselves.
+            let low = hint.low_seq.filter(|_| owned.entry.protocol == hint.protocol);
+            if !owned.has_sent(low) || owned.entry.role.discovery() == Discovery::Off {
                 continue;
             }
             if let Some(tracked) = paths.track(&mut self.sas, sa, (hint.claimed, self.now)) {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use latchway_datapath::fitting::Fitting;
-use latchway_datapath::sad::{Path, Role, Sad, Usage};
+use latchway_datapath::sad::{Path, Role, Sad, SadEntry, Usage};
 use latchway_datapath::time::Time;
-use latchway_esp::{AntiReplay, Protocol, SequenceKind, Spi};
+use latchway_esp::{Align, AntiReplay, Protocol, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
 use crate::install::{KeyOrigin, Start};
@@ -35,6 +35,8 @@ pub(crate) struct Pair {
     pub(crate) origin: Origin,
     pub(crate) key_origin: KeyOrigin,
     pub(crate) anti_replay: AntiReplay,
+    /// How AH is aligned.
+    pub(crate) align: Align,
     /// How wide the numbers are, inbound and outbound.
     pub(crate) sequence: (SequenceKind, SequenceKind),
     pub(crate) worker: WorkerId,
@@ -128,6 +130,14 @@ impl Pair {
         }
     }
 
+    /// How long its packets become, AH around them included.
+    pub(crate) fn fitting(&self, sending: &SadEntry) -> Option<Fitting> {
+        let suite = self.terms.suites.outbound;
+        // AH that goes around nothing is aligned as it is itself.
+        let around = self.terms.header.map_or(suite, |header| header.outbound);
+        Some(Fitting::of(sending, suite)?.within(around, self.align))
+    }
+
     /// What status output may know of it; `None` where it is not in the SAD.
     pub(crate) fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
         let view = |sa, suite, sequence, expired| {
@@ -182,7 +192,7 @@ impl Pair {
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             header,
             path: self.path,
-            fitting: Fitting::of(sending, terms.suites.outbound)?,
+            fitting: self.fitting(sending)?,
             sizing: sending.role.sizing(),
             path_mtu: sending.mtu()?,
             shape,

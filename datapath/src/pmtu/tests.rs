@@ -4,14 +4,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
-use latchway_esp::{Protocol, SeqLow, Spi};
+use latchway_esp::{Integrity, Protocol, SeqLow, Spi, Suite};
+use latchway_tagging::Mode;
 
+use crate::arrival::Carrier;
 use crate::drop::{Direction, DropReason};
 use crate::event::Event;
 use crate::pmtu::{Discovery, Hint, PathMtu, Pmtu, ProbeEnds, Sizing};
-use crate::sad::Role;
+use crate::sad::{Role, Shape, Tfc};
 use crate::send_batch::SendBatch;
-use crate::testing::{Host, Open, SaOptions, joined, outbound_entry};
+use crate::testing::{Host, Open, SaOptions, inbound_entry, joined, outbound_entry};
 use crate::time::Time;
 use latchway_netns::packet;
 
@@ -387,4 +389,34 @@ fn rfc_4301_8_2_a_rekeyed_sa_keeps_to_what_its_predecessor_found() {
     revise(&mut world.one, |path, _| path.mtu = 1450);
     world.pass(SECOND);
     assert_eq!((world.longest(), world.shown()), (1386, None));
+}
+
+/// RFC 4301 4.3, 8.2: of a bundle routers see AH; what they say of it is asked of the ESP SA within, with both headers in the
+/// sum, and what is hidden by padding stays as long as was asked.
+#[test]
+fn rfc_4301_4_3_a_hint_about_the_ah_of_a_bundle_asks_for_what_is_within() {
+    for tfc in [Tfc::None, Tfc::Mtu, Tfc::Multiple(512)] {
+        let native = |spi, index| SaOptions { carrier: Carrier::Native, ..SaOptions::new(spi, index) };
+        let shape = Shape { tfc, ..Shape::default() };
+        let esp = SaOptions { nested: Some(1), shape, ..native(0x1001, 0) };
+        let suite = Suite::ah(Integrity::HmacSha256);
+        let ah = SaOptions { nested: Some(0), mode: Mode::Transport, suite, ..native(0x1002, 1) };
+        let mut one = Host::new(1, 2, Open);
+        for options in [&esp, &ah] {
+            one.insert(outbound_entry(1, 2, options));
+        }
+        one.insert(inbound_entry(1, 2, &SaOptions::new(0x1003, 2)));
+        let ends = ProbeEnds { from: "10.0.1.9".parse().unwrap(), to: "10.0.2.9".parse().unwrap() };
+        revise(&mut one, |_, shape| shape.sizing.pmtu.probe = Some(ends));
+        let now = Time::from_nanos(1_000_000_000);
+        one.send(&inner(100, true), now);
+        let spi = Spi::new(0x1002).unwrap();
+        let reporter = ends.to;
+        one.datapath.hint_mtu(Hint { spi, protocol: Protocol::Ah, low_seq: None, claimed: 1420, reporter });
+        let mut batch = SendBatch::new();
+        assert!(one.datapath.probe(&mut batch), "{tfc:?}");
+        let lens: Vec<_> = datagrams(&batch).iter().map(Vec::len).collect();
+        // 20 of IP, 28 of AH, and of ESP 34 and what makes it a multiple of 4.
+        assert_eq!(lens, [1500, 1420], "{tfc:?}");
+    }
 }

@@ -98,7 +98,7 @@ impl Paths {
             let Some(path) = path(&slot.entry) else { return };
             let known = self.all.iter().find(|tracked| tracked.configured == path && tracked.is_narrow());
             let known = known.map(|tracked| tracked.search.finding().in_force);
-            let asks = slot.entry.role.discovery() == Discovery::Probes;
+            let asks = slot.entry.role.discovery() == Discovery::Probes && within(&slot.entry).is_none();
             if (known.is_some() || asks)
                 && let Some(tracked) = Tracked::new(sas, slot.entry.sa, now)
             {
@@ -243,13 +243,19 @@ impl Index {
             self.sas.clear();
             for slot in snapshot.sad.iter().filter(|slot| !slot.entry.is_inbound()) {
                 let sas = self.sas.entry((slot.entry.protocol, slot.entry.spi)).or_default();
-                sas.push(slot.entry.sa);
+                // Of a bundle, the SA within is the one whose packets are made to fit.
+                sas.push(within(&slot.entry).unwrap_or(slot.entry.sa));
             }
             self.of = Some((snapshot.id, now));
         }
         let sas = self.sas.get(&(hint.protocol, hint.spi)).into_iter().flatten();
         sas.take(CANDIDATES).copied().collect()
     }
+}
+
+/// The ESP SA that an AH SA goes around (RFC 4301 section 4.3).
+fn within(entry: &SadEntry) -> Option<SaRef> {
+    entry.nested.filter(|_| entry.protocol == Protocol::Ah)
 }
 
 fn path(entry: &SadEntry) -> Option<Path> {

@@ -256,6 +256,7 @@ fn pair_of(promise: Promise, keys: &Keys, mut slot: impl FnMut() -> Option<SaRef
         origin,
         key_origin: keys.origin,
         anti_replay: keys.anti_replay,
+        align: keys.align,
         sequence: (keys.inbound.sequence, keys.outbound.sequence),
         worker: keys.worker,
         path: keys.path,

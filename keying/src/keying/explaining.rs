@@ -94,7 +94,7 @@ impl Keying {
             Role::Outbound { .. } => {
                 let (suite, mtu) = (pair.terms.suites.outbound, usize::from(entry.mtu()?.in_force));
                 let most = |fitting: Fitting| fitting.max_inner(mtu, fitting.usual_front());
-                (suite, Fitting::of(entry, suite).map(most).filter(|&most| most > 0))
+                (suite, pair.fitting(entry).map(most).filter(|&most| most > 0))
             }
         };
         let peer = pair.terms.peer.clone();
