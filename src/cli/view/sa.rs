@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use latchway_control::{Origin, SaRow, SaUsage};
+use latchway_control::{DirectionSpec, Origin, PathView, SaRow, SaUsage};
 
 use crate::cli::table::{Cell, Table, Tone, cell, left, right, text, toned};
 use crate::cli::units::{count, octets, span};
@@ -10,7 +10,7 @@ use crate::cli::view::{direction, milliseconds, spi};
 
 /// Two rows per pair.
 pub fn table(sas: &[SaRow]) -> Table {
-    let mut table = Table::new([
+    let mut columns = vec![
         right("PAIR"),
         left("DIR"),
         left("SPI"),
@@ -22,9 +22,15 @@ pub fn table(sas: &[SaRow]) -> Table {
         right("OCTETS"),
         right("IDLE"),
         text("ENDS"),
-    ]);
+    ];
+    // Mostly paths take what they are configured to.
+    let narrows = sas.iter().any(|sa| path_mtu(sa).is_some());
+    if narrows {
+        columns.push(text("PATH MTU"));
+    }
+    let mut table = Table::new(columns);
     for sa in sas {
-        table.row([
+        let mut row = vec![
             cell(sa.pair),
             cell(direction(sa.direction)),
             cell(spi(sa.spi)),
@@ -36,7 +42,11 @@ pub fn table(sas: &[SaRow]) -> Table {
             cell(octets(sa.octets)),
             milliseconds(sa.idle),
             ends(sa),
-        ]);
+        ];
+        if narrows {
+            row.push(path_mtu(sa).unwrap_or_else(|| cell("")));
+        }
+        table.row(row);
     }
     table
 }
@@ -57,6 +67,17 @@ const fn by(origin: Origin) -> &'static str {
         Origin::Configuration => "file",
         Origin::Hand => "hand",
         Origin::Latch => "latch",
+    }
+}
+
+/// What its path was found to take, where that is less than it is configured to, or in doubt.
+fn path_mtu(sa: &SaRow) -> Option<Cell> {
+    let PathView { mtu, in_force, suspected, .. } = sa.path;
+    let outbound = sa.direction == DirectionSpec::Outbound;
+    match (outbound, suspected) {
+        (true, true) => Some(toned(format!("{in_force}, in doubt"), Tone::Warn)),
+        (true, false) if in_force < mtu => Some(toned(format!("{in_force} of {mtu}"), Tone::Warn)),
+        _ => None,
     }
 }
 
@@ -82,7 +103,7 @@ fn ends(sa: &SaRow) -> Cell {
 
 #[cfg(test)]
 pub mod tests {
-    use latchway_control::{DirectionSpec, LifetimeView, PathView};
+    use latchway_control::LifetimeView;
 
     use super::*;
     use crate::cli::view::shown;
@@ -143,6 +164,18 @@ PAIR  DIR  SPI         SUITE                     PEER       USAGE    BY    PACKE
    3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
 ";
         assert_eq!(shown(&table(&[inbound, soft, expired, unused, endless]), None), expected);
+    }
+
+    #[test]
+    fn a_path_that_takes_less_shows() {
+        let outbound = SaRow { direction: DirectionSpec::Outbound, ..sample() };
+        let (mut narrow, mut doubted) = (outbound.clone(), outbound);
+        narrow.path.in_force = 1400;
+        doubted.path.suspected = true;
+        let text = shown(&table(&[sample(), narrow, doubted]), None);
+        let ends: Vec<_> = text.lines().map(|line| line.split("MB").last().unwrap().trim_end()).collect();
+        assert!(ends[0].ends_with("PATH MTU") && ends[1].is_empty(), "{text}");
+        assert!(ends[2].ends_with("1400 of 1500") && ends[3].ends_with("1500, in doubt"), "{text}");
     }
 
     #[test]
