@@ -144,6 +144,11 @@ impl Ecn {
     }
 }
 
+/// What the header of a packet that is its own outer one says, in transport mode: nothing of it is set.
+pub(crate) fn own_marks(packet: &[u8]) -> Marks {
+    Marks { traffic_class: traffic_class(packet), may_fragment: !has_df(packet) }
+}
+
 /// RFC 6040 figure 4: the field that goes on, and whether the combination is one that it marks as unused; `None` where the
 /// packet is to be dropped. The outer field is not authentic: whoever marks packets so could drop them as well.
 const fn decapsulated_ecn(inner: u8, outer: u8) -> Option<(u8, bool)> {

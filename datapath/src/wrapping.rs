@@ -10,7 +10,7 @@ use latchway_tagging::{Mode, SaRef};
 use crate::arrival::Carrier;
 use crate::drop::DropReason;
 use crate::native::{HeaderSource, OuterHeader, amend, header_len};
-use crate::outer::traffic_class;
+use crate::outer::own_marks;
 use crate::owned::OwnedOutbound;
 use crate::packet::IpPacket;
 use crate::sad::Tfc;
@@ -166,8 +166,7 @@ impl Sealing<'_> {
             (Mode::Transport, carrier) => {
                 own.joins(packet)?;
                 let place = Place::for_protection(packet.octets())?;
-                // The packet's own header is the outer one, so nothing of it is set.
-                wrapping.target.marks.traffic_class = traffic_class(packet.octets());
+                wrapping.target.marks = own_marks(packet.octets());
                 match carrier {
                     Carrier::Native => Form::Transport(place),
                     Carrier::Udp if place.at == header_len(&own.path.to) => Form::TransportInUdp(place),

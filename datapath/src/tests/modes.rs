@@ -493,3 +493,22 @@ fn rfc_4303_2_7_padding_hides_lengths_and_is_taken_off() {
         }
     }
 }
+
+/// RFC 4301 section 8.1: in transport mode the packet's own DF bit and traffic class are the outer ones, whatever the SA says
+/// of outer headers.
+#[test]
+fn rfc_4301_8_1_transport_mode_keeps_what_the_packet_says() {
+    let outer = OuterPolicy { dscp: Dscp::Set(10), df: Df::Clear, ..OuterPolicy::NATIVE };
+    let shape = Shape { outer, ..Shape::default() };
+    for carrier in CARRIERS {
+        let options = SaOptions { shape: shape.clone(), ..options(Mode::Transport, carrier, false) };
+        let (mut one, _) = joined_by(&options);
+        for df in [0x40, 0] {
+            let mut packet = between_ends(false, b"marked by its sender");
+            packet[6] = df;
+            set_class(&mut packet, 0xb8);
+            sent(&mut one, &packet);
+            assert_eq!((one.marks()[0].traffic_class, one.marks()[0].may_fragment), (0xb8, df == 0));
+        }
+    }
+}
