@@ -104,7 +104,9 @@ impl Sad {
         *slot = Some(Slot { entry: Arc::clone(&entry), usage });
         if entry.is_inbound() {
             self.by_spi.insert((entry.protocol, entry.spi), index);
-            Arc::make_mut(&mut self.covering).insert(&entry, 0);
+            if covers(&entry) {
+                Arc::make_mut(&mut self.covering).insert(&entry, 0);
+            }
         }
         self.list(&entry, usage);
         Ok(())
@@ -133,9 +135,12 @@ impl Sad {
         }
         let old = std::mem::replace(&mut slot.entry, Arc::clone(&entry));
         if entry.is_inbound() {
-            let covering = Arc::make_mut(&mut self.covering);
-            covering.remove(&old);
-            covering.insert(&entry, 0);
+            if covers(&old) {
+                Arc::make_mut(&mut self.covering).remove(&old);
+            }
+            if covers(&entry) {
+                Arc::make_mut(&mut self.covering).insert(&entry, 0);
+            }
         } else {
             Arc::make_mut(&mut self.sending).replace(&old, &entry);
         }
@@ -148,7 +153,9 @@ impl Sad {
         let slot = self.slot_mut(sa.index)?.take()?;
         if slot.entry.is_inbound() {
             self.by_spi.remove((slot.entry.protocol, slot.entry.spi));
-            Arc::make_mut(&mut self.covering).remove(&slot.entry);
+            if covers(&slot.entry) {
+                Arc::make_mut(&mut self.covering).remove(&slot.entry);
+            }
         }
         self.unlist(&slot.entry);
         Some(slot.entry)
@@ -260,6 +267,12 @@ impl Sad {
             Arc::make_mut(&mut self.sending).remove(entry);
         }
     }
+}
+
+/// Whether an SA covers the flows that its selectors admit. One that policy has to want covers none by itself: what comes
+/// under it for a flow that another rule protects is dropped (RFC 4301 5.2).
+fn covers(entry: &SadEntry) -> bool {
+    entry.scope == Scope::Selectors
 }
 
 /// What an inbound SA is found by.

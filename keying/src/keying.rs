@@ -16,6 +16,7 @@ mod inquiring;
 mod recovery;
 mod settling;
 mod showing;
+mod singles;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -49,6 +50,7 @@ use crate::pair::{Pair, PairId};
 use crate::policy::Policy;
 use crate::proposal::{Narrowing, Offer, Proposal, Refusal};
 use crate::settings::Settings;
+use crate::single::{Single, SingleId};
 use crate::slots::Slots;
 use crate::spent_keys::SpentKeys;
 use crate::spis::RestingSpis;
@@ -78,6 +80,8 @@ pub struct Keying {
     tickets: Tickets,
     pairs: BTreeMap<PairId, Pair>,
     by_sa: HashMap<SaRef, PairId>,
+    /// SAs of one direction each.
+    singles: BTreeMap<SingleId, Single>,
     /// What peers know our outbound SAs by.
     outbound_names: HashSet<(Protocol, Spi, SocketAddr)>,
     /// Pairs whose grace is not over, each for itself.
@@ -101,6 +105,7 @@ pub struct Keying {
     spent_keys: SpentKeys,
     notices: Notices,
     last_pair: u64,
+    last_single: u64,
     /// Latches that somebody asked for.
     register: Register,
     /// What their listeners ask for.
@@ -170,6 +175,7 @@ impl Keying {
             tickets: Tickets::default(),
             pairs: BTreeMap::new(),
             by_sa: HashMap::new(),
+            singles: BTreeMap::new(),
             outbound_names: HashSet::new(),
             settling: Vec::new(),
             staged: None,
@@ -184,6 +190,7 @@ impl Keying {
             spent_keys: SpentKeys::default(),
             notices: Notices::default(),
             last_pair: 0,
+            last_single: 0,
             register: Register::new(holders),
             asking: Asking::default(),
             begun: Vec::new(),
@@ -383,6 +390,9 @@ impl Keying {
     }
 
     fn note_soft(&mut self, sa: SaRef, direction: Direction) {
+        if self.note_single(sa, false) {
+            return;
+        }
         let Some(pair) = self.by_sa.get(&sa).copied() else { return };
         let Some(peer) = self.pairs.get(&pair).map(|pair| pair.terms.peer.clone()) else { return };
         self.notices.tell(Notice::SoftExpired { pair, peer, direction });
@@ -395,6 +405,9 @@ impl Keying {
     }
 
     fn note_hard(&mut self, sa: SaRef, direction: Direction) {
+        if self.note_single(sa, true) {
+            return;
+        }
         let Some(id) = self.by_sa.get(&sa).copied() else { return };
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         match direction {

@@ -36,6 +36,7 @@ mod policy;
 mod proposal;
 mod resting;
 mod settings;
+mod single;
 mod slots;
 mod spent_keys;
 mod spis;
@@ -70,6 +71,9 @@ pub use pair::PairId;
 pub use policy::{RuleError, RuleNumber, RuleView};
 pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
 pub use settings::{HolderLimits, Settings};
+pub use single::{
+    NewSingle, RevisedEnd, Revision, SingleChange, SingleError, SingleFault, SingleId, SingleView, Way,
+};
 pub use ticket::{NoTicket, Ticket, TicketText};
 pub use transaction::{CommitError, Commitment, Committed, Op, SpdChange, Transaction};
 pub use view::{Counts, IdentityView, PairView, PeerView, SaView};

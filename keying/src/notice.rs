@@ -10,6 +10,7 @@ use latchway_tagging::{ClassId, Identity};
 use crate::latching::Constraints;
 use crate::pair::PairId;
 use crate::policy::RuleView;
+use crate::single::SingleId;
 use crate::transaction::SpdChange;
 
 /// Something that became different. Never a key.
@@ -78,6 +79,13 @@ pub enum Notice {
         peer: Identity,
         /// What was found.
         found: PathMtu,
+    },
+    /// A single SA reached its soft or hard limit. Each is told once (T36).
+    SingleExpired {
+        /// Which.
+        single: SingleId,
+        /// Whether it was the hard one, and its key is gone.
+        hard: bool,
     },
     /// The policy is another.
     PolicyChanged(SpdChange),

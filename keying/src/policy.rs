@@ -9,6 +9,8 @@ use crate::origin::Origin;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     by_hand: Vec<Numbered>,
+    /// Those that single SAs serve.
+    templated: Vec<Numbered>,
     configured: Vec<Numbered>,
     last: u64,
 }
@@ -41,6 +43,9 @@ pub enum RuleError {
     /// It is not of the policy, but of a latch that somebody asked for.
     #[error("rule {0} stands for a latch and goes with it; release or close the latch")]
     Latched(RuleNumber),
+    /// It is of a list that is replaced as a whole.
+    #[error("rule {0} is a policy of `latchway xfrm`; delete it there")]
+    Templated(RuleNumber),
     /// Another change of policy waits for its grace.
     #[error("another change is being brought into force; try again when it is answered")]
     Busy,
@@ -76,16 +81,26 @@ impl Policy {
     /// The policy with these configured rules. A rule that was among them before keeps its number.
     pub(crate) fn with_configured(&self, rules: &[Rule]) -> Self {
         let mut policy = self.clone();
-        let mut before = std::mem::take(&mut policy.configured);
-        for rule in rules {
-            let known = before.iter().position(|numbered| numbered.rule == *rule);
-            let numbered = match known {
-                Some(place) => before.remove(place),
-                None => policy.number(rule.clone()),
-            };
-            policy.configured.push(numbered);
-        }
+        let before = std::mem::take(&mut policy.configured);
+        policy.configured = policy.renumbered(before, rules);
         policy
+    }
+
+    /// The policy with these rules for single SAs to serve, behind those made by hand. One that was there keeps its number.
+    pub(crate) fn with_templated(&self, rules: &[Rule]) -> Self {
+        let mut policy = self.clone();
+        let before = std::mem::take(&mut policy.templated);
+        policy.templated = policy.renumbered(before, rules);
+        policy
+    }
+
+    /// Rules with their numbers: those that they had before, and new ones.
+    fn renumbered(&mut self, mut before: Vec<Numbered>, rules: &[Rule]) -> Vec<Numbered> {
+        let numbered = |rule: &Rule| match before.iter().position(|numbered| numbered.rule == *rule) {
+            Some(place) => before.remove(place),
+            None => self.number(rule.clone()),
+        };
+        rules.iter().map(numbered).collect()
     }
 
     /// A number for a new rule.
@@ -112,8 +127,12 @@ impl Policy {
             let rule = policy.by_hand.remove(place).rule;
             return Ok((policy, rule));
         }
-        let configured = self.configured.iter().any(|numbered| numbered.number == number);
-        Err(if configured { RuleError::Configured(number) } else { RuleError::Unknown(number) })
+        let among = |rules: &[Numbered]| rules.iter().any(|numbered| numbered.number == number);
+        Err(match (among(&self.configured), among(&self.templated)) {
+            (true, _) => RuleError::Configured(number),
+            (_, true) => RuleError::Templated(number),
+            _ => RuleError::Unknown(number),
+        })
     }
 
     /// The rules as workers read them.
@@ -132,17 +151,21 @@ impl Policy {
 
     /// Counts every rule as configured.
     pub(crate) fn forget_by_hand(&mut self) {
+        self.configured.splice(0..0, std::mem::take(&mut self.templated));
         self.configured.splice(0..0, std::mem::take(&mut self.by_hand));
     }
 
     /// How many rules were made by hand.
     pub(crate) fn by_hand(&self) -> usize {
-        self.by_hand.len()
+        self.by_hand.len() + self.templated.len()
     }
 
     fn numbered(&self) -> impl Iterator<Item = (Origin, &Numbered)> {
         let by_hand = self.by_hand.iter().map(|numbered| (Origin::Hand, numbered));
-        by_hand.chain(self.configured.iter().map(|numbered| (Origin::Configuration, numbered)))
+        let templated = self.templated.iter().map(|numbered| (Origin::Hand, numbered));
+        by_hand
+            .chain(templated)
+            .chain(self.configured.iter().map(|numbered| (Origin::Configuration, numbered)))
     }
 
     fn number(&mut self, rule: Rule) -> Numbered {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::hash::RandomState;
 
 use crate::install::{InstallError, Keys};
+use crate::single::NewSingle;
 
 /// The fingerprints of every key that was ever installed, whether its SA is still there or not.
 #[derive(Default)]
@@ -53,6 +54,34 @@ impl SpentKeys {
             keys.each().map(|direction| direction.material.fingerprint(&self.secret)).collect();
         let kept = if keys.resumption.is_some() { &mut self.on_record } else { &mut self.spent };
         kept.extend(fingerprints);
+    }
+
+    /// Whether the key of a single SA may be used, beside those in `together`. Without a record, numbers begin where they are
+    /// said to: a counter-mode key that came before, or twice, would repeat them, whatever was said. A key of another suite
+    /// may be placed again, as people place them.
+    ///
+    /// # Errors
+    /// [`InstallError::RepeatedKey`]
+    pub(crate) fn check_single(
+        &self,
+        new: &NewSingle,
+        together: &mut HashSet<u64>,
+    ) -> Result<(), InstallError> {
+        if !new.keys.material.suite().is_counter_mode() {
+            return Ok(());
+        }
+        let key = new.keys.material.fingerprint(&self.secret);
+        let began = self.spent.contains(&key) || !new.is_on_record() && self.on_record.contains(&key);
+        if began || !together.insert(key) { Err(InstallError::RepeatedKey(new.keys.spi)) } else { Ok(()) }
+    }
+
+    /// Remembers the key of a single SA for good.
+    pub(crate) fn spend_single(&mut self, new: &NewSingle) {
+        let key = new.keys.material.fingerprint(&self.secret);
+        if new.keys.material.suite().is_counter_mode() {
+            let kept = if new.is_on_record() { &mut self.on_record } else { &mut self.spent };
+            kept.insert(key);
+        }
     }
 }
 

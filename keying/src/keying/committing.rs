@@ -76,6 +76,18 @@ impl Keying {
         Ok(rule)
     }
 
+    /// Replaces the rules that single SAs serve. The first [`poll`](Self::poll) after the grace brings them into force.
+    ///
+    /// # Errors
+    /// [`RuleError::Busy`]
+    pub fn replace_templated(&mut self, rules: &[Rule]) -> Result<(), RuleError> {
+        if self.staged.is_some() {
+            return Err(RuleError::Busy);
+        }
+        self.stage_policy(self.policy.with_templated(rules));
+        Ok(())
+    }
+
     /// Publishes what is about to be (L-74): pairs as pending, in `sad`, and policy beside the one in force.
     pub(super) fn stage(&mut self, staged: Staged, sad: latchway_datapath::sad::Sad) {
         let next = staged.policy.as_ref().map(Policy::spd).filter(|next| *next != self.current.spd);

@@ -25,13 +25,15 @@ impl Keying {
         (self.publication, self.current) = (publication, current);
         self.version = self.clock.now();
         self.forget_unpublished(now);
+        self.recover_singles(now);
         self.remove_unknown(now);
         self.index();
         self.recover_policy();
         self.recover_staged(now);
         let mut holders: HashMap<ClassId, usize> = HashMap::new();
         let promised = self.tickets.promises().map(|promise| promise.class);
-        for class in self.pairs.values().map(|pair| pair.class).chain(promised) {
+        let single = self.singles.values().filter_map(|single| single.partner).map(|(_, class)| class);
+        for class in self.pairs.values().map(|pair| pair.class).chain(promised).chain(single) {
             *holders.entry(class).or_default() += 1;
         }
         self.interned.recount(&holders, now);
@@ -68,7 +70,8 @@ impl Keying {
 
     /// SAs that are published and of no pair cannot be shown or removed by anyone, so they go.
     fn remove_unknown(&mut self, now: Time) {
-        let known: HashSet<SaRef> = self.pairs.values().flat_map(crate::pair::Pair::sas).collect();
+        let of_pairs = self.pairs.values().flat_map(crate::pair::Pair::sas);
+        let known: HashSet<SaRef> = of_pairs.chain(self.singles.values().map(|single| single.sa)).collect();
         let unknown: Vec<_> = self.current.sad.iter().map(|slot| Arc::clone(&slot.entry)).collect();
         let unknown: Vec<_> = unknown.into_iter().filter(|entry| !known.contains(&entry.sa)).collect();
         if unknown.is_empty() {

@@ -18,6 +18,7 @@ use crate::pad::Pad;
 use crate::pair::PairId;
 use crate::policy::{RuleError, RuleNumber, RuleView};
 use crate::proposal::{Offer, Proposal, Refusal};
+use crate::single::{SingleChange, SingleFault, SingleId, SingleView};
 use crate::ticket::Ticket;
 use crate::transaction::{CommitError, Committed, Transaction};
 use crate::view::{Counts, PairView, PeerView};
@@ -40,6 +41,8 @@ pub(super) enum Request {
     CheckChange(Box<Change>, Sender<Result<Outline, ChangeError>>),
     AddRule(Box<Rule>, Option<usize>, Sender<RuleNumber>),
     DeleteRule(RuleNumber, Sender<Result<Rule, RuleError>>),
+    Templated(Box<[Rule]>, Sender<()>),
+    Singles(Box<SingleChange>, Sender<Result<Vec<SingleId>, SingleFault>>),
     Latch(LatchCall),
     PeerGone(Box<Identity>, PeerGone, Sender<Gone>),
     Show(Show),
@@ -49,7 +52,11 @@ impl Request {
     /// Whether it changes policy, of which there is one change at a time, or asks about that.
     pub(super) fn waits_for_change(&self) -> bool {
         match self {
-            Self::Change(..) | Self::CheckChange(..) | Self::AddRule(..) | Self::DeleteRule(..) => true,
+            Self::Change(..)
+            | Self::CheckChange(..)
+            | Self::AddRule(..)
+            | Self::DeleteRule(..)
+            | Self::Templated(..) => true,
             Self::Commit(transaction, _) => transaction.changes_policy(),
             _ => false,
         }
@@ -60,6 +67,7 @@ impl Request {
 #[derive(Debug)]
 pub(super) enum Show {
     Pairs(Sender<Vec<PairView>>),
+    Singles(Sender<Vec<SingleView>>),
     Peers(Sender<Vec<PeerView>>),
     Policy(Sender<Vec<RuleView>>),
     Pad(Sender<Pad>),
@@ -143,6 +151,33 @@ impl KeyManagerClient {
     /// [`Stopped`] outside, [`RuleError`] inside.
     pub fn delete_rule(&self, number: RuleNumber) -> Result<Result<Rule, RuleError>, Stopped> {
         self.ask(|reply| Request::DeleteRule(number, reply))
+    }
+
+    /// [`Keying::replace_templated`](crate::Keying::replace_templated), answered when the rules are in force on every worker.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn replace_templated(&self, rules: Vec<Rule>) -> Result<(), Stopped> {
+        self.ask(|reply| Request::Templated(rules.into_boxed_slice(), reply))
+    }
+
+    /// [`Keying::change_singles`](crate::Keying::change_singles), answered when every worker goes by the change.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`SingleFault`] inside.
+    pub fn change_singles(
+        &self,
+        change: SingleChange,
+    ) -> Result<Result<Vec<SingleId>, SingleFault>, Stopped> {
+        self.ask(|reply| Request::Singles(Box::new(change), reply))
+    }
+
+    /// [`Keying::singles`](crate::Keying::singles).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn singles(&self) -> Result<Vec<SingleView>, Stopped> {
+        self.see(Show::Singles)
     }
 
     /// [`Keying::peer_gone`](crate::Keying::peer_gone), answered when no worker goes by the peer's SAs any more.

@@ -56,6 +56,7 @@ enum Changing {
     Commit(Sender<Result<Committed, CommitError>>),
     AddRule(Sender<RuleNumber>, RuleNumber),
     DeleteRule(Sender<Result<Rule, RuleError>>, Rule),
+    Templated(Sender<()>),
 }
 
 /// An answer that is given when every worker goes by what it says.
@@ -155,6 +156,15 @@ impl<'e> Server<'e> {
                     true
                 }
                 Err(error) => reply.send(Err(error)).is_ok(),
+            },
+            Request::Templated(rules, reply) => {
+                let replaced = keying.replace_templated(&rules);
+                self.changing = replaced.ok().map(|()| Changing::Templated(reply));
+                true
+            }
+            Request::Singles(change, reply) => match keying.change_singles(*change, now) {
+                Ok(added) => self.arrive(reply, Ok(added)),
+                Err(fault) => reply.send(Err(fault)).is_ok(),
             },
             Request::PeerGone(peer, why, reply) => {
                 let gone = keying.peer_gone(&peer, why, now);
@@ -286,6 +296,7 @@ impl<'e> Server<'e> {
                 Some(Changing::Commit(reply)) => self.arrive(reply, Ok(changed.into())),
                 Some(Changing::AddRule(reply, number)) => self.arrive(reply, number),
                 Some(Changing::DeleteRule(reply, rule)) => self.arrive(reply, Ok(rule)),
+                Some(Changing::Templated(reply)) => self.arrive(reply, ()),
                 // Whoever asked did so before a restart.
                 None => true,
             };
@@ -311,6 +322,7 @@ impl Show {
     fn answer(self, keying: &Keying) -> bool {
         match self {
             Self::Pairs(reply) => reply.send(keying.pairs()).is_ok(),
+            Self::Singles(reply) => reply.send(keying.singles()).is_ok(),
             Self::Peers(reply) => reply.send(keying.peers()).is_ok(),
             Self::Policy(reply) => reply.send(keying.policy()).is_ok(),
             Self::Pad(reply) => reply.send(keying.pad().clone()).is_ok(),
