@@ -16,6 +16,7 @@ use crate::latch::{
 use crate::provider::{InstallSpec, Offered, ProposalSpec, RekeySpec};
 use crate::spec::{DirectionSpec, PairSpec, RuleSpec};
 use crate::view;
+use crate::xfrm::{XfrmEvent, XfrmStep};
 
 /// The parameters of one method, from which its name and its answer follow.
 pub trait Method: Serialize {
@@ -154,6 +155,15 @@ calls! {
     /// Shows packets on both sides of the transform, with what became of them. Needs `more`; the first reply says that the
     /// capture stands, and one follows at least every second.
     Capture = "org.latchway.Control.Capture": CaptureSpec => CapturedPackets;
+    /// Changes states and policies in the terms of ip-xfrm(8): all the steps in one, or none.
+    XfrmApply = "org.latchway.Control.XfrmApply": XfrmApply => XfrmApplied;
+    /// The states, as ip-xfrm(8) knows them. With `more`, all of them, page by page.
+    XfrmStates = "org.latchway.Control.XfrmStates": XfrmStates => crate::xfrm::XfrmStates;
+    /// The policies, as ip-xfrm(8) knows them. With `more`, all of them, page by page.
+    XfrmPolicies = "org.latchway.Control.XfrmPolicies": XfrmPolicies => crate::xfrm::XfrmPolicies;
+    /// What happens to states and policies, as it happens. Needs `more`; the first reply says that the subscription
+    /// stands.
+    XfrmMonitor = "org.latchway.Control.XfrmMonitor": XfrmMonitor => XfrmEvent;
     /// Ends the gateway.
     Stop = "org.latchway.Control.Stop": Stop => Done;
 }
@@ -176,6 +186,8 @@ unparameterised! {
     Drops
     /// Parameters of [`Call::Events`]: none.
     Events
+    /// Parameters of [`Call::XfrmMonitor`]: none.
+    XfrmMonitor
     /// Parameters of [`Call::Stop`]: none.
     Stop
 }
@@ -206,6 +218,34 @@ list! {
     Latches
     /// Parameters of [`Call::Flows`].
     Flows
+    /// Parameters of [`Call::XfrmPolicies`].
+    XfrmPolicies
+}
+
+/// Parameters of [`Call::XfrmStates`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct XfrmStates {
+    /// The most rows to answer with; null is as many as a reply holds, or all of them with `more`.
+    #[serde(default)]
+    pub limit: Option<u64>,
+    /// Whether keys are wanted, which is logged.
+    #[serde(default)]
+    pub keys: bool,
+}
+
+/// Parameters of [`Call::XfrmApply`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct XfrmApply {
+    /// What is to be done, one after the other.
+    pub steps: Vec<XfrmStep>,
+    /// Whether the keys of counter-mode suites are said to be fresh: made for this, and used by nobody before (RFC 8221
+    /// section 3).
+    #[serde(default)]
+    pub ephemeral_keys: bool,
 }
 
 /// Parameters of [`Call::Mtu`]: a peer.
@@ -310,6 +350,16 @@ pub struct Commit {
 pub struct PairAdded {
     /// The number by which other calls name the pair.
     pub pair: u64,
+}
+
+/// What came of steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct XfrmApplied {
+    /// How many states came, went or changed.
+    pub states: u64,
+    /// How many policies did.
+    pub policies: u64,
 }
 
 /// The number of a new rule.

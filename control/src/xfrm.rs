@@ -221,7 +221,7 @@ pub struct XfrmSelector {
     #[serde(default)]
     pub protocol: u8,
     /// What is said of the upper layer beyond that.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "XfrmUpper::is_any")]
     pub upper: XfrmUpper,
     /// The device that they pass; any where it is missing.
     #[serde(default)]
@@ -233,14 +233,16 @@ pub struct XfrmSelector {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum XfrmUpper {
-    /// Nothing.
+    /// Nothing, which is said by leaving it out.
     #[default]
+    #[serde(skip)]
     Any,
     /// Ports, source and destination; null is any.
     Ports(Option<u16>, Option<u16>),
     /// ICMP or mobility header type, and code; null is any.
     Icmp(Option<u8>, Option<u8>),
     /// The key of GRE.
+    #[serde(rename = "gre_key")]
     Key(u32),
 }
 
@@ -371,7 +373,10 @@ pub enum XfrmStep {
     /// Deletes a state.
     DeleteState(XfrmStateId),
     /// Deletes all states, or all of a protocol.
-    FlushStates(Option<XfrmProtocol>),
+    FlushStates {
+        /// The protocol; null is all.
+        protocol: Option<XfrmProtocol>,
+    },
     /// Adds a policy.
     AddPolicy(Box<XfrmPolicy>),
     /// Adds a policy, in the place of the one with the same selector and direction if there is one.
@@ -379,7 +384,7 @@ pub enum XfrmStep {
     /// Deletes a policy.
     DeletePolicy(Box<XfrmPolicyId>),
     /// Deletes all policies.
-    FlushPolicies,
+    FlushPolicies {},
 }
 
 page! {
@@ -527,6 +532,14 @@ impl XfrmState {
         };
         let algorithms = self.algorithms.iter().map(hidden).collect();
         Self { algorithms, selector: self.selector.clone(), flags: self.flags.clone(), ..*self }
+    }
+}
+
+impl XfrmUpper {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        *self == Self::Any
     }
 }
 

@@ -18,6 +18,7 @@ mod top;
 mod units;
 mod view;
 mod whois;
+mod xfrm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -60,10 +61,21 @@ enum Verb {
     /// Run a gateway in the foreground, from its configuration file, until SIGTERM.
     ///
     /// It prints `ready` when it stands. SIGHUP, like `latchway reload`, reads the file again and applies what differs.
+    ///
+    /// With --tun instead of a file it begins with nothing, and is told by `latchway xfrm` what to do, as a kernel is by
+    /// `ip xfrm`.
     Run {
         /// The configuration file.
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        config: PathBuf,
+        #[arg(
+            long,
+            value_name = "FILE",
+            value_hint = ValueHint::FilePath,
+            required_unless_present = "tun",
+            conflicts_with = "tun"
+        )]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        bare: Box<gateway::Bare>,
     },
     /// Run a program in a namespace of its own, whose only way out is a running gateway: what it sends is protected or dropped.
     Exec(exec::Options),
@@ -125,7 +137,11 @@ pub fn main() -> ExitCode {
     let control = cli.control.as_deref().filter(|path| !path.is_empty()).map(Path::new);
     match cli.verb {
         Verb::Demo(options) => demo::run(&options),
-        Verb::Run { config } => finish(gateway::run_configured(&config)),
+        Verb::Run { config, bare } => match (bare.tun(), config) {
+            (Some(tun), _) => finish(gateway::run_bare(tun, &bare, control)),
+            // Clap wants one of them.
+            (None, config) => finish(gateway::run_configured(&config.unwrap_or_default())),
+        },
         Verb::Exec(options) => finish(exec::run(control, &options)),
         Verb::Setup { config, owner } => finish(gateway::setup(&config, owner.as_deref())),
         Verb::Clear { config } => finish(gateway::clear(&config)),

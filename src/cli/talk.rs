@@ -12,7 +12,7 @@ use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, Release
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions, words};
 use crate::cli::failure::Failure;
-use crate::cli::{capture, events, latch, prove, top, whois};
+use crate::cli::{capture, events, latch, prove, top, whois, xfrm};
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -57,6 +57,8 @@ pub enum Talk {
     Prove(prove::Options),
     /// Write packets on both sides of the transform, with what became of each, into a file that Wireshark opens.
     Capture(capture::Options),
+    /// Say to a gateway what ip-xfrm(8) says to a kernel: states and policies, in its grammar.
+    Xfrm(xfrm::Options),
     /// Watch a gateway: peers, SAs, flows, drops, and how fast they move.
     Top(top::Options),
 }
@@ -186,6 +188,7 @@ impl Talk {
             Self::Explain(options) => show(control, &options.call(), options.form),
             Self::Capture(options) => capture::run(control, &options),
             Self::Mtu(MtuVerb::Explain { peer, form }) => show(control, &Mtu { peer }, form),
+            Self::Xfrm(options) => xfrm::run(control, &options),
             Self::Top(options) => top::run(control, &options),
             Self::Sa(SaVerb::List(options)) => list(control, &Sas { limit: options.limit }, options.form),
             Self::Sa(SaVerb::Add(options)) => {

@@ -13,11 +13,17 @@ use latchway_tagging::{ClassId, Identity};
 
 use crate::gateway::events::EventHub;
 use crate::gateway::rows::{direction_word, selector_view};
+use crate::gateway::xfrm::Xfrm;
 
 /// Tells what becomes of pairs and policy, until the key manager tells no more.
-pub fn start(notices: Receiver<Notice>, events: Arc<EventHub>) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    notices: Receiver<Notice>,
+    events: Arc<EventHub>,
+    xfrm: Arc<Xfrm>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("chronicle".into()).spawn(move || {
         for notice in notices {
+            xfrm.note(&notice);
             if let Some(event) = of_notice(&notice) {
                 events.publish(event);
             }
@@ -83,8 +89,8 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
             let event = of_pair(EventKind::PathMtu, *pair, peer, &text);
             event.map(|event| EventView { count: Some(mtu.into()), ..towards(event, Direction::Outbound) })
         }
-        // A reload says so itself.
-        Notice::PadChanged => None,
+        // A reload says so itself, and `xfrm monitor` tells of its states.
+        Notice::PadChanged | Notice::SingleExpired { .. } => None,
     }
 }
 

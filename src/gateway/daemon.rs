@@ -146,7 +146,7 @@ fn hardening(loaded: &Loaded, control: &Path) -> harden::Plan {
 }
 
 /// The folder of the control socket, which nobody else may enter.
-fn make_folder(control: &Path) -> Result<(), GatewayError> {
+pub fn make_folder(control: &Path) -> Result<(), GatewayError> {
     let Some(folder) = control.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -155,7 +155,7 @@ fn make_folder(control: &Path) -> Result<(), GatewayError> {
 }
 
 /// Says that numbers cannot be reserved, and when they can again.
-fn told_of_record(health: Result<(), &str>, events: &EventHub) {
+pub fn told_of_record(health: Result<(), &str>, events: &EventHub) {
     let (kind, text) = match health {
         Ok(()) => (EventKind::ReservationRestored, "sequence numbers are reserved on disk again"),
         Err(error) => (EventKind::ReservationFailed, error),
@@ -201,7 +201,7 @@ fn end_leftovers(config: &Config, sockets: &mut latchway_ulp_shim::SocketDestroy
     }
 }
 
-fn watch_signals(asked: Sender<Asked>) -> Result<(), GatewayError> {
+pub fn watch_signals(asked: Sender<Asked>) -> Result<(), GatewayError> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {

@@ -4,6 +4,7 @@
 mod alerts;
 mod assemble;
 mod audit;
+mod bare;
 mod bursts;
 mod capturing;
 mod care;
@@ -36,9 +37,11 @@ mod source;
 mod state;
 mod surroundings;
 mod terms;
+mod xfrm;
 
 use std::io::{self, Write};
 
+pub use self::bare::{Bare, run as run_bare};
 pub use self::daemon::run as run_configured;
 pub use self::error::GatewayError;
 pub use self::once::run;

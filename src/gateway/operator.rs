@@ -6,11 +6,13 @@ use latchway_control::{
     CaptureSpec, CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow,
     InquireLatch, InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, MtuView, Offered,
     PairAdded, PairSpec, PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec,
-    ReleaseLatch, Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, call,
+    ReleaseLatch, Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, XfrmPolicyRow,
+    XfrmStateRow, call,
 };
 use latchway_keying::{Alerts, Holder};
 
 use crate::gateway::capturing::Capturing;
+use crate::gateway::xfrm::Watching;
 
 /// An answer, or why there is none and what to do.
 pub type Answer<T> = Result<T, Failure>;
@@ -158,6 +160,26 @@ pub trait Gateway: Send + Sync {
     /// Shows packets from here on.
     fn capture(&self, _wanted: &CaptureSpec) -> Answer<Capturing> {
         not_implemented::<CaptureSpec, _>()
+    }
+
+    /// Changes states and policies as ip-xfrm(8) does, all the steps or none.
+    fn xfrm_apply(&self, _asked: &call::XfrmApply) -> Answer<call::XfrmApplied> {
+        not_implemented::<call::XfrmApply, _>()
+    }
+
+    /// The states as ip-xfrm(8) knows them, newest first.
+    fn xfrm_states(&self, _keys: bool, _rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
+        not_implemented::<call::XfrmStates, _>()
+    }
+
+    /// The policies as ip-xfrm(8) knows them, newest first.
+    fn xfrm_policies(&self, _rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
+        not_implemented::<call::XfrmPolicies, _>()
+    }
+
+    /// What happens to them from here on.
+    fn xfrm_watch(&self) -> Answer<Watching> {
+        not_implemented::<call::XfrmMonitor, _>()
     }
 
     /// Who is on the other end of a connection.

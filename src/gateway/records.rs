@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
-use latchway_keying::reservations::{EnrolError, Reservations, StoreError};
-use latchway_keying::{Keys, NewPair, Resumption};
+use latchway_keying::reservations::{EnrolError, Receiving, Reservations, Sending, StoreError};
+use latchway_keying::{Keys, NewPair, NewSingle, Resumption, Way};
 
 /// The record of one state directory, kept up to date until it is closed.
 pub struct Records {
@@ -76,6 +76,26 @@ impl Records {
     /// [`RecordError`]
     pub fn rehearse(&self, pairs: &mut [NewPair]) -> Result<(), RecordError> {
         self.go_on(pairs, Reservations::rehearse)
+    }
+
+    /// Lets a single SA go on where its key is on record.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn resume_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
+        let mut store = lock(&self.store);
+        let store = store.as_mut().ok_or(RecordError::Closed)?;
+        let way = match new.way {
+            Way::Inbound { anti_replay, from, outer, .. } => {
+                let Receiving { after, top } = store.enrol_inbound(&new.keys)?;
+                Way::Inbound { anti_replay, from, outer, after, top: Some(top) }
+            }
+            Way::Outbound { path, shape, .. } => {
+                let Sending { next, reservation } = store.enrol_outbound(&new.keys)?;
+                Way::Outbound { path, shape, next, reservation: Some(reservation) }
+            }
+        };
+        Ok(NewSingle { way, ..new })
     }
 
     /// What keeps numbers from being reserved, if anything does.

@@ -55,7 +55,7 @@ impl Running {
             processes: Processes::start(Arc::clone(&state) as _)?,
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
-        let telling = chronicle::start(notices, Arc::clone(state.events()))?;
+        let telling = chronicle::start(notices, Arc::clone(state.events()), Arc::clone(state.xfrm()))?;
         let auditing =
             audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
         let auditing = auditing.transpose()?;

@@ -40,6 +40,7 @@ use crate::gateway::configuration::Configuration;
 use crate::gateway::disposition::Ask;
 use crate::gateway::events::EventHub;
 use crate::gateway::plan::Plan;
+use crate::gateway::xfrm::Xfrm;
 
 /// One gateway, as its operator sees it.
 pub struct State {
@@ -68,6 +69,8 @@ pub struct State {
     reloads: Mutex<ReloadHistory>,
     pub(super) refused_reloads: AtomicU64,
     events: Arc<EventHub>,
+    /// States and policies in the terms of ip-xfrm(8).
+    xfrm: Arc<Xfrm>,
 }
 
 impl State {
@@ -80,6 +83,8 @@ impl State {
         database: Arc<LatchDatabase>,
         counters: Arc<Counters>,
     ) -> Self {
+        let (listen, tun) = (plan.listen.clone(), plan.tun.name.clone());
+        let xfrm = Xfrm::new(keying.clone(), plan.identity.clone(), listen, tun, started);
         Self {
             name: plan.name.clone(),
             identity: plan.identity.clone(),
@@ -102,6 +107,7 @@ impl State {
             reloads: Mutex::default(),
             refused_reloads: AtomicU64::new(0),
             events: Arc::default(),
+            xfrm: Arc::new(xfrm),
         }
     }
 
@@ -113,6 +119,11 @@ impl State {
     /// What happens, for whoever listens.
     pub const fn events(&self) -> &Arc<EventHub> {
         &self.events
+    }
+
+    /// States and policies in the terms of ip-xfrm(8).
+    pub const fn xfrm(&self) -> &Arc<Xfrm> {
+        &self.xfrm
     }
 
     /// Where packets can be looked at.

@@ -99,7 +99,7 @@ fn of_states(words: &mut Words<'_>, family: Family) -> Result<Command, GrammarEr
     } else if is("get") {
         Ok(Command::GetState(named(words, family)?))
     } else if is("flush") {
-        Ok(Command::Apply(XfrmStep::FlushStates(flushed(words)?)))
+        Ok(Command::Apply(XfrmStep::FlushStates { protocol: flushed(words)? }))
     } else if is("count") {
         Ok(Command::CountStates)
     } else if is("help") {
@@ -133,7 +133,7 @@ fn of_policies(words: &mut Words<'_>, family: Family) -> Result<Command, Grammar
         while words.take("ptype") {
             ptype(words)?;
         }
-        Ok(Command::Apply(XfrmStep::FlushPolicies))
+        Ok(Command::Apply(XfrmStep::FlushPolicies {}))
     } else if is("count") {
         Ok(Command::CountPolicies)
     } else if is("setdefault") && !is("set") {

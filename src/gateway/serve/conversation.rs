@@ -2,21 +2,24 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use latchway_control::{
     Answering, Call, CaptureSpec, CapturedPackets, Done, EventKind, EventView, Failure, Flows, FrameError,
-    Frames, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, write_message,
+    Frames, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, XfrmEvent, XfrmEventKind,
+    XfrmPolicies, XfrmStates, write_message,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::gateway::events::Heard;
 use crate::gateway::operator::Answer;
+use crate::gateway::rows::unix_milliseconds;
 use crate::gateway::serve::Service;
 use crate::gateway::serve::callers::{Caller, Doing};
 use crate::gateway::serve::latches::Own;
 use crate::gateway::serve::pages::pages;
+use crate::gateway::xfrm;
 
 /// The way back to a caller.
 pub struct Back<'a> {
@@ -122,6 +125,14 @@ impl Back<'_> {
             Call::PeerGone(peer) => self.give(gateway.peer_gone(peer)),
             Call::Whois(ends) => self.give(gateway.whois(ends)),
             Call::Capture(wanted) => self.show_packets(wanted, service),
+            Call::XfrmApply(asked) => self.give(gateway.xfrm_apply(asked)),
+            Call::XfrmStates(list) => {
+                pages::<XfrmStates>(self, list.limit, |rows| gateway.xfrm_states(list.keys, rows))
+            }
+            Call::XfrmPolicies(list) => {
+                pages::<XfrmPolicies>(self, list.limit, |rows| gateway.xfrm_policies(rows))
+            }
+            Call::XfrmMonitor(_) => self.tell_xfrm(service),
             Call::Stop(_) => {
                 // Said before it is done: afterwards nobody may be there to say it.
                 let said = self.last(&Done {});
@@ -183,6 +194,32 @@ impl Back<'_> {
                 return self.last(&page);
             }
             self.continued(&page)?;
+        }
+    }
+
+    fn tell_xfrm(&mut self, service: &Service) -> Result<(), FrameError> {
+        if !self.more {
+            return self.fail(&Failure::expected_more());
+        }
+        let Some(_place) = self.caller.listen() else {
+            let hint = "end one of them, or list states and policies now and then";
+            return self.fail(&Failure::busy("as many listen to the gateway as may", hint));
+        };
+        let watching = match service.gateway.xfrm_watch() {
+            Ok(watching) => watching,
+            Err(failure) => return self.fail(&failure),
+        };
+        let of = |kind| XfrmEvent::of(kind, unix_milliseconds(SystemTime::now()));
+        self.continued(&of(XfrmEventKind::Begun))?;
+        loop {
+            match watching.next(GLANCE) {
+                xfrm::Heard::Event(event) => self.continued(&*event)?,
+                xfrm::Heard::Lost => return self.last(&of(XfrmEventKind::Lost)),
+                xfrm::Heard::Quiet if self.has_hung_up() || service.events.has_ended() => {
+                    return Err(FrameError::CutShort);
+                }
+                xfrm::Heard::Quiet => {}
+            }
         }
     }
 

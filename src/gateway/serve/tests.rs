@@ -334,8 +334,9 @@ fn t40_calls_cut_or_damaged_at_every_octet_harm_nobody() {
         "path": {"from": "192.0.2.1", "to": "192.0.2.2:4500"},
         "selectors": [{"local": "10.0.1.0/24", "remote": "10.0.2.0/24"}],
     });
-    let calls =
-        Call::NAMES.iter().filter(|name| !["Stop", "Events"].iter().any(|other| name.ends_with(other)));
+    let calls = Call::NAMES
+        .iter()
+        .filter(|name| !["Stop", "Events", "XfrmMonitor"].iter().any(|other| name.ends_with(other)));
     let mut all: Vec<_> = calls.map(|name| said(json!({"method": name, "parameters": {}}))).collect();
     all.push(said(json!({"method": "org.latchway.Control.AddPair", "parameters": pair})));
     assert_eq!(answers(&stand.raw(), all.last().unwrap()), [json!({"parameters": {"pair": 7}})]);

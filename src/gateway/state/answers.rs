@@ -8,7 +8,7 @@ use latchway_control::{
     CaptureSpec, Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts,
     LatchDetail, LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerForgotten, PeerGoneSpec,
     PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic,
-    Whois, WhoisAnswer, call,
+    Whois, WhoisAnswer, XfrmPolicyRow, XfrmStateRow, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::{Rule, Spd};
@@ -26,8 +26,25 @@ use crate::gateway::rows::{
 };
 use crate::gateway::state::State;
 use crate::gateway::state::named::{Carriers, Names};
+use crate::gateway::xfrm::Watching;
 
 impl Gateway for State {
+    fn xfrm_apply(&self, asked: &call::XfrmApply) -> Answer<call::XfrmApplied> {
+        self.xfrm.apply(asked)
+    }
+
+    fn xfrm_states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
+        self.xfrm.states(keys, rows)
+    }
+
+    fn xfrm_policies(&self, rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
+        self.xfrm.policies(rows)
+    }
+
+    fn xfrm_watch(&self) -> Answer<Watching> {
+        Ok(self.xfrm.told().watch())
+    }
+
     fn capture(&self, wanted: &CaptureSpec) -> Answer<Capturing> {
         Ok(Capturing::begin(&self.taps, wanted, self.started_at))
     }

@@ -1,0 +1,286 @@
+//! States and policies in the terms of ip-xfrm(8), as control.sock takes and shows them: a book of what was asked for, and
+//! the key manager's single SAs and rules that are made of it.
+
+mod book;
+mod making;
+mod rules;
+mod told;
+
+pub use self::told::{Heard, Told, Watching};
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use latchway_config::Listen;
+use latchway_control::call::{XfrmApplied, XfrmApply};
+use latchway_control::{
+    Failure, XfrmEvent, XfrmEventKind, XfrmPolicyRow, XfrmState, XfrmStateRow, XfrmStep, XfrmUsed,
+};
+use latchway_datapath::time::Time;
+use latchway_keying::{KeyManagerClient, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted};
+use latchway_tagging::Identity;
+
+use crate::gateway::clock::since;
+use crate::gateway::daemon::tell;
+use crate::gateway::operator::{Answer, Rows};
+use crate::gateway::records::Records;
+use crate::gateway::rows::unix_milliseconds;
+use crate::gateway::xfrm::book::{Book, Change, Held};
+use crate::gateway::xfrm::making::Making;
+
+/// States and policies of one gateway.
+pub struct Xfrm {
+    keying: KeyManagerClient,
+    identity: Identity,
+    listen: Vec<Listen>,
+    tun: String,
+    started: Instant,
+    records: OnceLock<Arc<Records>>,
+    book: Mutex<Book>,
+    told: Told,
+}
+
+impl Xfrm {
+    /// No state and no policy yet, of a gateway that is `identity` and listens there.
+    pub fn new(
+        keying: KeyManagerClient,
+        identity: Identity,
+        listen: Vec<Listen>,
+        tun: String,
+        started: Instant,
+    ) -> Self {
+        let (records, book) = (OnceLock::new(), Mutex::default());
+        Self { keying, identity, listen, tun, started, records, book, told: Told::default() }
+    }
+
+    /// From now on, keys of counter-mode suites may be on record there.
+    pub fn recorded_in(&self, records: Arc<Records>) {
+        // A gateway has one.
+        let _ = self.records.set(records);
+    }
+
+    /// Does all the steps, or none.
+    ///
+    /// # Errors
+    /// [`Failure`], which names the step that cannot be done.
+    pub fn apply(&self, asked: &XfrmApply) -> Answer<XfrmApplied> {
+        if asked.steps.len() > MOST_STEPS {
+            return Err(Failure::full(
+                format!("{} steps are more than {MOST_STEPS}", asked.steps.len()),
+                "say them in several calls",
+            ));
+        }
+        let mut book = self.book();
+        let mut next = book.clone();
+        let mut changes = Vec::new();
+        for (place, step) in asked.steps.iter().enumerate() {
+            let now = unix_milliseconds(SystemTime::now());
+            let done = next.step(step, asked.ephemeral_keys, now);
+            changes.extend(done.map_err(|failure| at(place, asked.steps.len(), step, failure))?);
+        }
+        let rules = next.rules(&self.tun)?;
+        self.change_states(&book, &mut next)?;
+        if rules != book.rules(&self.tun).unwrap_or_default() {
+            self.keying.replace_templated(rules).map_err(stopped)?;
+        }
+        *book = next;
+        let applied = XfrmApplied {
+            states: changes.iter().filter(|change| change.is_of_state()).count() as u64,
+            policies: changes.iter().filter(|change| !change.is_of_state()).count() as u64,
+        };
+        changes.into_iter().for_each(|change| self.told.publish(change.event()));
+        Ok(applied)
+    }
+
+    /// The states, newest first.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
+        if keys {
+            tell("the keys of all states were shown to somebody on control.sock");
+        }
+        let book = self.book();
+        let singles = self.keying.singles().map_err(stopped)?;
+        let shown = book.states.iter().rev().map(|held| self.state_row(held, &singles, keys));
+        shown.map(rows).find(ControlFlow::is_break);
+        Ok(())
+    }
+
+    /// The policies, newest first.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn policies(&self, rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
+        self.book().policies.iter().rev().cloned().map(rows).find(ControlFlow::is_break);
+        Ok(())
+    }
+
+    /// What happens, for whoever listens.
+    pub const fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Hears what the key manager tells.
+    pub fn note(&self, notice: &Notice) {
+        match notice {
+            Notice::SingleExpired { single, hard } => self.expired(*single, *hard),
+            Notice::Acquire(wanted) => self.acquire(wanted),
+            _ => {}
+        }
+    }
+
+    /// A state whose hard lifetime is over goes, as it does in a kernel.
+    fn expired(&self, single: SingleId, hard: bool) {
+        let mut book = self.book();
+        let Some(place) = book.states.iter().position(|held| held.single == Some(single)) else { return };
+        let singles = self.keying.singles().unwrap_or_default();
+        let row = book.states.get(place).map(|held| self.state_row(held, &singles, false));
+        if hard {
+            let change = SingleChange { remove: vec![single], ..SingleChange::default() };
+            // Where the key manager ended, everything does.
+            let _ = self.keying.change_singles(change);
+            book.states.remove(place);
+        }
+        drop(book);
+        let kind = if hard { XfrmEventKind::HardExpired } else { XfrmEventKind::SoftExpired };
+        self.told.publish(XfrmEvent { state: row, ..event(kind) });
+    }
+
+    fn acquire(&self, wanted: &Wanted) {
+        let policy = self.book().wanting(wanted, &self.tun);
+        if policy.is_some() {
+            let flow = rules::flow(&wanted.flow);
+            self.told.publish(XfrmEvent { policy, flow: Some(flow), ..event(XfrmEventKind::Acquire) });
+        }
+    }
+
+    /// Has the key manager make of the states what they are to be. The new book learns what they are there.
+    fn change_states(&self, old: &Book, next: &mut Book) -> Answer<()> {
+        let making = Making { identity: &self.identity, listen: &self.listen, records: self.records.get() };
+        for held in &mut next.states {
+            held.outbound = making.is_outbound(&held.spec);
+        }
+        let stays = |single: SingleId| next.states.iter().any(|held| held.single == Some(single));
+        let remove: Vec<_> =
+            old.states.iter().filter_map(|held| held.single).filter(|single| !stays(*single)).collect();
+        let (mut add, mut revise, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        let mut made = Vec::new();
+        for (place, held) in next.states.iter().enumerate() {
+            let revised =
+                old.states.iter().find(|other| other.single == held.single && other.spec != held.spec);
+            match held.single {
+                None => {
+                    add.push(making.single(held, &mut next.reqids)?);
+                    made.push(place);
+                }
+                Some(single) if revised.is_some() => {
+                    revise.push(making.revision(single, &held.spec, &mut next.reqids)?);
+                    named.push(place);
+                }
+                Some(_) => {}
+            }
+        }
+        if remove.is_empty() && add.is_empty() && revise.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<_> = made.iter().chain(&named).copied().collect();
+        let changed = self.keying.change_singles(SingleChange { remove, add, revise }).map_err(stopped)?;
+        let added = changed.map_err(|SingleFault { place, error }| {
+            let spi = place.and_then(|place| places.get(place)).and_then(|place| next.states.get(*place));
+            let name = spi.map_or_else(|| "the change".to_owned(), |held| named_state(&held.spec));
+            Failure::refused(format!("{name}: {error}"), hint_of(&error))
+        })?;
+        for (place, single) in made.into_iter().zip(added) {
+            next.states.get_mut(place).into_iter().for_each(|held| held.single = Some(single));
+        }
+        Ok(())
+    }
+
+    fn state_row(&self, held: &Held, singles: &[SingleView], keys: bool) -> XfrmStateRow {
+        let view = singles.iter().find(|view| Some(view.id) == held.single);
+        let mut state = if keys { held.spec.clone() } else { held.spec.without_keys() };
+        let used = view.map_or_else(XfrmUsed::default, |view| XfrmUsed {
+            octets: view.octets,
+            packets: view.packets,
+            added: held.added,
+            last_used: view.last_used.map(|moment| self.unix(moment)),
+            soft_expired: view.soft_expired,
+            expired: view.expired,
+        });
+        if held.outbound {
+            state.replay_oseq = state.replay_oseq.saturating_add(used.packets);
+        } else {
+            state.replay_seq = state.replay_seq.saturating_add(used.packets);
+        }
+        XfrmStateRow { state, used, paired: view.is_some_and(|view| view.partner.is_some()) }
+    }
+
+    /// A moment of the gateway's clock as others know it.
+    fn unix(&self, moment: Time) -> u64 {
+        let ago = since(self.started).since(moment);
+        unix_milliseconds(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which step it was, where there are several.
+fn at(place: usize, of: usize, step: &XfrmStep, mut failure: Failure) -> Failure {
+    if let Some(message) = failure.parameters.message.as_mut().filter(|_| of > 1) {
+        let what = match step {
+            XfrmStep::AddState(state) | XfrmStep::UpdateState(state) => named_state(state),
+            XfrmStep::DeleteState(_) | XfrmStep::FlushStates { .. } => "a state".to_owned(),
+            _ => "a policy".to_owned(),
+        };
+        *message = format!("step {} of {of}, {what}: {message}; none of them was done", place + 1);
+    }
+    failure
+}
+
+/// A state, for people.
+fn named_state(state: &XfrmState) -> String {
+    format!("the {} state with SPI {:#010x} to {}", state.protocol, state.spi, state.dst)
+}
+
+fn hint_of(error: &latchway_keying::SingleError) -> &'static str {
+    use latchway_keying::{InstallError, SingleError};
+    match error {
+        SingleError::Install(InstallError::StaticCounterMode(_)) => making::FRESH,
+        SingleError::Install(InstallError::RepeatedKey(_)) => "make a new key for every state",
+        _ => "nothing was changed; mend it and say it again",
+    }
+}
+
+fn event(kind: XfrmEventKind) -> XfrmEvent {
+    XfrmEvent::of(kind, unix_milliseconds(SystemTime::now()))
+}
+
+fn stopped(_: latchway_keying::Stopped) -> Failure {
+    Failure::failed("the key manager does not answer", "the gateway may be ending; try again")
+}
+
+impl Change {
+    const fn is_of_state(&self) -> bool {
+        matches!(
+            self.0,
+            XfrmEventKind::StateAdded | XfrmEventKind::StateUpdated | XfrmEventKind::StateDeleted
+        )
+    }
+
+    fn event(self) -> XfrmEvent {
+        let Self(kind, state, policy) = self;
+        let row = |state: XfrmState| XfrmStateRow { state, used: XfrmUsed::default(), paired: false };
+        XfrmEvent {
+            state: state.map(|state| row(*state)),
+            policy: policy.map(|policy| *policy),
+            ..event(kind)
+        }
+    }
+}
+
+/// As many steps as one call may hold; a script says one at a time.
+const MOST_STEPS: usize = 20_000;
