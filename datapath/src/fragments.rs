@@ -10,9 +10,6 @@
 mod pieces;
 mod waiting;
 
-#[cfg(test)]
-mod tests;
-
 use std::hash::BuildHasher;
 use std::time::Duration;
 
@@ -182,3 +179,6 @@ impl Datagram {
         Self { portless: FlowKey::from_words([a, b, c, d, last & !0xffff_ffff]), id }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,6 @@
 //! where policy and SAs do not speak of the error by its own addresses, it belongs to the return traffic of what it quotes,
 //! and goes by the SA of that or not at all. Without that check whoever has any SA could end anybody's connections.
 
-#[cfg(test)]
-mod tests;
-
 use latchway_tagging::ClassId;
 
 use crate::drop::{Direction, DropReason};
@@ -196,3 +193,6 @@ const FRAGMENT: u8 = 44;
 const EXTENSIONS: [u8; 8] = [0, 43, FRAGMENT, 51, 60, 135, 139, 140];
 
 const ICMP_HEADER_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,6 @@ mod classifier;
 mod extent;
 mod tree;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -212,3 +209,6 @@ impl Protection {
     /// Protection by any SA that admits the flow, connection by connection unlatched.
     pub const UNLATCHED: Self = Self { reqid: None, template: None, latching: Latching::Off };
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod bed;
 mod conflicts;
+mod icmp;
 mod listeners;
 mod model;
 mod requests;

@@ -122,7 +122,12 @@ impl Bed {
     pub(super) fn rules(&mut self, actions: &[Action]) {
         let selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
         let rule = |&action: &Action| Rule::new(selector.clone(), None, action);
-        self.snapshot.spd = Spd::new(actions.iter().map(rule).collect());
+        self.rules_of(actions.iter().map(rule).collect());
+    }
+
+    /// Another snapshot with these rules.
+    pub(super) fn rules_of(&mut self, rules: Vec<Rule>) {
+        self.snapshot.spd = Spd::new(rules);
         self.rekey();
     }
 
@@ -406,6 +411,13 @@ impl Bed {
 
     pub(super) fn error_in(&self, protocol: u8, class: ClassId) -> Result<(), DropReason> {
         self.judge_octets_in(&self.error(Direction::Inbound, protocol), class, self.version())
+    }
+
+    /// The same from a router on the way.
+    pub(super) fn router_error_in(&self, protocol: u8, class: ClassId) -> Result<(), DropReason> {
+        let mut octets = self.error(Direction::Inbound, protocol);
+        octets[12..16].copy_from_slice(&[172, 16, 0, 9]);
+        self.judge_octets_in(&octets, class, self.version())
     }
 
     pub(super) fn error_in_pieces(&self, class: ClassId) -> Result<(), DropReason> {
