@@ -17,8 +17,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::flow::FlowKey;
-use latchway_netns::{Links, Namespace, skip};
+use latchway_datapath::low::wire::{NativeSocket, ReceiveBuffer, SendReport, Wire, WireSocket};
+use latchway_datapath::send_batch::{Marks, SendBatch, Target};
+use latchway_netns::{Links, Namespace, packet, skip};
 use latchway_ulp_shim::{DestroyError, SocketDestroyer};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
@@ -168,11 +171,7 @@ fn a_gateway_still_can_what_it_needs() {
             assert_eq!(call, "call");
             fs::remove_file(path).unwrap();
         }
-        "move packets" => {
-            let address = world.wire.local_addr().unwrap();
-            world.wire.send_to(b"packet", address).unwrap();
-            assert_eq!(world.wire.recv_from(&mut [0; 16]).unwrap().0, 6);
-        }
+        "move packets" => world.wires.iter_mut().for_each(assert_moves_packets),
         "ask sock_diag" => {
             // Nobody has this connection; without CAP_NET_ADMIN the answer would be another.
             let flow = FlowKey::new(6, "127.0.0.1:9".parse().unwrap(), "127.0.0.1:10".parse().unwrap());
@@ -300,7 +299,7 @@ struct World {
     folder: PathBuf,
     namespace: Namespace,
     inner: Namespace,
-    wire: UdpSocket,
+    wires: [Wire; 2],
     destroyer: SocketDestroyer,
 }
 
@@ -308,11 +307,18 @@ struct World {
 fn perform(test: &str, deeds: impl FnOnce(&str, &mut World)) {
     let Ok(deed) = env::var(DEED) else { return };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
+    let inner = Namespace::create("inner").unwrap();
+    Links::of(&inner).unwrap().set_up("lo").unwrap();
+    let wires = inner.run(|| -> [Wire; 2] {
+        let address = "127.0.0.1".parse().unwrap();
+        let udp = WireSocket::bind((address, 0).into()).unwrap();
+        [udp.into(), NativeSocket::bind(address).unwrap().into()]
+    });
     let mut world = World {
         folder: folder.clone(),
         namespace: Namespace::current().unwrap(),
-        inner: Namespace::create("inner").unwrap(),
-        wire: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        inner,
+        wires: wires.unwrap(),
         destroyer: SocketDestroyer::open().unwrap(),
     };
     let plan = Plan {
@@ -330,6 +336,29 @@ fn perform(test: &str, deeds: impl FnOnce(&str, &mut World)) {
     assert!(applied.files && applied.syscalls && applied.missing.is_empty(), "{applied}");
     deeds(&deed, &mut world);
     end(DONE);
+}
+
+/// Packets leave, those that may be cut and others, and arrive.
+fn assert_moves_packets(wire: &mut Wire) {
+    let to = wire.local_addr();
+    let packet = match wire.carrier() {
+        Carrier::Udp => vec![7; 60],
+        Carrier::Native => packet::raw(to.ip(), to.ip(), 50, &[7; 40]).unwrap(),
+    };
+    let mut batch = SendBatch::new();
+    for may_fragment in [false, true, false] {
+        let marks = Marks { traffic_class: 2, may_fragment };
+        batch.reserve(Target { marks, ..Target::new(to, 0) }, 60).unwrap().copy_from_slice(&packet);
+        batch.commit(60);
+    }
+    assert_eq!(wire.send(&batch, 0), SendReport { sent: 3, ..SendReport::default() });
+    let (mut buffer, mut arrived) = (ReceiveBuffer::new(), 0);
+    while arrived < 180 {
+        for place in 0..wire.receive(&mut buffer).unwrap() {
+            arrived += buffer.train(place).unwrap().0.len();
+        }
+    }
+    assert_eq!(wire.next_hint(), None);
 }
 
 /// Ends the copy of a test, and nothing but that. `process::exit` first unmaps the main thread's signal stack, whichever
