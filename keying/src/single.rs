@@ -10,8 +10,8 @@ use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{
-    AntiReplay, ConfigError, InboundConfig, InboundSa, OutboundConfig, OutboundSa, ReceivedTop, Reservation,
-    SeqNum,
+    Align, AntiReplay, ConfigError, InboundConfig, InboundSa, OutboundConfig, OutboundSa, ReceivedTop,
+    Reservation, SeqNum,
 };
 use latchway_tagging::{ClassId, Identity, Mode, SaRef, WorkerId};
 
@@ -38,6 +38,8 @@ pub struct NewSingle {
     pub reqid: Reqid,
     /// Its SPI, key and limits.
     pub keys: SaKeys,
+    /// To what AH is aligned.
+    pub align: Align,
     /// Where the key comes from.
     pub origin: KeyOrigin,
     /// The worker that will own it.
@@ -226,12 +228,12 @@ impl NewSingle {
             Way::Inbound { anti_replay, after, top, .. } => {
                 let (anti_replay, top) = (*anti_replay, top.clone());
                 let config = InboundConfig { spi, suite, keys: material, sequence, anti_replay, top };
-                InboundSa::resume_after(config, *after).map(Built::Inbound)
+                InboundSa::resume_after(config, *after).map(|sa| Built::Inbound(sa.aligned(self.align)))
             }
             Way::Outbound { next, reservation, .. } => {
                 let reservation = reservation.clone();
                 let config = OutboundConfig { spi, suite, keys: material, sequence, reservation };
-                OutboundSa::resume_at(config, *next).map(Built::Outbound)
+                OutboundSa::resume_at(config, *next).map(|sa| Built::Outbound(sa.aligned(self.align)))
             }
         }
     }

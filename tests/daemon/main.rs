@@ -20,5 +20,6 @@ mod shown;
 mod signals;
 mod site;
 mod traffic;
+mod xfrm;
 
 use crate::gateway::{PATIENCE, eventually, scenario};

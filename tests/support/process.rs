@@ -25,6 +25,8 @@ pub struct Gateway {
     file: &'static str,
     control: PathBuf,
     environment: Vec<(&'static str, PathBuf)>,
+    /// What it is run with instead of a file.
+    bare: Option<Vec<String>>,
     child: Option<Child>,
 }
 
@@ -35,12 +37,18 @@ impl Gateway {
         DirBuilder::new().mode(0o700).create(&folder).unwrap();
         let control = folder.join("control.sock");
         let (place, file) = (place.clone(), "gateway.toml");
-        Self { place, folder, file, control, environment: Vec::new(), child: None }
+        Self { place, folder, file, control, environment: Vec::new(), bare: None, child: None }
     }
 
     /// The same, with another configuration file, and its control socket elsewhere.
     pub fn of_file(mut self, file: &'static str, control: impl Into<PathBuf>) -> Self {
         (self.file, self.control) = (file, control.into());
+        self
+    }
+
+    /// The same, run without a file by these words.
+    pub fn bare(mut self, words: &[&str]) -> Self {
+        self.bare = Some(words.iter().map(|word| (*word).to_owned()).collect());
         self
     }
 
@@ -195,7 +203,11 @@ impl Gateway {
 
     fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(["run", "--config"]).arg(self.folder.join(self.file)).stdin(Stdio::null());
+        match &self.bare {
+            Some(words) => command.arg("--control").arg(&self.control).arg("run").args(words),
+            None => command.args(["run", "--config"]).arg(self.folder.join(self.file)),
+        };
+        command.stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

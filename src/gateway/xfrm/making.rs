@@ -13,7 +13,7 @@ use latchway_datapath::outer::{Df, Dscp, Ecn, OuterPolicy};
 use latchway_datapath::sad::{Follow, Path, Peer, Shape, Tfc};
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::Reqid;
-use latchway_esp::{AntiReplay, SeqNum, SequenceKind, WindowSize};
+use latchway_esp::{Align, AntiReplay, SeqNum, SequenceKind, WindowSize};
 use latchway_keying::{KeyOrigin, NewSingle, RevisedEnd, Revision, SaKeys, SingleId, Way};
 use latchway_tagging::{Identity, Mode, WorkerId};
 
@@ -59,6 +59,8 @@ impl Making<'_> {
             selectors: selectors(state, &ends)?,
             reqid: reqid(state, &ends, reqids),
             keys,
+            // As a kernel has it, in IPv4.
+            align: if state.has(XfrmStateFlag::Align4) { Align::Rfc } else { Align::Eight },
             origin: if held.ephemeral { KeyOrigin::Ephemeral } else { KeyOrigin::Static },
             worker: WorkerId(0),
             way,
