@@ -14,4 +14,5 @@ mod rekey;
 mod restart;
 mod resumption;
 mod service;
+mod singles;
 mod thread;

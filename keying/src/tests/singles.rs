@@ -1,0 +1,161 @@
+//! Single SAs: in force at once, in a class of nobody's while they are alone, and with their numbers going on.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use latchway_datapath::arrival::Carrier;
+use latchway_datapath::outer::OuterPolicy;
+use latchway_datapath::sad::{Path, SadEntry, Scope, Shape, Usage};
+use latchway_datapath::selector::Selector;
+use latchway_datapath::spd::Reqid;
+use latchway_datapath::time::Time;
+use latchway_esp::{Align, AntiReplay, SeqNum, SequenceKind, Suite, WindowSize};
+use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
+
+use crate::testing::{fqdn, keying_with, range};
+use crate::{
+    InstallError, KeyOrigin, Keying, NewSingle, Pad, PadEntry, PeerPattern, RevisedEnd, Revision, SaKeys,
+    Settings, SingleChange, SingleError, Unobserved, Way,
+};
+
+const NOW: Time = Time::from_nanos(1_000_000_000);
+
+fn world() -> Keying {
+    let (first, last): (IpAddr, IpAddr) = ("0.0.0.0".parse().unwrap(), "255.255.255.255".parse().unwrap());
+    let anybody = PadEntry {
+        id: PadEntryId(1),
+        name: "anybody".into(),
+        peer: PeerPattern::Addresses { first, last },
+        methods: vec![AuthMethod::Manual],
+        standing: None,
+        ranges: vec![range("10.1.0.0", "10.1.255.255")],
+        local: fqdn("here"),
+    };
+    let clock = Arc::new(StateClock::new());
+    keying_with(Pad::new(vec![anybody]).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+}
+
+fn path() -> Path {
+    let to = SocketAddr::new("192.0.2.2".parse().unwrap(), 0);
+    Path { from: "192.0.2.1".parse().unwrap(), carrier: Carrier::Native, ..Path::udp(0, to, 1500) }
+}
+
+fn single(way: Way, spi: u32, key: u8) -> NewSingle {
+    let suite = Suite::AES_128_GCM;
+    let octets = vec![key; suite.key_len() + suite.salt_len()];
+    NewSingle {
+        peer: Identity::Address("192.0.2.2".parse().unwrap()),
+        local: fqdn("here"),
+        mode: Mode::Tunnel,
+        selectors: vec![Selector::between(
+            range("0.0.0.0", "255.255.255.255"),
+            range("0.0.0.0", "255.255.255.255"),
+        )],
+        reqid: Reqid(7),
+        keys: SaKeys::from_octets(spi, suite, &octets, SequenceKind::Extended).unwrap(),
+        align: Align::Rfc,
+        origin: KeyOrigin::Ephemeral,
+        worker: WorkerId(0),
+        way,
+    }
+}
+
+fn inbound(spi: u32, key: u8) -> NewSingle {
+    let (from, outer) = (path().peer(), OuterPolicy::NATIVE);
+    let anti_replay = AntiReplay::Window(WindowSize::MIN);
+    single(Way::Inbound { anti_replay, from, outer, after: SeqNum(0), top: None }, spi, key)
+}
+
+fn outbound(spi: u32, key: u8) -> NewSingle {
+    let way = Way::Outbound { path: path(), shape: Shape::default(), next: SeqNum(1), reservation: None };
+    single(way, spi, key)
+}
+
+fn add(new: Vec<NewSingle>) -> SingleChange {
+    SingleChange { add: new, ..SingleChange::default() }
+}
+
+fn entries(keying: &Keying) -> Vec<Arc<SadEntry>> {
+    keying.snapshot().sad.iter().map(|slot| Arc::clone(&slot.entry)).collect()
+}
+
+/// RFC 4301 4.1, L-71: alone it is in force at once and of a class that is no one's; with its partner it has the pair's, and
+/// what it is made of stays.
+#[test]
+fn two_that_match_make_a_pair_and_part_again_with_their_numbers_going_on() {
+    let mut keying = world();
+    let first = keying.change_singles(add(vec![inbound(0x1000, 1)]), NOW).unwrap()[0];
+    let alone = entries(&keying).remove(0);
+    assert_eq!((alone.scope, alone.partner), (Scope::Policy, None));
+    assert!(keying.class(alone.class).is_none());
+    assert_eq!(keying.snapshot().sad.get(alone.sa).map(|slot| slot.usage), Some(Usage::Active));
+    // RFC 4301 4.4.3: the PAD decides what the peer may claim.
+    assert_eq!(alone.selectors[0].remote, range("10.1.0.0", "10.1.255.255"));
+    let second = keying.change_singles(add(vec![outbound(0x2000, 2)]), NOW).unwrap()[0];
+    let [one, other] = entries(&keying).try_into().unwrap();
+    assert_eq!((one.class, one.partner, other.partner), (other.class, Some(other.sa), Some(one.sa)));
+    assert!(keying.class(one.class).is_some());
+    assert!(one.revises(&alone), "the same SA, in the same hands");
+    assert_eq!(
+        keying.singles().iter().map(|view| view.partner).collect::<Vec<_>>(),
+        [Some(second), Some(first)]
+    );
+    keying.change_singles(SingleChange { remove: vec![second], ..SingleChange::default() }, NOW).unwrap();
+    let [left] = entries(&keying).try_into().unwrap();
+    assert!(left.revises(&alone) && left.class == alone.class && left.partner.is_none());
+}
+
+#[test]
+fn other_reqids_or_ends_make_no_pair() {
+    let mut keying = world();
+    let other_reqid = NewSingle { reqid: Reqid(8), ..outbound(0x2000, 2) };
+    keying.change_singles(add(vec![inbound(0x1000, 1), other_reqid]), NOW).unwrap();
+    assert!(keying.singles().iter().all(|view| view.partner.is_none()));
+}
+
+/// T11, T12, T31: what cannot be is refused as a whole, and nothing changed.
+#[test]
+fn what_cannot_be_is_refused_and_nothing_changes() {
+    let mut keying = world();
+    keying.change_singles(add(vec![inbound(0x1000, 1)]), NOW).unwrap();
+    let before = keying.snapshot().id;
+    let fixed = NewSingle { origin: KeyOrigin::Static, ..outbound(0x2000, 3) };
+    for (wrong, error) in [
+        (inbound(0x1000, 4), InstallError::DuplicateSpi(inbound(0x1000, 4).keys.spi)),
+        (outbound(0x2000, 1), InstallError::RepeatedKey(outbound(0x2000, 1).keys.spi)),
+        (fixed, InstallError::StaticCounterMode(Suite::AES_128_GCM)),
+    ] {
+        let fault = keying.change_singles(add(vec![outbound(0x3000, 9), wrong]), NOW).unwrap_err();
+        assert_eq!((fault.place, fault.error), (Some(1), SingleError::Install(error)));
+    }
+    assert_eq!(keying.snapshot().id, before);
+    assert_eq!(entries(&keying).len(), 1);
+}
+
+#[test]
+fn a_revision_says_something_else_of_the_same_sa() {
+    let mut keying = world();
+    let id = keying.change_singles(add(vec![outbound(0x2000, 2)]), NOW).unwrap()[0];
+    let before = entries(&keying).remove(0);
+    let moved = Path { mtu: 1400, ..path() };
+    let revise =
+        |end| Revision { single: id, selectors: before.selectors.to_vec(), limits: before.limits, end };
+    let change = |revision| SingleChange { revise: vec![revision], ..SingleChange::default() };
+    let wrong = revise(RevisedEnd::Inbound(path().peer(), OuterPolicy::NATIVE));
+    assert_eq!(keying.change_singles(change(wrong), NOW).unwrap_err().error, SingleError::NoRevision);
+    keying.change_singles(change(revise(RevisedEnd::Outbound(moved, Shape::default()))), NOW).unwrap();
+    let after = entries(&keying).remove(0);
+    assert!(after.revises(&before));
+    assert!(format!("{:?}", after.role).contains("1400"));
+}
+
+/// A key manager that begins anew knows them, and the class of a pair has its holders.
+#[test]
+fn a_restart_forgets_none() {
+    let mut keying = world();
+    keying.change_singles(add(vec![inbound(0x1000, 1), outbound(0x2000, 2)]), NOW).unwrap();
+    let class = entries(&keying)[0].class;
+    keying.recover(NOW);
+    assert_eq!((entries(&keying).len(), keying.singles().len()), (2, 2));
+    assert!(keying.class(class).is_some());
+}
