@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
-use latchway_datapath::arrival::Arrival;
+use latchway_datapath::arrival::{Arrival, Carrier};
 use latchway_datapath::coalesce::{Coalescer, Offloads, Unit};
 use latchway_datapath::drop::{Counters, Direction, DropReason};
 use latchway_datapath::event::{Event, event_queue};
@@ -19,7 +19,7 @@ use latchway_datapath::send_batch::SendBatch;
 use latchway_datapath::spd::{Action, Protection, Reqid, Rule, Spd};
 use latchway_datapath::time::Time;
 use latchway_datapath::virtio::VNET_HDR_LEN;
-use latchway_esp::{Align, AntiReplay, KeyMaterial, SequenceKind, Spi, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, KeyMaterial, Protocol, SequenceKind, Spi, Suite, WindowSize};
 use latchway_keying::{
     ClassObserver, ClassRefused, Commitment, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat,
     Offer, Op, Pad, PadEntry, PairId, PairView, PeerPattern, Proposal, SaKeys, Settings, Start, Suites,
@@ -301,13 +301,21 @@ pub fn keys(terms: &Terms, inbound: Spi, outbound: Spi, peer: Host) -> Keys {
         let material = KeyMaterial::new(terms.suite, &octets).unwrap();
         SaKeys { spi, material, sequence: terms.sequence, limits: terms.limits }
     };
+    let path = match terms.suite.protocol() {
+        Protocol::Esp => Path::udp(0, peer.address(), 1500),
+        // AH is never in UDP, and covers our own address. Whoever cares which it is revises it.
+        Protocol::Ah => {
+            let (from, carrier) = ([192, 0, 2, 254].into(), Carrier::Native);
+            Path { from, carrier, ..Path::udp(0, peer.address(), 1500) }
+        }
+    };
     Keys {
         inbound: direction(inbound),
         anti_replay: AntiReplay::Window(WindowSize::default()),
         outbound: direction(outbound),
         header: None,
         align: Align::Rfc,
-        path: Path::udp(0, peer.address(), 1500),
+        path,
         shape: Shape::default(),
         follow: Follow::Fixed,
         scope: Scope::Selectors,
