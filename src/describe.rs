@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, ApplicationsSpec, GatewaySpec, LatchTermsSpec, LifetimeSpec, PairSpec, PathSpec, PeerSpec,
-    RuleSpec, SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, FormSpec, GatewaySpec, LatchTermsSpec, LifetimeSpec, ModeSpec, PairSpec,
+    PathSpec, PeerSpec, RuleSpec, SaSpec, Secret, SelectorSpec, TunBackendSpec, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_keying::ephemeral;
@@ -124,12 +124,15 @@ fn gateway(end: &End<'_>, peer: &End<'_>, pair: PairSpec) -> GatewaySpec {
 fn pair(end: &End<'_>, peer: &End<'_>, suite: Suite, (inbound, outbound): (SaSpec, SaSpec)) -> PairSpec {
     PairSpec {
         peer: identity(peer),
+        mode: ModeSpec::Tunnel,
         suite: suite.name().into(),
         inbound,
         outbound,
+        header: None,
+        form: FormSpec::default(),
         esn: true,
         replay_window: 4096,
-        path: PathSpec { from: end.outer.ip(), to: peer.outer, mtu: 1500 },
+        path: PathSpec::udp(end.outer.ip(), peer.outer, 1500),
         selectors: vec![selector(end, peer)],
         soft: LifetimeSpec::default(),
         hard: LifetimeSpec::default(),

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use latchway_control::{
-    DirectionSpec, LatchCounts, LifetimeView, Mode, Origin, PathView, ReloadHistory, SaRow, SaUsage, Sas,
-    StatusView, StreetView, TunView,
+    DirectionSpec, EncapsulationSpec, FormSpec, LatchCounts, LifetimeView, Mode, ModeSpec, Origin, PathView,
+    ReloadHistory, SaRow, SaUsage, Sas, StatusView, StreetView, TunView,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
@@ -359,7 +359,11 @@ fn sa() -> SaRow {
         pair: 1,
         direction: DirectionSpec::Inbound,
         spi: 0x1001,
+        mode: ModeSpec::Tunnel,
+        encapsulation: EncapsulationSpec::Udp,
         suite: "aes-128-gcm".into(),
+        header: None,
+        form: FormSpec::default(),
         peer: "b.example".into(),
         usage: SaUsage::Active,
         origin: Origin::Hand,

@@ -10,6 +10,7 @@
 pub mod call;
 mod capture;
 mod failure;
+mod form;
 mod frame;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -29,6 +30,7 @@ mod xfrm;
 pub use call::{Call, Commit, Done, Method, PairAdded, PeerForgotten, RuleAdded};
 pub use capture::{CaptureSpec, CapturedPacket, CapturedPackets, CapturedVerdict, SideSpec};
 pub use failure::{Failure, FailureParameters};
+pub use form::{DfSpec, EcnSpec, EncapsulationSpec, FlowLabelSpec, FormSpec, HeaderSpec, ProbeSpec, TfcSpec};
 pub use frame::{FrameError, Frames, MAX_MESSAGE, MAX_REPLY, write_message};
 pub use interface::{
     GetInfo, GetInterfaceDescription, INTERFACES, Interface, InterfaceDescription, ServiceInfo,
@@ -48,12 +50,12 @@ pub use spec::{
 };
 pub use view::{
     AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DiscoverySpec, DropRow, Drops,
-    EventKind, EventView, Explanation, FlowRow, Flows, FragmentSpec, HeldView, IdentityView, LatchCounts,
-    LatchDetail, LatchNamed, LatchRow, LatchState, LatchTermsView, Latches, LifetimeView, Mode, MtuPart,
-    MtuRow, MtuView, Origin, OwnerKind, OwnerView, Page, PartKind, PathView, PeerRow, Peers, Policies,
-    PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas, SelectorView,
-    Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView, Verdict,
-    WhoisAnswer, WhoisRow,
+    EventKind, EventView, Explanation, FlowRow, Flows, FragmentSpec, HeaderView, HeldView, IdentityView,
+    LatchCounts, LatchDetail, LatchNamed, LatchRow, LatchState, LatchTermsView, Latches, LifetimeView, Mode,
+    MtuPart, MtuRow, MtuView, Origin, OwnerKind, OwnerView, Page, PartKind, PathView, PeerRow, Peers,
+    Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas,
+    SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView,
+    Verdict, WhoisAnswer, WhoisRow,
 };
 pub use wire::{NoWire, WireSpec};
 pub use xfrm::{

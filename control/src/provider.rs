@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::latch::MethodSpec;
+use crate::form::{FormSpec, HeaderSpec};
+use crate::latch::{MethodSpec, ModeSpec};
 use crate::spec::{LifetimeSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
 use crate::view::SelectorView;
 
@@ -30,10 +31,16 @@ pub struct ProposalSpec {
     pub nat: NatSpec,
     /// The flows to carry.
     pub selectors: Vec<SelectorSpec>,
-    /// The name of the suite of what we receive.
+    /// Tunnel or transport (L-7).
+    #[serde(default = "tunnel")]
+    pub mode: ModeSpec,
+    /// The name of the suite of what we receive, of ESP or of AH.
     pub inbound_suite: String,
     /// The name of the suite of what we send.
     pub outbound_suite: String,
+    /// The name of the suite of the AH around ESP, of a bundle.
+    #[serde(default)]
+    pub header_suite: Option<String>,
     /// Whether the answer may carry less than is proposed (L-73).
     #[serde(default)]
     pub narrow: bool,
@@ -144,6 +151,12 @@ pub struct KeysSpec {
     pub inbound_suite: String,
     /// The name of the suite of what we send, as it was proposed.
     pub outbound_suite: String,
+    /// The AH around ESP, of a bundle, as it was proposed.
+    #[serde(default)]
+    pub header: Option<HeaderSpec>,
+    /// In what form its packets travel.
+    #[serde(default)]
+    pub form: FormSpec,
     /// Whether sequence numbers are extended to 64 bits.
     #[serde(default = "yes")]
     pub esn: bool,
@@ -161,6 +174,10 @@ pub struct KeysSpec {
     /// Whether it sends from the start. A successor never does.
     #[serde(default)]
     pub usage: UsageSpec,
+}
+
+const fn tunnel() -> ModeSpec {
+    ModeSpec::Tunnel
 }
 
 const fn manual() -> MethodSpec {

@@ -9,7 +9,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::latch::{ConflictSpec, MethodSpec};
+use crate::form::{EncapsulationSpec, FormSpec, HeaderSpec};
+use crate::latch::{ConflictSpec, MethodSpec, ModeSpec};
 use crate::wire::WireSpec;
 use crate::words::words;
 
@@ -244,12 +245,21 @@ pub struct SelectorSpec {
 pub struct PairSpec {
     /// The identity of the peer.
     pub peer: String,
-    /// The suite's name.
+    /// Tunnel or transport.
+    #[serde(default = "tunnel")]
+    pub mode: ModeSpec,
+    /// The suite's name, of ESP or of AH.
     pub suite: String,
     /// The SA that protects what we receive.
     pub inbound: SaSpec,
     /// The SA that protects what we send.
     pub outbound: SaSpec,
+    /// The AH around ESP, of a bundle.
+    #[serde(default)]
+    pub header: Option<HeaderSpec>,
+    /// In what form its packets travel.
+    #[serde(default)]
+    pub form: FormSpec,
     /// Whether sequence numbers are extended to 64 bits.
     #[serde(default = "yes")]
     pub esn: bool,
@@ -292,12 +302,23 @@ pub struct PathSpec {
     /// Our address: which wire socket sends.
     #[cfg_attr(test, schemars(with = "String"))]
     pub from: IpAddr,
-    /// The peer's address and UDP port.
+    /// The peer's address and UDP port. Without UDP the port says nothing.
     #[cfg_attr(test, schemars(with = "String"))]
     pub to: SocketAddr,
     /// The largest outer IP packet.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// Whether it leads through UDP.
+    #[serde(default)]
+    pub encapsulation: EncapsulationSpec,
+}
+
+impl PathSpec {
+    /// A path in UDP.
+    #[must_use]
+    pub const fn udp(from: IpAddr, to: SocketAddr, mtu: u16) -> Self {
+        Self { from, to, mtu, encapsulation: EncapsulationSpec::Udp }
+    }
 }
 
 /// A lifetime; what is missing is no limit.
@@ -386,6 +407,10 @@ const fn yes() -> bool {
 
 const fn default_window() -> u32 {
     4096
+}
+
+const fn tunnel() -> ModeSpec {
+    ModeSpec::Tunnel
 }
 
 const fn default_mtu() -> u16 {

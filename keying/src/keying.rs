@@ -28,7 +28,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchId;
 use latchway_datapath::low::publish::Publisher;
 use latchway_datapath::pmtu::PathMtu;
-use latchway_datapath::sad::Sad;
+use latchway_datapath::sad::{self, Path, Role, Sad, SadEntry};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
@@ -283,7 +283,7 @@ impl Keying {
             }
             Event::LatchSpawned { .. } | Event::LatchChanged { .. } => self.hear(event),
             // The worker follows by itself.
-            Event::PeerMoved { .. } => {}
+            Event::PeerMoved { sa, from, to } => self.note_moved(*sa, *from, *to),
             Event::LatchIdle { .. } => {}
         }
     }
@@ -420,6 +420,27 @@ impl Keying {
         }
     }
 
+    /// Says of a pair that its peer is elsewhere: its worker sends there already (T34). Its latches stay, since a class has no
+    /// address (C-17).
+    fn note_moved(&mut self, sa: SaRef, from: SocketAddr, to: SocketAddr) {
+        let Some(id) = self.by_sa.get(&sa).copied() else { return };
+        let Some(pair) = self.pairs.get_mut(&id).filter(|pair| pair.path.to == from) else { return };
+        for name in pair.outbound_names() {
+            self.outbound_names.remove(&name);
+        }
+        pair.path.to = to;
+        self.outbound_names.extend(pair.outbound_names());
+        let (mut sad, sas, peer) = (self.current.sad.clone(), pair.sas(), pair.terms.peer.clone());
+        for sa in sas {
+            let entry = sad.get(sa).map(|slot| SadEntry::clone(&slot.entry));
+            if let Some(entry) = entry {
+                sad.revise(Arc::new(moved(entry, to)));
+            }
+        }
+        self.publish(sad, self.current.spd.clone());
+        self.notices.tell(Notice::PeerMoved { pair: id, peer, from, to });
+    }
+
     /// Tells what became of pairs and policy.
     fn tell(&mut self, activated: &[PairId], retired: &[PairId], spd: Option<SpdChange>) {
         let peer = |id: &PairId| self.pairs.get(id).map(|pair| (*id, pair.terms.peer.clone()));
@@ -450,4 +471,15 @@ impl Keying {
             self.recheck = self.publication;
         }
     }
+}
+
+/// What the SAD says of an SA whose peer is elsewhere.
+fn moved(entry: SadEntry, to: SocketAddr) -> SadEntry {
+    let role = match entry.role {
+        Role::Inbound { sa, from, outer } => {
+            Role::Inbound { sa, from: sad::Peer { address: to.ip(), ..from }, outer }
+        }
+        Role::Outbound { sa, path, shape } => Role::Outbound { sa, path: Path { to, ..path }, shape },
+    };
+    SadEntry { role, ..entry }
 }

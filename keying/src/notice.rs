@@ -1,6 +1,7 @@
 //! What the key manager tells of pairs, offers and policy, for whoever watches. Nothing depends on its being read.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::FlowKey;
@@ -43,6 +44,17 @@ pub enum Notice {
         pair: PairId,
         /// Its peer.
         peer: Identity,
+    },
+    /// The peer of a pair is at another address or port, and what is sent goes there (T34).
+    PeerMoved {
+        /// The pair.
+        pair: PairId,
+        /// Its peer.
+        peer: Identity,
+        /// Where it was.
+        from: SocketAddr,
+        /// Where it is.
+        to: SocketAddr,
     },
     /// A pair is gone.
     PairRemoved {

@@ -197,6 +197,7 @@ impl Pair {
             path_mtu: sending.mtu()?,
             shape,
             follow,
+            align: self.align,
             nat: terms.nat,
         })
     }

@@ -7,7 +7,7 @@ use latchway_datapath::sad::{Follow, Path, Shape, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
-use latchway_esp::{AntiReplay, SequenceKind, Spi, Suite};
+use latchway_esp::{Align, AntiReplay, SequenceKind, Spi, Suite};
 use latchway_tagging::{
     AuthMethod, ClassId, Identity, IdentityId, IdentityRecord, Mode, PadEntryId, PeerPattern, SaRef, WorkerId,
 };
@@ -67,6 +67,8 @@ pub struct PairView {
     pub shape: Shape,
     /// What becomes of packets from elsewhere.
     pub follow: Follow,
+    /// How long its AH headers are a multiple of.
+    pub align: Align,
     /// What that path takes, as far as it was found out, and whether it is in doubt.
     pub path_mtu: PathMtu,
     /// Whether addresses are translated on the way (L-32).

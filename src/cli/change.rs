@@ -8,8 +8,9 @@ use clap::{Args, ValueHint};
 use ipnet::IpNet;
 use latchway_control::call::AddRule;
 use latchway_control::{
-    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, LatchTermsSpec, LifetimeSpec, ModelSpec,
-    PairSpec, PathSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret, SelectorSpec, UnlatchableSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, EncapsulationSpec, FormSpec, LatchTermsSpec,
+    LifetimeSpec, ModeSpec, ModelSpec, PairSpec, PathSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret,
+    SelectorSpec, UnlatchableSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 
@@ -77,6 +78,21 @@ struct Flags {
     /// The pair ends after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     hard_seconds: Option<u64>,
+    /// The pair ends so many seconds after its first packet.
+    #[arg(long, value_name = "SECONDS")]
+    hard_use_seconds: Option<u64>,
+    /// Protect whole packets, or the payload of those between both addresses.
+    #[arg(long, default_value = "tunnel", value_parser = words(ModeSpec::ALL, ModeSpec::name))]
+    mode: ModeSpec,
+    /// Send in UDP, or as an IP protocol of its own, for which the port of `--to` says nothing.
+    #[arg(long, default_value = "udp", value_parser = words(EncapsulationSpec::ALL, EncapsulationSpec::name))]
+    encapsulation: EncapsulationSpec,
+    /// Send to where the peer's newest packet came from.
+    #[arg(long)]
+    follow: bool,
+    /// Keep TCP connections to segments that fit.
+    #[arg(long)]
+    mss_clamp: bool,
     /// Receive only, until a commit activates the pair.
     #[arg(long)]
     standby: bool,
@@ -182,14 +198,22 @@ impl Flags {
             outbound: sa(self.outbound_spi, &outbound),
             esn: !self.no_esn,
             replay_window: self.replay_window,
-            path: PathSpec { from: self.from, to: self.to, mtu: self.mtu },
+            mode: self.mode,
+            header: None,
+            form: FormSpec { follow: self.follow, mss_clamp: self.mss_clamp, ..FormSpec::default() },
+            path: PathSpec {
+                encapsulation: self.encapsulation,
+                ..PathSpec::udp(self.from, self.to, self.mtu)
+            },
             selectors: vec![narrower.selector(self.local, self.remote)],
             soft: LifetimeSpec::default(),
             hard: LifetimeSpec {
                 octets: self.hard_octets,
                 packets: self.hard_packets,
                 milliseconds: self.hard_seconds.map(|seconds| seconds.saturating_mul(1000)),
-                milliseconds_since_first_use: None,
+                milliseconds_since_first_use: self
+                    .hard_use_seconds
+                    .map(|seconds| seconds.saturating_mul(1000)),
             },
             usage: if self.standby { UsageSpec::Standby } else { UsageSpec::Active },
         })

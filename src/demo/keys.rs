@@ -1,6 +1,8 @@
 //! Fresh keys: every pair of SAs gets its own, random ones, for this run alone and never on disk (RFC 8221 section 3).
 
-use latchway_control::{LifetimeSpec, PairSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
+use latchway_control::{
+    FormSpec, LifetimeSpec, ModeSpec, PairSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec,
+};
 use latchway_esp::Suite;
 
 use crate::describe::fresh_sa;
@@ -43,10 +45,8 @@ impl Wanted<'_> {
     pub fn make(self) -> Result<Ends, Failure> {
         let (to_alice, from_alice) = (fresh(self.suite)?, fresh(self.suite)?);
         let (at_alice, at_peer) = (*self.family.of(&self.wire.alice), *self.family.of(&self.wire.peer));
-        let path = |from: ipnet::IpNet, to: ipnet::IpNet| PathSpec {
-            from: from.addr(),
-            to: std::net::SocketAddr::new(to.addr(), ESP_PORT),
-            mtu: OUTER_MTU,
+        let path = |from: ipnet::IpNet, to: ipnet::IpNet| {
+            PathSpec::udp(from.addr(), std::net::SocketAddr::new(to.addr(), ESP_PORT), OUTER_MTU)
         };
         let [alice_usage, peer_usage] = self.usage;
         let selectors = self.selectors();
@@ -56,6 +56,9 @@ impl Wanted<'_> {
             suite: self.suite.name().to_owned(),
             inbound: inbound.clone(),
             outbound: outbound.clone(),
+            mode: ModeSpec::Tunnel,
+            header: None,
+            form: FormSpec::default(),
             esn: true,
             replay_window: REPLAY_WINDOW,
             path: path(at_alice, at_peer),

@@ -63,6 +63,9 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
         Notice::PairRetired { pair, peer } => {
             of_pair(EventKind::PairRetired, *pair, peer, "only receives what is under way")
         }
+        Notice::PeerMoved { pair, peer, from, to } => {
+            of_pair(EventKind::PeerMoved, *pair, peer, &format!("leads to {to} now, and led to {from}"))
+        }
         Notice::PairRemoved { pair, peer } => of_pair(EventKind::PairRemoved, *pair, peer, "is gone"),
         Notice::PolicyChanged(_) => Some(EventView::new(EventKind::PolicyChanged, "the policy is another")),
         Notice::OfferExpired { ticket, peer } => {

@@ -6,24 +6,25 @@ use std::time::Duration;
 use ipnet::IpNet;
 use latchway_config::Listen;
 use latchway_control::{
-    ActionSpec, DirectionSpec, KeysSpec, LifetimeSpec, NatSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec,
-    RuleSpec, SaSpec, SelectorSpec, UsageSpec, WireSpec,
+    ActionSpec, DirectionSpec, EncapsulationSpec, FormSpec, HeaderSpec, KeysSpec, LifetimeSpec, ModeSpec,
+    NatSpec, PairSpec, PathSpec, PeerSpec, ProposalSpec, RuleSpec, SaSpec, SelectorSpec, UsageSpec, WireSpec,
 };
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
-use latchway_datapath::sad::{Follow, Path, Scope, Shape};
+use latchway_datapath::sad::{Path, Scope};
 use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
-use latchway_esp::{Align, AntiReplay, SequenceKind, Suite, WindowSize};
+use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
-    Evidence, EvidenceError, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry, PadError,
-    PeerPattern, Proposal, SaKeys, Start, Suites,
+    Evidence, EvidenceError, HeaderKeys, InstallError, KeyOrigin, Keys, Narrowing, Nat, Pad, PadEntry,
+    PadError, PeerPattern, Proposal, SaKeys, Start, Suites,
 };
 use latchway_tagging::{AuthMethod, Identity, Mode, NoIdentity, PadEntryId, WorkerId};
 use zeroize::Zeroizing;
 
 use crate::gateway::proven::{evidence, method};
-use crate::gateway::terms;
+use crate::gateway::{form, terms};
 
 /// What is wrong with a description, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +69,22 @@ pub enum SpecError {
     /// The lifetime cannot be kept.
     #[error("the lifetime cannot be had: {0}")]
     Limits(#[from] LimitsError),
+    /// The form that packets are to travel in cannot be.
+    #[error("the form of the pair's packets: {0}")]
+    Form(&'static str),
     /// No wire socket has this address.
     #[error("the path starts at {0}, where this gateway does not listen; use one of its `listen` addresses")]
     NotListening(std::net::IpAddr),
+    /// The wire socket there is for UDP.
+    #[error(
+        "at {0} the gateway listens for ESP in UDP alone; add \"native:{0}\" to its `listen`, or use the encapsulation udp"
+    )]
+    NotNative(std::net::IpAddr),
+    /// The wire socket there is not for UDP.
+    #[error(
+        "at {0} the gateway does not listen for ESP in UDP; add \"{0}\" to its `listen`, or use the encapsulation none"
+    )]
+    NotInUdp(std::net::IpAddr),
     /// A text is no identity.
     #[error("{0:?} {NoIdentity}")]
     Identity(String),
@@ -127,6 +141,9 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
     let made = Made {
         inbound: (&spec.inbound, suite),
         outbound: (&spec.outbound, suite),
+        header: spec.header.as_ref(),
+        mode: mode(spec.mode),
+        form: &spec.form,
         esn: spec.esn,
         anti_replay: anti_replay(spec.replay_window)?,
         path: path(&spec.path, listen)?,
@@ -139,9 +156,9 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
         local: identity.clone(),
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         narrowing: Narrowing::Forbidden,
-        mode: Mode::Tunnel,
+        mode: made.mode,
         suites: Suites::both(suite),
-        header: None,
+        header: made.header_suites()?,
         replay_checked: made.anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
         evidence: Evidence::default(),
@@ -159,9 +176,9 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         local: spec.local.as_deref().map_or_else(|| Ok(identity.clone()), named)?,
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
-        mode: Mode::Tunnel,
+        mode: mode(spec.mode),
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
-        header: None,
+        header: spec.header_suite.as_deref().map(suite).transpose()?.map(Suites::both),
         replay_checked: spec.replay_checked,
         reqid: Reqid(0),
         evidence: evidence(&spec.evidence)?,
@@ -185,6 +202,10 @@ pub fn keys(spec: &KeysSpec, listen: &[Listen]) -> Result<Keys, SpecError> {
     let made = Made {
         inbound: (&spec.inbound, suite(&spec.inbound_suite)?),
         outbound: (&spec.outbound, suite(&spec.outbound_suite)?),
+        header: spec.header.as_ref(),
+        // The proposal says it, and its keys cannot say otherwise.
+        mode: Mode::Tunnel,
+        form: &spec.form,
         esn: spec.esn,
         anti_replay: anti_replay(spec.replay_window)?,
         path: path(&spec.path, listen)?,
@@ -198,6 +219,9 @@ pub fn keys(spec: &KeysSpec, listen: &[Listen]) -> Result<Keys, SpecError> {
 struct Made<'a> {
     inbound: (&'a SaSpec, Suite),
     outbound: (&'a SaSpec, Suite),
+    header: Option<&'a HeaderSpec>,
+    mode: Mode,
+    form: &'a FormSpec,
     esn: bool,
     anti_replay: AntiReplay,
     path: Path,
@@ -206,6 +230,17 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
+    fn header_suites(&self) -> Result<Option<Suites>, SpecError> {
+        self.header.map(|header| suite(&header.suite).map(Suites::both)).transpose()
+    }
+
+    /// The AH of a bundle ends with the ESP in it, and has no lifetime of its own.
+    fn header_keys(&self, header: &HeaderSpec, sequence: SequenceKind) -> Result<HeaderKeys, SpecError> {
+        let suite = suite(&header.suite)?;
+        let keys = |spec| sa_keys(spec, suite, sequence, Limits::default());
+        Ok(HeaderKeys { inbound: keys(&header.inbound)?, outbound: keys(&header.outbound)? })
+    }
+
     fn keys(&self) -> Result<Keys, SpecError> {
         let sequence = if self.esn { SequenceKind::Extended } else { SequenceKind::Seq32 };
         let keys = |(sa, suite)| sa_keys(sa, suite, sequence, self.limits);
@@ -213,11 +248,11 @@ impl Made<'_> {
             inbound: keys(self.inbound)?,
             anti_replay: self.anti_replay,
             outbound: keys(self.outbound)?,
-            header: None,
-            align: Align::Rfc,
+            header: self.header.map(|header| self.header_keys(header, sequence)).transpose()?,
+            align: form::align(self.form),
             path: self.path,
-            shape: Shape::default(),
-            follow: Follow::Fixed,
+            shape: form::shape(self.form, self.mode, self.path.carrier)?,
+            follow: form::follow(self.form),
             scope: Scope::Selectors,
             origin: KeyOrigin::Ephemeral,
             resumption: None,
@@ -241,6 +276,13 @@ pub const fn listen(spec: WireSpec) -> Listen {
 /// An identity by its text.
 pub fn named(identity: &str) -> Result<Identity, SpecError> {
     identity.parse().map_err(|_| SpecError::Identity(identity.into()))
+}
+
+const fn mode(spec: ModeSpec) -> Mode {
+    match spec {
+        ModeSpec::Tunnel => Mode::Tunnel,
+        ModeSpec::Transport => Mode::Transport,
+    }
 }
 
 fn suite(name: &str) -> Result<Suite, SpecError> {
@@ -316,9 +358,19 @@ fn path(spec: &PathSpec, listen: &[Listen]) -> Result<Path, SpecError> {
     if spec.from.is_ipv4() != spec.to.is_ipv4() {
         return Err(SpecError::MixedPath { from: spec.from, to: spec.to });
     }
-    let wire = listen.iter().position(|address| address.ip() == spec.from);
-    let wire = wire.ok_or(SpecError::NotListening(spec.from))?;
-    Ok(Path { from: spec.from, ..Path::udp(wire, spec.to, spec.mtu) })
+    let native = spec.encapsulation == EncapsulationSpec::None;
+    let serves = |wire: &Listen| wire.ip() == spec.from && wire.is_native() == native;
+    let Some(wire) = listen.iter().position(serves) else {
+        let other = listen.iter().any(|wire| wire.ip() == spec.from);
+        return Err(match (native, other) {
+            (true, true) => SpecError::NotNative(spec.from),
+            (false, true) => SpecError::NotInUdp(spec.from),
+            (_, false) => SpecError::NotListening(spec.from),
+        });
+    };
+    let path = Path { from: spec.from, ..Path::udp(wire, spec.to, spec.mtu) };
+    let to = SocketAddr::new(spec.to.ip(), 0);
+    Ok(if native { Path { to, carrier: Carrier::Native, ..path } } else { path })
 }
 
 fn limits(soft: &LifetimeSpec, hard: &LifetimeSpec) -> Result<Limits, LimitsError> {

@@ -17,6 +17,7 @@ mod daemon;
 mod disposition;
 mod error;
 mod events;
+mod form;
 mod guarding;
 mod harden;
 mod metrics;

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use latchway_config::Listen;
 use latchway_control::{
-    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, LatchState, LifetimeView, MethodSpec,
-    Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage, SelectorView, Severity, TagView,
-    Traffic, WireSpec,
+    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, EncapsulationSpec, LatchState,
+    LifetimeView, MethodSpec, ModeSpec, Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage,
+    SelectorView, Severity, TagView, Traffic, WireSpec,
 };
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Bounds;
@@ -22,7 +23,7 @@ use latchway_keying::{
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Credential, InboundTag, Transforms};
 
-use crate::gateway::terms;
+use crate::gateway::{form, terms};
 
 /// A reason that occurred.
 pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropRow {
@@ -72,7 +73,19 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
         pair: pair.id.raw(),
         direction,
         spi: sa.spi.get(),
+        mode: match pair.mode {
+            latchway_tagging::Mode::Tunnel => ModeSpec::Tunnel,
+            latchway_tagging::Mode::Transport => ModeSpec::Transport,
+        },
+        encapsulation: match pair.path.carrier {
+            Carrier::Udp => EncapsulationSpec::Udp,
+            Carrier::Native => EncapsulationSpec::None,
+        },
         suite: sa.suite.to_string(),
+        header: pair.header.as_ref().map(|[inbound, outbound]| {
+            form::header(if direction == DirectionSpec::Inbound { inbound } else { outbound })
+        }),
+        form: form::shown(pair),
         peer: pair.peer.to_string(),
         usage: sa_usage(pair.usage),
         origin: origin(pair.origin),
@@ -144,18 +157,35 @@ pub fn suite_name(transforms: &Transforms) -> &'static str {
     Suite::all().find(is_of).map_or("unknown", |suite| suite.name())
 }
 
+/// The names of the suites that have these algorithms: of ESP, and of the AH around it.
+fn suite_names(transforms: &Transforms) -> String {
+    let header = Transforms { encryption: None, integrity: None, ..*transforms };
+    let within = Transforms { authentication_header: None, ..*transforms };
+    if within == Transforms::default() || header == Transforms::default() {
+        return suite_name(transforms).into();
+    }
+    format!("{} in {}", suite_name(&within), suite_name(&header))
+}
+
 /// Mode and suites, as "esp tunnel aes-128-gcm".
 pub fn protection(class: &Class) -> String {
     let mode = match class.mode {
         latchway_tagging::Mode::Tunnel => "tunnel",
         latchway_tagging::Mode::Transport => "transport",
     };
-    let (inbound, outbound) = (suite_name(&class.algorithms.inbound), suite_name(&class.algorithms.outbound));
+    let (inbound, outbound) =
+        (suite_names(&class.algorithms.inbound), suite_names(&class.algorithms.outbound));
+    let Transforms { encryption, integrity, authentication_header } = class.algorithms.inbound;
+    let headers = match (encryption.or(integrity), authentication_header) {
+        (Some(_), Some(_)) => "ah+esp",
+        (None, Some(_)) => "ah",
+        _ => "esp",
+    };
     let replay = if class.replay_checked { "" } else { ", replays not checked" };
     if inbound == outbound {
-        format!("esp {mode} {inbound}{replay}")
+        format!("{headers} {mode} {inbound}{replay}")
     } else {
-        format!("esp {mode} {inbound} in, {outbound} out{replay}")
+        format!("{headers} {mode} {inbound} in, {outbound} out{replay}")
     }
 }
 

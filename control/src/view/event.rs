@@ -71,6 +71,8 @@ words! {
         PairActivated = "pair_activated",
         /// A pair of SAs only receives what is still under way.
         PairRetired = "pair_retired",
+        /// The peer of a pair is at another address or port, as an authenticated packet said (T34).
+        PeerMoved = "peer_moved",
         /// A pair of SAs is gone.
         PairRemoved = "pair_removed",
         /// A provider did not use its ticket in time.

@@ -29,7 +29,7 @@ pub use mtu::{DiscoverySpec, FragmentSpec, MtuPart, MtuRow, MtuView, PartKind};
 pub use peer::{CertificateView, PeerRow, Peers, ProvenRow, Traffic};
 pub use policy::{LatchTermsView, Policies, PolicyRow, SelectorView};
 pub use reload::{ChangeKind, ChangeRow, Reloaded};
-pub use sa::{LifetimeView, Origin, PathView, SaRow, SaUsage, Sas};
+pub use sa::{HeaderView, LifetimeView, Origin, PathView, SaRow, SaUsage, Sas};
 pub use status::{
     LatchCounts, Mode, ReloadHistory, ReloadOutcome, StateHealth, StatusView, StreetView, TunView,
 };

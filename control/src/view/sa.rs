@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::{EncapsulationSpec, FormSpec};
+use crate::latch::ModeSpec;
 use crate::spec::DirectionSpec;
 use crate::view::page;
 use crate::view::policy::SelectorView;
@@ -27,8 +29,16 @@ pub struct SaRow {
     pub direction: DirectionSpec,
     /// Its SPI.
     pub spi: u32,
-    /// Its suite.
+    /// Tunnel or transport.
+    pub mode: ModeSpec,
+    /// Whether its packets travel in UDP.
+    pub encapsulation: EncapsulationSpec,
+    /// Its suite; that of an AH SA says so.
     pub suite: String,
+    /// The AH around it, of a bundle.
+    pub header: Option<HeaderView>,
+    /// In what form its packets travel.
+    pub form: FormSpec,
     /// The peer's identity.
     pub peer: String,
     /// Whether it is in use.
@@ -87,6 +97,16 @@ words! {
         /// A latch that somebody asked for: it goes with the latch. Of rules only.
         Latch = "latch",
     }
+}
+
+/// The AH SA around an ESP SA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HeaderView {
+    /// Its SPI.
+    pub spi: u32,
+    /// Its suite.
+    pub suite: String,
 }
 
 /// A lifetime (RFC 4301 4.4.2.1); null is no limit.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use latchway_control::{DirectionSpec, Origin, PathView, SaRow, SaUsage};
+use latchway_control::{DirectionSpec, EncapsulationSpec, Origin, PathView, SaRow, SaUsage};
 
 use crate::cli::table::{Cell, Table, Tone, cell, left, right, text, toned};
 use crate::cli::units::{count, octets, span};
@@ -14,6 +14,7 @@ pub fn table(sas: &[SaRow]) -> Table {
         right("PAIR"),
         left("DIR"),
         left("SPI"),
+        left("FORM"),
         text("SUITE"),
         text("PEER"),
         left("USAGE"),
@@ -34,7 +35,8 @@ pub fn table(sas: &[SaRow]) -> Table {
             cell(sa.pair),
             cell(direction(sa.direction)),
             cell(spi(sa.spi)),
-            cell(&sa.suite),
+            cell(form(sa)),
+            cell(suite(sa)),
             cell(&sa.peer),
             usage(sa),
             cell(by(sa.origin)),
@@ -49,6 +51,20 @@ pub fn table(sas: &[SaRow]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// Mode and carrier, in a word.
+fn form(sa: &SaRow) -> String {
+    match sa.encapsulation {
+        EncapsulationSpec::Udp => format!("{} udp", sa.mode),
+        EncapsulationSpec::None => sa.mode.to_string(),
+    }
+}
+
+/// The suite, and that of the AH around it.
+fn suite(sa: &SaRow) -> String {
+    let header = sa.header.as_ref().map(|header| format!(" in {}", header.suite));
+    format!("{}{}", sa.suite, header.unwrap_or_default())
 }
 
 /// Whether it is in use. An SA whose lifetime is over is none, whatever it was used for.
@@ -103,7 +119,7 @@ fn ends(sa: &SaRow) -> Cell {
 
 #[cfg(test)]
 pub mod tests {
-    use latchway_control::LifetimeView;
+    use latchway_control::{FormSpec, LifetimeView, ModeSpec};
 
     use super::*;
     use crate::cli::view::shown;
@@ -113,7 +129,11 @@ pub mod tests {
             pair: 1,
             direction: DirectionSpec::Inbound,
             spi: 0x1001,
+            mode: ModeSpec::Tunnel,
+            encapsulation: EncapsulationSpec::Udp,
             suite: "aes-128-cbc-hmac-sha-256".into(),
+            header: None,
+            form: FormSpec::default(),
             peer: "b.example".into(),
             usage: SaUsage::Active,
             origin: Origin::Configuration,
@@ -156,12 +176,12 @@ pub mod tests {
             ..sample()
         };
         let expected = "\
-PAIR  DIR  SPI         SUITE                     PEER       USAGE    BY    PACKETS   OCTETS   IDLE  ENDS
-   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
-   1  out  0x00001002  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
-   2  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  expired  file    1 234  1.50 MB      -  over
-   1  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 2 h of use
-   3  in   0x00001001  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
+PAIR  DIR  SPI         FORM        SUITE                     PEER       USAGE    BY    PACKETS   OCTETS   IDLE  ENDS
+   1  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
+   1  out  0x00001002  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB: renew it
+   2  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  expired  file    1 234  1.50 MB      -  over
+   1  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 2 h of use
+   3  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
 ";
         assert_eq!(shown(&table(&[inbound, soft, expired, unused, endless]), None), expected);
     }
@@ -180,7 +200,7 @@ PAIR  DIR  SPI         SUITE                     PEER       USAGE    BY    PACKE
 
     #[test]
     fn a_narrow_terminal_wraps_the_suite() {
-        let text = shown(&table(&[sample()]), Some(92));
-        assert!(text.lines().all(|line| line.len() <= 92), "{text}");
+        let text = shown(&table(&[sample()]), Some(104));
+        assert!(text.lines().all(|line| line.len() <= 104), "{text}");
     }
 }
