@@ -77,8 +77,8 @@ fn trees(members: &[(u32, Extent)]) -> Box<[Tree]> {
     if members.is_empty() {
         return Box::default();
     }
-    if members.len() <= LEAF {
-        return [Tree::over(members)].into();
+    if members.len() <= 2 * LEAF {
+        return [Tree::of_few(members)].into();
     }
     let ends = [LOCAL, REMOTE].map(|side| ends(members, side));
     let mut groups: [Vec<(u32, Extent)>; 4] = Default::default();
