@@ -8,7 +8,7 @@
 
 use crate::drop::Direction;
 use crate::spd::Rule;
-use crate::spd::extent::{Extent, LOCAL, REMOTE, point};
+use crate::spd::extent::{Extent, LOCAL, Point, REMOTE};
 use crate::spd::tree::{LEAF, Tree};
 use crate::traffic::Traffic;
 
@@ -38,7 +38,7 @@ impl Classifier {
     pub(super) fn find(&self, rules: &[Rule], traffic: &Traffic, direction: Direction) -> Option<usize> {
         let is_v4 = |number: u128| number >> 32 == 0xffff;
         let family = family(is_v4(traffic.flow.local_number()), is_v4(traffic.flow.remote_number()));
-        let point = point(traffic, direction);
+        let point = Point { traffic, direction };
         let mut found = u32::MAX;
         for tree in self.families.get(family)? {
             if found < tree.first {
@@ -63,7 +63,7 @@ impl Classifier {
     /// How many rules there are in the leaves where a packet is looked for.
     #[cfg(test)]
     pub(super) fn looked_at(&self, traffic: &Traffic, direction: Direction) -> usize {
-        let point = point(traffic, direction);
+        let point = Point { traffic, direction };
         self.families.iter().flatten().map(|tree| tree.candidates(&point).len()).sum()
     }
 }

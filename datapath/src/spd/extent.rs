@@ -8,10 +8,15 @@ use crate::selector::{PortRange, Selector, has_ports};
 use crate::spd::Rule;
 use crate::traffic::Traffic;
 
-/// Local and remote address, protocol, local and remote port, ICMP message, direction.
-pub(super) type Point = [u128; DIMENSIONS];
+/// A packet as a point.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point<'t> {
+    pub(super) traffic: &'t Traffic,
+    pub(super) direction: Direction,
+}
 
-/// From the first to the last value in each dimension.
+/// From the first to the last value in each dimension: local and remote address, protocol, local and remote port, ICMP message,
+/// direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     spans: [Span; DIMENSIONS],
@@ -90,20 +95,22 @@ impl Extent {
     }
 }
 
-/// Where a packet lies.
-#[inline]
-pub(super) fn point(traffic: &Traffic, direction: Direction) -> Point {
-    let flow = &traffic.flow;
-    let port = |port: u16| if has_ports(flow.protocol()) { u128::from(port) } else { OPAQUE };
-    [
-        flow.local_number(),
-        flow.remote_number(),
-        u128::from(flow.protocol()),
-        port(flow.local_port()),
-        port(flow.remote_port()),
-        traffic.icmp.map_or(OPAQUE, message),
-        direction as u128,
-    ]
+impl Point<'_> {
+    /// Where the packet lies in one dimension.
+    #[inline]
+    pub(super) fn value(&self, dimension: usize) -> u128 {
+        let flow = &self.traffic.flow;
+        let port = |port: u16| if has_ports(flow.protocol()) { u128::from(port) } else { OPAQUE };
+        match dimension {
+            LOCAL => flow.local_number(),
+            REMOTE => flow.remote_number(),
+            2 => u128::from(flow.protocol()),
+            3 => port(flow.local_port()),
+            4 => port(flow.remote_port()),
+            5 => self.traffic.icmp.map_or(OPAQUE, message),
+            _ => self.direction as u128,
+        }
+    }
 }
 
 fn message((kind, code): (u8, u8)) -> u128 {

@@ -65,12 +65,12 @@ impl Tree {
 
     /// The places of all rules that may have the point, in order.
     #[inline]
-    pub(super) fn candidates(&self, point: &Point) -> &[u32] {
+    pub(super) fn candidates(&self, point: &Point<'_>) -> &[u32] {
         let mut next = 0;
         loop {
             match self.nodes.get(next) {
                 Some(&Node::Cut { dimension, below, at }) => {
-                    let beyond = point.get(usize::from(dimension)).is_some_and(|value| *value > at);
+                    let beyond = point.value(usize::from(dimension)) > at;
                     next = below as usize + usize::from(beyond);
                 }
                 Some(&Node::Leaf { start, len }) => {
