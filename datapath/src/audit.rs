@@ -227,6 +227,21 @@ mod tests {
         assert_eq!(one.dropped(Direction::Outbound, DropReason::NoPolicy), 1001);
     }
 
+    /// RFC 4301 section 5.2, RFC 4302 and RFC 4303 section 3: whatever these documents call auditable is.
+    #[test]
+    fn rfc_4301_5_2_rfc_4303_3_what_the_documents_call_auditable_is() {
+        for reason in [
+            DropReason::SelectorMismatch,
+            DropReason::NoPolicy,
+            DropReason::SeqExhausted,
+            DropReason::Fragment,
+            DropReason::NoSa,
+            DropReason::IcvMismatch,
+        ] {
+            assert_eq!(reason.info().severity, Severity::Audit, "{reason}");
+        }
+    }
+
     /// RFC 4303 section 4: auditing can be switched off; then nothing is recorded.
     #[test]
     fn rfc_4303_4_without_an_auditor_drops_are_counted_alone() {

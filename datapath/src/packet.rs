@@ -503,6 +503,23 @@ mod tests {
         octets
     }
 
+    /// RFC 4301 4.4.1.1: what selectors of types go by; of a Mobility Header the type is its third octet (RFC 6275 6.1.1).
+    #[test]
+    fn rfc_4301_4_4_1_1_messages_show_their_type_and_code() {
+        for (number, expected) in [
+            (protocol::ICMPV6, Some((3, 7))),
+            (protocol::MOBILITY, Some((5, 0))),
+            (protocol::UDP, None),
+            (50, None),
+        ] {
+            let mut octets = v6(b"");
+            octets[6] = number;
+            octets[40..48].copy_from_slice(&[3, 7, 5, 0, 0, 8, 0, 0]);
+            let packet = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+            assert_eq!(packet.traffic().icmp, expected, "{number}");
+        }
+    }
+
     #[test]
     fn both_directions_of_a_connection_are_one_flow() {
         let there = v4(b"x");

@@ -242,7 +242,7 @@ mod tests {
         );
     }
 
-    /// Order on the wire is the order of sealing, whoever the peer is.
+    /// T29: order on the wire is the order of sealing, whoever the peer is.
     #[test]
     fn peers_and_sockets_keep_their_order() {
         let mut batch = SendBatch::new();

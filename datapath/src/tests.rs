@@ -278,6 +278,45 @@ fn rfc_4301_5_2_what_comes_in_the_clear_passes_only_where_policy_says_bypass() {
     assert!(one.datapath.unprotected(&mut clear));
 }
 
+/// RFC 4301 5.2: ESP and AH between others than the gateways are traffic like any other.
+#[test]
+fn rfc_4301_5_2_protected_traffic_of_others_is_judged_by_policy() {
+    for number in [50, 51] {
+        let (mut one, _) = joined(Open, Open);
+        let mut clear = vec![0; VNET_HDR_LEN];
+        clear.extend_from_slice(&udp("10.0.2.2:2000", "10.0.1.1:1000", b"clear"));
+        clear[VNET_HDR_LEN + 9] = number;
+        one.datapath.begin(NOW);
+        assert!(!one.datapath.unprotected(&mut clear));
+        assert_eq!(one.dropped(Direction::Inbound, DropReason::Unprotected), 1, "{:?}", one.drops());
+        let selector = Selector { protocol: Some(number), ..selectors(1, 2).remove(0) };
+        one.snapshot.spd = Spd::new(vec![Rule::new(selector, None, Action::Bypass)]);
+        one.publish();
+        one.datapath.begin(NOW);
+        assert!(one.datapath.unprotected(&mut clear));
+    }
+}
+
+/// RFC 4301 4.4.2.1: what is lost on the way is counted at one end alone; each ends the SA by its own count, and takes what
+/// comes until then.
+#[test]
+fn rfc_4301_4_4_2_1_the_ends_of_an_sa_may_count_differently() {
+    let limits = Limits::new(Bounds::default(), Bounds { packets: Some(3), ..Bounds::default() }).unwrap();
+    let options = SaOptions { limits, ..SaOptions::new(0x1001, 0) };
+    let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+    one.insert(outbound_entry(1, 2, &options));
+    two.insert(inbound_entry(2, 1, &options));
+    one.publish();
+    two.publish();
+    let sent: Vec<_> = (0..3).flat_map(|_| one.send(&v4(), NOW).0).collect();
+    assert!(one.send(&v4(), NOW).0.is_empty());
+    assert_eq!(one.dropped(Direction::Outbound, DropReason::HardExpired), 1);
+    assert_eq!(two.receive(&sent[0], NOW), [v4()]);
+    assert_eq!(two.receive(&sent[2], NOW), [v4()], "the second was lost");
+    assert_eq!(two.snapshot.sad.iter().next().unwrap().entry.use_.packets.get(), 2);
+    assert!(two.drops().is_empty());
+}
+
 #[test]
 fn without_an_sa_one_acquire_is_sent_and_every_packet_is_counted() {
     let mut one = Host::new(1, 2, Open);

@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(keys.salt(), &octets[32..]);
     }
 
-    /// RFC 7296 section 2.17, RFC 3686 section 5.1, RFC 4543 section 5.4: what stands where.
+    /// T24, RFC 7296 section 2.17, RFC 3686 section 5.1, RFC 4543 section 5.4: what stands where.
     #[test]
     fn encryption_key_salt_and_integrity_key_stand_in_this_order() {
         let parts = |name: &str| {

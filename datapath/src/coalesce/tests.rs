@@ -75,7 +75,7 @@ fn flows_grow_side_by_side() {
     assert_eq!(units(&records), 4);
 }
 
-/// What belongs to no flow that can be known, such as a fragment, is overtaken by nothing.
+/// T29: what belongs to no flow that can be known, such as a fragment, is overtaken by nothing.
 #[test]
 fn a_fragment_is_not_overtaken() {
     let udp4 = [2, 0, 1, 0, 4, 0, 0, 0];

@@ -48,6 +48,48 @@ fn released(flows: &mut FragmentFlows) -> Vec<(Vec<u8>, Option<u32>)> {
 const UNRESOLVED: Result<Option<FlowKey>, DropReason> = Err(DropReason::FragmentUnresolved);
 const OVERLAP: Result<Option<FlowKey>, DropReason> = Err(DropReason::FragmentOverlap);
 
+/// RFC 4301 7.4, D.4: a rule about ports that discards or bypasses decides about whole datagrams, in whatever order the later
+/// fragments come, in both directions; what is bypassed is bypassed whole, and of what is discarded no fragment passes.
+#[test]
+fn rfc_4301_7_4_rules_about_ports_bypass_and_discard_fragments_as_their_datagram() {
+    use crate::selector::{AddressRange, PortRange, Selector};
+    use crate::spd::{Action, Rule, Spd};
+    for v6 in [false, true] {
+        let any = if v6 { AddressRange::ANY_V6 } else { AddressRange::ANY_V4 };
+        let parts = datagram(v6);
+        for order in [[0, 1, 2], [0, 2, 1]] {
+            for (port, action, passes) in
+                [(8, Action::Bypass, true), (9, Action::Bypass, false), (8, Action::Discard, false)]
+            {
+                for direction in [Direction::Outbound, Direction::Inbound] {
+                    let (mut one, mut two) = joined(Open, Open);
+                    let mut selector = Selector::between(any, any);
+                    let ports = PortRange::new(&(port..=port));
+                    match direction {
+                        Direction::Outbound => selector.remote_ports = ports,
+                        Direction::Inbound => selector.local_ports = ports,
+                    }
+                    let host = if direction == Direction::Outbound { &mut one } else { &mut two };
+                    host.snapshot.spd = Spd::new(vec![Rule::new(selector, None, action)]);
+                    host.publish();
+                    for place in order {
+                        let passed = match direction {
+                            Direction::Outbound => host.send(&parts[place], at(1)),
+                            Direction::Inbound => {
+                                let mut octets = vec![0; VNET_HDR_LEN];
+                                octets.extend(&parts[place]);
+                                host.datapath.begin(at(1));
+                                (vec![], host.datapath.unprotected(&mut octets))
+                            }
+                        };
+                        assert_eq!(passed, (vec![], passes), "{direction:?} {action:?} {place}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn t20_a_later_fragment_follows_its_first_under_the_same_class_for_a_while() {
     let mut flows = FragmentFlows::new();

@@ -27,6 +27,36 @@ fn packet() -> Vec<u8> {
     octets
 }
 
+/// T09: an SA is handed to one worker, whoever else asks at the same time; so one window has every number, and takes it once.
+#[test]
+fn t09_of_many_workers_one_gets_an_sa_and_no_number_passes_twice() {
+    for round in 0..100 {
+        let entry = inbound_entry(2, 1, &SaOptions::new(0x1001, round)).unwrap();
+        let start = std::sync::Barrier::new(4);
+        let taken = std::thread::scope(|scope| {
+            let ask = || {
+                start.wait();
+                let Role::Inbound { sa, .. } = &entry.role else { return None };
+                sa.take()
+            };
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            workers.into_iter().filter_map(|worker| worker.join().unwrap()).count()
+        });
+        assert_eq!(taken, 1);
+    }
+    let (mut one, mut two) = joined(Open, Open);
+    let sealed = one.send(&packet(), NOW).0.remove(0);
+    assert_eq!(two.receive(&sealed, NOW).len(), 1);
+    // Another worker that is shown the same SAD has not got the SA, and opens nothing.
+    let mut other: Host<Open> = Host::new(2, 1, Open);
+    for slot in two.snapshot.sad.iter() {
+        other.insert(Some(Arc::clone(&slot.entry)));
+    }
+    other.publish();
+    assert!(other.receive(&sealed, NOW).is_empty());
+    assert_eq!(two.receive(&sealed, NOW).len(), 0, "a replay");
+}
+
 /// RFC 4301 4.4.2: a revised SA counts on, keeps its window, and measures what it used by its new limits.
 #[test]
 fn a_revision_keeps_numbers_window_and_use() {

@@ -124,7 +124,7 @@ fn rfc_4301_4_1_every_mode_carrier_and_family_passes_unchanged() {
     }
 }
 
-/// T28: what the system leaves to be cut is cut, and each part passes by itself, in order; what follows a packet in what was
+/// T28, T29: what the system leaves to be cut is cut, and each part passes by itself, in order; what follows a packet in what was
 /// read is no part of it in transport mode, and padding in a tunnel.
 #[test]
 fn t28_super_packets_pass_in_every_mode_as_what_they_mean() {

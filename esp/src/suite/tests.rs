@@ -116,6 +116,19 @@ fn payloads_of_0_to_1500_have_the_exact_wire_length() {
     }
 }
 
+/// RFC 4303 section 2.3: whatever the IV, what is protected begins at a multiple of 8 octets, which IPv6 asks for and IPv4 is
+/// content with. Section 2.4: the trailer ends at one of 4.
+#[test]
+fn rfc_4303_2_3_what_is_protected_begins_at_a_multiple_of_8_octets() {
+    for suite in esp() {
+        assert_eq!(suite.payload_offset() % 8, 0, "{suite}");
+        for payload in 0..=64 {
+            let end = suite.sealed_len(payload) - suite.icv_len();
+            assert_eq!(end % 4, 0, "{suite} {payload}");
+        }
+    }
+}
+
 /// RFC 4302 sections 2.2 and 2.6: over IPv4 whole words, over IPv6 whole pairs of them.
 #[test]
 fn authentication_headers_have_the_exact_length() {

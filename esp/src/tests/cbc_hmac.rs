@@ -84,7 +84,7 @@ fn bad_padding_behind_a_valid_icv_burns_its_number() {
     }
 }
 
-/// T26: padding is not looked at before the ICV is known to be right, so whoever changes a ciphertext learns nothing.
+/// T25, T26: padding is not looked at before the ICV is known to be right, so whoever changes a ciphertext learns nothing.
 #[test]
 fn a_changed_packet_is_refused_alike_whatever_its_padding_becomes() {
     for suite in CBCS {

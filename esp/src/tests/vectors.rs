@@ -71,14 +71,14 @@ fn seals_and_opens_the_published_packets<A: Aead>() {
     }
 }
 
-/// RFC 7634 appendix A, RFC 4106.
+/// T24, RFC 7634 appendix A, RFC 4106.
 #[cfg(feature = "ring")]
 #[test]
 fn ring_seals_and_opens_the_published_packets() {
     seals_and_opens_the_published_packets::<crate::crypto::ring::RingAead>();
 }
 
-/// RFC 7634 appendix A, RFC 4106.
+/// T24, RFC 7634 appendix A, RFC 4106.
 #[test]
 fn rustcrypto_seals_and_opens_the_published_packets() {
     seals_and_opens_the_published_packets::<crate::crypto::rustcrypto::RustCryptoAead>();

@@ -55,11 +55,13 @@ fn every_vector_is_judged_rightly<A: Aead>() {
 }
 
 #[cfg(feature = "ring")]
+/// T24: Project Wycheproof, sealed and opened.
 #[test]
 fn ring_judges_every_wycheproof_vector_rightly() {
     every_vector_is_judged_rightly::<crate::crypto::ring::RingAead>();
 }
 
+/// T24: Project Wycheproof, sealed and opened.
 #[test]
 fn rustcrypto_judges_every_wycheproof_vector_rightly() {
     every_vector_is_judged_rightly::<crate::crypto::rustcrypto::RustCryptoAead>();

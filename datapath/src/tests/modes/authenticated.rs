@@ -6,6 +6,7 @@ use latchway_tagging::{ClassId, Feedback, Mode, OutboundTag};
 use super::super::{NOW, v4};
 use super::{all, between_ends, carried_by, options, receive, refuses, sent};
 use crate::arrival::Carrier;
+use crate::audit::Auditor;
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::lifetime::{Bounds, Limits};
@@ -220,5 +221,44 @@ fn rfc_4301_4_4_2_1_a_bundle_ends_with_either_of_its_sas() {
             assert_eq!(one.send(&v4(), NOW).0.len(), usize::from(sends), "{ends} {:?}", one.drops());
         }
         assert_eq!(one.drops(), [(Direction::Outbound, DropReason::HardExpired, 2)]);
+    }
+}
+
+/// RFC 4302 sections 3.4.1 to 3.4.4 and 4: a fragment, a packet of no SA, one whose ICV is wrong and a replay are dropped by
+/// name, and all but the replay are on record. What passes says one number after the other (section 2.5).
+#[test]
+fn rfc_4302_3_4_what_ah_refuses_has_its_name_and_is_auditable() {
+    for outer_v6 in [false, true] {
+        let options = SaOptions { suite: AH[0], ..options(Mode::Transport, Carrier::Native, outer_v6) };
+        let (mut one, mut two) = joined_by(&options);
+        let (auditor, records) = Auditor::open();
+        two.datapath = two.datapath.audited(auditor);
+        let ah_at = if outer_v6 { 40 } else { 20 };
+        let packet = between_ends(outer_v6, b"on record");
+        let came = |octets: &[u8]| arrival(1, octets.len(), &options);
+        for seq in 1..=3u32 {
+            let octets = sent(&mut one, &packet);
+            assert_eq!(octets[ah_at + 8..ah_at + 12], seq.to_be_bytes());
+            let changed = |place: usize, bits: u8| {
+                let mut octets = octets.clone();
+                octets[place] ^= bits;
+                octets
+            };
+            let mut bad = vec![
+                (changed(ah_at + 4, 0x40), DropReason::NoSa),
+                (changed(octets.len() - 1, 1), DropReason::IcvMismatch),
+            ];
+            if !outer_v6 {
+                bad.push((changed(6, 0x20), DropReason::Fragment));
+            }
+            for (octets, reason) in bad {
+                refuses(&mut two, &octets, &came(&octets), reason);
+                let record = records.try_recv().unwrap();
+                assert_eq!((record.reason, record.outer.unwrap().seq.unwrap().0), (reason, seq));
+            }
+            assert_eq!(receive(&mut two, &octets, &options).len(), 1);
+            refuses(&mut two, &octets, &came(&octets), DropReason::Replayed);
+            assert!(records.try_recv().is_err());
+        }
     }
 }

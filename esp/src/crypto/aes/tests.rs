@@ -22,7 +22,7 @@ fn enciphers(key: &str, iv: &str, plaintext: &[u8], ciphertext: &str) {
     assert_eq!(body, plaintext);
 }
 
-/// RFC 3602 section 4, cases 1 to 4.
+/// T24, RFC 3602 section 4, cases 1 to 4.
 #[test]
 fn cbc_vectors_of_rfc_3602() {
     enciphers(
@@ -99,7 +99,7 @@ fn cbc_vectors_of_nist() {
     );
 }
 
-/// RFC 3686 section 6, all nine: keys of each length.
+/// T24, RFC 3686 section 6, all nine: keys of each length.
 #[test]
 fn ctr_vectors_of_rfc_3686() {
     let file: Value = serde_json::from_str(include_str!("../../../tests/vectors/aes_ctr.json")).unwrap();

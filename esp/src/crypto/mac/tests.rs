@@ -43,7 +43,7 @@ fn hmac_vectors_of_rfc_2202_and_rfc_4231() {
     assert!(["sha1", "sha256", "sha384", "sha512"].iter().all(|hash| ran[*hash] >= 6), "{ran:?}");
 }
 
-/// RFC 4868 section 2.7.2.1, cases AUTH256-1 to AUTH256-4: the vectors of RFC 4231 with keys as long as the hash.
+/// T24, RFC 4868 section 2.7.2.1, cases AUTH256-1 to AUTH256-4: the vectors of RFC 4231 with keys as long as the hash.
 #[test]
 fn hmac_vectors_of_rfc_4868() {
     let counting: Vec<u8> = (1..=32).collect();
@@ -82,7 +82,7 @@ fn cmac_vectors_of_rfc_4494() {
     }
 }
 
-/// Project Wycheproof: every vector of each algorithm whose tag is one that AH and ESP can have.
+/// T24, Project Wycheproof: every vector of each algorithm whose tag is one that AH and ESP can have.
 #[test]
 fn every_wycheproof_mac_is_judged_rightly() {
     for (name, hash, least) in [

