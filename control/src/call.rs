@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::capture::{CaptureSpec, CapturedPackets};
 use crate::failure::Failure;
 use crate::interface::{GetInfo, GetInterfaceDescription, INTERFACES, InterfaceDescription, ServiceInfo};
+use crate::keys::{ShowKeys, ShownKeys};
 use crate::latch::{
     CloseLatch, ConnectSpec, FindLatch, InquireLatch, ListenSpec, PeerGoneSpec, ReleaseLatch, WatchLatches,
     Whois,
@@ -164,6 +165,8 @@ calls! {
     /// What happens to states and policies, as it happens. Needs `more`; the first reply says that the subscription
     /// stands.
     XfrmMonitor = "org.latchway.Control.XfrmMonitor": XfrmMonitor => XfrmEvent;
+    /// Shows the keys of all SAs, to dissect captures with. That somebody asked is logged and told.
+    ShowKeys = "org.latchway.Control.ShowKeys": ShowKeys => ShownKeys;
     /// Ends the gateway.
     Stop = "org.latchway.Control.Stop": Stop => Done;
 }

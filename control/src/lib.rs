@@ -16,6 +16,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 mod interface;
+mod keys;
 mod latch;
 mod message;
 mod provider;
@@ -35,6 +36,7 @@ pub use frame::{FrameError, Frames, MAX_MESSAGE, MAX_REPLY, write_message};
 pub use interface::{
     GetInfo, GetInterfaceDescription, INTERFACES, Interface, InterfaceDescription, ServiceInfo,
 };
+pub use keys::{KeyedSa, ShowKeys, ShownKeys};
 pub use latch::{
     CloseLatch, ConflictSpec, ConnectSpec, ConstraintsSpec, FindLatch, GoneSpec, InquireLatch, ListenSpec,
     MethodSpec, ModeSpec, OwnerSpec, PeerGoneSpec, ProtectionSpec, ReleaseLatch, WatchLatches, Whois,

@@ -85,6 +85,50 @@ impl KeyMaterial {
     }
 }
 
+/// A copy of key material to be shown to who asks for just that (T40): no SA can be made of it. Wiped on drop.
+pub struct ShownKey(KeyMaterial);
+
+impl KeyMaterial {
+    /// A copy to be shown.
+    pub fn to_show(&self) -> ShownKey {
+        ShownKey(Self { suite: self.suite, octets: self.octets.clone() })
+    }
+}
+
+impl ShownKey {
+    /// The suite it is of.
+    pub const fn suite(&self) -> Suite {
+        self.0.suite
+    }
+
+    /// The encryption key; empty where there is none.
+    pub fn encryption_key(&self) -> &[u8] {
+        self.0.encryption_key()
+    }
+
+    /// The salt, or nonce; empty where there is none.
+    pub fn salt(&self) -> &[u8] {
+        self.0.salt()
+    }
+
+    /// The integrity key, where it is apart.
+    pub fn integrity_key(&self) -> &[u8] {
+        self.0.integrity_key()
+    }
+}
+
+impl Clone for ShownKey {
+    fn clone(&self) -> Self {
+        self.0.to_show()
+    }
+}
+
+impl fmt::Debug for ShownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Zeroize for KeyMaterial {
     fn zeroize(&mut self) {
         self.octets.zeroize();

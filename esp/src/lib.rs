@@ -64,7 +64,7 @@ pub use error::{
 };
 pub use esn::infer;
 pub use header::EspHeader;
-pub use key::KeyMaterial;
+pub use key::{KeyMaterial, ShownKey};
 pub use number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
 pub use protocol::Protocol;
 pub use replay::{AntiReplay, ReplayWindow, WindowSize};

@@ -140,7 +140,7 @@ impl Suite {
 
     /// IKEv2's transform type 3 identifier, of the integrity algorithm where it is apart from encryption, and its key's
     /// length in bits (RFC 8247 section 2.3). With GMAC it is that of AH, in ESP as well, which hides nothing either
-    /// (RFC 4543 section 9). HMAC-SHA-256 cut to 96 bits has none of IANA's; this is the one that strongSwan uses.
+    /// (RFC 4543 section 9). HMAC-SHA-256 cut to 96 bits has none of IANA's; this one is of the range for private use.
     pub const fn integrity_transform(self) -> Option<(u16, u16)> {
         match self.0 {
             Kind::Combined(Combined::AesGmac(key)) | Kind::HeaderGmac(key) => Some(match key {

@@ -414,6 +414,7 @@ impl Keying {
             Direction::Inbound => pair.inbound_expired = true,
             Direction::Outbound => pair.outbound_expired = true,
         }
+        pair.secrets.forget(direction);
         self.notices.tell(Notice::HardExpired { pair: id, peer: pair.terms.peer.clone(), direction });
         if !self.waiting.is_empty() {
             self.recheck = self.publication;

@@ -35,6 +35,7 @@ mod pair;
 mod policy;
 mod proposal;
 mod resting;
+mod secrets;
 mod settings;
 mod single;
 mod slots;
@@ -70,6 +71,7 @@ pub use pad_ids::PadEntryIds;
 pub use pair::PairId;
 pub use policy::{RuleError, RuleNumber, RuleView};
 pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
+pub use secrets::ShownSa;
 pub use settings::{HolderLimits, Settings};
 pub use single::{
     NewSingle, RevisedEnd, Revision, SingleChange, SingleError, SingleFault, SingleId, SingleView, Way,

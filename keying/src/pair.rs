@@ -13,6 +13,7 @@ use crate::install::{KeyOrigin, Start};
 use crate::keying::Stage;
 use crate::origin::Origin;
 use crate::proposal::Proposal;
+use crate::secrets::Secrets;
 use crate::transaction::PairState;
 use crate::view::{PairView, SaView};
 
@@ -48,6 +49,7 @@ pub(crate) struct Pair {
     pub(crate) settling: Option<Stage>,
     /// When it is gone, if it is on its way out.
     pub(crate) drained_at: Option<Time>,
+    pub(crate) secrets: Secrets,
     pub(crate) inbound_expired: bool,
     pub(crate) outbound_expired: bool,
 }

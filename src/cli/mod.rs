@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod events;
 mod failure;
+mod keys;
 mod latch;
 mod manual;
 mod packet;

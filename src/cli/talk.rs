@@ -12,7 +12,7 @@ use latchway_control::{CloseLatch, GoneSpec, InquireLatch, PeerGoneSpec, Release
 use crate::cli::ask::{ExplainOptions, Form, ListOptions, change, list, show};
 use crate::cli::change::{PairOptions, RuleOptions, words};
 use crate::cli::failure::Failure;
-use crate::cli::{capture, events, latch, prove, top, whois, xfrm};
+use crate::cli::{capture, events, keys, latch, prove, top, whois, xfrm};
 
 /// What to say to a gateway.
 #[derive(Debug, Subcommand)]
@@ -55,6 +55,9 @@ pub enum Talk {
     Whois(whois::Options),
     /// Say of every socket of a process whether it is latched, and succeed if all that leave the host are.
     Prove(prove::Options),
+    /// Keys of SAs, for who dissects captures.
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Write packets on both sides of the transform, with what became of each, into a file that Wireshark opens.
     Capture(capture::Options),
     /// Say to a gateway what ip-xfrm(8) says to a kernel: states and policies, in its grammar.
@@ -186,6 +189,7 @@ impl Talk {
             Self::Drops(form) => show(control, &Drops {}, form),
             Self::Events(options) => events::run(control, &options),
             Self::Explain(options) => show(control, &options.call(), options.form),
+            Self::Keys(verb) => keys::run(control, &verb),
             Self::Capture(options) => capture::run(control, &options),
             Self::Mtu(MtuVerb::Explain { peer, form }) => show(control, &Mtu { peer }, form),
             Self::Xfrm(options) => xfrm::run(control, &options),

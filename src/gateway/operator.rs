@@ -6,8 +6,8 @@ use latchway_control::{
     CaptureSpec, CloseLatch, Commit, ConnectSpec, Drops, Explanation, Failure, FindLatch, FlowRow,
     InquireLatch, InstallSpec, LatchDetail, LatchNamed, LatchRow, ListenSpec, Method, MtuView, Offered,
     PairAdded, PairSpec, PeerForgotten, PeerGoneSpec, PeerRow, PolicyRow, ProposalSpec, RekeySpec,
-    ReleaseLatch, Reloaded, RuleAdded, SaRow, StatusView, WatchLatches, Whois, WhoisAnswer, XfrmPolicyRow,
-    XfrmStateRow, call,
+    ReleaseLatch, Reloaded, RuleAdded, SaRow, ShowKeys, ShownKeys, StatusView, WatchLatches, Whois,
+    WhoisAnswer, XfrmPolicyRow, XfrmStateRow, call,
 };
 use latchway_keying::{Alerts, Holder};
 
@@ -155,6 +155,11 @@ pub trait Gateway: Send + Sync {
     /// Breaks the latches of a peer that is gone.
     fn peer_gone(&self, _peer: &PeerGoneSpec) -> Answer<PeerForgotten> {
         not_implemented::<PeerGoneSpec, _>()
+    }
+
+    /// Shows the keys of SAs (T40).
+    fn show_keys(&self) -> Answer<ShownKeys> {
+        not_implemented::<ShowKeys, _>()
     }
 
     /// Shows packets from here on.

@@ -5,6 +5,7 @@ mod devices;
 mod dispositions;
 mod explain;
 mod held;
+pub mod keys;
 mod latching;
 mod measured;
 mod mtu;

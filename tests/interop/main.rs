@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod captured;
 mod case;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those of the daemon")]

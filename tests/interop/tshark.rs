@@ -91,13 +91,13 @@ struct Seen {
     data: String,
 }
 
-struct Tshark {
+pub struct Tshark {
     command: fn() -> Command,
 }
 
 impl Tshark {
     /// The one that was fetched.
-    fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let command = || {
             let root = fetched("tshark");
             let mut command = Command::new(root.join("usr/bin/tshark"));
@@ -107,6 +107,11 @@ impl Tshark {
             command
         };
         fetched("tshark").join("usr/bin/tshark").exists().then_some(Self { command })
+    }
+
+    /// The program, to be told what to read.
+    pub fn command(&self) -> Command {
+        (self.command)()
     }
 
     /// What it says of these packets, by their number from 1 on.

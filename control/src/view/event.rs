@@ -61,6 +61,8 @@ words! {
         Audit = "audit",
         /// What the path to a peer takes was found to be another than it was, or came in doubt (RFC 4301 8.2).
         PathMtu = "path_mtu",
+        /// Somebody was shown the keys of SAs.
+        KeysShown = "keys_shown",
         /// Somebody begins to capture packets.
         CaptureBegun = "capture_begun",
         /// A latch broke, and its connection ends.

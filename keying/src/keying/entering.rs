@@ -14,6 +14,7 @@ use crate::install::{Built, InstallError, Keys, SaKeys};
 use crate::keying::{Keying, Stage};
 use crate::notice::Notice;
 use crate::pair::{HeaderSas, Pair, PairId};
+use crate::secrets::Secrets;
 use crate::ticket::Promise;
 
 /// Names that are taken by pairs which are not in the SAD yet.
@@ -264,6 +265,7 @@ fn pair_of(promise: Promise, keys: &Keys, mut slot: impl FnMut() -> Option<SaRef
         start: keys.start,
         settling: None,
         drained_at: None,
+        secrets: Secrets::of(keys),
         inbound_expired: false,
         outbound_expired: false,
     })

@@ -1,4 +1,4 @@
-//! What the key manager shows of itself. Never keys.
+//! What the key manager shows of itself. Keys only by the one call that is for them.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use crate::nat::Nat;
 use crate::pad::{Pad, PadEntry};
 use crate::pair::PairId;
 use crate::policy::RuleView;
+use crate::secrets::ShownSa;
 use crate::view::{Counts, IdentityView, PairView, PeerView};
 
 impl Keying {
@@ -17,6 +18,13 @@ impl Keying {
     #[must_use]
     pub fn pairs(&self) -> Vec<PairView> {
         self.pairs.iter().filter_map(|(id, pair)| pair.view(*id, &self.current.sad)).collect()
+    }
+
+    /// The SAs of every pair with their keys, for who explicitly asks to see them (T40). Those whose lifetime is over have
+    /// none.
+    #[must_use]
+    pub fn keys(&self) -> Vec<ShownSa> {
+        self.pairs.values().flat_map(|pair| pair.secrets.shown(pair.path)).collect()
     }
 
     /// Every entry of the PAD in its order, with its pairs.

@@ -18,6 +18,7 @@ use crate::pad::Pad;
 use crate::pair::PairId;
 use crate::policy::{RuleError, RuleNumber, RuleView};
 use crate::proposal::{Offer, Proposal, Refusal};
+use crate::secrets::ShownSa;
 use crate::single::{SingleChange, SingleFault, SingleId, SingleView};
 use crate::ticket::Ticket;
 use crate::transaction::{CommitError, Committed, Transaction};
@@ -76,6 +77,7 @@ pub(super) enum Show {
     Identity(IdentityId, Sender<Option<IdentityRecord>>),
     Evidence(IdentityId, Sender<Option<Evidence>>),
     Nat(ClassId, Sender<Option<Nat>>),
+    Keys(Sender<Vec<ShownSa>>),
     Counts(Sender<Counts>),
 }
 
@@ -250,6 +252,14 @@ impl KeyManagerClient {
     /// [`Stopped`].
     pub fn evidence(&self, id: IdentityId) -> Result<Option<Evidence>, Stopped> {
         self.see(|reply| Show::Evidence(id, reply))
+    }
+
+    /// [`Keying::keys`](crate::Keying::keys).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn keys(&self) -> Result<Vec<ShownSa>, Stopped> {
+        self.see(Show::Keys)
     }
 
     /// [`Keying::nat`](crate::Keying::nat).

@@ -331,6 +331,7 @@ impl Show {
             Self::Identity(id, reply) => reply.send(keying.identity(id)).is_ok(),
             Self::Evidence(id, reply) => reply.send(keying.evidence(id)).is_ok(),
             Self::Nat(class, reply) => reply.send(keying.nat(class)).is_ok(),
+            Self::Keys(reply) => reply.send(keying.keys()).is_ok(),
             Self::Counts(reply) => reply.send(keying.counts()).is_ok(),
         }
     }

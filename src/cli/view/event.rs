@@ -25,6 +25,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::ReloadRefused => Tone::Bad,
         EventKind::Lost
         | EventKind::Audit
+        | EventKind::KeysShown
         | EventKind::CaptureBegun
         | EventKind::SoftExpired
         | EventKind::DropBurst

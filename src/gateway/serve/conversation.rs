@@ -124,6 +124,7 @@ impl Back<'_> {
             | Call::WatchLatches(_) => self.answer_of_latches(call, service),
             Call::PeerGone(peer) => self.give(gateway.peer_gone(peer)),
             Call::Whois(ends) => self.give(gateway.whois(ends)),
+            Call::ShowKeys(_) => self.give(gateway.show_keys()),
             Call::Capture(wanted) => self.show_packets(wanted, service),
             Call::XfrmApply(asked) => self.give(gateway.xfrm_apply(asked)),
             Call::XfrmStates(list) => {

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use latchway_control::{
     CaptureSpec, Commit, ConnectSpec, Drops, Failure, FindLatch, FlowRow, InstallSpec, LatchCounts,
     LatchDetail, LatchNamed, LatchRow, ListenSpec, Offered, PairAdded, PairSpec, PeerForgotten, PeerGoneSpec,
-    PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, StatusView, StreetView, Traffic,
-    Whois, WhoisAnswer, XfrmPolicyRow, XfrmStateRow, call,
+    PeerRow, PolicyRow, ProposalSpec, RekeySpec, Reloaded, RuleAdded, SaRow, ShownKeys, StatusView,
+    StreetView, Traffic, Whois, WhoisAnswer, XfrmPolicyRow, XfrmStateRow, call,
 };
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::{Rule, Spd};
@@ -43,6 +43,10 @@ impl Gateway for State {
 
     fn xfrm_watch(&self) -> Answer<Watching> {
         Ok(self.xfrm.told().watch())
+    }
+
+    fn show_keys(&self) -> Answer<ShownKeys> {
+        self.shown_keys()
     }
 
     fn capture(&self, wanted: &CaptureSpec) -> Answer<Capturing> {

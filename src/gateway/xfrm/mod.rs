@@ -15,9 +15,11 @@ use std::time::{Instant, SystemTime};
 use latchway_config::Listen;
 use latchway_control::call::{XfrmApplied, XfrmApply};
 use latchway_control::{
-    Failure, XfrmEvent, XfrmEventKind, XfrmPolicyRow, XfrmState, XfrmStateRow, XfrmStep, XfrmUsed,
+    Failure, KeyedSa, XfrmEvent, XfrmEventKind, XfrmPolicyRow, XfrmState, XfrmStateFlag, XfrmStateRow,
+    XfrmStep, XfrmUsed,
 };
 use latchway_datapath::time::Time;
+use latchway_esp::KeyMaterial;
 use latchway_keying::{KeyManagerClient, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted};
 use latchway_tagging::Identity;
 
@@ -26,6 +28,7 @@ use crate::gateway::daemon::tell;
 use crate::gateway::operator::{Answer, Rows};
 use crate::gateway::records::Records;
 use crate::gateway::rows::unix_milliseconds;
+use crate::gateway::state::keys::in_hexadecimal;
 use crate::gateway::xfrm::book::{Book, Change, Held};
 use crate::gateway::xfrm::making::Making;
 
@@ -106,6 +109,28 @@ impl Xfrm {
         let shown = book.states.iter().rev().map(|held| self.state_row(held, &singles, keys));
         shown.map(rows).find(ControlFlow::is_break);
         Ok(())
+    }
+
+    /// The states with their keys, but those whose lifetime is over.
+    pub fn keyed(&self) -> Vec<KeyedSa> {
+        let singles = self.keying.singles().unwrap_or_default();
+        let over = |held: &Held| singles.iter().any(|view| Some(view.id) == held.single && view.expired);
+        let keyed = |held: &Held| {
+            let (suite, octets) = latchway_xfrm::suite(&held.spec).ok()?;
+            let key = KeyMaterial::new(suite, &octets).ok()?.to_show();
+            let (encryption, integrity) = in_hexadecimal(&key);
+            Some(KeyedSa {
+                protocol: suite.protocol().name().into(),
+                source: held.spec.src,
+                destination: held.spec.dst,
+                spi: held.spec.spi,
+                suite: suite.name().into(),
+                esn: held.spec.has(XfrmStateFlag::Esn),
+                encryption,
+                integrity,
+            })
+        };
+        self.book().states.iter().filter(|held| !over(held)).filter_map(keyed).collect()
     }
 
     /// The policies, newest first.
