@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(one.dropped(Direction::Outbound, DropReason::NoPolicy), 1001);
     }
 
-    /// RFC 4301 section 5.2, RFC 4302 and RFC 4303 section 3: whatever these documents call auditable is.
+    /// RFC 4301 sections 5.2 and 7.3, RFC 4302 and RFC 4303 section 3: whatever these documents call auditable is.
     #[test]
     fn rfc_4301_5_2_rfc_4303_3_what_the_documents_call_auditable_is() {
         for reason in [
@@ -235,6 +235,8 @@ mod tests {
             DropReason::NoPolicy,
             DropReason::SeqExhausted,
             DropReason::Fragment,
+            DropReason::FragmentUnresolved,
+            DropReason::FragmentConflict,
             DropReason::NoSa,
             DropReason::IcvMismatch,
         ] {

@@ -122,7 +122,7 @@ pub const MUSTS: &[Must] = &[
         By(&[
             "datapath/src/tests.rs: rfc_4301_5_1_policy_decides_and_no_match_is_discard",
             "datapath/src/tests.rs: rfc_4301_5_2_what_comes_in_the_clear_passes_only_where_policy_says_bypass",
-            "keying/src/tests/commit.rs: without_policy_everything_is_discarded",
+            "datapath/src/spd/tests.rs: rfc_4301_4_4_1_the_first_matching_rule_decides_and_no_match_is_discard",
         ]),
     ),
     must(
@@ -239,7 +239,8 @@ pub const MUSTS: &[Must] = &[
         "An SA has: SPI, counter and overflow flag, window, keys and algorithms, lifetime, mode, DF handling, PMTU, DSCP, ends.",
         By(&[
             "config/src/tests/accepted.rs: sas_say_everything_else_themselves",
-            "config/src/tests/refused/shapes.rs: values_that_cannot_be_are_refused",
+            "datapath/src/pmtu/tests.rs: rfc_4301_8_2_a_narrower_path_is_found_and_inner_senders_hear_of_it",
+            "datapath/src/outer.rs: rfc_2983_dscp_is_copied_set_or_mapped",
             "datapath/src/tests/modes.rs: rfc_4301_8_1_the_outer_policy_shows",
             "datapath/src/sad/tests.rs: a_revision_keeps_numbers_window_and_use",
         ]),

@@ -1,6 +1,6 @@
 //! RFC 4301, sections 5 to 10: what becomes of packets.
 
-use super::Shown::{By, NotApplicable};
+use super::Shown::{By, Lacking, NotApplicable};
 use super::{Must, NO_IKE, must};
 
 pub const MUSTS: &[Must] = &[
@@ -161,6 +161,23 @@ pub const MUSTS: &[Must] = &[
             "datapath/src/fragments/tests.rs: t20_a_later_fragment_follows_its_first_under_the_same_class_for_a_while",
             "datapath/src/fragments/tests.rs: t20_a_first_fragment_that_is_not_admitted_takes_no_place",
             "datapath/src/fragments/tests.rs: t20_what_comes_before_its_first_waits_for_it",
+        ]),
+    ),
+    must(
+        4301,
+        "7.2",
+        "SAs for specific ports or types are for a specific protocol.",
+        Lacking(
+            "ports without a protocol may be written, and mean each protocol that has ports; of other protocols, and of fragments without their first, such a selector admits nothing",
+        ),
+    ),
+    must(
+        4301,
+        "7.3",
+        "Later fragments that an SA with ports may not carry are discarded, and that is auditable.",
+        By(&[
+            "datapath/src/fragments/tests.rs: t20_what_waits_in_vain_is_a_drop",
+            "datapath/src/audit.rs: rfc_4301_5_2_rfc_4303_3_what_the_documents_call_auditable_is",
         ]),
     ),
     must(4301, "7.3", "The peer is told by IKE that such fragments are sent.", NotApplicable(NO_IKE)),

@@ -131,9 +131,10 @@ pub const MUSTS: &[Must] = &[
     must(
         4303,
         "3.3.2.1",
-        "What the integrity algorithm needs as padding is zero and not sent.",
+        "What the integrity algorithm needs as padding is zero and not sent (those that there are need none, or add it themselves).",
         By(&[
-            "esp/src/crypto/mac/tests.rs: pieces_are_covered_as_one",
+            "esp/src/crypto/mac/tests.rs: cmac_vectors_of_rfc_4494",
+            "esp/src/suite/tests.rs: payloads_of_0_to_1500_have_the_exact_wire_length",
             "tests/interop/scapy.rs: esp_is_what_scapy_takes_it_for",
         ]),
     ),
