@@ -74,7 +74,7 @@ fn t14_unchanged_sas_keep_their_numbers_and_latches() {
     });
 }
 
-/// T14: two hundred reloads, each of which adds or removes a peer, SAs and policies, while hosts talk by an SA that none of
+/// T14, T32: two hundred reloads, each of which adds or removes a peer, SAs and policies, while hosts talk by an SA that none of
 /// them names: not one packet is lost or comes twice.
 #[test]
 fn t14_two_hundred_reloads_under_load_lose_nothing() {

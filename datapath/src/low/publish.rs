@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(blocked.adopt(), (&Arc::new(2), true));
     }
 
-    /// Keys go with their snapshot: after the grace nothing keeps an old one alive.
+    /// T32: keys go with their snapshot: after the grace nothing keeps an old one alive.
     #[test]
     fn a_settled_grace_frees_what_was_replaced() {
         let publisher = Publisher::new(Arc::new(1));
