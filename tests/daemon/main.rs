@@ -9,6 +9,7 @@ mod documented;
 mod events;
 mod exec;
 mod explained;
+mod forms;
 #[path = "../support/process.rs"]
 mod gateway;
 mod kept;
