@@ -17,6 +17,8 @@ pub struct Case {
     pub inner: Family,
     pub udp: bool,
     pub esn: bool,
+    /// AH around ESP.
+    pub ah: Option<Suite>,
     /// Further words of `ip xfrm state add`, for the SA that the kernel receives with, and the other.
     pub words: [String; 2],
     /// Further lines of our configuration.
@@ -93,6 +95,7 @@ impl Case {
             inner: Family::V4,
             udp: true,
             esn: true,
+            ah: None,
             words: [String::new(), String::new()],
             lines: String::new(),
         }
@@ -122,41 +125,57 @@ impl Case {
         let Self { number, suite, outer, inner, .. } = self;
         let (theirs, ours) = (self.stranger(), outer.gateway());
         let (host, remote) = self.ends();
-        let protocol = if suite.is_ah() { "ah" } else { "esp" };
         let mode = self.mode();
-        let mut flags = String::new();
-        for (flag, set) in [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah())] {
-            if set {
-                write!(flags, " {flag}").unwrap();
-            }
-        }
-        let flags = if flags.is_empty() { flags } else { format!(" flag{flags}") };
         let udp = if self.udp { " encap espinudp 4500 4500 0.0.0.0" } else { "" };
         let window = if self.esn { 128 } else { 32 };
-        let [inbound, outbound] = [Way::ToStranger, Way::FromStranger];
         let mut text = format!("address add {theirs}/{} dev {LINK}{}\n", outer.wire(), outer.at_once());
         if self.tunnel {
             writeln!(text, "address add {host}/{} dev lo{}", inner.single(), inner.at_once()).unwrap();
             writeln!(text, "route replace {remote}/{} dev {LINK} src {host}", inner.single()).unwrap();
         }
-        for (way, src, dst, words) in
-            [(inbound, ours, theirs, &self.words[0]), (outbound, theirs, ours, &self.words[1])]
-        {
-            let (spi, key) = (self.spi(way), suite.kernel(&self.key(way)));
-            writeln!(
-                text,
-                "xfrm state add src {src} dst {dst} proto {protocol} spi {spi:#x} reqid {number} mode {mode} \
-                 replay-window {window}{flags}{key}{udp} {words}"
-            )
-            .unwrap();
+        let mut protocols = Vec::new();
+        for suite in std::iter::once(suite).chain(&self.ah) {
+            let protocol = if suite.is_ah() { "ah" } else { "esp" };
+            protocols.push(protocol);
+            let mut flags = String::new();
+            for (flag, set) in [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah())] {
+                if set {
+                    write!(flags, " {flag}").unwrap();
+                }
+            }
+            let flags = if flags.is_empty() { flags } else { format!(" flag{flags}") };
+            for (way, (src, dst), words) in [
+                (Way::ToStranger, (ours, theirs), &self.words[0]),
+                (Way::FromStranger, (theirs, ours), &self.words[1]),
+            ] {
+                let (spi, key) = (self.spi(way), suite.kernel(&self.key_of(suite, way)));
+                writeln!(
+                    text,
+                    "xfrm state add src {src} dst {dst} proto {protocol} spi {spi:#x} reqid {number} mode {mode} \
+                     replay-window {window}{flags}{key}{udp} {words}"
+                )
+                .unwrap();
+            }
         }
         let ends = |src, dst| if self.tunnel { format!("src {src} dst {dst} ") } else { String::new() };
-        let template =
-            |src, dst| format!("tmpl {}proto {protocol} reqid {number} mode {mode}", ends(src, dst));
+        let template = |src, dst| {
+            let one =
+                |protocol| format!("tmpl {}proto {protocol} reqid {number} mode {mode} ", ends(src, dst));
+            protocols.iter().map(one).collect::<String>()
+        };
         // In transport mode the policy is about the datagrams of UDP, too, which come without more around them.
-        let protocols: &[&str] = if self.udp && !self.tunnel { &["proto udp dport 4500 "] } else { &[] };
-        for bypassed in protocols {
-            writeln!(text, "xfrm policy add src {remote} dst {host} {bypassed}dir in priority 1").unwrap();
+        if self.udp && !self.tunnel {
+            writeln!(text, "xfrm policy add src {remote} dst {host} proto udp dport 4500 dir in priority 1")
+                .unwrap();
+        }
+        if !self.tunnel && self.outer == Family::V6 {
+            // Neighbours must find each other before they can protect anything (RFC 4301 section 5).
+            for (src, dst, way) in [(host, remote, "out"), (remote, host, "in")] {
+                for kind in [135, 136] {
+                    let neighbours = format!("src {src} dst {dst} proto ipv6-icmp type {kind} dir {way}");
+                    writeln!(text, "xfrm policy add {neighbours} priority 1").unwrap();
+                }
+            }
         }
         writeln!(
             text,
@@ -177,14 +196,25 @@ impl Case {
     pub fn peer(&self) -> Peer {
         let Self { number, suite, esn, lines, .. } = self;
         let (host, _) = self.ends();
-        let sa = |way| (self.spi(way), self.key(way));
-        Peer::new(
+        let sa = |way| (self.spi(way), self.key_of(suite, way));
+        let mut peer = Peer::new(
             &format!("{number}.example"),
             (self.stranger(), &format!("{host}/{}", self.inner.single())),
             (&suite.name, [sa(Way::FromStranger), sa(Way::ToStranger)]),
             self.udp,
             &format!("esn = {esn}\nmode = {:?}\n{lines}", self.mode()),
-        )
+        );
+        if let Some(ah) = &self.ah {
+            let [inbound, outbound] = [Way::FromStranger, Way::ToStranger].map(|way| {
+                let spi = self.spi(way);
+                peer.files.push((format!("{spi:x}.ah"), self.key_of(ah, way)));
+                format!("{{ spi = {spi:#x}, key_file = \"{spi:x}.ah\" }}")
+            });
+            let ah = &ah.name;
+            writeln!(peer.text, "ah = {{ suite = \"{ah}\", inbound = {inbound}, outbound = {outbound} }}\n")
+                .unwrap();
+        }
+        peer
     }
 
     const fn mode(&self) -> &'static str {
@@ -199,11 +229,12 @@ impl Case {
         base + u32::from(self.number)
     }
 
-    /// The keying material of one direction in hexadecimal.
-    pub fn key(&self, way: Way) -> String {
-        let mut random = fastrand::Rng::with_seed(self.spi(way).into());
+    /// The keying material of one direction, for the suite of ESP or that of the AH around it, in hexadecimal.
+    fn key_of(&self, suite: &Suite, way: Way) -> String {
+        let seed = u64::from(self.spi(way)) << 1 | u64::from(suite.is_ah());
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut key = String::new();
-        for _ in 0..self.suite.key_len() {
+        for _ in 0..suite.key_len() {
             write!(key, "{:02x}", random.u8(..)).unwrap();
         }
         key
@@ -216,7 +247,7 @@ pub struct Peer {
     pub address: IpAddr,
     pub native: bool,
     pub text: String,
-    pub files: [(String, String); 2],
+    pub files: Vec<(String, String)>,
 }
 
 impl Peer {
@@ -236,7 +267,12 @@ impl Peer {
             "[[peer]]\nidentity = \"{identity}\"\nendpoint = \"{address}\"\ninner = [\"{network}\"]\n\n\
              [[peer.sa]]\nsuite = \"{suite}\"\ninbound = {inbound}\noutbound = {outbound}\nencapsulation = \"{encapsulation}\"\n{lines}\n\n"
         );
-        Self { address, native: !udp, text, files: sas.map(|(spi, key)| (format!("{spi:x}.key"), key)) }
+        Self {
+            address,
+            native: !udp,
+            text,
+            files: sas.map(|(spi, key)| (format!("{spi:x}.key"), key)).into(),
+        }
     }
 }
 
@@ -254,6 +290,7 @@ impl Display for Case {
         let carrier = if self.udp { "udp" } else { "native" };
         let esn = if self.esn { "esn" } else { "32 bits" };
         let (inner, outer) = (number(self.inner), number(self.outer));
-        write!(formatter, "{:32} {mode:9} {inner}o{outer}  {carrier:6}  {esn:7}", self.suite.name)
+        let ah = self.ah.as_ref().map(|ah| format!("  within {}", ah.name)).unwrap_or_default();
+        write!(formatter, "{:32} {mode:9} {inner}o{outer}  {carrier:6}  {esn:7}{ah}", self.suite.name)
     }
 }

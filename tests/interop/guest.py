@@ -28,7 +28,7 @@ MODULES = """af_packet ipv6 xfrm_user esp4 esp6 ah4 ah6 xfrm4_tunnel xfrm6_tunne
     chacha_generic poly1305_generic crypto_null ghash_generic""".split()
 ECHO, UDP_ENCAP, ESP_IN_UDP = 7, 100, 2
 FINIT_MODULE = {"x86_64": 313}.get(os.uname().machine, 273)
-PATIENCE = 5
+PATIENCE = 15
 
 libc = ctypes.CDLL(None, use_errno=True)
 

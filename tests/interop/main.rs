@@ -14,6 +14,7 @@ mod kernel;
 mod numbers;
 mod sample;
 mod scapy;
+mod shape;
 mod site;
 mod strongswan;
 mod suite;

@@ -25,6 +25,7 @@ impl Site {
     pub fn start(guest: &mut Guest, cases: &[Case]) -> Self {
         let outer = Namespace::create("gateway").unwrap();
         guest.join(&outer, WIRE);
+        Self::address(&outer);
         let batch: String = cases.iter().map(Case::kernel).collect();
         guest.ip(&batch);
         let peers: Vec<_> = cases.iter().map(Case::peer).collect();
@@ -32,15 +33,19 @@ impl Site {
         Self::run(&outer, &peers, transport)
     }
 
-    /// A gateway with these peers on an interface that is up, and hosts that serve echoes. For `transport` mode a host has the
-    /// gateway's own address on the wire.
-    pub fn run(outer: &Namespace, peers: &[Peer], transport: bool) -> Self {
+    /// Gives a namespace on the street the gateway's addresses.
+    pub fn address(outer: &Namespace) {
         let links = Links::of(outer).unwrap();
         for family in Family::BOTH {
             let address = format!("{}/{}", family.gateway(), family.wire());
             links.add_address(WIRE, address.parse().unwrap()).unwrap();
         }
-        links.wait_ready(WIRE, PATIENCE).unwrap();
+    }
+
+    /// A gateway with these peers on an interface that is up and has its addresses, and hosts that serve echoes. For `transport` mode a host has the
+    /// gateway's own address on the wire.
+    pub fn run(outer: &Namespace, peers: &[Peer], transport: bool) -> Self {
+        Links::of(outer).unwrap().wait_ready(WIRE, PATIENCE).unwrap();
         let mut hosts = Family::BOTH.map(|family| (family.host(), family.inner())).to_vec();
         if transport {
             hosts.extend(Family::BOTH.map(|family| (family.gateway(), family.single())));

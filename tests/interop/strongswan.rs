@@ -45,13 +45,15 @@ fn libipsec_goes_on_with_us() {
         let peers: Vec<_> =
             theirs.children().iter().enumerate().filter_map(|(place, child)| child.peer(place)).collect();
         let ours = joined(&street, "gateway");
+        Site::address(&ours);
         let site = Site::run(&ours, &peers, false);
         let hosts: Vec<_> = (0..PROPOSALS.len()).map(|place| Side::Theirs.host(place)).collect();
         talk::serve(&theirs.place, &hosts);
         host(&theirs.place, "ip neighbour flush all");
         let known: Vec<_> = (0..PROPOSALS.len()).filter(|&place| is_ours(PROPOSALS[place].1)).collect();
         let ends: Vec<_> = known.iter().map(|&place| (Side::Theirs.host(place), Family::V4.host())).collect();
-        let failures = talk::both_ways(&site.inner, &ends, |talks| talk::talk(&theirs.place, talks));
+        let failures =
+            talk::both_ways(&site.inner, &ends, talk::Sizes::Any, |talks| talk::talk(&theirs.place, talks));
         for (&place, failures) in known.iter().zip(&failures) {
             let verdict = if failures.is_empty() { "passes".to_owned() } else { failures.join("; ") };
             eprintln!("{:24} {}  {verdict}", PROPOSALS[place].0, PROPOSALS[place].1);
