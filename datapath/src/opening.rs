@@ -42,7 +42,6 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::BundleMismatch);
         }
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
-        let anew = owned.hears_anew(number, arrival);
         let at = carried.place.at;
         let packet = datagram.get_mut(at..carried.end).ok_or(DropReason::Runt)?;
         let opened = if owned.sa.is_in_doubt(number) {
@@ -51,6 +50,7 @@ impl<U: Ulp> Datapath<U> {
             owned.sa.open(number, packet)
         };
         let (opened, verified) = opened.map_err(|error| owned.forged(error))?;
+        let anew = owned.hears_anew(*verified.get(), arrival);
         owned.sa.commit(verified).map_err(late_or_replayed)?;
         let (sa, mode) = (owned.entry.sa, owned.entry.mode);
         owned.comes_from_peer(arrival)?;
@@ -77,7 +77,6 @@ impl<U: Ulp> Datapath<U> {
     ) -> Result<Opened, DropReason> {
         let owned = self.sas.inbound(self.snapshot.sad.find(Protocol::Ah, carried.spi))?;
         let number = owned.sa.check(carried.seq).map_err(late_or_replayed)?;
-        let anew = owned.hears_anew(number, arrival);
         let (packet, at) = (datagram.get(..carried.end).ok_or(DropReason::Runt)?, carried.place.at);
         let verified = if owned.sa.is_in_doubt(number) {
             owned.sa.verify_in_doubt(number, packet, at)
@@ -85,6 +84,7 @@ impl<U: Ulp> Datapath<U> {
             owned.sa.verify(number, packet, at)
         };
         let (header, verified) = verified.map_err(|error| owned.forged(error))?;
+        let anew = owned.hears_anew(*verified.get(), arrival);
         owned.sa.commit(verified).map_err(late_or_replayed)?;
         let (sa, mode, bundled) = (owned.entry.sa, owned.entry.mode, owned.entry.is_for_another());
         owned.comes_from_peer(arrival)?;

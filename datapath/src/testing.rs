@@ -132,6 +132,8 @@ pub struct SaOptions {
     pub limits: Limits,
     /// Whether numbers are 64 bits wide.
     pub sequence: SequenceKind,
+    /// Whether an inbound one refuses replays.
+    pub anti_replay: AntiReplay,
     /// How far an outbound one may count.
     pub reservation: Option<Reservation>,
     /// Tunnel mode between the inner networks, or transport mode between the outer addresses.
@@ -165,6 +167,7 @@ impl SaOptions {
             class: 1,
             limits: Limits::default(),
             sequence: SequenceKind::Extended,
+            anti_replay: AntiReplay::Window(WindowSize::default()),
             reservation: None,
             mode: Mode::Tunnel,
             carrier: Carrier::Udp,
@@ -194,7 +197,7 @@ pub fn inbound_entry(us: u8, them: u8, options: &SaOptions) -> Option<Arc<SadEnt
         suite: options.suite,
         keys: &keys(options)?,
         sequence: options.sequence,
-        anti_replay: AntiReplay::Window(WindowSize::default()),
+        anti_replay: options.anti_replay,
         top: None,
     };
     let sa = Handover::new(InboundSa::new(config).ok()?);

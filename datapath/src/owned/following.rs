@@ -36,7 +36,7 @@ enum Move {
 }
 
 impl OwnedInbound {
-    /// Whether a packet of this number, if it is authentic, says that the peer is at a new place. To be asked before the number
+    /// Whether a packet of this number, which was verified, says that the peer is at a new place. To be asked before the number
     /// is committed.
     #[inline]
     pub(crate) fn hears_anew(&self, number: SeqNum, arrival: &Arrival) -> bool {
@@ -119,8 +119,9 @@ mod tests {
     use super::*;
     use crate::drop::{Direction, DropReason};
     use crate::sad::SadEntry;
-    use crate::testing::{Host, Open, SaOptions, inbound_entry, outbound_entry, outer};
+    use crate::testing::{Host, Open, SaOptions, inbound_entry, outbound_entry, outbound_entry_at, outer};
     use etherparse::PacketBuilder;
+    use latchway_esp::AntiReplay;
     use latchway_tagging::SaIndex;
     use std::sync::Arc;
 
@@ -227,6 +228,35 @@ mod tests {
         assert_eq!(sends_to(&mut one, at(1)), outer(2).to_string());
         assert_eq!(one.dropped(Direction::Inbound, DropReason::OuterMismatch), 1);
         assert_eq!(moved(&one), []);
+    }
+
+    /// T34, T10: a packet so old that its number passes at first for one of the next epoch is taken where nothing is late, and
+    /// moves nothing.
+    #[test]
+    fn t34_a_packet_from_long_ago_moves_nothing_where_replays_are_not_refused() {
+        let options = |spi, index| SaOptions {
+            anti_replay: AntiReplay::Off,
+            follow: Follow::Follow,
+            ..SaOptions::new(spi, index)
+        };
+        let mut one = Host::new(1, 2, Open);
+        let inbound = inbound_entry(1, 2, &options(0x1002, 1)).unwrap();
+        let partner = Some(SaRef { index: SaIndex::new(0), generation: inbound.sa.generation });
+        one.insert(outbound_entry(1, 2, &options(0x1001, 0)));
+        one.insert(Some(Arc::new(SadEntry { partner, ..(*inbound).clone() })));
+        one.publish();
+        let [old, new] = [0x1000, 0x5000_0000].map(|next| {
+            let mut two = Host::new(2, 1, Open);
+            two.insert(outbound_entry_at(2, 1, &options(0x1002, 0), next));
+            two.publish();
+            two.send(&udp(2, 1), at(1)).0.remove(0)
+        });
+        let known = outer(2).to_string();
+        for packet in [&old, &new] {
+            assert_eq!(receive(&mut one, packet, &known, at(1)), 1);
+        }
+        assert_eq!(receive(&mut one, &old, ELSEWHERE, at(9)), 1, "authentic, and nothing is late");
+        assert_eq!((sends_to(&mut one, at(9)), moved(&one)), (known, vec![]));
     }
 
     /// T34: nobody is at such places, and a peer that seems to be at two is followed no oftener than once a second.
