@@ -114,7 +114,8 @@ impl Probe {
         }
         match *packet.upper() {
             Upper::LaterFragment(Fragment { id, .. }) => {
-                self.fragments == Some(id) && flow.remote().ip() == self.ends.to
+                let is_icmp = matches!(flow.protocol(), protocol::ICMP | protocol::ICMPV6);
+                is_icmp && self.fragments == Some(id) && flow.remote().ip() == self.ends.to
             }
             Upper::FirstFragment(Fragment { id, .. }) => {
                 let is_answer = self.is_answer(packet);
@@ -323,9 +324,12 @@ mod tests {
             taken += 1;
         }
         assert_eq!(taken, 3);
-        let mut other = last;
-        other[5] ^= 1;
-        assert!(!hears(&mut probe, &other), "of another datagram");
+        // RFC 791 section 3.2: identifications are of a protocol, and the host's own datagrams have some, too.
+        for (place, octet) in [(5, last[5] ^ 1), (9, protocol::UDP)] {
+            let mut other = last.clone();
+            other[place] = octet;
+            assert!(!hears(&mut probe, &other), "of another datagram");
+        }
         let mut probe = super::tests::probe(true);
         let whole = answer(&probe, &request(&probe, 1400));
         let fragment = |offset: u16, more: u16, data: &[u8]| {
