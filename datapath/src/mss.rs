@@ -25,10 +25,11 @@ impl<U: Ulp> Datapath<U> {
     #[cold]
     pub(crate) fn keep_short(&mut self, inbound: SaRef, packet: Option<&mut [u8]>) {
         let partner = self.snapshot.sad.get(inbound).and_then(|slot| slot.entry.partner);
-        if let Some(owned) = partner.and_then(|partner| self.sas.outbound(partner))
-            && owned.clamp_mss
+        if let Some(partner) = partner
+            && self.sas.outbound(partner).is_some_and(|owned| owned.clamp_mss)
+            && let (Some(packet), Some(most)) = (packet, self.sas.longest_inner(partner))
         {
-            owned.keep_short(packet);
+            clamp(packet, most);
         }
     }
 }

@@ -278,6 +278,12 @@ impl OwnedSas {
         }
     }
 
+    /// The longest inner packet that fits what an SA's path takes, where its own header has no options.
+    pub(crate) fn longest_inner(&mut self, sa: SaRef) -> Option<usize> {
+        let (fitting, mtu) = (self.fitting(sa)?, self.outbound(sa)?.path.mtu);
+        Some(fitting.max_inner(mtu.into(), fitting.usual_front()))
+    }
+
     /// The size of outer packet below which an SA believes nothing: room for so many octets of inner packet.
     fn floor(&mut self, sa: SaRef) -> Option<u16> {
         let (fitting, inner) = (self.fitting(sa)?, self.outbound(sa)?.sizing().pmtu.floor);

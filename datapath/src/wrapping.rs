@@ -9,6 +9,7 @@ use latchway_tagging::{Mode, SaRef};
 
 use crate::arrival::Carrier;
 use crate::drop::DropReason;
+use crate::mss;
 use crate::native::{HeaderSource, OuterHeader, amend, header_len};
 use crate::outer::own_marks;
 use crate::owned::OwnedOutbound;
@@ -233,8 +234,10 @@ impl Sealing<'_> {
         };
         let written = datagram.get_mut(written_at..).ok_or(DropReason::NoBuffer)?;
         let len = write(written).ok_or(DropReason::BadOffload)?;
-        if self.own.clamp_mss {
-            self.own.keep_short(written.get_mut(..len));
+        if self.own.clamp_mss
+            && let Some(packet) = written.get_mut(..len)
+        {
+            mss::clamp(packet, wrapping.most);
         }
         let (next_header, payload_len) = wrapping.payload(written, len)?;
         match wrapping.form {

@@ -1,5 +1,6 @@
 //! AH, alone and around ESP (RFC 4302, RFC 4301 section 4.3).
 
+use etherparse::{PacketBuilder, TcpOptionElement};
 use latchway_esp::{AesKey, Integrity, Suite};
 use latchway_tagging::{ClassId, Feedback, Mode, OutboundTag};
 
@@ -11,6 +12,7 @@ use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::lifetime::{Bounds, Limits};
 use crate::packet::{Authenticated, IpPacket, Unprotected};
+use crate::sad::{SadEntry, Shape};
 use crate::spd::Action;
 use crate::testing::{Host, Open, SaOptions, arrival, inbound_entry, joined_by, outbound_entry};
 use crate::ulp::{Context, Ulp};
@@ -261,4 +263,36 @@ fn rfc_4302_3_4_what_ah_refuses_has_its_name_and_is_auditable() {
             assert!(records.try_recv().is_err());
         }
     }
+}
+
+/// RFC 9293 section 3.7.1: what fits a bundle is less by AH, and SYNs say so, both ways.
+#[test]
+fn rfc_9293_3_7_1_syns_are_clamped_to_what_a_bundle_leaves() {
+    let tcp = |(from, to), payload: &[u8]| {
+        let (mut octets, most) = (Vec::new(), TcpOptionElement::MaximumSegmentSize(8960));
+        let builder = PacketBuilder::ipv4(from, to, 64).tcp(1000, 80, 1, 1000);
+        let builder = if payload.is_empty() { builder.syn().options(&[most]).unwrap() } else { builder };
+        builder.write(&mut octets, payload).unwrap();
+        octets
+    };
+    let announced = |packet: &[u8]| usize::from(u16::from_be_bytes([packet[42], packet[43]]));
+    let mut options = options(Mode::Tunnel, Carrier::Native, false);
+    options.shape.sizing.clamp_mss = true;
+    let (mut one, mut two) = joined_by_both(&bundle(&options, AH[0]));
+    let back = SaOptions { spi: 0x3003, index: 2, ..options.clone() };
+    let inbound = inbound_entry(1, 2, &back).unwrap();
+    let partner = one.snapshot.sad.iter().next().map(|slot| slot.entry.sa);
+    one.insert(Some(SadEntry { partner, ..(*inbound).clone() }.into()));
+    two.insert(outbound_entry(2, 1, &SaOptions { shape: Shape::default(), ..back.clone() }));
+    one.publish();
+    two.publish();
+
+    let (there, here) = (([10, 0, 1, 1], [10, 0, 2, 2]), ([10, 0, 2, 2], [10, 0, 1, 1]));
+    let octets = sent(&mut one, &tcp(there, &[]));
+    let most = announced(&receive(&mut two, &octets, &options)[0]);
+    assert!(sent(&mut one, &tcp(there, &vec![1; most])).len() <= 1500);
+    assert!(one.send(&tcp(there, &vec![1; most + 1]), NOW).0.is_empty(), "no less than fits");
+    let octets = sent(&mut two, &tcp(here, &[]));
+    let arrival = arrival(2, octets.len(), &back);
+    assert_eq!(announced(&one.receive_as(&octets, &arrival, NOW)[0]), most);
 }
