@@ -9,7 +9,7 @@ use zerocopy::{BE, FromBytes, U16, U32};
 
 use crate::checksum::Sum;
 use crate::flow::FlowKey;
-use crate::outer::FlowLabel;
+use crate::outer::{FlowLabel, has_df};
 use crate::segment::header::{Ipv4, Ipv6};
 
 /// The fields of an outer header that are the same for all packets of one super-packet.
@@ -89,6 +89,19 @@ impl HeaderSource {
     fn next_id(&mut self) -> u16 {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         self.next_id
+    }
+
+    /// Gives an IPv4 packet that may be cut on its way an identification, if it has none. Else the system would, after AH has
+    /// covered the header, and to each fragment another (raw(7)). The checksum is the caller's.
+    pub(crate) fn identify(&mut self, packet: &mut [u8]) {
+        let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
+        if is_v4
+            && !has_df(packet)
+            && let Some(id) = packet.get_mut(4..6)
+            && *id == [0, 0]
+        {
+            id.copy_from_slice(&self.next_id().to_be_bytes());
+        }
     }
 
     /// The flow label of the outer header around a packet (RFC 6437 section 3: nobody outside can guess it).

@@ -351,7 +351,10 @@ impl Wrapping {
         match &self.form {
             Form::InUdp | Form::TransportInUdp(_) => Some(()),
             Form::Native(header) => header.write(packet, protocol, source),
-            Form::Transport(place) => amend(packet, (place.next_header_at, protocol)),
+            Form::Transport(place) => {
+                source.identify(packet);
+                amend(packet, (place.next_header_at, protocol))
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ mod policy;
 use std::sync::Arc;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
-use latchway_esp::{Protocol, Suite};
+use latchway_esp::{Integrity, Protocol, Suite};
 use latchway_tagging::Mode;
 
 use super::{NOW, udp, v4, v6};
@@ -509,6 +509,27 @@ fn rfc_4301_8_1_transport_mode_keeps_what_the_packet_says() {
             set_class(&mut packet, 0xb8);
             sent(&mut one, &packet);
             assert_eq!((one.marks()[0].traffic_class, one.marks()[0].may_fragment), (0xb8, df == 0));
+        }
+    }
+}
+
+/// RFC 6864 section 4.3, RFC 4302 section 3.3.3.1.1: what may be cut on its way has an identification when it is
+/// authenticated. Where it has none, the system would put one of its own, and another into each fragment.
+#[test]
+fn rfc_6864_4_3_what_may_be_cut_leaves_transport_mode_with_an_identification() {
+    for suite in [Suite::AES_128_GCM, Suite::ah(Integrity::HmacSha256)] {
+        let options = SaOptions { suite, ..options(Mode::Transport, Carrier::Native, false) };
+        let (mut one, mut two) = joined_by(&options);
+        for (df, id) in [(false, 0u16), (false, 7), (true, 0)] {
+            let mut packet = between_ends(false, b"data");
+            packet[4..6].copy_from_slice(&id.to_be_bytes());
+            packet[6] = if df { 0x40 } else { 0 };
+            let octets = sent(&mut one, &packet);
+            let header = Ipv4HeaderSlice::from_slice(&octets).unwrap().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            let needs_one = !df && id == 0;
+            assert_eq!(header.identification == id, !needs_one, "{suite} {df} {id}");
+            assert_eq!(receive(&mut two, &octets, &options).len(), 1, "{:?}", two.drops());
         }
     }
 }
