@@ -40,7 +40,7 @@ fn examples_parse_without_a_warning() {
 #[test]
 fn the_files_that_people_begin_with_parse_without_a_warning() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (page, files) in [("docs/quick-start.md", 2), ("README.md", 1)] {
+    for (page, files) in [("docs/quick-start.md", 2), ("docs/esp-ah.md", 4), ("README.md", 1)] {
         let text = fs::read_to_string(root.join(page)).unwrap();
         let mut found = 0;
         for file in text.split("\n\n    identity = ").skip(1) {
