@@ -37,13 +37,25 @@ impl KeyMaterial {
     /// A number by which one process knows the key and its salt again (RFC 4106 section 2: none may come twice). It is
     /// computed under a random `secret` of that process, so it says nothing of them to anyone else.
     pub fn fingerprint(&self, secret: &RandomState) -> u64 {
-        secret.hash_one(self.octets.as_slice())
+        secret.hash_one(self.nonce_octets())
     }
 
-    /// By what a store on disk knows suite, key and salt again (T12): HMAC-SHA-256 under the store's own random `secret`, so
-    /// it says nothing of them to who has not both.
+    /// By what a store on disk knows key, salt and how nonces are made of them again (T12): HMAC-SHA-256 under the store's own
+    /// random `secret`, so it says nothing of them to who has not both.
     pub fn fingerprint_under(&self, secret: &[u8; 32]) -> [u8; 32] {
-        crypto::fingerprint(secret, self.suite, &self.octets)
+        crypto::fingerprint(secret, self.suite.sharing_nonces(), self.nonce_octets())
+    }
+
+    /// What decides the nonces of a counter mode, which another integrity key makes no others (T11); of other suites all of it.
+    fn nonce_octets(&self) -> &[u8] {
+        let Lengths { encryption_key, salt, .. } = self.suite.lengths();
+        let whole = self.octets.as_slice();
+        match self.suite.protocol() {
+            Protocol::Esp if self.suite.is_counter_mode() => {
+                whole.get(..encryption_key + salt).unwrap_or(whole)
+            }
+            _ => whole,
+        }
     }
 
     /// What is to be said where no key of the suite can be made of this.
@@ -212,6 +224,30 @@ mod tests {
         assert_eq!(of([7; 20]), of([7; 20]));
         assert_ne!(of([7; 20]), of(other_key));
         assert_ne!(of([7; 20]), of(other_salt));
+    }
+
+    /// T11, T12: AES-GCM encrypts under the counter blocks of AES-CTR and authenticates under the nonces of AES-GMAC, whatever the
+    /// length of the ICV and the key of an HMAC beside it. Who knows a key again, knows it again in all of them.
+    #[test]
+    fn suites_that_would_repeat_nonces_of_each_other_have_one_fingerprint() {
+        let secret = RandomState::new();
+        let of = |name: &str, hmac: u8| {
+            let suite: Suite = name.parse().unwrap();
+            let octets: Vec<u8> =
+                (0..suite.material_len()).map(|at| if at < 20 { 7 } else { hmac }).collect();
+            let keys = KeyMaterial::new(suite, &octets).unwrap();
+            (keys.fingerprint(&secret), keys.fingerprint_under(&[1; 32]))
+        };
+        let known = of("aes-128-gcm", 0);
+        for name in ["aes-128-gcm-8", "aes-128-gcm-12", "aes-128-gcm-iiv", "aes-128-gmac", "ah-aes-128-gmac"]
+        {
+            assert_eq!(of(name, 0), known, "{name}");
+        }
+        for hmac in [1, 2] {
+            assert_eq!(of("aes-128-ctr-hmac-sha-256", hmac), known, "{hmac}");
+        }
+        assert_ne!(of("null-hmac-sha-256", 1), of("null-hmac-sha-256", 2));
+        assert_ne!(of("aes-128-cbc-hmac-sha-256", 1), of("aes-128-cbc-hmac-sha-256", 2));
     }
 
     /// T12: whoever reads the store later must find the key again, and no other; not by the octets alone, for suites differ.

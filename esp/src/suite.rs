@@ -113,6 +113,26 @@ impl Suite {
         }
     }
 
+    /// The suite that stands for all whose nonces are made alike of a key and a salt, so that numbers of one repeat those of
+    /// another: however long the ICV, explicit or not the IV, and whatever else checks integrity (RFC 4106 section 3.1,
+    /// RFC 3686 section 4, RFC 4543 section 3.2, T11). Of others it is the suite itself.
+    pub(crate) const fn sharing_nonces(self) -> Self {
+        Self::combined(match self.0 {
+            Kind::Combined(
+                Combined::AesGcm(key, _) | Combined::AesGcmImplicitIv(key) | Combined::AesGmac(key),
+            )
+            | Kind::HeaderGmac(key)
+            | Kind::Apart(Cipher::AesCtr(key), _) => Combined::AesGcm(key, IcvLen::Sixteen),
+            Kind::Combined(Combined::AesCcm(key, _) | Combined::AesCcm8ImplicitIv(key)) => {
+                Combined::AesCcm(key, IcvLen::Sixteen)
+            }
+            Kind::Combined(Combined::ChaCha20Poly1305 | Combined::ChaCha20Poly1305ImplicitIv) => {
+                Combined::ChaCha20Poly1305
+            }
+            Kind::Apart(Cipher::Null | Cipher::AesCbc(_), _) | Kind::Header(_) => return self,
+        })
+    }
+
     /// IKEv2's transform type 1 identifier, of the encryption, and its key's length in bits (RFC 7296 section 3.3.2,
     /// RFC 8247 section 2.1, RFC 8750 section 8). Algorithms whose key has one length carry no such attribute on the wire.
     /// AH has none.
