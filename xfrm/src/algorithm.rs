@@ -1,10 +1,10 @@
 //! The kernel's names of algorithms, and the suites that they are here.
 
-use std::fmt;
-
 use latchway_control::{XfrmAlgorithm, XfrmAlgorithmKind, XfrmProtocol, XfrmState};
 use latchway_esp::Suite;
 use zeroize::Zeroizing;
+
+use crate::error::Quoted;
 
 /// Why no suite is made of a state's algorithms.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +76,7 @@ pub fn suite(state: &XfrmState) -> Result<(Suite, Zeroizing<Vec<u8>>), SuiteErro
         }
         _ => return Err(SuiteError::Combination(ONE_EACH)),
     };
-    Ok((name.parse().map_err(|_| SuiteError::Unknown(name))?, keys))
+    Ok((name.parse().map_err(|_| unknown(&name))?, keys))
 }
 
 /// An AEAD by the suite's name, and its key with its salt.
@@ -110,7 +110,7 @@ fn combined(aead: &XfrmAlgorithm) -> Result<(String, Zeroizing<Vec<u8>>), SuiteE
             }
             "chacha20-poly1305".to_owned()
         }
-        name => return Err(SuiteError::Unknown(name.to_owned())),
+        name => return Err(unknown(name)),
     };
     Ok((name, key))
 }
@@ -134,7 +134,7 @@ fn encryption(enc: &XfrmAlgorithm) -> Result<(String, Zeroizing<Vec<u8>>), Suite
         "cbc(serpent)" | "cbc(camellia)" | "cbc(twofish)" | "serpent" | "camellia" | "twofish" => {
             return Err(refused(enc, "RFC 8221 does not ask for it; use cbc(aes)"));
         }
-        name => return Err(SuiteError::Unknown(name.to_owned())),
+        name => return Err(unknown(name)),
     };
     Ok((name, key))
 }
@@ -162,7 +162,7 @@ fn integrity(auth: &XfrmAlgorithm) -> Result<(&'static str, Zeroizing<Vec<u8>>),
                 "RFC 8221 section 6 advises against it; use hmac(sha256) at both ends",
             ));
         }
-        name => return Err(SuiteError::Unknown(name.to_owned())),
+        name => return Err(unknown(name)),
     };
     let cut = auth.bits.unwrap_or(bits);
     if cut != bits {
@@ -210,8 +210,14 @@ fn refused(algorithm: &XfrmAlgorithm, why: &'static str) -> SuiteError {
     SuiteError::Refused { name: shown(&algorithm.name), why }
 }
 
-fn shown(name: impl fmt::Display) -> String {
-    name.to_string()
+/// A name that is known here.
+fn shown(name: &str) -> String {
+    name.to_owned()
+}
+
+/// A name that is not known: where name and key were said the other way round, it is a key, and is not said (T40).
+fn unknown(name: &str) -> SuiteError {
+    SuiteError::Unknown(Quoted::new(name).to_string())
 }
 
 const ONE_EACH: &str =

@@ -18,6 +18,22 @@ fn key(octets: u8) -> String {
     (0..octets).fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}"))
 }
 
+/// T40: where name and key change places, the key is in no error.
+#[test]
+fn a_key_where_a_name_belongs_is_not_said_again() {
+    // As long as a name may be.
+    let key = key(16);
+    let digits = key.get(2..).unwrap();
+    for algorithms in [
+        format!("aead {key} 'rfc4106(gcm(aes))' 128"),
+        format!("enc {key} 'cbc(aes)' auth-trunc sha256 {key} 128"),
+        format!("enc 'cbc(aes)' {key} auth-trunc {key} sha256 128"),
+    ] {
+        let error = of("esp", &algorithms).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(digits), "{error}");
+    }
+}
+
 #[test]
 fn algorithms_are_suites() {
     for (protocol, algorithms, name, octets) in [
@@ -91,8 +107,11 @@ fn lengths_that_do_not_fit_are_named() {
             "cannot be cut to 120 bits",
         ),
         (format!("enc 'ecb(cipher_null)' 0x00 auth sha256 {}", key(32)), "it takes none"),
-        (format!("enc 'cbc(rot13)' {} auth sha256 {}", key(16), key(32)), "cbc(rot13) is not an algorithm"),
-        (format!("aead 'gcm(aes)' {} 128", key(20)), "gcm(aes) is not an algorithm"),
+        (
+            format!("enc 'cbc(rot13)' {} auth sha256 {}", key(16), key(32)),
+            "\"cbc(rot13)\" is not an algorithm",
+        ),
+        (format!("aead 'gcm(aes)' {} 128", key(20)), "\"gcm(aes)\" is not an algorithm"),
     ] {
         let error = of("esp", &algorithms).unwrap_err().to_string();
         assert!(error.contains(said), "{algorithms}: {error}");
