@@ -126,6 +126,13 @@ impl Reservations {
         self.settle(staged, sending)
     }
 
+    /// Whether a key is on record: somebody used it before, and it is fresh no more.
+    #[must_use]
+    pub fn knows(&self, keys: &SaKeys) -> bool {
+        let fingerprint = Fingerprint(keys.material.fingerprint_under(&self.secret));
+        self.entries.iter().any(|entry| entry.record.fingerprint == fingerprint)
+    }
+
     /// Enrols the key of an inbound SA, or goes on with it.
     ///
     /// # Errors

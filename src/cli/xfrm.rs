@@ -177,13 +177,16 @@ impl Talking {
             Source::File(name) => name,
         };
         let mut failed = false;
+        let family = self.said.family;
         for (line, words) in lines(text) {
             let command = words.and_then(|words| {
                 let Invocation { options, words } = Invocation::read(words)?;
-                Command::read(
-                    &words,
-                    if options == Said::default() { self.said.family } else { options.family },
-                )
+                if (Said { family: Said::default().family, ..options.clone() }) != Said::default() {
+                    return Err(GrammarError::Conflict(
+                        "a line of a batch has no options but -4 and -6; say the others before -batch",
+                    ));
+                }
+                Command::read(&words, if options == Said::default() { family } else { options.family })
             });
             if let Err(failure) = command.map_err(unread).and_then(|command| self.obey(command)) {
                 failure.tell();

@@ -77,6 +77,9 @@ impl FromStr for Listening {
         }
         let address: SocketAddr =
             text.parse().map_err(|_| "say ADDRESS, ADDRESS:PORT or native:ADDRESS".to_owned())?;
+        if address.port() == 0 {
+            return Err("port 0 is any port, which no peer and no state could name; say which".to_owned());
+        }
         single(address.ip()).map(|_| Self(vec![Listen::Udp(address)]))
     }
 }
@@ -239,7 +242,8 @@ mod tests {
         assert_eq!(read("2001:db8::1"), Ok(vec![Listen::Native(v6), udp("[2001:db8::1]:4500")]));
         assert_eq!(read("192.0.2.1:500"), Ok(vec![udp("192.0.2.1:500")]));
         assert_eq!(read("native:192.0.2.1"), Ok(vec![Listen::Native(v4)]));
-        for wrong in ["0.0.0.0", "[::]:4500", "224.0.0.1", "somewhere", "native:somewhere", ""] {
+        for wrong in ["0.0.0.0", "[::]:4500", "224.0.0.1", "somewhere", "native:somewhere", "192.0.2.1:0", ""]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

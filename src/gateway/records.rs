@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use latchway_keying::reservations::{EnrolError, Receiving, Reservations, Sending, StoreError};
-use latchway_keying::{Keys, NewPair, NewSingle, Resumption, Way};
+use latchway_keying::{Keys, NewPair, NewSingle, Resumption, SaKeys, Way};
 
 /// The record of one state directory, kept up to date until it is closed.
 pub struct Records {
@@ -96,6 +96,14 @@ impl Records {
             }
         };
         Ok(NewSingle { way, ..new })
+    }
+
+    /// Whether a key is on record, and so was used before.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn knows(&self, keys: &SaKeys) -> Result<bool, RecordError> {
+        lock(&self.store).as_ref().map(|store| store.knows(keys)).ok_or(RecordError::Closed)
     }
 
     /// What keeps numbers from being reserved, if anything does.

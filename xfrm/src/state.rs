@@ -176,6 +176,9 @@ impl Draft {
 
     fn flags(&mut self, words: &mut Words<'_>) -> Result<(), GrammarError> {
         let some = flags(words)?;
+        if some.contains(&XfrmStateFlag::WildRecv) {
+            return Err(GrammarError::Refused { what: "flag wildrecv", why: MOBILE });
+        }
         self.flags.extend(some);
         Ok(())
     }

@@ -34,6 +34,9 @@ impl Gateway for State {
     }
 
     fn xfrm_states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
+        if keys {
+            self.say_keys_are_shown("the keys of all states were shown to somebody on control.sock");
+        }
         self.xfrm.states(keys, rows)
     }
 

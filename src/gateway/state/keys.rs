@@ -14,13 +14,17 @@ use crate::gateway::state::answers::stopped;
 impl State {
     /// All of them. That they were shown is logged and told first.
     pub(super) fn shown_keys(&self) -> Answer<ShownKeys> {
-        let said = "the keys of all SAs were shown to somebody on control.sock";
-        tell(said);
-        self.events().publish(EventView::new(EventKind::KeysShown, said));
+        self.say_keys_are_shown("the keys of all SAs were shown to somebody on control.sock");
         let pairs = self.keying.keys().map_err(stopped)?;
         let mut sas: Vec<_> = pairs.iter().map(keyed).collect();
         sas.extend(self.xfrm.keyed());
         Ok(ShownKeys { sas })
+    }
+
+    /// In the log, and to whoever hears events.
+    pub(super) fn say_keys_are_shown(&self, said: &str) {
+        tell(said);
+        self.events().publish(EventView::new(EventKind::KeysShown, said));
     }
 }
 

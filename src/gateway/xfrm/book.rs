@@ -3,7 +3,7 @@
 
 use latchway_control::{
     Failure, XfrmDirection, XfrmEventKind, XfrmPolicy, XfrmPolicyBy, XfrmPolicyId, XfrmPolicyRow,
-    XfrmProtocol, XfrmState, XfrmStateId, XfrmStep,
+    XfrmProtocol, XfrmState, XfrmStateFlag, XfrmStateId, XfrmStep,
 };
 use latchway_keying::SingleId;
 
@@ -86,13 +86,14 @@ impl Book {
                 state.src,
                 state.mode,
                 state.window(),
-                state.has(latchway_control::XfrmStateFlag::Esn),
+                state.has(XfrmStateFlag::Esn),
+                state.protocol == XfrmProtocol::Ah && state.has(XfrmStateFlag::Align4),
                 state.reqid,
             )
         };
         if fixed(&held.spec) != fixed(state) {
             return Err(Failure::refused(
-                "an update under the same key changes the selector, limits, encapsulation and flags, and nothing else",
+                "an update under the same key changes the selector, limits, encapsulation and flags (but esn, and align4 of AH), and nothing else",
                 "delete the state and add it anew, with a new key",
             ));
         }
@@ -208,3 +209,31 @@ fn no_policy() -> Failure {
 /// As many as a gateway may hold: less than its SAD has slots.
 const MOST_STATES: usize = 65_536;
 const MOST_POLICIES: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_xfrm::{Command, Family};
+
+    fn step(line: &str) -> XfrmStep {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        match Command::read(&words, Family::Any) {
+            Ok(Command::Apply(step)) => step,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// RFC 4302 3.3.3.2.1: to what AH is aligned is part of the ICV, so that an update of it must not pass for done.
+    #[test]
+    fn an_update_that_would_change_nothing_is_refused() {
+        let state =
+            "src ::1 dst ::2 proto ah spi 256 auth-trunc hmac(sha256) 0x000102030405060708090a0b0c0d0e0f 128";
+        let mut book = Book::default();
+        book.step(&step(&format!("state add {state}")), false, 0).unwrap();
+        book.step(&step(&format!("state update {state} flag noecn")), false, 0).unwrap();
+        for other in ["flag align4", "flag esn", "replay-window 64", "reqid 3", "mode tunnel"] {
+            let update = step(&format!("state update {state} {other}"));
+            assert!(book.step(&update, false, 0).is_err(), "{other}");
+        }
+    }
+}

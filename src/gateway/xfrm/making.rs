@@ -20,7 +20,7 @@ use latchway_tagging::{Identity, Mode, WorkerId};
 use crate::gateway::operator::Answer;
 use crate::gateway::records::Records;
 use crate::gateway::xfrm::book::Held;
-use crate::gateway::xfrm::rules::{Reqids, Tie, selector};
+use crate::gateway::xfrm::rules::{Reqids, Tie, selector, through};
 
 /// What SAs are made with.
 pub struct Making<'x> {
@@ -28,6 +28,8 @@ pub struct Making<'x> {
     pub identity: &'x Identity,
     /// What its wires are bound to, by number.
     pub listen: &'x [Listen],
+    /// The TUN that every packet passes.
+    pub tun: &'x str,
     /// Where numbers are on record, if anywhere.
     pub records: Option<&'x Arc<Records>>,
 }
@@ -56,7 +58,7 @@ impl Making<'_> {
             peer: Identity::Address(ends.remote),
             local: self.identity.clone(),
             mode: mode(state),
-            selectors: selectors(state, &ends)?,
+            selectors: selectors(state, &ends, self.tun)?,
             reqid: reqid(state, &ends, reqids),
             keys,
             // As a kernel has it, in IPv4.
@@ -75,7 +77,12 @@ impl Making<'_> {
             Way::Inbound { from, outer, .. } => RevisedEnd::Inbound(from, outer),
             Way::Outbound { path, shape, .. } => RevisedEnd::Outbound(path, shape),
         };
-        Ok(Revision { single, selectors: selectors(state, &ends)?, limits: limits(&state.limits)?, end })
+        Ok(Revision {
+            single,
+            selectors: selectors(state, &ends, self.tun)?,
+            limits: limits(&state.limits)?,
+            end,
+        })
     }
 
     /// Whether a state protects what we send: its source is ours.
@@ -153,8 +160,19 @@ impl Making<'_> {
     /// Has the numbers of a counter-mode key go on where the record says (T12).
     fn on_record(&self, new: NewSingle, held: &Held) -> Answer<NewSingle> {
         let suite = new.keys.material.suite();
-        if !suite.is_counter_mode() || held.ephemeral {
+        if !suite.is_counter_mode() {
             return Ok(new);
+        }
+        if held.ephemeral {
+            let known = self.records.map_or(Ok(false), |records| records.knows(&new.keys));
+            return match known {
+                Ok(false) => Ok(new),
+                Ok(true) => Err(Failure::refused(
+                    "the key is on record in the state folder, so it was used before and is not fresh",
+                    "make a new key; or leave --ephemeral-keys out, and its numbers go on where the record says",
+                )),
+                Err(error) => Err(Failure::refused(error.to_string(), "try again when the gateway runs")),
+            };
         }
         let Some(records) = self.records else {
             return Err(Failure::refused(
@@ -177,7 +195,8 @@ impl Making<'_> {
 }
 
 /// Where packets may go and come from. In transport mode these are the ends alone.
-fn selectors(state: &XfrmState, ends: &Ends) -> Answer<Vec<Selector>> {
+fn selectors(state: &XfrmState, ends: &Ends, tun: &str) -> Answer<Vec<Selector>> {
+    state.selector.as_ref().map_or(Ok(()), |said| through(said, tun))?;
     let any = |ipv4: bool| {
         let all = if ipv4 { "0.0.0.0/0" } else { "::/0" };
         all.parse::<IpNet>().map_err(|error| Failure::failed(error.to_string(), "report this"))
@@ -190,6 +209,13 @@ fn selectors(state: &XfrmState, ends: &Ends) -> Answer<Vec<Selector>> {
             upper: Default::default(),
             dev: None,
         });
+        let holds = |prefix: &IpNet, end: IpAddr| prefix.prefix_len() == 0 || prefix.contains(&end);
+        if !(holds(&said.src, state.src) && holds(&said.dst, state.dst)) {
+            return Err(Failure::refused(
+                "the state's selector leaves out its own ends, which are those of every packet in transport mode",
+                "say the ends in `sel`, or no addresses there; or use mode tunnel",
+            ));
+        }
         let between = XfrmSelector { src: state.src.into(), dst: state.dst.into(), ..said };
         return Ok(vec![selector(&between, ends.outbound)?]);
     }
@@ -263,3 +289,36 @@ const ALGORITHMS: &str = "docs/xfrm.md lists the algorithms";
 
 /// The largest outer packet; what a path takes is found out.
 const MTU: u16 = 1500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_control::XfrmStep;
+    use latchway_xfrm::{Command, Family};
+
+    fn selectors_of(words: &str) -> Answer<Vec<Selector>> {
+        let key = "auth-trunc hmac(sha256) 0x000102030405060708090a0b0c0d0e0f 128";
+        let line = format!("state add src 192.0.2.1 dst 192.0.2.2 proto ah spi 256 {key} {words}");
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let Ok(Command::Apply(XfrmStep::AddState(state))) = Command::read(&words, Family::Any) else {
+            panic!("{line}")
+        };
+        let ends = Ends { outbound: true, local: state.src, remote: state.dst };
+        selectors(&state, &ends, "lw0")
+    }
+
+    /// RFC 4301 4.4.2.1: an SA carries what was said, and never more.
+    #[test]
+    fn a_selector_is_kept_to_or_refused() {
+        let whole = selectors_of("mode transport").unwrap();
+        for same in ["sel src 0.0.0.0/0 dst 0.0.0.0/0", "sel src 192.0.2.0/24 dst 192.0.2.2 dev lw0"] {
+            assert_eq!(selectors_of(&format!("mode transport {same}")).unwrap(), whole, "{same}");
+        }
+        for wrong in [
+            "mode transport sel src 10.0.0.1 dst 192.0.2.2",
+            "mode tunnel sel src 10.0.0.0/8 dst 10.0.0.0/8 dev eth7",
+        ] {
+            assert!(selectors_of(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -24,7 +24,6 @@ use latchway_keying::{KeyManagerClient, Notice, SingleChange, SingleFault, Singl
 use latchway_tagging::Identity;
 
 use crate::gateway::clock::since;
-use crate::gateway::daemon::tell;
 use crate::gateway::operator::{Answer, Rows};
 use crate::gateway::records::Records;
 use crate::gateway::rows::unix_milliseconds;
@@ -96,14 +95,11 @@ impl Xfrm {
         Ok(applied)
     }
 
-    /// The states, newest first.
+    /// The states, newest first; whoever asks for them with their keys says so first.
     ///
     /// # Errors
     /// [`Failure`]
     pub fn states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
-        if keys {
-            tell("the keys of all states were shown to somebody on control.sock");
-        }
         let book = self.book();
         let singles = self.keying.singles().map_err(stopped)?;
         let shown = book.states.iter().rev().map(|held| self.state_row(held, &singles, keys));
@@ -183,7 +179,12 @@ impl Xfrm {
 
     /// Has the key manager make of the states what they are to be. The new book learns what they are there.
     fn change_states(&self, old: &Book, next: &mut Book) -> Answer<()> {
-        let making = Making { identity: &self.identity, listen: &self.listen, records: self.records.get() };
+        let making = Making {
+            identity: &self.identity,
+            listen: &self.listen,
+            tun: &self.tun,
+            records: self.records.get(),
+        };
         for held in &mut next.states {
             held.outbound = making.is_outbound(&held.spec);
         }

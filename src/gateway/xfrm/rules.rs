@@ -71,12 +71,7 @@ fn rule(policy: &XfrmPolicy, tun: &str, reqids: &mut Reqids) -> Answer<Rule> {
             "policies stay until they are deleted; leave `limit` out",
         ));
     }
-    if policy.selector.dev.as_deref().is_some_and(|dev| dev != tun) {
-        return Err(unserved(
-            "dev of another device",
-            "every packet here passes the TUN; name that, or leave it out",
-        ));
-    }
+    through(&policy.selector, tun)?;
     let outbound = policy.direction == XfrmDirection::Out;
     let direction = if outbound { Direction::Outbound } else { Direction::Inbound };
     let action = match (policy.action, policy.templates.as_slice()) {
@@ -123,6 +118,17 @@ fn protection(template: &XfrmTemplate, outbound: bool, reqids: &mut Reqids) -> A
     let reqid = (outbound || reqid != 0).then(|| reqids.of(tie));
     let terms = LatchTerms { model: Model::Tag, unlatchable: Unlatchable::Pass, ..LatchTerms::from_bits(0) };
     Ok(Protection { reqid, template: Some(template), latching: Latching::On(terms) })
+}
+
+/// That a selector names no device that packets never pass here.
+pub fn through(said: &XfrmSelector, tun: &str) -> Answer<()> {
+    if said.dev.as_deref().is_some_and(|dev| dev != tun) {
+        return Err(unserved(
+            "dev of another device",
+            "every packet here passes the TUN; name that, or leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// Which flows a selector means, seen from this gateway.

@@ -26,6 +26,8 @@ fn what_is_not_served_is_refused_by_name() {
         (format!("state add {id} {CBC} extra-flag 0x2"), "oseq-may-wrap"),
         (format!("state add {id} {CBC} encap espinudp-nonike 1 2 0.0.0.0"), "espinudp-nonike"),
         (format!("state add {id} {CBC} encap espintcp 1 2 0.0.0.0"), "espintcp"),
+        (format!("state add {id} {CBC} flag wildrecv"), "wildrecv"),
+        (format!("state add {id} {CBC} flag 0x08"), "wildrecv"),
         (format!("state add {id} {CBC} mark 1"), "mark"),
         (format!("state add {id} {CBC} mark 1 mask 0xff"), "mark"),
         (format!("state add {id} {CBC} output-mark 1"), "output-mark"),

@@ -179,6 +179,24 @@ fn suite_and_salt_tell_keys_apart() {
     assert_eq!([first, second, third], [SeqNum(1); 3]);
 }
 
+/// T11, T12: a shorter ICV, an implicit IV, or another cipher of AES counters makes no other nonces; their numbers go on.
+#[test]
+fn suites_of_one_counter_go_on_with_each_other() {
+    let (_disk, mut store) = store();
+    let octets = [7; 72];
+    let of = |name: &str| {
+        let suite: Suite = name.parse().unwrap();
+        SaKeys::from_octets(256, suite, &octets[..suite.material_len()], KIND).unwrap()
+    };
+    assert!(!store.knows(&of("aes-256-gcm")));
+    drop(sender(store.enrol_outbound(&of("aes-256-gcm")).unwrap()).take(30));
+    for (name, next) in [("aes-256-gcm-8", 31), ("aes-256-gcm-iiv", 31), ("aes-256-ctr-hmac-sha-256", 31)] {
+        assert!(store.knows(&of(name)), "{name}");
+        assert_eq!(store.enrol_outbound(&of(name)).unwrap().next, SeqNum(next), "{name}");
+    }
+    assert!(!store.knows(&of("aes-256-cbc-hmac-sha-256")));
+}
+
 #[test]
 fn receivers_resume_beyond_what_was_noted() {
     let (disk, mut store) = store();
