@@ -27,6 +27,7 @@ fn wireshark_decrypts_our_own_capture_with_exported_keys() {
         Links::of(&outer).unwrap().set_up(WIRE).unwrap();
         Links::of(&away).unwrap().set_up("away").unwrap();
         Links::of(&outer).unwrap().wait_ready(WIRE, PATIENCE).unwrap();
+        Site::address(&outer);
         let site = Site::run(&outer, &[peer()], false);
 
         let file = site.gateway.folder().join("capture.pcapng");

@@ -91,7 +91,7 @@ impl Sizes {
     const fn of_datagrams(self) -> &'static [usize] {
         match self {
             Self::Any => &[1, 1300, 4000],
-            Self::Whole => &[1, 1200],
+            Self::Whole => &[64, 1200],
         }
     }
 }
