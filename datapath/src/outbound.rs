@@ -90,7 +90,7 @@ impl<U: Ulp> Datapath<U> {
             self.feed_back(&flow, tag, &route)?;
             return Ok(Outbound::Bypass);
         };
-        let mut wrapping = self.sas.sealing(sa, &mut self.headers)?.wrap(&packet)?;
+        let mut wrapping = self.wrap(sa, &packet, tag)?;
         let fit = self.fit(&mut wrapping, &super_packet, batch)?;
         if let Fit::Not { most } = fit {
             return Ok(self.refuse(super_packet, most));
@@ -103,6 +103,14 @@ impl<U: Ulp> Datapath<U> {
         self.charge(sa, super_packet.segment_count(), octets)?;
         let numbers = self.take(sa, super_packet.segment_count(), (&flow, tag))?;
         self.seal(&wrapping, numbers, super_packet, batch)
+    }
+
+    /// What goes around the packet. An SA of which something is gone, such as half of a bundle, serves nobody.
+    fn wrap(&mut self, sa: SaRef, packet: &IpPacket<'_>, tag: OutboundTag) -> Result<Wrapping, DropReason> {
+        match self.sas.sealing(sa, &mut self.headers) {
+            Ok(sealing) => sealing.wrap(packet),
+            Err(reason) => self.unserved(packet.flow(), tag.demand.class(), reason).and(Err(reason)),
+        }
     }
 
     /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).

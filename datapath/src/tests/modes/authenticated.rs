@@ -223,6 +223,9 @@ fn rfc_4301_4_4_2_1_a_bundle_ends_with_either_of_its_sas() {
             assert_eq!(one.send(&v4(), NOW).0.len(), usize::from(sends), "{ends} {:?}", one.drops());
         }
         assert_eq!(one.drops(), [(Direction::Outbound, DropReason::HardExpired, 2)]);
+        let asked =
+            one.events.try_iter().filter(|event| matches!(event, crate::event::Event::Acquire { .. }));
+        assert_eq!(asked.count(), 1, "a successor is asked for, whichever half it is");
     }
 }
 
