@@ -21,7 +21,7 @@ use crate::client::{CallError, Client};
 /// What `latchway xfrm` is told.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// [OPTIONS] state|policy add|update|delete|get|deleteall|list|flush|count ..., monitor ..., or import [FILE].
+    /// Options, then: state|policy add|update|delete|get|deleteall|list|flush|count ..., monitor ..., or import with a file or none.
     ///
     /// Options are those of ip(8): -s, -4, -6, -o, -t, -batch FILE, -force. Ours are --show-keys, which is logged, and
     /// --ephemeral-keys, which asserts that keys of counter-mode suites are fresh.
