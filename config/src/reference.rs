@@ -277,7 +277,7 @@ table! {
     MSS_CLAMP = "mss_clamp", "true or false", Some("false"), "true", Reload,
         "Whether TCP connections are told, as they begin, to send segments that fit.";
     SELECTORS = "selectors", "a table or a list of tables", Some("everything between our own inner networks and those of the peer"), r#"[{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]"#, Reload,
-        "The inner flows that it may carry, each a table of `local`, `remote`, `protocol`, `local_ports` and `remote_ports` as in `[[policy]]`. Where one has no `local` or `remote`, it is our own inner networks, or those of the peer.";
+        "The inner flows that it may carry, each a table of `local`, `remote`, `protocol`, `local_ports` and `remote_ports` as in `[[policy]]`; ports take a protocol here. Where one has no `local` or `remote`, it is our own inner networks, or those of the peer.";
     SOFT = "soft", "a table", Some("none"), "{ octets = 900_000_000_000, seconds = 79_200 }", Reload,
         "When a warning is given that its life ends: a table of bounds, each below that of `hard`.";
     HARD = "hard", "a table", Some("none"), "{ octets = 1_000_000_000_000, seconds = 86_400 }", Reload,

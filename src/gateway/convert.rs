@@ -46,6 +46,9 @@ pub enum SpecError {
     /// Ports of a protocol that has none would match nothing, too.
     #[error("protocol {0} has no ports that the gateway reads; leave `local_ports` and `remote_ports` out")]
     NoPorts(u8),
+    /// Ports of no certain protocol, for which an SA cannot be (RFC 4301 section 7.2).
+    #[error("an SA for certain ports is for a protocol; give `protocol` with them, or leave them out")]
+    PortsOfAny,
     /// A path that no packet could take.
     #[error("the path from {from} to {to} mixes address families; give two addresses of one family")]
     MixedPath {
@@ -154,7 +157,7 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
         peer: named(&spec.peer)?,
         method: AuthMethod::Manual,
         local: identity.clone(),
-        selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        selectors: spec.selectors.iter().map(sa_selector).collect::<Result<_, _>>()?,
         narrowing: Narrowing::Forbidden,
         mode: made.mode,
         suites: Suites::both(suite),
@@ -174,7 +177,7 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         peer: named(&spec.peer)?,
         method: method(spec.method),
         local: spec.local.as_deref().map_or_else(|| Ok(identity.clone()), named)?,
-        selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        selectors: spec.selectors.iter().map(sa_selector).collect::<Result<_, _>>()?,
         narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
         mode: mode(spec.mode),
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
@@ -327,6 +330,13 @@ fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
     })
 }
 
+/// What an SA is for (RFC 4301 section 7.2: certain ports are of a certain protocol).
+fn sa_selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
+    let selector = selector(spec)?;
+    let any_port = (selector.local_ports, selector.remote_ports) == (PortRange::ANY, PortRange::ANY);
+    if selector.protocol.is_none() && !any_port { Err(SpecError::PortsOfAny) } else { Ok(selector) }
+}
+
 fn ports(spec: Option<(u16, u16)>) -> Result<PortRange, SpecError> {
     match spec {
         None => Ok(PortRange::ANY),
@@ -439,5 +449,20 @@ mod tests {
             assert!(error.contains(says), "{says}: {error}");
             assert!(!error.contains("1111"), "T40");
         }
+    }
+    #[test]
+    fn rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol() {
+        let selector = |protocol, local_ports, remote_ports| SelectorSpec {
+            protocol,
+            local_ports,
+            remote_ports,
+            ..pair_spec().selectors.remove(0)
+        };
+        for (local, remote) in [(Some((80, 80)), None), (None, Some((80, 90)))] {
+            let spec = PairSpec { selectors: vec![selector(None, local, remote)], ..pair_spec() };
+            assert!(matches!(convert(&spec), Err(SpecError::PortsOfAny)));
+            assert!(sa_selector(&selector(Some(6), local, remote)).is_ok());
+        }
+        assert!(sa_selector(&selector(None, Some((0, 65535)), None)).is_ok());
     }
 }

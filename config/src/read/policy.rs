@@ -58,6 +58,7 @@ pub fn sa_selector(
     if let Some(entry) = table.entry(&selector::REMOTE) {
         check_claimed(&entry, &selector.remote, claimed, problems);
     }
+    check_protocol(&table, &selector, problems);
     Some(selector)
 }
 
@@ -245,6 +246,19 @@ fn check_ports(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'
         if let Some(entry) = table.entry(key).filter(|_| *ports != [PortRange::ANY]) {
             let message = format!("{} has no ports here", value::protocol_name(protocol));
             entry.error(problems, message, "remove it, or write protocol = \"tcp\" or \"udp\"");
+        }
+    }
+}
+
+/// RFC 4301 section 7.2: an SA for certain ports is for a certain protocol.
+fn check_protocol(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
+    for (key, ports) in
+        [(&flows::LOCAL_PORTS, &selector.local_ports), (&flows::REMOTE_PORTS, &selector.remote_ports)]
+    {
+        let any = selector.protocol.is_some() || *ports == [PortRange::ANY];
+        if let Some(entry) = table.entry(key).filter(|_| !any) {
+            let hint = "write protocol = \"tcp\" or \"udp\" beside it, a selector for each, or remove it";
+            entry.error(problems, "takes a protocol: an SA for certain ports is for one", hint);
         }
     }
 }

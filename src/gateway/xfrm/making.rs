@@ -20,7 +20,7 @@ use latchway_tagging::{Identity, Mode, WorkerId};
 use crate::gateway::operator::Answer;
 use crate::gateway::records::Records;
 use crate::gateway::xfrm::book::Held;
-use crate::gateway::xfrm::rules::{Reqids, Tie, selector, through};
+use crate::gateway::xfrm::rules::{Reqids, Tie, of_state, through};
 
 /// What SAs are made with.
 pub struct Making<'x> {
@@ -217,10 +217,10 @@ fn selectors(state: &XfrmState, ends: &Ends, tun: &str) -> Answer<Vec<Selector>>
             ));
         }
         let between = XfrmSelector { src: state.src.into(), dst: state.dst.into(), ..said };
-        return Ok(vec![selector(&between, ends.outbound)?]);
+        return Ok(vec![of_state(&between, ends.outbound)?]);
     }
     if let Some(said) = &state.selector {
-        return Ok(vec![selector(said, ends.outbound)?]);
+        return Ok(vec![of_state(said, ends.outbound)?]);
     }
     let own = state.dst.is_ipv4();
     let families = if state.has(XfrmStateFlag::AfUnspec) { vec![own, !own] } else { vec![own] };
@@ -232,7 +232,7 @@ fn selectors(state: &XfrmState, ends: &Ends, tun: &str) -> Answer<Vec<Selector>>
             upper: Default::default(),
             dev: None,
         };
-        selector(&all, ends.outbound)
+        of_state(&all, ends.outbound)
     };
     families.into_iter().map(whole).collect()
 }

@@ -132,7 +132,7 @@ pub fn through(said: &XfrmSelector, tun: &str) -> Answer<()> {
 }
 
 /// Which flows a selector means, seen from this gateway.
-pub fn selector(said: &XfrmSelector, outbound: bool) -> Answer<Selector> {
+fn selector(said: &XfrmSelector, outbound: bool) -> Answer<Selector> {
     let XfrmSelector { src, dst, protocol, upper, .. } = said;
     let (local, remote) = if outbound { (src, dst) } else { (dst, src) };
     let (mut local_ports, mut remote_ports, mut icmp) = (PortRange::ANY, PortRange::ANY, None);
@@ -159,6 +159,14 @@ pub fn selector(said: &XfrmSelector, outbound: bool) -> Answer<Selector> {
     let protocol = Some(*protocol).filter(|protocol| *protocol != 0);
     let between = Selector::between(range(local)?, range(remote)?);
     Ok(Selector { protocol, local_ports, remote_ports, icmp, ..between })
+}
+
+/// Which flows a state carries. RFC 4301 section 7.2: certain ports are of a certain protocol.
+pub fn of_state(said: &XfrmSelector, outbound: bool) -> Answer<Selector> {
+    if said.protocol == 0 && matches!(said.upper, XfrmUpper::Ports(..)) {
+        return Err(unserved("a state for ports of any protocol", "say `proto` in front of the ports"));
+    }
+    selector(said, outbound)
 }
 
 /// A flow as an ACQUIRE names it.
@@ -194,3 +202,21 @@ fn unserved(what: &str, why: &str) -> Failure {
 
 /// Beyond every reqid of a configuration.
 const OWN: u32 = 1 << 31;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_4301_7_2_a_state_for_certain_ports_is_for_a_protocol() {
+        let said = |protocol, upper| {
+            let (src, dst) = ("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
+            XfrmSelector { src, dst, protocol, upper, dev: None }
+        };
+        let error = of_state(&said(0, XfrmUpper::Ports(None, Some(80))), true).unwrap_err();
+        assert!(format!("{error:?}").contains("proto"), "{error:?}");
+        for good in [said(6, XfrmUpper::Ports(None, Some(80))), said(0, XfrmUpper::Any)] {
+            assert!(of_state(&good, true).is_ok());
+        }
+    }
+}

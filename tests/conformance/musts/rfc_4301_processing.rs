@@ -1,6 +1,6 @@
 //! RFC 4301, sections 5 to 10: what becomes of packets.
 
-use super::Shown::{By, Lacking, NotApplicable};
+use super::Shown::{By, NotApplicable};
 use super::{Must, NO_IKE, must};
 
 pub const MUSTS: &[Must] = &[
@@ -167,9 +167,11 @@ pub const MUSTS: &[Must] = &[
         4301,
         "7.2",
         "SAs for specific ports or types are for a specific protocol.",
-        Lacking(
-            "ports without a protocol may be written, and mean each protocol that has ports; of other protocols, and of fragments without their first, such a selector admits nothing",
-        ),
+        By(&[
+            "config/src/tests/refused/sas.rs: rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol",
+            "src/gateway/convert.rs: rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol",
+            "src/gateway/xfrm/rules.rs: rfc_4301_7_2_a_state_for_certain_ports_is_for_a_protocol",
+        ]),
     ),
     must(
         4301,

@@ -72,6 +72,23 @@ fn security_associations() {
     assert!(problems(&format!("{HEAD}{PEER}{many}"))[0].contains("65 pairs of SAs are more than the 64"));
 }
 
+#[test]
+fn rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol() {
+    let sa = |lines: &str| format!("{HEAD}{PEER}{SA}{lines}\n");
+    for (lines, place) in [
+        ("selectors = { local_ports = 7 }", "13:29: error: peer.sa.selectors.local_ports: takes a protocol"),
+        (
+            "selectors = [{ protocol = \"tcp\", remote_ports = 7 }, { remote_ports = [7, \"8-9\"] }]",
+            "13:71: error: peer.sa.selectors.remote_ports: takes a protocol",
+        ),
+    ] {
+        only(&sa(lines), place, &["protocol = \"tcp\""]);
+    }
+    for lines in ["{ protocol = \"udp\", local_ports = 7 }", "{ local_ports = \"0-65535\" }", "{}"] {
+        assert_eq!(problems(&sa(&format!("selectors = {lines}"))), Vec::<String>::new(), "{lines}");
+    }
+}
+
 /// RFC 4303 section 2.1; T31.
 #[test]
 fn t31_spis_are_neither_reserved_nor_used_twice() {
