@@ -304,6 +304,7 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("control", old.control != new.control),
         ("metrics", old.metrics != new.metrics),
         ("audit", old.audit != new.audit),
+        ("answer_discard", old.answer_discard != new.answer_discard),
         ("user", old.user != new.user),
         ("exec", old.exec != new.exec),
     ];

@@ -56,6 +56,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Whether auditable drops are logged.
     pub audit: bool,
+    /// Whether inner senders are told that policy discards their packets.
+    pub answer_discard: bool,
     /// The user to go on as once everything stands.
     pub user: Option<String>,
     /// Where the addresses of programs come from that are started behind the gateway. Part of our own networks.

@@ -127,6 +127,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let control = file.read(&root::CONTROL, problems, value::path);
     let metrics = file.read(&root::METRICS, problems, value::socket_address);
     let audit = file.read_or(&root::AUDIT, true, problems, Entry::flag);
+    let answer_discard = file.read_or(&root::ANSWER_DISCARD, true, problems, Entry::flag);
     let user = file.read(&root::USER, problems, value::user);
     let listen = wire::listen(file, problems);
 
@@ -171,6 +172,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
         control,
         metrics,
         audit: audit?,
+        answer_discard: answer_discard?,
         user,
         exec,
     })

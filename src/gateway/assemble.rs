@@ -84,7 +84,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let stop = Stop::new()?;
     let datapath = Datapath::new(WorkerId(0), shim, shared);
     let (auditor, records) = plan.audit.then(Auditor::open).unzip();
-    let datapath = datapath.audited(auditor.unwrap_or_default());
+    let datapath = datapath.audited(auditor.unwrap_or_default()).answering(plan.answers);
     let worker =
         Worker::new(datapath, devices, started, stop.clone()).injecting(injections).tapped(state.taps());
     let heartbeat = worker.heartbeat().clone();

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, bounded};
 use latchway_config::Listen;
 use latchway_control::Mode;
 use latchway_datapath::low::tun::BackendChoice;
+use latchway_datapath::prohibition::Answers;
 use latchway_datapath::selector::AddressRange;
 use latchway_guard::Lock;
 use latchway_keying::{Pad, PadEntry, PeerPattern};
@@ -179,6 +180,7 @@ fn plan(tun: &str, options: &Bare) -> Result<Plan, GatewayError> {
         rules: Vec::new(),
         limits: Limits::default(),
         audit: false,
+        answers: Answers::default(),
     })
 }
 

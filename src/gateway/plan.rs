@@ -7,6 +7,7 @@ use latchway_config::{Config, Listen, Place};
 use latchway_control::{GatewaySpec, Mode, PairSpec, TunBackendSpec};
 use latchway_datapath::fitting::Fitting;
 use latchway_datapath::low::tun::BackendChoice;
+use latchway_datapath::prohibition::Answers;
 use latchway_datapath::sad::Path;
 use latchway_datapath::spd::Rule;
 use latchway_esp::Suite;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Whether auditable drops are logged.
     pub audit: bool,
+    /// What inner senders are told of what policy does with their packets.
+    pub answers: Answers,
 }
 
 /// A TUN, and what it is given.
@@ -102,6 +105,7 @@ impl Plan {
             rules: convert::rules(&spec.policy)?,
             limits: Limits::default(),
             audit: false,
+            answers: Answers::default(),
         };
         if plan.inner.is_same(&plan.outer) && !spec.unguarded {
             return Err(GatewayError::OneNamespace);
@@ -134,6 +138,7 @@ impl Plan {
             rules: configured::rules(config, ids)?,
             limits: configured::limits(&config.latches),
             audit: config.audit,
+            answers: Answers { discard: config.answer_discard },
         })
     }
 }

@@ -133,6 +133,7 @@ fn ten_lines_are_a_tunnel() {
         control: None,
         metrics: None,
         audit: true,
+        answer_discard: true,
         user: None,
         exec: None,
     };

@@ -205,6 +205,6 @@ fn the_reference_knows_what_takes_a_restart() {
     use crate::reference::{Change, TABLES};
     let restarts: Vec<_> =
         TABLES[0].keys.iter().filter(|key| key.change == Change::Restart).map(|key| key.name).collect();
-    let named = "name identity mode inner outer guard addresses listen state counter_mode_static bypass_port exec control metrics audit user tun latches";
+    let named = "name identity mode inner outer guard addresses listen state counter_mode_static bypass_port exec control metrics audit answer_discard user tun latches";
     assert_eq!(restarts.join(" "), named);
 }
