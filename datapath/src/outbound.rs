@@ -90,6 +90,7 @@ impl<U: Ulp> Datapath<U> {
             self.feed_back(&flow, tag, &route)?;
             return Ok(Outbound::Bypass);
         };
+        self.show_leaving(&packet, sa);
         let mut wrapping = self.wrap(sa, &packet, tag)?;
         let fit = self.fit(&mut wrapping, &super_packet, batch)?;
         if let Fit::Not { most } = fit {

@@ -149,6 +149,14 @@ impl<U: Ulp> Datapath<U> {
         self.paths.attends() && self.hear(packet, class)
     }
 
+    /// Looks at a packet that is about to leave by an SA, where nobody is known who could be asked.
+    #[inline]
+    pub(crate) fn show_leaving(&mut self, packet: &IpPacket<'_>, sa: SaRef) {
+        if self.paths.seeks(sa) {
+            self.paths.see(packet, sa, self.now);
+        }
+    }
+
     /// Takes over what the new SAs are, after the worker did.
     pub(crate) fn adopt_paths(&mut self, old: &Sad) {
         let mut paths = std::mem::take(&mut self.paths);
@@ -246,7 +254,11 @@ impl<U: Ulp> Datapath<U> {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
             Some(octets.len())
         };
-        sealing.seal_into(batch, number, (&wrapping, room), write).ok()?;
+        // A short one that left in a run with a long one would be lost with it.
+        batch.end_run();
+        let sealed = sealing.seal_into(batch, number, (&wrapping, room), write);
+        batch.end_run();
+        sealed.ok()?;
         Some(())
     }
 

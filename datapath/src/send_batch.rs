@@ -66,6 +66,14 @@ impl SendBatch {
         self.end = end;
     }
 
+    /// Begins a run with the next datagram. Kernel and routers forward a run as one packet and drop it as one, where only its
+    /// longest datagrams do not fit: what must not share their fate leaves by itself.
+    pub fn end_run(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            run.open = false;
+        }
+    }
+
     /// Forgets everything, keeping the buffer.
     pub fn clear(&mut self) {
         self.runs.clear();
@@ -240,6 +248,20 @@ mod tests {
                 .flat_map(|run| run.datagrams())
                 .all(|d| d.iter().all(|b| usize::from(*b) == d.len()))
         );
+    }
+
+    #[test]
+    fn a_run_that_was_ended_takes_nothing_more() {
+        let mut batch = SendBatch::new();
+        batch.end_run();
+        for len in [100, 100] {
+            add(&mut batch, 1, 0, len, 0);
+        }
+        batch.end_run();
+        add(&mut batch, 1, 0, 60, 0);
+        batch.end_run();
+        add(&mut batch, 1, 0, 60, 0);
+        assert_eq!(shape(&batch), [(1, 0, 100, 2), (1, 0, 60, 1), (1, 0, 60, 1)]);
     }
 
     /// T29: order on the wire is the order of sealing, whoever the peer is.

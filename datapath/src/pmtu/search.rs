@@ -195,6 +195,13 @@ impl Search {
         }
     }
 
+    /// Takes note that others are asked from here on, who are asked as often.
+    pub(crate) fn begin_again(&mut self, now: Time) {
+        if let Phase::Doubt { asked, .. } | Phase::Between { asked, .. } = &mut self.phase {
+            *asked = Asked { times: 0, until: now };
+        }
+    }
+
     fn doubt(&mut self, small: u16, now: Time) {
         self.suspected = true;
         self.phase = Phase::Doubt { small, proven: None, asked: Asked { times: 0, until: now } };

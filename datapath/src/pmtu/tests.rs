@@ -90,6 +90,7 @@ impl World {
             self.one.datapath.begin(self.now);
             let any = self.one.datapath.probe(&mut batch);
             assert_eq!(any, !batch.is_empty());
+            assert!(batch.runs().all(|run| run.len() == 1), "short and long ones are lost together");
             for datagram in datagrams(&batch) {
                 self.probes += 1;
                 if datagram.len() + OUTER <= self.takes {
@@ -298,7 +299,43 @@ fn t18_where_no_probe_is_answered_the_size_stays_and_is_suspected() {
     assert_eq!(world.shown(), Some(PathMtu { in_force: 1400, suspected: false }));
 }
 
-/// Nobody was heard of and nobody is configured: nothing can be asked until somebody is.
+/// RFC 4301 8.2: where all that is sent is too long, nothing returns from which anybody could be heard of. Then those are asked
+/// to whom packets go.
+#[test]
+fn rfc_4301_8_2_a_path_that_swallows_all_packets_is_asked_between_their_ends() {
+    let mut world = World::new();
+    (world.talks, world.takes) = (false, 1400);
+    world.hint(1400);
+    world.pass(5 * SECOND);
+    assert_eq!(world.probes, 0, "what was sent before is forgotten");
+    assert_eq!(world.send(1438, true).len(), 1);
+    world.pass(5 * SECOND);
+    assert_eq!(world.shown(), Some(PathMtu { in_force: 1400, suspected: false }));
+    world.pass(MINUTE);
+    assert_eq!(world.longest(), 1338);
+}
+
+/// Who was heard of is asked rather than who was only sent to, from whom nothing may ever come, and is asked as often.
+#[test]
+fn t18_who_is_heard_of_is_asked_instead_of_who_was_sent_to() {
+    let mut world = World::new();
+    (world.talks, world.takes) = (false, 1400);
+    world.hint(1400);
+    let ends = ["10.0.1.10:40000", "10.0.2.99:53"].map(|end| end.parse().unwrap());
+    let nobody = packet::udp(ends[0], ends[1], b"anybody there?").unwrap();
+    world.one.send(&nobody, world.now);
+    world.answers = false;
+    world.pass(2 * SECOND);
+    assert!(world.probes >= 2 && world.shown().is_some_and(|found| found.suspected));
+    world.answers = true;
+    world.speak();
+    world.pass(2 * SECOND);
+    assert_eq!(world.shown(), Some(PathMtu { in_force: 1500, suspected: true }), "not asked three times");
+    world.pass(2 * SECOND);
+    assert_eq!(world.shown(), Some(PathMtu { in_force: 1400, suspected: false }));
+}
+
+/// Nobody was heard of or sent to since, and nobody is configured: nothing can be asked until somebody is.
 #[test]
 fn t18_nobody_is_asked_who_was_not_heard_of_or_named() {
     let mut world = World::new();

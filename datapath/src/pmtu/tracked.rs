@@ -26,6 +26,8 @@ pub(crate) struct Paths {
     pub(super) next: Option<Time>,
     /// The classes whose packets are looked at, in order: answers may be among them, or who could answer.
     wanted: Vec<ClassId>,
+    /// The SAs whose packets are looked at: they show who could be asked, where nobody at the other end is heard of.
+    seeking: Vec<SaRef>,
 }
 
 /// One SA's path.
@@ -37,13 +39,26 @@ pub(crate) struct Tracked {
     pub(super) ends: Option<ProbeEnds>,
     /// What was put in force.
     pub(super) told: Option<PathMtu>,
-    /// Whether these were configured, and are not whoever was heard of.
-    named: bool,
+    /// How these are known.
+    standing: Standing,
     class: ClassId,
     /// The path as it is configured.
     configured: Path,
     sent: [Option<(Probe, Time)>; SENT],
     place: usize,
+}
+
+/// How it is known who could be asked, by how likely they are to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Nobody is known.
+    Unknown,
+    /// A packet went to them: where the path swallows all that is long, nothing else may pass, and nothing return.
+    SentTo,
+    /// A packet came from them.
+    Heard,
+    /// They are configured.
+    Named,
 }
 
 /// Paths tracked because of hints: who forges them must not fill memory.
@@ -60,6 +75,19 @@ impl Paths {
     #[inline]
     pub(super) const fn attends(&self) -> bool {
         !self.wanted.is_empty()
+    }
+
+    /// Whether an SA's packets are to be looked at for who could be asked.
+    #[inline]
+    pub(super) fn seeks(&self, sa: SaRef) -> bool {
+        !self.seeking.is_empty() && self.seeking.contains(&sa)
+    }
+
+    /// A packet of an SA is about to leave.
+    pub(super) fn see(&mut self, packet: &IpPacket<'_>, sa: SaRef, now: Time) {
+        for tracked in self.all.iter_mut().filter(|tracked| tracked.sa == sa) {
+            tracked.learn(packet, Standing::SentTo, now);
+        }
     }
 
     /// The path of an SA, which is tracked from here on if what is claimed of it could be.
@@ -125,7 +153,11 @@ impl Paths {
     /// What is to be looked at, and when something is to be asked next.
     pub(super) fn plan(&mut self, now: Time) {
         self.wanted.clear();
+        self.seeking.clear();
         for tracked in &mut self.all {
+            if tracked.standing == Standing::Unknown {
+                self.seeking.push(tracked.sa);
+            }
             if tracked.wants_to_hear(now) {
                 self.wanted.push(tracked.class);
             }
@@ -148,7 +180,7 @@ impl Tracked {
             search: Search::new(configured.mtu, floor, confirm, now),
             ends: pmtu.probe,
             told: None,
-            named: pmtu.probe.is_some(),
+            standing: if pmtu.probe.is_some() { Standing::Named } else { Standing::Unknown },
             class: owned.entry.class,
             configured,
             sent: [None; SENT],
@@ -173,8 +205,8 @@ impl Tracked {
 
     /// Others may be heard of who can be asked, but whoever was named is.
     pub(super) const fn forget_ends(&mut self) {
-        if !self.named {
-            self.ends = None;
+        if !matches!(self.standing, Standing::Named) {
+            (self.ends, self.standing) = (None, Standing::Unknown);
         }
     }
 
@@ -196,15 +228,29 @@ impl Tracked {
         for (probe, _) in self.sent.iter_mut().flatten() {
             if probe.is_answered_by(packet) {
                 self.search.answered(probe.size, probe.octets, now);
+                // Who answers is asked on, and nobody else.
+                self.standing = self.standing.max(Standing::Heard);
                 return true;
             }
         }
-        if self.ends.is_none() && !matches!(packet.upper(), Upper::LaterFragment(_)) {
-            let (from, to) = (packet.flow().local().ip(), packet.flow().remote().ip());
-            let are_hosts = !is_group(from) && !is_group(to) && !packet.flow().is_link_local();
-            self.ends = are_hosts.then_some(ProbeEnds { from, to });
-        }
+        self.learn(packet, Standing::Heard, now);
         false
+    }
+
+    /// A packet shows who could be asked, if nobody better is known.
+    fn learn(&mut self, packet: &IpPacket<'_>, standing: Standing, now: Time) {
+        if self.standing >= standing || matches!(packet.upper(), Upper::LaterFragment(_)) {
+            return;
+        }
+        let (from, to) = (packet.flow().local().ip(), packet.flow().remote().ip());
+        if is_group(from) || is_group(to) || packet.flow().is_link_local() {
+            return;
+        }
+        let ends = Some(ProbeEnds { from, to });
+        if self.ends.is_some() && self.ends != ends {
+            self.search.begin_again(now);
+        }
+        (self.ends, self.standing) = (ends, standing);
     }
 
     fn is_narrow(&self) -> bool {
@@ -215,7 +261,7 @@ impl Tracked {
         for place in &mut self.sent {
             *place = place.filter(|(_, at)| now.since(*at) < LATE);
         }
-        self.ends.is_none() || self.sent.iter().any(Option::is_some)
+        self.standing < Standing::Heard || self.sent.iter().any(Option::is_some)
     }
 
     fn next(&self) -> Option<Time> {
