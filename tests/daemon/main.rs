@@ -14,6 +14,7 @@ mod forms;
 mod gateway;
 mod kept;
 mod latches;
+mod narrow;
 mod proven;
 mod reload;
 mod schema;
