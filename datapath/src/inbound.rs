@@ -105,7 +105,8 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// Whether a packet may go on: the SA admits it, and so does the upper layer.
-    #[inline]
+    // As with `open`.
+    #[inline(always)]
     fn judge(&mut self, opened: &Opened, octets: &[u8]) -> Result<Judged, DropReason> {
         let owned = self.sas.inbound(Some(opened.sa.index))?;
         let packet = IpPacket::parse(octets, Direction::Inbound)?;
@@ -129,6 +130,7 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// The same for a packet whose header is not where its payload is, but beside it in one piece.
+    #[inline(never)]
     fn judge_restored(
         &mut self,
         opened: &Opened,

@@ -26,7 +26,8 @@ pub(crate) struct Opened {
 
 impl<U: Ulp> Datapath<U> {
     /// Opens a packet of ESP under the SA that its header names: of a bundle, within the AH SA that goes around it.
-    #[inline]
+    // Called for every packet, and once besides: what it returns is too large to be handed around in memory.
+    #[inline(always)]
     pub(crate) fn open(
         &mut self,
         carried: &Carried,
@@ -69,6 +70,7 @@ impl<U: Ulp> Datapath<U> {
 
     /// Verifies a packet of AH under the SA that its header names, and opens the ESP that is within it in a bundle. AH is
     /// never in UDP.
+    #[inline(never)]
     pub(crate) fn verify(
         &mut self,
         carried: &Carried,
@@ -109,6 +111,7 @@ impl<U: Ulp> Datapath<U> {
 
 impl OwnedInbound {
     /// Takes note of a packet whose integrity check failed.
+    #[cold]
     fn forged(&mut self, error: OpenError) -> DropReason {
         if error == OpenError::IcvMismatch {
             self.sa.count_forged();

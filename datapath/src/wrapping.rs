@@ -118,19 +118,13 @@ impl Sealing<'_> {
         Protected { own: all(longest.own, last.own), around: all(longest.around, last.around) }
     }
 
-    /// The same for one inner packet. Of AH it is what stands behind its header.
+    /// The same for one inner packet.
     #[inline]
     pub(crate) fn protected(&self, wrapping: &Wrapping, inner_len: usize) -> Protected {
         if self.own.plain {
-            return Protected { own: self.own.sa.suite().encrypted_len(inner_len) as u64, around: 0 };
+            return Protected { own: self.own.sa.encrypted_len(inner_len) as u64, around: 0 };
         }
-        let payload_len = wrapping.payload_len(self.own, inner_len);
-        let own = match self.own.entry.protocol {
-            Protocol::Esp => self.own.sa.suite().encrypted_len(payload_len),
-            Protocol::Ah => payload_len,
-        };
-        let around = self.around.map_or(0, |_| self.sealed_len(wrapping, payload_len));
-        Protected { own: own as u64, around: around as u64 }
+        self.protected_otherwise(wrapping, inner_len)
     }
 
     /// Has `write` write an IP packet straight into the send buffer, where it may take up to `room` octets once sealed,
@@ -154,6 +148,18 @@ impl Sealing<'_> {
         };
         batch.commit(sealed);
         Ok(len)
+    }
+
+    /// Of AH it is what stands behind its header.
+    #[inline(never)]
+    fn protected_otherwise(&self, wrapping: &Wrapping, inner_len: usize) -> Protected {
+        let payload_len = wrapping.payload_len(self.own, inner_len);
+        let own = match self.own.entry.protocol {
+            Protocol::Esp => self.own.sa.encrypted_len(payload_len),
+            Protocol::Ah => payload_len,
+        };
+        let around = self.around.map_or(0, |_| self.sealed_len(wrapping, payload_len));
+        Protected { own: own as u64, around: around as u64 }
     }
 
     #[inline(never)]

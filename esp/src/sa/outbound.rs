@@ -160,6 +160,12 @@ impl OutboundSa {
         self.lengths.front
     }
 
+    /// How many bytes the cipher is applied to for a payload, as [`Suite::encrypted_len`] says.
+    #[inline]
+    pub const fn encrypted_len(&self, payload_len: usize) -> usize {
+        self.lengths.encrypted(payload_len)
+    }
+
     /// The length of the ESP packet around a payload.
     #[inline]
     pub const fn sealed_len(&self, payload_len: usize) -> usize {
