@@ -17,11 +17,13 @@ mod latches;
 mod narrow;
 mod proven;
 mod reload;
+mod routed;
 mod schema;
 mod shown;
 mod signals;
 mod site;
 mod traffic;
+mod unreachable;
 mod xfrm;
 
 use crate::gateway::{PATIENCE, eventually, scenario};

@@ -4,29 +4,40 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use latchway_netns::{IpNet, Links, Namespace, links, sysctl};
-
 use crate::gateway::Gateway;
-use crate::site::{Place, Side, Site, Terms, WIRE};
+use crate::routed::between;
+use crate::site::{Place, Side, Site, TUN, Terms, key};
 use crate::{PATIENCE, eventually, scenario};
-
-/// What the middle takes.
-const NARROW: u64 = 1300;
-
-/// The interface of each router that leads to the other.
-const MIDDLE: &str = "middle";
 
 /// Octets that TCP carries each way.
 const LENGTH: usize = 200_000;
 
-/// Keys of an SA for which less than the middle takes is not too little to be believed.
-const LOW_FLOOR: &str = "pmtu_floor = 1200\n";
+/// How two gateways talk over the narrow path.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Without a prefix, in UDP.
+    carrier: &'static str,
+    /// The addresses of the gateways and of their hosts: `N` is the end's number.
+    outer: &'static str,
+    inner: &'static str,
+    /// What the middle takes.
+    narrow: u32,
+    /// Keys of the pair of SAs.
+    terms: &'static str,
+}
+
+const OUTER_V6: &str = "2001:db8::N";
+const UDP: Form = Form { carrier: "", outer: "192.0.2.N", inner: "10.N.0.1", narrow: 1300, terms: "" };
+const NATIVE: Form = Form { carrier: "native:", terms: "encapsulation = \"none\"", ..UDP };
+const AH: Form = Form { terms: "suite = \"ah-hmac-sha-256\"", ..NATIVE };
+const TRANSPORT: Form =
+    Form { inner: NATIVE.outer, terms: "encapsulation = \"none\"\nmode = \"transport\"", ..NATIVE };
 
 /// RFC 4301 8.2, T18: either gateway finds what a real path takes, from nothing but what its router says; TCP passes.
 #[test]
 fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_udp() {
     scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_udp", || {
-        is_learnt(false, LOW_FLOOR);
+        UDP.is_learnt();
     });
 }
 
@@ -34,21 +45,123 @@ fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_udp() {
 #[test]
 fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_without_udp() {
     scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_without_udp", || {
-        is_learnt(true, &format!("encapsulation = \"none\"\n{LOW_FLOOR}"));
+        NATIVE.is_learnt();
     });
 }
 
-/// Has hosts talk over the narrow path in both directions, and looks at what the gateways found.
-fn is_learnt(native: bool, lines: &str) {
-    let terms = Terms { sas: vec![(1, lines.to_owned())], ..Terms::default() };
-    let (site, _routers) = behind_routers(&terms, native);
-    exchange(site.at(Side::A), site.at(Side::B), Side::B.address());
-    for side in [Side::A, Side::B] {
-        eventually("a gateway knows what its path takes", || {
-            let (in_force, suspected) = path(gateway(&site, side));
-            !suspected && (NARROW - 24..=NARROW).contains(&in_force)
-        });
+/// RFC 4301 8.2, T18: the same of AH.
+#[test]
+fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_with_ah() {
+    scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_with_ah", || {
+        AH.is_learnt();
+    });
+}
+
+/// RFC 4301 8.2, T18: the same of packets that keep their header.
+#[test]
+fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode() {
+    scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode", || {
+        TRANSPORT.is_learnt();
+    });
+}
+
+/// RFC 4301 8.2, T18: the same where the router says Packet Too Big (RFC 4443 3.2).
+#[test]
+fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_udp_and_ipv6() {
+    scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_udp_and_ipv6", || {
+        UDP.over_ipv6().is_learnt();
+    });
+}
+
+/// RFC 4301 8.2, T18: the same of ESP in IP.
+#[test]
+fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_ipv6_without_udp() {
+    scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_over_ipv6_without_udp", || {
+        NATIVE.over_ipv6().is_learnt();
+    });
+}
+
+/// RFC 4301 8.2: of AH over IPv6 the kernel does not tell what a router says, so that it takes a gateway that asks by itself.
+#[test]
+fn rfc_4301_8_2_what_a_path_takes_is_found_with_ah_over_ipv6() {
+    scenario("narrow::rfc_4301_8_2_what_a_path_takes_is_found_with_ah_over_ipv6", || {
+        Form { terms: "suite = \"ah-hmac-sha-256\"\npmtu = \"probe\"", ..AH.over_ipv6() }.is_learnt();
+    });
+}
+
+/// RFC 4301 8.2, T18: the same of packets that keep their header. Hosts of IPv6 always send 1280 octets (RFC 8200 5), so that
+/// there must be room for these.
+#[test]
+fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode_over_ipv6() {
+    scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode_over_ipv6", || {
+        Form { inner: OUTER_V6, narrow: 1400, ..TRANSPORT.over_ipv6() }.is_learnt();
+    });
+}
+
+impl Form {
+    /// The same where the gateways have IPv6.
+    fn over_ipv6(self) -> Self {
+        Self { outer: OUTER_V6, ..self }
     }
+
+    /// Has hosts talk over the narrow path in both directions, and looks at what the gateways found.
+    fn is_learnt(self) {
+        let site = Site::prepare(&Terms::default());
+        let _routers = between(&site, self.narrow);
+        for side in [Side::A, Side::B] {
+            let gateway = gateway(&site, side);
+            gateway.configure(&self.text(side, site.at(side)));
+            for end in [1, 2] {
+                gateway.write(&format!("{end}.key"), &key(end, 1)[..self.key_digits()]);
+            }
+        }
+        let (from, to) = (address(self.inner, Side::A), address(self.inner, Side::B));
+        let site = site.started_between(from, to);
+        exchange(site.at(Side::A), site.at(Side::B), to);
+        for side in [Side::A, Side::B] {
+            eventually("a gateway knows what its path takes", || {
+                let (in_force, suspected) = path(gateway(&site, side));
+                !suspected && (self.narrow - 24..=self.narrow).contains(&in_force)
+            });
+        }
+    }
+
+    fn text(&self, side: Side, place: &Place) -> String {
+        let (own, far) = (side.number(), side.other().number());
+        let [listen, endpoint] =
+            [side, side.other()].map(|side| socket(self.outer, side, self.carrier.is_empty()));
+        let [ours, theirs] = [side, side.other()].map(|side| address(self.inner, side));
+        format!(
+            "name = \"gateway{own}\"\nidentity = \"{own}.example\"\ninner = {{ path = \"{}\" }}\n\
+             addresses = [\"{ours}/{}\"]\nlisten = [\"{}{listen}\"]\ncontrol = \"control.sock\"\n\n\
+             [tun]\nname = \"{TUN}\"\n\n[[peer]]\nidentity = \"{far}.example\"\nendpoint = \"{endpoint}\"\n\
+             inner = [\"{theirs}\"]\n\n[[peer.sa]]\npmtu_floor = {FLOOR}\n\
+             inbound = {{ spi = 0x{far}001, key_file = \"{far}.key\" }}\n\
+             outbound = {{ spi = 0x{own}001, key_file = \"{own}.key\" }}\n{}\n",
+            place.inner.proc_path().display(),
+            if ours.is_ipv4() { 32 } else { 128 },
+            self.carrier,
+            self.terms
+        )
+    }
+
+    /// HMAC-SHA-256 takes 32 octets, and AES-256 with it 64.
+    fn key_digits(&self) -> usize {
+        if self.terms.contains("ah-") { 64 } else { 128 }
+    }
+}
+
+/// What fits into the middle is not too little to be believed.
+const FLOOR: u32 = 1100;
+
+fn address(pattern: &str, side: Side) -> IpAddr {
+    pattern.replace('N', &side.number().to_string()).parse().unwrap()
+}
+
+/// With a port, or without.
+fn socket(pattern: &str, side: Side, port: bool) -> String {
+    let address = address(pattern, side);
+    if port { SocketAddr::new(address, 4500).to_string() } else { address.to_string() }
 }
 
 /// Sends octets over TCP from one host to another, and back when all are there: meanwhile nothing goes the other way but
@@ -79,53 +192,7 @@ const fn gateway(site: &Site, side: Side) -> &Gateway {
 }
 
 /// What a gateway sends, and whether it doubts it.
-fn path(gateway: &Gateway) -> (u64, bool) {
+fn path(gateway: &Gateway) -> (u32, bool) {
     let path = &gateway.rows("sa list")[0]["path"];
-    (path["in_force"].as_u64().unwrap(), path["suspected"].as_bool().unwrap())
-}
-
-/// Gateways that stand on either side of two routers: 1500 octets to each router, and fewer between them.
-fn behind_routers(terms: &Terms, native: bool) -> (Site, [Namespace; 2]) {
-    let routers = ["router of a", "router of b"].map(|label| Namespace::create(label).unwrap());
-    let [near, far] = &routers;
-    links::veth(near, MIDDLE, far, MIDDLE).unwrap();
-    let site = Site::prepare(terms);
-    Links::of(&site.at(Side::A).outer).unwrap().delete(WIRE).unwrap();
-    for (side, router) in [(Side::A, near), (Side::B, far)] {
-        stand(side, &site.at(side).outer, router);
-        let text = terms.text(side, &site.at(side).inner);
-        if native {
-            let text = text.replace("listen = [\"", "listen = [\"native:").replace(":4500", "");
-            gateway(&site, side).configure(&text);
-        }
-    }
-    for (router, side) in routers.iter().zip([Side::A, Side::B]) {
-        for (namespace, name) in [(router, MIDDLE), (router, WIRE), (&site.at(side).outer, WIRE)] {
-            Links::of(namespace).unwrap().wait_ready(name, PATIENCE).unwrap();
-        }
-    }
-    (site.started(), routers)
-}
-
-/// Joins a gateway's place to its router, and gives both addresses and routes.
-fn stand(side: Side, outer: &Namespace, router: &Namespace) {
-    let (own, far) = (side.number(), side.other().number());
-    links::veth(outer, WIRE, router, WIRE).unwrap();
-    let (host, forwards) = (Links::of(outer).unwrap(), Links::of(router).unwrap());
-    forwards.set_mtu(MIDDLE, u32::try_from(NARROW).unwrap()).unwrap();
-    sysctl::write(router, "net/ipv4/ip_forward", "1").unwrap();
-    for (links, name, address) in [
-        (&host, WIRE, format!("192.0.2.{own}/32")),
-        (&forwards, WIRE, format!("198.51.100.{own}/32")),
-        (&forwards, MIDDLE, format!("203.0.113.{own}/24")),
-    ] {
-        links.set_up(name).unwrap();
-        links.add_address(name, address.parse().unwrap()).unwrap();
-    }
-    let router: IpAddr = format!("198.51.100.{own}").parse().unwrap();
-    host.add_route(IpNet::from(router), None, WIRE, 0).unwrap();
-    host.add_route("192.0.2.0/24".parse().unwrap(), Some(router), WIRE, 0).unwrap();
-    forwards.add_route(format!("192.0.2.{own}/32").parse().unwrap(), None, WIRE, 0).unwrap();
-    let next = format!("203.0.113.{far}").parse().unwrap();
-    forwards.add_route(format!("192.0.2.{far}/32").parse().unwrap(), Some(next), MIDDLE, 0).unwrap();
+    (path["in_force"].as_u64().unwrap().try_into().unwrap(), path["suspected"].as_bool().unwrap())
 }

@@ -155,10 +155,19 @@ impl Site {
     }
 
     /// The same, with both gateways started.
-    pub fn started(mut self) -> Self {
+    pub fn started(self) -> Self {
+        self.started_between(Side::A.address(), Side::B.address())
+    }
+
+    /// The same, where hosts have these addresses.
+    pub fn started_between(mut self, source: IpAddr, destination: IpAddr) -> Self {
         self.a.start();
         self.b.start();
-        self.passes();
+        let timeout = Duration::from_millis(300);
+        let echo = Echo { source: Some(source), destination, timeout, ..Echo::default() };
+        eventually("an echo returns", || {
+            ping::echo(&self.at(Side::A).inner, &echo).is_ok_and(|report| report.received == 1)
+        });
         self
     }
 
