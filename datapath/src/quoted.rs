@@ -46,11 +46,18 @@ impl Spd {
 
 impl SadEntry {
     /// Whether the SA may carry a packet that it brought (RFC 4301 5.2): by what it is or, an ICMP error, by what it quotes,
-    /// to the very host that sent that (RFC 4301 6.2).
+    /// to the very host that sent that (RFC 4301 6.2). A later fragment may also come by an SA for such (RFC 4301 7.2).
     #[inline]
     #[must_use]
     pub fn admits_packet(&self, packet: &IpPacket<'_>) -> bool {
-        self.admits(packet.traffic()) || (packet.traffic().icmp.is_some() && self.admits_error(packet))
+        self.admits(packet.traffic())
+            || (packet.traffic().icmp.is_some() && self.admits_error(packet))
+            || (packet.is_later_fragment() && self.admits_later_fragments(packet.flow()))
+    }
+
+    #[cold]
+    fn admits_later_fragments(&self, flow: &FlowKey) -> bool {
+        self.selectors.iter().any(|selector| selector.admits_later_fragments(flow))
     }
 
     #[cold]

@@ -35,8 +35,9 @@ pub struct AddressRange {
     last: u128,
 }
 
-/// An inclusive range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An inclusive range of ports; or ANY; or OPAQUE, which IKE, too, writes as a range whose ends are the wrong way round
+/// (RFC 7296 section 3.13.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -63,9 +64,9 @@ impl Selector {
     }
 
     /// Whether the traffic is of those that this selector speaks of. Of flows without ports only a selector of any port
-    /// does: what a [`FlowKey`] has in their place (0, or an ICMP identifier) are no ports. Of what is no ICMP message
-    /// only a selector of any message does.
-    // RFC 4301 section 4.4.1.1: where a protocol has no ports or types, they are OPAQUE, which only ANY matches.
+    /// does, or one of OPAQUE: what a [`FlowKey`] has in their place (0, or an ICMP identifier) are no ports. Of what is no
+    /// ICMP message only a selector of any message does, or one of OPAQUE.
+    // RFC 4301 section 4.4.1: where a protocol has no ports or types, they are OPAQUE, which ANY encompasses.
     #[inline]
     #[must_use]
     pub fn admits(&self, traffic: &Traffic) -> bool {
@@ -74,7 +75,28 @@ impl Selector {
             && self.remote.contains(flow.remote_number())
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
             && self.admits_ports(flow)
-            && self.icmp.is_none_or(|range| traffic.icmp.is_some_and(|message| range.contains(message)))
+            && self.icmp.is_none_or(|range| match traffic.icmp {
+                Some(message) => range.contains(message),
+                None => range == IcmpRange::OPAQUE,
+            })
+    }
+
+    /// Whether it speaks of a flow's later fragments by themselves, which show neither ports nor type: how a peer keeps
+    /// them to an SA of their own (RFC 4301 section 7.2).
+    #[must_use]
+    pub fn admits_later_fragments(&self, flow: &FlowKey) -> bool {
+        self.local.contains(flow.local_number())
+            && self.remote.contains(flow.remote_number())
+            && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
+            && self.admits_unseen_ports()
+            && self.icmp.is_none_or(|range| range == IcmpRange::OPAQUE)
+    }
+
+    /// Whether it speaks of what shows no ports.
+    #[inline]
+    #[must_use]
+    pub fn admits_unseen_ports(&self) -> bool {
+        self.local_ports.admits_unseen() && self.remote_ports.admits_unseen()
     }
 
     /// The one flow that this selector speaks of, if it is one: an SA for it alone is a narrow one (C-22).
@@ -86,7 +108,7 @@ impl Selector {
         let ports = if has_ports(protocol) {
             (only_port(self.local_ports)?, only_port(self.remote_ports)?)
         } else {
-            (self.local_ports == PortRange::ANY && self.remote_ports == PortRange::ANY).then_some((0, 0))?
+            self.admits_unseen_ports().then_some((0, 0))?
         };
         Some(FlowKey::from_octets(local.to_be_bytes(), remote.to_be_bytes(), protocol, ports))
     }
@@ -96,7 +118,7 @@ impl Selector {
         if has_ports(flow.protocol()) {
             self.local_ports.contains(flow.local_port()) && self.remote_ports.contains(flow.remote_port())
         } else {
-            self.local_ports == PortRange::ANY && self.remote_ports == PortRange::ANY
+            self.admits_unseen_ports()
         }
     }
 }
@@ -206,17 +228,30 @@ impl fmt::Display for AddressRange {
 impl PortRange {
     /// Every port, and every packet that has none.
     pub const ANY: Self = Self { first: 0, last: u16::MAX };
+    /// No port, but every packet whose ports cannot be seen: its protocol has none that the gateway reads, as ESP has none
+    /// (RFC 4301 section 4.4.1).
+    pub const OPAQUE: Self = Self { first: u16::MAX, last: 0 };
+    /// What matches nothing.
+    const NONE: Self = Self { first: 1, last: 0 };
 
-    /// The ports of an inclusive range; an empty range matches nothing.
+    /// The ports of an inclusive range; an empty range matches nothing. That of every port is [`ANY`](Self::ANY).
     #[must_use]
     pub const fn new(ports: &RangeInclusive<u16>) -> Self {
-        Self { first: *ports.start(), last: *ports.end() }
+        let (first, last) = (*ports.start(), *ports.end());
+        if first <= last { Self { first, last } } else { Self::NONE }
     }
 
-    /// The first and the last port.
+    /// The first and the last port, of what has any.
     #[must_use]
-    pub const fn ends(self) -> (u16, u16) {
-        (self.first, self.last)
+    pub const fn ends(self) -> Option<(u16, u16)> {
+        if self.first <= self.last { Some((self.first, self.last)) } else { None }
+    }
+
+    /// Whether packets match whose ports cannot be seen.
+    #[inline]
+    #[must_use]
+    pub fn admits_unseen(self) -> bool {
+        self == Self::ANY || self == Self::OPAQUE
     }
 
     /// The ports of the range below one of them, and those above it (L-73).
@@ -233,6 +268,16 @@ impl PortRange {
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
+    }
+}
+
+impl fmt::Debug for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (*self, self.ends()) {
+            (Self::OPAQUE, _) => f.write_str("opaque"),
+            (_, Some((first, last))) => write!(f, "{first}-{last}"),
+            (_, None) => f.write_str("none"),
+        }
     }
 }
 
@@ -303,6 +348,89 @@ mod tests {
         }
     }
 
+    /// RFC 4301 4.4.1: ANY encompasses OPAQUE, which matches what cannot be seen and nothing else; a range never does.
+    #[test]
+    fn rfc_4301_4_4_1_opaque_matches_what_cannot_be_seen_and_only_that() {
+        let everywhere = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let all_but_one = PortRange::new(&(1..=u16::MAX));
+        let ranges = [PortRange::ANY, PortRange::OPAQUE, PortRange::new(&(0..=0)), all_but_one];
+        let admits = |range: PortRange, port: Option<u16>| match (range, port) {
+            (PortRange::ANY, _) | (PortRange::OPAQUE, None) => true,
+            (PortRange::OPAQUE, _) | (_, None) => false,
+            (_, Some(port)) => range.contains(port),
+        };
+        for local_ports in ranges {
+            for remote_ports in ranges {
+                let selector = Selector { local_ports, remote_ports, ..everywhere.clone() };
+                for protocol in 0..=u8::MAX {
+                    for port in [0, 1, u16::MAX] {
+                        let (local, remote) = (format!("10.0.0.1:{port}"), format!("10.1.0.1:{port}"));
+                        let seen = has_ports(protocol).then_some(port);
+                        let expected = admits(local_ports, seen) && admits(remote_ports, seen);
+                        let traffic = traffic(protocol, &local, &remote);
+                        assert_eq!(selector.admits(&traffic), expected, "{selector:?} {traffic:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rfc_4301_4_4_1_an_opaque_message_is_that_of_what_shows_no_type() {
+        let everywhere = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let opaque = Selector { icmp: Some(IcmpRange::OPAQUE), ..everywhere.clone() };
+        let all = Selector { icmp: Some(IcmpRange::new(&(0..=255), &(0..=255))), ..everywhere };
+        let (local, remote) = ("10.0.0.1:0", "10.1.0.1:0");
+        for protocol in [protocol::ICMP, protocol::ICMPV6, protocol::MOBILITY, protocol::TCP, 50] {
+            let flow = flow(protocol, local, remote);
+            for icmp in [None, Some((0, 0)), Some((8, 0)), Some((255, 0)), Some((255, 255))] {
+                let traffic = Traffic { flow, icmp };
+                assert_eq!(opaque.admits(&traffic), icmp.is_none(), "{traffic:?}");
+                assert_eq!(all.admits(&traffic), icmp.is_some(), "{traffic:?}");
+            }
+        }
+    }
+
+    /// A range that is written the wrong way round is empty, and not OPAQUE.
+    #[test]
+    #[expect(clippy::reversed_empty_ranges, reason = "empty ranges are what is tried")]
+    fn rfc_4301_4_4_1_an_empty_range_is_not_opaque() {
+        let everywhere = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+        let ports = PortRange::new(&(u16::MAX..=0));
+        let icmp = Some(IcmpRange::new(&(255..=0), &(255..=0)));
+        let by_ports = Selector { local_ports: ports, remote_ports: ports, ..everywhere.clone() };
+        let by_message = Selector { icmp, ..everywhere };
+        for protocol in [protocol::TCP, protocol::ICMP, 50] {
+            for port in [0, 1, u16::MAX] {
+                let traffic = traffic(protocol, &format!("10.0.0.1:{port}"), &format!("10.1.0.1:{port}"));
+                assert!(!by_ports.admits(&traffic) && !by_message.admits(&traffic), "{traffic:?}");
+            }
+        }
+    }
+
+    /// RFC 4301 7.2: an SA for the later fragments of a protocol, whose ports are OPAQUE.
+    #[test]
+    fn rfc_4301_7_2_an_opaque_selector_speaks_of_later_fragments() {
+        let tcp = Selector {
+            protocol: Some(protocol::TCP),
+            ..Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4)
+        };
+        let of = |ports| Selector { local_ports: ports, remote_ports: ports, ..tcp.clone() };
+        let flow = flow(protocol::TCP, "10.0.0.1:0", "10.1.0.1:0");
+        assert!(of(PortRange::OPAQUE).admits_later_fragments(&flow) && tcp.admits_later_fragments(&flow));
+        assert!(!of(PortRange::OPAQUE).admits(&Traffic::of(&flow)));
+        for ports in [PortRange::new(&(0..=0)), PortRange::new(&(0..=65534))] {
+            assert!(!of(ports).admits_later_fragments(&flow), "{ports:?}");
+        }
+        let echo = Selector { icmp: Some(IcmpRange::of_type(8)), protocol: Some(protocol::ICMP), ..tcp };
+        let flow = FlowKey::new(protocol::ICMP, flow.local(), flow.remote());
+        assert!(!echo.admits_later_fragments(&flow));
+        assert!(
+            Selector { icmp: Some(IcmpRange::OPAQUE), ..echo }.admits_later_fragments(&flow),
+            "and those of ICMP messages"
+        );
+    }
+
     #[test]
     fn c_22_a_selector_of_one_flow_names_it_and_any_other_none() {
         let (local, remote) = (range("10.0.0.1", "10.0.0.1"), range("10.1.0.1", "10.1.0.1"));
@@ -327,6 +455,9 @@ mod tests {
         }
         let without_ports = Selector { protocol: Some(47), ..wide };
         assert_eq!(without_ports.only_flow(), Some(flow(47, "10.0.0.1:0", "10.1.0.1:0")));
+        let opaque = Selector { local_ports: PortRange::OPAQUE, ..without_ports.clone() };
+        assert_eq!(opaque.only_flow(), without_ports.only_flow());
+        assert_eq!(Selector { local_ports: PortRange::OPAQUE, ..one }.only_flow(), None);
         assert_eq!(Selector { local_ports: port(5), ..without_ports }.only_flow(), None);
     }
 

@@ -196,7 +196,7 @@ pub fn milliseconds(duration: Duration) -> u64 {
 
 /// A traffic selector.
 pub fn selector_view(selector: &Selector) -> SelectorView {
-    let ports = |range: PortRange| Some(range.ends()).filter(|_| range != PortRange::ANY);
+    let ports = |range: PortRange| range.ends().filter(|_| range != PortRange::ANY);
     SelectorView {
         local: selector.local.to_string(),
         remote: selector.remote.to_string(),

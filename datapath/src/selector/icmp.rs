@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// A range of ICMP types, each with a range of codes, or of Mobility Header types.
+/// A range of ICMP types, each with a range of codes, or of Mobility Header types; or OPAQUE, written as IKE does (RFC 7296
+/// section 3.13.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IcmpRange {
     first: u16,
@@ -10,15 +11,19 @@ pub struct IcmpRange {
 }
 
 impl IcmpRange {
+    /// No message, but every packet of which no type can be seen: what is none (RFC 4301 section 4.4.1).
+    pub const OPAQUE: Self = Self { first: u16::MAX, last: 0 };
+    /// What matches nothing.
+    const NONE: Self = Self { first: 1, last: 0 };
+
     /// From the first type with the first code to the last type with the last code. Type and code are compared as one
     /// number: between the first and the last type, every code is in the range. An empty range matches nothing.
     // RFC 4301 section 4.4.1.1: "T-start*256 + C-start <= t*256 + c <= T-end*256 + C-end".
     #[must_use]
     pub const fn new(types: &RangeInclusive<u8>, codes: &RangeInclusive<u8>) -> Self {
-        Self {
-            first: u16::from_be_bytes([*types.start(), *codes.start()]),
-            last: u16::from_be_bytes([*types.end(), *codes.end()]),
-        }
+        let first = u16::from_be_bytes([*types.start(), *codes.start()]);
+        let last = u16::from_be_bytes([*types.end(), *codes.end()]);
+        if first <= last { Self { first, last } } else { Self::NONE }
     }
 
     /// Every code of one type.
@@ -27,12 +32,12 @@ impl IcmpRange {
         Self::new(&(kind..=kind), &(0..=u8::MAX))
     }
 
-    /// The first and the last type and code.
+    /// The first and the last type and code, of what has any.
     #[must_use]
-    pub const fn ends(self) -> ((u8, u8), (u8, u8)) {
+    pub const fn ends(self) -> Option<((u8, u8), (u8, u8))> {
         let ([first_type, first_code], [last_type, last_code]) =
             (self.first.to_be_bytes(), self.last.to_be_bytes());
-        ((first_type, first_code), (last_type, last_code))
+        if self.first <= self.last { Some(((first_type, first_code), (last_type, last_code))) } else { None }
     }
 
     /// Whether a message of this type and code lies in the range.
@@ -60,7 +65,7 @@ mod tests {
                 assert_eq!(IcmpRange::of_type(3).contains((kind, code)), kind == 3);
             }
         }
-        assert_eq!(range.ends(), ((3, 2), (5, 4)));
+        assert_eq!(range.ends(), Some(((3, 2), (5, 4))));
         #[expect(clippy::reversed_empty_ranges, reason = "an empty range is what is tried")]
         let empty = IcmpRange::new(&(5..=3), &(0..=0));
         assert!((0..=u8::MAX).all(|kind| !empty.contains((kind, 0))));

@@ -1,10 +1,10 @@
 //! A rule as a box, and a packet as a point in it: what the search for the first matching rule compares.
 //!
-//! Ports and ICMP messages are numbers with one more for OPAQUE, which only ANY holds (RFC 4301 section 4.4.1.1).
+//! Ports and ICMP messages are numbers with one more for OPAQUE, which ANY holds besides (RFC 4301 section 4.4.1).
 //! Families are kept apart before: within one, a box holds the point of just those packets that its rule speaks of.
 
 use crate::drop::Direction;
-use crate::selector::{PortRange, Selector, has_ports};
+use crate::selector::{IcmpRange, PortRange, Selector, has_ports};
 use crate::spd::Rule;
 use crate::traffic::Traffic;
 
@@ -35,6 +35,7 @@ pub(super) const REMOTE: usize = 1;
 
 /// What stands for the ports of what has none, and for the message of what is no ICMP.
 const OPAQUE: u128 = 1 << 16;
+const ONLY_OPAQUE: Span = Span { first: OPAQUE, last: OPAQUE };
 
 impl Extent {
     /// Everything there is.
@@ -57,16 +58,20 @@ impl Extent {
         let address = |(first, last)| Span { first, last };
         let number =
             |number: Option<u128>, most| Span { first: number.unwrap_or(0), last: number.unwrap_or(most) };
-        let icmp = icmp.map_or(Span { first: 0, last: OPAQUE }, |range| {
-            let (first, last) = range.ends();
-            Span { first: message(first), last: message(last) }
-        });
+        let icmp = match *icmp {
+            None => Span { first: 0, last: OPAQUE },
+            Some(IcmpRange::OPAQUE) => ONLY_OPAQUE,
+            Some(range) => {
+                let (first, last) = range.ends()?;
+                Span { first: message(first), last: message(last) }
+            }
+        };
         let spans = [
             address(local.numbers()),
             address(remote.numbers()),
             number(protocol.map(u128::from), 255),
-            ports(*local_ports),
-            ports(*remote_ports),
+            ports(*local_ports)?,
+            ports(*remote_ports)?,
             icmp,
             number(rule.direction.map(|direction| direction as u128), 1),
         ];
@@ -117,8 +122,11 @@ fn message((kind, code): (u8, u8)) -> u128 {
     u128::from(u16::from_be_bytes([kind, code]))
 }
 
-fn ports(range: PortRange) -> Span {
-    let (first, last) = range.ends();
+fn ports(range: PortRange) -> Option<Span> {
+    if range == PortRange::OPAQUE {
+        return Some(ONLY_OPAQUE);
+    }
+    let (first, last) = range.ends()?;
     let last = if range == PortRange::ANY { OPAQUE } else { u128::from(last) };
-    Span { first: u128::from(first), last }
+    Some(Span { first: u128::from(first), last })
 }

@@ -64,7 +64,12 @@ fn a_range(v4: bool) -> impl Strategy<Value = AddressRange> {
 fn a_port_range() -> impl Strategy<Value = PortRange> {
     // Some are empty.
     let some = (a_port(), a_port()).prop_map(|(first, last)| PortRange::new(&(first..=last)));
-    prop_oneof![3 => Just(PortRange::ANY), 2 => some]
+    prop_oneof![6 => Just(PortRange::ANY), 4 => some, 1 => Just(PortRange::OPAQUE)]
+}
+
+fn a_range_of_messages() -> impl Strategy<Value = IcmpRange> {
+    let some = (a_message(), a_message()).prop_map(|((t, c), (u, d))| IcmpRange::new(&(t..=u), &(c..=d)));
+    prop_oneof![4 => some, 1 => Just(IcmpRange::OPAQUE)]
 }
 
 fn a_port() -> impl Strategy<Value = u16> {
@@ -83,20 +88,18 @@ fn a_protocol() -> impl Strategy<Value = u8> {
 }
 
 fn a_selector() -> impl Strategy<Value = Selector> {
-    let icmp = (a_message(), a_message()).prop_map(|((t, c), (u, d))| IcmpRange::new(&(t..=u), &(c..=d)));
     let addresses = (any::<bool>(), prop::bool::weighted(0.05))
         .prop_flat_map(|(v4, mixed)| (a_range(v4), a_range(v4 != mixed)));
     let ports = (a_port_range(), a_port_range());
-    (addresses, prop::option::of(a_protocol()), ports, prop::option::weighted(0.2, icmp)).prop_map(
-        |((local, remote), protocol, (local_ports, remote_ports), icmp)| Selector {
+    (addresses, prop::option::of(a_protocol()), ports, prop::option::weighted(0.2, a_range_of_messages()))
+        .prop_map(|((local, remote), protocol, (local_ports, remote_ports), icmp)| Selector {
             local,
             remote,
             protocol,
             local_ports,
             remote_ports,
             icmp,
-        },
-    )
+        })
 }
 
 fn a_rule() -> impl Strategy<Value = Rule> {

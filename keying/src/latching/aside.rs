@@ -11,7 +11,8 @@ pub(crate) fn aside(selector: &Selector, listening: &Listening) -> Vec<Selector>
     let spoken_of = selector.local.is_ipv4() == address.is_ipv4()
         && (address.is_unspecified() || selector.local.contains(number(address)))
         && selector.protocol.is_none_or(|only| only == protocol)
-        && selector.local_ports.contains(port);
+        && selector.local_ports.contains(port)
+        && selector.remote_ports != PortRange::OPAQUE;
     if !spoken_of {
         return vec![selector.clone()];
     }
@@ -24,17 +25,13 @@ pub(crate) fn aside(selector: &Selector, listening: &Listening) -> Vec<Selector>
     if here.protocol.is_none() {
         // "Every protocol but one" is no selector.
         let others = usual(address.is_ipv4()).into_iter().filter(|other| *other != protocol);
-        let fits = |other: &u8| has_ports(*other) || speaks_of_all_ports(&here);
+        let fits = |other: &u8| has_ports(*other) || here.admits_unseen_ports();
         left.extend(others.filter(fits).map(|other| Selector { protocol: Some(other), ..here.clone() }));
         here.protocol = Some(protocol);
     }
     let ports = here.local_ports.around(port).into_iter().flatten();
     left.extend(ports.map(|local_ports| Selector { local_ports, ..here.clone() }));
     left
-}
-
-fn speaks_of_all_ports(selector: &Selector) -> bool {
-    selector.local_ports == PortRange::ANY && selector.remote_ports == PortRange::ANY
 }
 
 const fn usual(ipv4: bool) -> [u8; 3] {
@@ -58,12 +55,19 @@ mod tests {
         })
     }
 
+    fn speaks_of_tcp(selector: &Selector) -> bool {
+        [selector.local_ports, selector.remote_ports].iter().all(|ports| *ports != PortRange::OPAQUE)
+    }
+
     #[test]
     fn l_51_what_is_left_admits_all_but_what_comes_to_the_listener() {
         let whole = Selector::between(range("10.0.0.1", "10.0.0.3"), range("10.1.0.1", "10.1.0.3"));
         let of_tcp = Selector { protocol: Some(protocol::TCP), ..whole.clone() };
         let some_ports = Selector { local_ports: PortRange::new(&(20..=30)), ..of_tcp.clone() };
-        for selector in [whole, of_tcp, some_ports] {
+        let of_no_ports =
+            Selector { local_ports: PortRange::OPAQUE, remote_ports: PortRange::OPAQUE, ..whole.clone() };
+        let from_no_ports = Selector { remote_ports: PortRange::OPAQUE, ..whole.clone() };
+        for selector in [whole, of_tcp, some_ports, of_no_ports, from_no_ports] {
             for address in ["10.0.0.2", "0.0.0.0", "10.9.9.9", "::"] {
                 let listening =
                     Listening { address: address.parse().unwrap(), protocol: protocol::TCP, port: 25 };
@@ -72,7 +76,10 @@ mod tests {
                     let here = listening.address == flow.local().ip() || address == "0.0.0.0";
                     let comes = here && flow.protocol() == protocol::TCP && flow.local_port() == 25;
                     // What "every protocol but one" cannot say.
-                    let unsaid = here && selector.protocol.is_none() && flow.protocol() == 47;
+                    let unsaid = here
+                        && speaks_of_tcp(&selector)
+                        && selector.protocol.is_none()
+                        && flow.protocol() == 47;
                     let kept = selector.admits(&Traffic::of(&flow)) && !comes && !unsaid;
                     let admitting = left.iter().filter(|part| part.admits(&Traffic::of(&flow))).count();
                     assert_eq!(admitting, usize::from(kept), "{flow} of {selector:?} beside {address}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::{FlowKey, number};
 use latchway_datapath::latching::LatchTerms;
-use latchway_datapath::selector::{Selector, has_ports};
+use latchway_datapath::selector::{PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Freedom, Latching, Reqid};
 use latchway_datapath::traffic::Traffic;
 use latchway_ulp_shim::Listening;
@@ -170,6 +170,7 @@ fn speaks(selector: &Selector, listening: &Listening) -> bool {
     at(selector)
         && selector.protocol.is_none_or(|protocol| protocol == listening.protocol)
         && selector.local_ports.contains(listening.port)
+        && selector.remote_ports != PortRange::OPAQUE
 }
 
 /// Whether a 5-tuple names a connection that could be latched.

@@ -3,13 +3,15 @@
 use latchway_esp::{Integrity, Protocol, Suite};
 use latchway_tagging::Mode;
 
-use super::super::{NOW, v4};
+use super::super::{NOW, udp, v4};
 use super::{options, refuses, sent};
 use crate::arrival::Carrier;
 use crate::drop::DropReason;
-use crate::sad::Scope;
+use crate::flow::protocol;
+use crate::sad::{SadEntry, Scope};
+use crate::selector::{PortRange, Selector};
 use crate::spd::{Action, Protection, Reqid, Rule, Spd, Template};
-use crate::testing::{Host, Open, SaOptions, arrival, joined_by, outbound_entry, selectors};
+use crate::testing::{Host, Open, SaOptions, arrival, inbound_entry, joined_by, outbound_entry, selectors};
 
 /// RFC 4301 section 5.2, and what `ip xfrm` means by it: under an SA of this scope arrives only what a rule says that it
 /// must, under what the rule's template asks for.
@@ -85,5 +87,62 @@ fn rfc_4301_5_1_a_template_chooses_the_sa() {
         one.snapshot.spd = Spd::new(rules.collect());
         one.publish();
         assert_eq!(sent(&mut one, &v4())[9], number);
+    }
+}
+
+/// RFC 4301 sections 4.4.1.1 and 7.2: a peer may keep later fragments to an SA of their own, whose ports are OPAQUE. That SA
+/// brings nothing else, and one for certain ports does not bring them.
+#[test]
+fn rfc_4301_7_2_later_fragments_may_come_by_an_sa_of_opaque_ports() {
+    let options = options(Mode::Tunnel, Carrier::Udp, false);
+    let for_fragments = SaOptions { spi: 0x2002, index: 1, ..options.clone() };
+    let whole = udp("10.0.1.1:1000", "10.0.2.2:2000", &[7; 24]);
+    let fragment = |from: usize, to: usize| {
+        let mut octets = whole[..20].to_vec();
+        octets.extend(&whole[20 + from..20 + to]);
+        octets[2..4].copy_from_slice(&((20 + to - from) as u16).to_be_bytes());
+        let more = if 20 + to < whole.len() { 0x2000 } else { 0 };
+        octets[6..8].copy_from_slice(&(more | from as u16 / 8).to_be_bytes());
+        octets
+    };
+    let (first, later) = (fragment(0, 16), fragment(16, 32));
+    let of_ports = |ports| {
+        let narrow = |selector| Selector {
+            protocol: Some(protocol::UDP),
+            local_ports: ports,
+            remote_ports: ports,
+            ..selector
+        };
+        selectors(2, 1).into_iter().map(narrow).collect::<Box<[_]>>()
+    };
+    for (ports, passes) in
+        [(PortRange::OPAQUE, true), (PortRange::new(&(0..=65534)), true), (PortRange::new(&(0..=999)), false)]
+    {
+        let (mut one, mut two) = (Host::new(1, 2, Open), Host::new(2, 1, Open));
+        let mut other: Host<Open> = Host::new(1, 2, Open);
+        one.insert(outbound_entry(1, 2, &options));
+        other.insert(outbound_entry(1, 2, &for_fragments));
+        two.insert(inbound_entry(2, 1, &options));
+        let entry = inbound_entry(2, 1, &for_fragments).and_then(std::sync::Arc::into_inner).unwrap();
+        two.insert(Some(SadEntry { selectors: of_ports(ports), ..entry }.into()));
+        for host in [&mut one, &mut other, &mut two] {
+            host.publish();
+        }
+        let sealed_first = sent(&mut one, &first);
+        let [first_on_other, later_on_other] = [&first, &later].map(|octets| sent(&mut other, octets));
+        let came = |octets: &[u8]| arrival(1, octets.len(), &options);
+        assert_eq!(two.receive_as(&sealed_first, &came(&sealed_first), NOW), [first.clone()]);
+        if ports == PortRange::OPAQUE {
+            refuses(&mut two, &first_on_other, &came(&first_on_other), DropReason::SelectorMismatch);
+        }
+        if passes {
+            assert_eq!(
+                two.receive_as(&later_on_other, &came(&later_on_other), NOW),
+                [later.clone()],
+                "{ports:?}"
+            );
+        } else {
+            refuses(&mut two, &later_on_other, &came(&later_on_other), DropReason::SelectorMismatch);
+        }
     }
 }
