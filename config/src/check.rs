@@ -6,7 +6,7 @@ use latchway_tagging::PeerPattern;
 
 use crate::document::{Entry, Problems, Scope};
 use crate::model::{Action, Model, Policy};
-use crate::range::{AddressRange, PortRange, Selector, holds, merge};
+use crate::range::{AddressRange, IcmpRange, PortRange, Selector, holds, merge};
 use crate::read::peer::{Peers, ReadPeer};
 use crate::read::policy::{Policies, ReadPolicy};
 use crate::reference::{peer, root};
@@ -276,17 +276,20 @@ fn unclaimed(protects: &[&ReadPolicy], peers: &[ReadPeer], host: bool, problems:
     }
 }
 
-/// Whether some packet is of both selectors.
+/// Whether some packet is of a policy's selector and of an SA's. An SA for what shows no ports is for later fragments of
+/// what does, too (RFC 4301 section 7.2).
 fn meet(a: &Selector, b: &Selector) -> bool {
     let protocols = a.protocol.zip(b.protocol).is_none_or(|(a, b)| a == b);
-    let ports = |a: &[PortRange], b: &[PortRange]| a.iter().any(|a| b.iter().any(|b| a.overlaps(b)));
+    let ports = |a: &[PortRange], b: &[PortRange]| {
+        *b == [PortRange::Opaque] || a.iter().any(|a| b.iter().any(|b| a.overlaps(b)))
+    };
     let family = |v4: bool| {
         let of = |ranges: &[AddressRange]| {
             ranges.iter().copied().filter(|r| r.is_ipv4() == v4).collect::<Vec<_>>()
         };
         overlap_any(&of(&a.local), &of(&b.local)) && overlap_any(&of(&a.remote), &of(&b.remote))
     };
-    let messages = a.icmp.zip(b.icmp).is_none_or(|(a, b)| a.overlaps(&b));
+    let messages = a.icmp.zip(b.icmp).is_none_or(|(a, b)| b == IcmpRange::Opaque || a.overlaps(&b));
     protocols
         && messages
         && ports(&a.local_ports, &b.local_ports)
@@ -305,7 +308,7 @@ struct Flows {
     local_ports: Vec<PortRange>,
     remote_ports: Vec<PortRange>,
     /// The lowest and the highest port of each side.
-    reach: [u16; 4],
+    reach: [u32; 4],
 }
 
 impl Flows {
@@ -320,8 +323,8 @@ impl Flows {
         };
         let (local_ports, remote_ports) =
             (merge_ports(&selector.local_ports), merge_ports(&selector.remote_ports));
-        let first = |ports: &[PortRange]| ports.first().map_or(0, PortRange::first);
-        let last = |ports: &[PortRange]| ports.last().map_or(0, PortRange::last);
+        let first = |ports: &[PortRange]| ports.iter().map(|range| range.ends().0).min().unwrap_or(0);
+        let last = |ports: &[PortRange]| ports.iter().map(|range| range.ends().1).max().unwrap_or(0);
         let reach = [first(&local_ports), last(&local_ports), first(&remote_ports), last(&remote_ports)];
         Self {
             local: keep(&selector.local),
@@ -355,17 +358,18 @@ impl Flows {
     }
 }
 
+/// Ranges that together have every port are still not ANY: what shows no ports is in none of them.
 fn merge_ports(ranges: &[PortRange]) -> Vec<PortRange> {
     let mut sorted = ranges.to_vec();
     sorted.sort_unstable();
     let mut merged: Vec<PortRange> = Vec::with_capacity(sorted.len());
     for range in sorted {
-        let joined = merged.last().and_then(|last| {
-            (u32::from(range.first()) <= u32::from(last.last()) + 1)
-                .then(|| PortRange::new(last.first(), last.last().max(range.last())))?
-        });
-        match (joined, merged.last_mut()) {
-            (Some(joined), Some(last)) => *last = joined,
+        match (merged.last_mut(), range) {
+            (Some(PortRange::Between(_, last)), PortRange::Between(from, to))
+                if u32::from(from) <= u32::from(*last) + 1 =>
+            {
+                *last = to.max(*last);
+            }
             _ => merged.push(range),
         }
     }

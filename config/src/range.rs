@@ -26,7 +26,7 @@ impl Selector {
     /// Everything between these addresses.
     #[must_use]
     pub fn between(local: Vec<AddressRange>, remote: Vec<AddressRange>) -> Self {
-        let any = || vec![PortRange::ANY];
+        let any = || vec![PortRange::Any];
         Self { local, remote, protocol: None, icmp: None, local_ports: any(), remote_ports: any() }
     }
 
@@ -235,34 +235,43 @@ impl fmt::Debug for AddressRange {
     }
 }
 
-/// ICMP messages: types with all of their codes, or codes of one type (RFC 4301 section 4.4.1.1). Lower ends first.
+/// ICMP messages (RFC 4301 section 4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IcmpRange {
-    /// The first and the last type.
-    pub types: (u8, u8),
-    /// The first and the last code.
-    pub codes: (u8, u8),
+pub enum IcmpRange {
+    /// None, but every packet of which no type can be seen.
+    Opaque,
+    /// Types with all of their codes, or codes of one type. Lower ends first.
+    Messages {
+        /// The first and the last type.
+        types: (u8, u8),
+        /// The first and the last code.
+        codes: (u8, u8),
+    },
 }
 
 impl IcmpRange {
-    /// Whether every message of `other` is in the range.
+    /// Whether everything of `other` is in the range.
     #[must_use]
     pub const fn covers(&self, other: &Self) -> bool {
-        let (types, codes) = (self.types, self.codes);
-        types.0 <= other.types.0
-            && other.types.1 <= types.1
-            && codes.0 <= other.codes.0
-            && other.codes.1 <= codes.1
+        match (*self, *other) {
+            (Self::Opaque, Self::Opaque) => true,
+            (Self::Messages { types, codes }, Self::Messages { types: of_other, codes: its }) => {
+                types.0 <= of_other.0 && of_other.1 <= types.1 && codes.0 <= its.0 && its.1 <= codes.1
+            }
+            _ => false,
+        }
     }
 
-    /// Whether any message is in both.
+    /// Whether anything is in both.
     #[must_use]
     pub const fn overlaps(&self, other: &Self) -> bool {
-        let (types, codes) = (self.types, self.codes);
-        types.0 <= other.types.1
-            && other.types.0 <= types.1
-            && codes.0 <= other.codes.1
-            && other.codes.0 <= codes.1
+        match (*self, *other) {
+            (Self::Opaque, Self::Opaque) => true,
+            (Self::Messages { types, codes }, Self::Messages { types: of_other, codes: its }) => {
+                types.0 <= of_other.1 && of_other.0 <= types.1 && codes.0 <= its.1 && its.0 <= codes.1
+            }
+            _ => false,
+        }
     }
 }
 
@@ -271,59 +280,67 @@ impl fmt::Display for IcmpRange {
         let range = |(first, last): (u8, u8)| {
             if first == last { first.to_string() } else { format!("{first}-{last}") }
         };
-        write!(f, "type {}", range(self.types))?;
-        if self.codes == (0, u8::MAX) { Ok(()) } else { write!(f, " code {}", range(self.codes)) }
+        let Self::Messages { types, codes } = *self else { return f.write_str("type opaque") };
+        write!(f, "type {}", range(types))?;
+        if codes == (0, u8::MAX) { Ok(()) } else { write!(f, " code {}", range(codes)) }
     }
 }
 
-/// An inclusive range of ports, the lower end first.
+/// Ports of one side (RFC 4301 section 4.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
+pub enum PortRange {
+    /// Every port, and what has none.
+    Any,
+    /// No port, but everything of which no ports can be seen.
+    Opaque,
+    /// An inclusive range, the lower end first.
+    Between(u16, u16),
 }
 
 impl PortRange {
-    /// Every port, and what has none (RFC 4301 section 4.4.1.1: OPAQUE is matched by ANY alone).
-    pub const ANY: Self = Self { first: 0, last: u16::MAX };
-
-    /// The range from `first` to `last`; `None` where the order is wrong.
+    /// The range from `first` to `last`; `None` where the order is wrong. That of every port is [`Any`](Self::Any).
     #[must_use]
     pub const fn new(first: u16, last: u16) -> Option<Self> {
-        if first <= last { Some(Self { first, last }) } else { None }
+        match (first, last) {
+            (0, u16::MAX) => Some(Self::Any),
+            _ if first <= last => Some(Self::Between(first, last)),
+            _ => None,
+        }
     }
 
-    /// The lowest port.
-    #[must_use]
-    pub const fn first(&self) -> u16 {
-        self.first
-    }
-
-    /// The highest port.
-    #[must_use]
-    pub const fn last(&self) -> u16 {
-        self.last
-    }
-
-    /// Whether every port of `other` lies in this range.
+    /// Whether everything of `other` lies in this range.
     #[must_use]
     pub const fn covers(&self, other: &Self) -> bool {
-        self.first <= other.first && other.last <= self.last
+        let ((first, last), (from, to)) = (self.ends(), other.ends());
+        first <= from && to <= last
     }
 
-    /// Whether any port lies in both.
+    /// Whether anything lies in both.
     #[must_use]
     pub const fn overlaps(&self, other: &Self) -> bool {
-        self.first <= other.last && other.first <= self.last
+        let ((first, last), (from, to)) = (self.ends(), other.ends());
+        first <= to && from <= last
+    }
+
+    /// Where it begins and ends, with OPAQUE as the number beyond the last port.
+    pub(crate) const fn ends(&self) -> (u32, u32) {
+        match *self {
+            Self::Any => (0, OPAQUE),
+            Self::Opaque => (OPAQUE, OPAQUE),
+            Self::Between(first, last) => (first as u32, last as u32),
+        }
     }
 }
 
+const OPAQUE: u32 = 1 << 16;
+
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (*self == Self::ANY, self.first == self.last) {
-            (true, _) => f.write_str("any"),
-            (false, true) => write!(f, "{}", self.first),
-            (false, false) => write!(f, "{}-{}", self.first, self.last),
+        match *self {
+            Self::Any => f.write_str("any"),
+            Self::Opaque => f.write_str("opaque"),
+            Self::Between(first, last) if first == last => write!(f, "{first}"),
+            Self::Between(first, last) => write!(f, "{first}-{last}"),
         }
     }
 }

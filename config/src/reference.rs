@@ -104,12 +104,12 @@ pub mod flows {
     keys! {
         PROTOCOL = "protocol", "a name or a number", Some("any"), r#""tcp""#, Reload,
             "The upper-layer protocol: `tcp`, `udp`, `icmp`, `icmpv6` or a number up to 255.";
-        ICMP = "icmp", "a table", Some("any"), "{ type = 8 }", Reload,
-            "What ICMP or ICMPv6 messages, as `protocol` says: see `icmp = { ... }`.";
-        LOCAL_PORTS = "local_ports", "a port, a range of ports, or a list of them", Some("any"), "443", Reload,
-            "Ports of the local side, as 443, \"8000-8080\" or a list of these. Protocols without ports have none.";
-        REMOTE_PORTS = "remote_ports", "a port, a range of ports, or a list of them", Some("any"), r#"[443, "8000-8080"]"#, Reload,
-            "Ports of the remote side.";
+        ICMP = "icmp", r#"a table, or "opaque""#, Some("any"), "{ type = 8 }", Reload,
+            "What ICMP or ICMPv6 messages, as `protocol` says: see `icmp = { ... }`. `opaque`: no message, but every packet that shows no type, since it is none.";
+        LOCAL_PORTS = "local_ports", r#"a port, a range of ports, a list of them, or "opaque""#, Some("any"), "443", Reload,
+            "Ports of the local side, as 443, \"8000-8080\" or a list of these. Protocols without ports have none. `opaque`: no port, but every packet that shows none, since its protocol has none that are read here, as ESP, GRE and ICMP; any is both (RFC 4301 section 4.4.1). In `selectors`, `opaque` is also for the later fragments of TCP, UDP or SCTP that a peer keeps to an SA of their own (section 7.2).";
+        REMOTE_PORTS = "remote_ports", r#"a port, a range of ports, a list of them, or "opaque""#, Some("any"), r#"[443, "8000-8080"]"#, Reload,
+            "Ports of the remote side, written likewise. A packet shows the ports of both sides, or of none.";
     }
 }
 

@@ -91,6 +91,7 @@ mod tests {
         let narrow = PortRange::new(&(2..=3));
         for (protocol, ports) in [
             (None, PortRange::ANY),
+            (None, PortRange::OPAQUE),
             (Some(protocol::TCP), PortRange::ANY),
             (Some(protocol::TCP), narrow),
             (Some(protocol::ICMP), PortRange::ANY),

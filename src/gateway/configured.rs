@@ -257,9 +257,18 @@ fn range(range: latchway_config::AddressRange) -> Result<AddressRange, SpecError
 }
 
 fn icmp(range: latchway_config::IcmpRange) -> IcmpRange {
-    IcmpRange::new(&(range.types.0..=range.types.1), &(range.codes.0..=range.codes.1))
+    match range {
+        latchway_config::IcmpRange::Opaque => IcmpRange::OPAQUE,
+        latchway_config::IcmpRange::Messages { types, codes } => {
+            IcmpRange::new(&(types.0..=types.1), &(codes.0..=codes.1))
+        }
+    }
 }
 
 fn ports(range: latchway_config::PortRange) -> PortRange {
-    PortRange::new(&(range.first()..=range.last()))
+    match range {
+        latchway_config::PortRange::Any => PortRange::ANY,
+        latchway_config::PortRange::Opaque => PortRange::OPAQUE,
+        latchway_config::PortRange::Between(first, last) => PortRange::new(&(first..=last)),
+    }
 }

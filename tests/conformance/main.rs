@@ -87,7 +87,7 @@ fn lacks_of_must(must: &Must, workspace: &Workspace) -> Vec<String> {
             let gone = tests.iter().filter(|test| !workspace.tests.contains(**test));
             gone.map(|test| format!("{name}: there is no test {test}")).collect()
         }
-        Shown::NotApplicable(_) | Shown::Lacking(_) => Vec::new(),
+        Shown::NotApplicable(_) => Vec::new(),
     }
 }
 

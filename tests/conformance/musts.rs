@@ -24,8 +24,6 @@ pub enum Shown {
     By(&'static [&'static str]),
     /// It does not apply, for this reason.
     NotApplicable(&'static str),
-    /// It does not hold; what does instead.
-    Lacking(&'static str),
 }
 
 /// All of them, in the order of the documents.

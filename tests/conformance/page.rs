@@ -18,7 +18,6 @@ fn demands() -> String {
         let shown = match must.shown {
             Shown::By(tests) => list(tests.iter()),
             Shown::NotApplicable(reason) => format!("not applicable: {reason}"),
-            Shown::Lacking(instead) => format!("**does not hold**: {instead}"),
         };
         let _ = writeln!(rows, "| RFC {} | {} | {} | {shown} |", must.rfc, must.section, must.text);
     }
@@ -68,8 +67,7 @@ const HEAD: &str = "\
 Three kinds of rows, each with the tests that show it. A test keeps this page in step: `tests/conformance/`.
 
 * **What IPsec demands**: each MUST of RFC 4301, RFC 4302 and RFC 4303, in our words. A row names its tests, and each of
-  them must be there. What does not apply to a gateway without a key exchange and without multicast says why; what does
-  not hold says so.
+  them must be there. What does not apply to a gateway without a key exchange and without multicast says why.
 * **What must not happen**: failures of other implementations, T01 to T41. Tests cite the number in their name or in the
   line above them, so `rg T12` finds them. What no test shows is said.
 * **Connection latching**: each behaviour, with the sources that make it, too. Sources and tests cite the number.

@@ -118,6 +118,9 @@ fn one(
     if let Some((entry, selector)) = table.entry(&policy::REMOTE).zip(selector.as_ref()) {
         check_claimed(&entry, &selector.remote, claimed, problems);
     }
+    if let Some(selector) = &selector {
+        check_opaque(&table, selector, problems);
+    }
     let latch = table.read(&reference::latching::LATCH, problems, Entry::flag);
     if action.is_some_and(|action| action != Action::Protect) {
         for key in [&policy::PEER, &reference::latching::LATCH] {
@@ -209,7 +212,7 @@ impl Keys {
         let protocol = table.read_or(&flows::PROTOCOL, None, problems, |entry, problems| {
             value::protocol(entry, problems).map(Some)
         });
-        let any = vec![PortRange::ANY];
+        let any = vec![PortRange::Any];
         let local_ports = table.read_or(&flows::LOCAL_PORTS, any.clone(), problems, ports);
         let remote_ports = table.read_or(&flows::REMOTE_PORTS, any, problems, ports);
         let (protocol, icmp) = (protocol?, icmp(table, protocol?, problems)?);
@@ -235,43 +238,77 @@ impl Keys {
     }
 }
 
-/// RFC 4301 section 4.4.1.1: what has no ports is matched by ANY alone.
+/// RFC 4301 section 4.4.1: what has no ports is matched by ANY and by OPAQUE.
 fn check_ports(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
-    let Some(protocol) = selector.protocol.filter(|&protocol| !value::has_ports(protocol)) else {
-        return;
-    };
-    for (key, ports) in
-        [(&flows::LOCAL_PORTS, &selector.local_ports), (&flows::REMOTE_PORTS, &selector.remote_ports)]
-    {
-        if let Some(entry) = table.entry(key).filter(|_| *ports != [PortRange::ANY]) {
+    if let Some(protocol) = selector.protocol.filter(|&protocol| !value::has_ports(protocol)) {
+        for (entry, _) in written_ports(table, selector).filter(|(_, ports)| !may_be_unseen(ports)) {
             let message = format!("{} has no ports here", value::protocol_name(protocol));
             entry.error(problems, message, "remove it, or write protocol = \"tcp\" or \"udp\"");
         }
+    }
+    let sides = [&selector.local_ports, &selector.remote_ports];
+    if sides.iter().any(|ports| ***ports == [PortRange::Opaque])
+        && let Some((entry, _)) = written_ports(table, selector).find(|(_, ports)| !may_be_unseen(ports))
+    {
+        let hint = "write \"opaque\" here, too, or ports on both sides";
+        entry.error(problems, "selects nothing: a packet shows the ports of both sides, or of none", hint);
     }
 }
 
 /// RFC 4301 section 7.2: an SA for certain ports is for a certain protocol.
 fn check_protocol(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
-    for (key, ports) in
-        [(&flows::LOCAL_PORTS, &selector.local_ports), (&flows::REMOTE_PORTS, &selector.remote_ports)]
-    {
-        let any = selector.protocol.is_some() || *ports == [PortRange::ANY];
-        if let Some(entry) = table.entry(key).filter(|_| !any) {
+    for (entry, _) in written_ports(table, selector).filter(|(_, ports)| !may_be_unseen(ports)) {
+        if selector.protocol.is_none() {
             let hint = "write protocol = \"tcp\" or \"udp\" beside it, a selector for each, or remove it";
             entry.error(problems, "takes a protocol: an SA for certain ports is for one", hint);
         }
     }
 }
 
+/// Policy sees the ports and types of all that has any: a later fragment is judged by its first.
+fn check_opaque(table: &Scope<'_>, selector: &Selector, problems: &mut Problems<'_>) {
+    let Some(protocol) = selector.protocol else { return };
+    let ports = written_ports(table, selector).find(|(_, ports)| **ports == [PortRange::Opaque]);
+    let ports = ports.map(|(entry, _)| entry).filter(|_| value::has_ports(protocol));
+    let messages = table
+        .entry(&flows::ICMP)
+        .filter(|_| selector.icmp == Some(IcmpRange::Opaque) && value::has_icmp_types(protocol));
+    for entry in ports.into_iter().chain(messages) {
+        let message = format!(
+            "never decides: {} shows here what it is; a later fragment is judged by its first",
+            value::protocol_name(protocol)
+        );
+        let hint = "remove it, or `protocol`; of a peer's SA for later fragments alone, it is in `selectors`";
+        entry.error(problems, message, hint);
+    }
+}
+
+/// What is written of ports, and what it says.
+fn written_ports<'t, 's>(
+    table: &'t Scope<'_>,
+    selector: &'s Selector,
+) -> impl Iterator<Item = (Entry<'t>, &'s Vec<PortRange>)> {
+    let sides =
+        [(&flows::LOCAL_PORTS, &selector.local_ports), (&flows::REMOTE_PORTS, &selector.remote_ports)];
+    sides.into_iter().filter_map(|(key, ports)| Some((table.entry(key)?, ports)))
+}
+
+/// Whether what shows no ports is selected.
+fn may_be_unseen(ports: &[PortRange]) -> bool {
+    matches!(ports, [PortRange::Any | PortRange::Opaque])
+}
+
 /// RFC 4301 section 4.4.1.1: a range of types with all their codes, or of codes of one type. The protocol says of which ICMP.
 /// `None` is a problem.
 fn icmp(table: &Scope<'_>, protocol: Option<u8>, problems: &mut Problems<'_>) -> Option<Option<IcmpRange>> {
     let Some(entry) = table.entry(&flows::ICMP) else { return Some(None) };
-    let messages = entry.table(&icmp::TABLE, problems)?;
-    if !protocol.is_some_and(value::has_icmp_types) {
+    let opaque = entry.as_text() == Some(OPAQUE);
+    let messages = if opaque { None } else { Some(entry.table(&icmp::TABLE, problems)?) };
+    if !protocol.map_or(opaque, value::has_icmp_types) {
         let hint = "write protocol = \"icmp\" or \"icmpv6\", or remove it";
         entry.error(problems, "takes a protocol with ICMP messages", hint);
     }
+    let Some(messages) = messages else { return Some(Some(IcmpRange::Opaque)) };
     let types = messages.required(&icmp::TYPE, problems);
     let types = types.and_then(|entry| value::octet_range(&entry, problems));
     let codes = messages.read_or(&icmp::CODE, (0, u8::MAX), problems, value::octet_range);
@@ -280,7 +317,7 @@ fn icmp(table: &Scope<'_>, protocol: Option<u8>, problems: &mut Problems<'_>) ->
         code.error(problems, "codes are of one type, and here are several", "write a selector for each type");
         return None;
     }
-    Some(Some(IcmpRange { types, codes }))
+    Some(Some(IcmpRange::Messages { types, codes }))
 }
 
 fn one_sided(selector: &Selector) -> bool {
@@ -292,7 +329,16 @@ fn addresses(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Vec<Addre
     list(entry, problems, value::address_range)
 }
 
+/// RFC 4301 section 4.4.1.2: OPAQUE stands alone.
 fn ports(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Vec<PortRange>> {
+    if entry.as_text() == Some(OPAQUE) {
+        return Some(vec![PortRange::Opaque]);
+    }
+    let among = entry.items().into_iter().find(|item| item.as_text() == Some(OPAQUE));
+    if let Some(item) = among {
+        item.error(problems, "\"opaque\" stands alone", "write a policy or a selector of its own for it");
+        return None;
+    }
     list(entry, problems, value::port_range)
 }
 
@@ -311,6 +357,8 @@ fn list<T>(
     (taken.len() == items.len()).then_some(taken)
 }
 
+/// What cannot be seen (RFC 4301 section 4.4.1).
+const OPAQUE: &str = "opaque";
 static ACTIONS: [(&str, Action); 3] =
     [("protect", Action::Protect), ("bypass", Action::Bypass), ("discard", Action::Discard)];
 static DIRECTIONS: [(&str, Direction); 2] =

@@ -293,6 +293,45 @@ fn sas_say_everything_else_themselves() {
     assert_eq!(shown, ["icmp 10.1.0.0/24 <-> 10.2.0.0/24", "tcp 10.1.0.0/24 <-> 10.2.0.1/32 port 22"]);
 }
 
+/// RFC 4301 4.4.1: OPAQUE in policies, for what shows no ports or no type; 7.2: in SAs, for later fragments, too.
+#[test]
+fn rfc_4301_4_4_1_opaque_is_a_word_for_what_cannot_be_seen() {
+    let text = r#"
+        [[policy]]
+        action = "protect"
+        local_ports = "opaque"
+        remote_ports = "opaque"
+        [[policy]]
+        action = "protect"
+        icmp = "opaque"
+        [[policy]]
+        action = "protect"
+        protocol = "udp"
+        remote_ports = 53
+    "#;
+    let sa = r#"[{ protocol = "udp", local_ports = "opaque", remote_ports = "opaque" }, { protocol = "icmp", icmp = "opaque" }]"#;
+    let config =
+        read(&format!("{}\n{text}", TUNNEL.replace("sa = { ", &format!("sa = {{ selectors = {sa}, "))));
+    let shown: Vec<_> = config.policies.iter().map(|policy| policy.selector.to_string()).collect();
+    let everything = "0.0.0.0/0,::/0";
+    assert_eq!(
+        shown,
+        [
+            format!("{everything} port opaque <-> {everything} port opaque"),
+            format!("type opaque {everything} <-> {everything}"),
+            format!("udp {everything} <-> {everything} port 53"),
+        ]
+    );
+    assert_eq!(config.policies[0].selector.simple().next().unwrap().local_ports, PortRange::Opaque);
+    let selectors = &config.peers[0].sas[0].selectors;
+    assert_eq!(selectors[1].icmp, Some(IcmpRange::Opaque));
+    assert_eq!(
+        selectors[0].to_string(),
+        "udp 10.1.0.0/24 port opaque <-> 10.2.0.0/24 port opaque",
+        "{selectors:?}"
+    );
+}
+
 #[test]
 fn programs_addresses_belong_to_our_own_networks() {
     let config = read("identity = \"a\"\naddresses = [\"10.1.0.1/24\"]\nexec = \"10.1.1.0/24\"");

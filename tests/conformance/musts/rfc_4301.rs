@@ -1,6 +1,6 @@
 //! RFC 4301, sections 3 and 4: SAs and the databases.
 
-use super::Shown::{By, Lacking, NotApplicable};
+use super::Shown::{By, NotApplicable};
 use super::{Must, NO_IKE, UNICAST, must};
 
 pub const MUSTS: &[Must] = &[
@@ -191,9 +191,21 @@ pub const MUSTS: &[Must] = &[
     must(
         4301,
         "4.4.1.1",
-        "OPAQUE can be asked for where ports, types or protocols cannot be seen.",
-        Lacking(
-            "what cannot be seen is told from every port and type, and ANY admits it; a selector that admits it alone cannot be written",
+        "OPAQUE can be asked for where ports or types cannot be seen.",
+        By(&[
+            "datapath/src/selector.rs: rfc_4301_4_4_1_opaque_matches_what_cannot_be_seen_and_only_that",
+            "datapath/src/selector.rs: rfc_4301_4_4_1_an_opaque_message_is_that_of_what_shows_no_type",
+            "datapath/src/spd/tests.rs: t30_the_search_finds_what_a_look_at_each_rule_finds",
+            "datapath/src/tests/modes/policy.rs: rfc_4301_7_2_later_fragments_may_come_by_an_sa_of_opaque_ports",
+            "config/src/tests/accepted.rs: rfc_4301_4_4_1_opaque_is_a_word_for_what_cannot_be_seen",
+        ]),
+    ),
+    must(
+        4301,
+        "4.4.1.1",
+        "OPAQUE can be asked for where the protocol of an IPv6 packet cannot be seen.",
+        NotApplicable(
+            "no such packet comes to policy: a first fragment that does not show its protocol is dropped, as RFC 7112 has it, and a later one goes by its first",
         ),
     ),
     must(

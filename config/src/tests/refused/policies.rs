@@ -158,3 +158,49 @@ fn rfc_4301_4_4_1_1_icmp_messages_that_cannot_be_are_refused() {
         in_head(&format!("[[policy]]\naction = \"discard\"\n{lines}"), place, says);
     }
 }
+
+/// RFC 4301 4.4.1: OPAQUE is written where something cannot be seen, alone, and on both sides.
+#[test]
+fn rfc_4301_4_4_1_opaque_where_it_says_nothing_is_refused() {
+    let cases: [(&str, &str, &[&str]); 7] = [
+        (
+            "local_ports = [80, \"opaque\"]",
+            "8:20: error: policy.local_ports: \"opaque\" stands alone",
+            &["of its own"],
+        ),
+        ("local_ports = [\"opaque\"]", "8:16: error: policy.local_ports: \"opaque\" stands alone", &[]),
+        (
+            "local_ports = \"opaque\"\nremote_ports = 80",
+            "9:16: error: policy.remote_ports: selects nothing",
+            &["both sides"],
+        ),
+        (
+            "protocol = \"tcp\"\nlocal_ports = \"opaque\"",
+            "9:15: error: policy.local_ports: never decides: tcp shows",
+            &["a peer's SA"],
+        ),
+        (
+            "protocol = \"icmp\"\nicmp = \"opaque\"",
+            "9:8: error: policy.icmp: never decides: icmp shows",
+            &["`selectors`"],
+        ),
+        ("protocol = \"tcp\"\nicmp = \"opaque\"", "9:8: error: policy.icmp: takes a protocol", &[]),
+        ("protocol = \"icmp\"\nicmp = \"opque\"", "9:8: error: policy.icmp: takes a table, or", &[]),
+    ];
+    for (lines, place, says) in cases {
+        in_head(&format!("[[policy]]\naction = \"discard\"\n{lines}"), place, says);
+    }
+    let policies = |rules: &[&str]| {
+        rules
+            .iter()
+            .fold(HEAD.to_owned(), |text, rule| format!("{text}[[policy]]\naction = \"discard\"\n{rule}\n"))
+    };
+    let (any, opaque) = ("remote_ports = \"0-65535\"", "remote_ports = \"opaque\"");
+    let every_port = "remote_ports = [\"0-9\", \"10-65535\"]";
+    for shadowed in [[any, opaque], [any, every_port], [opaque, opaque]] {
+        only(&policies(&shadowed), "9:1: error: policy: never decides", &[]);
+    }
+    for fine in [[opaque, any], [every_port, any], [every_port, opaque], [opaque, every_port]] {
+        assert_eq!(problems(&policies(&fine)), Vec::<String>::new(), "{fine:?}");
+    }
+}

@@ -84,7 +84,13 @@ fn rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol() {
     ] {
         only(&sa(lines), place, &["protocol = \"tcp\""]);
     }
-    for lines in ["{ protocol = \"udp\", local_ports = 7 }", "{ local_ports = \"0-65535\" }", "{}"] {
+    for lines in [
+        "{ protocol = \"udp\", local_ports = 7 }",
+        "{ local_ports = \"0-65535\" }",
+        "{ local_ports = \"opaque\" }",
+        "{ protocol = \"udp\", local_ports = \"opaque\", remote_ports = \"opaque\" }",
+        "{}",
+    ] {
         assert_eq!(problems(&sa(&format!("selectors = {lines}"))), Vec::<String>::new(), "{lines}");
     }
 }
