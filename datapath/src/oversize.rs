@@ -10,6 +10,7 @@ use crate::gateway::Datapath;
 use crate::outbound::Outbound;
 use crate::outer::has_df;
 use crate::packet::IpPacket;
+use crate::packet_too_big::LEAST_MTU_V6;
 use crate::pmtu::Fragment;
 use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
@@ -29,6 +30,10 @@ pub struct Oversize {
     /// Whether IPv4 packets that may be fragmented are, before they are sealed (RFC 4301 5.1, 8.2.1 case 2), rather than
     /// dropped.
     pub fragments: bool,
+}
+
+fn is_v6(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 6)
 }
 
 /// Of IPv4, with options; and no AH header is longer.
@@ -64,7 +69,8 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// Whether packets that do not fit are sealed whole all the same, and cut as outer packets: where their sender lets them
-    /// be cut and the SA cuts after it seals, as in transport mode it always does (RFC 4303 section 3.3.4).
+    /// be cut and the SA cuts after it seals, as in transport mode it always does (RFC 4303 section 3.3.4); and those of IPv6
+    /// that no sender makes shorter (RFC 2473 section 7.1 b, RFC 8200 section 5).
     #[cold]
     pub(crate) fn is_cut_after(
         &mut self,
@@ -75,9 +81,10 @@ impl<U: Ulp> Datapath<U> {
         let transport = wrapping.is_transport();
         let after = transport || owned.sizing().fragment == Fragment::After;
         // What the SA's packets are let, its inner packets need not be; in transport mode both are the same packet.
-        let may_be_cut = !has_df(super_packet.packet()) || (!transport && wrapping.may_be_cut());
+        let may_be_cut = !has_df(super_packet.packet()) || (!transport && owned.entry.role.lets_be_cut());
+        let least = is_v6(super_packet.packet()) && super_packet.max_segment_len() <= LEAST_MTU_V6;
         let outer_len = owned.fitting().outer_len(super_packet.max_segment_len(), LONGEST_HEADER);
-        let is_cut = after && may_be_cut && outer_len + LONGEST_HEADER <= usize::from(u16::MAX);
+        let is_cut = (least || after && may_be_cut) && outer_len + LONGEST_HEADER <= usize::from(u16::MAX);
         if is_cut {
             wrapping.let_be_cut(true);
         }

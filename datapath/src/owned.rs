@@ -18,7 +18,7 @@ use crate::drop::{Direction, DropReason};
 use crate::event::Event;
 use crate::lifetime::{HardExpired, Lifetime};
 use crate::native::HeaderSource;
-use crate::outer::OuterPolicy;
+use crate::outer::{Df, OuterPolicy};
 use crate::packet::IpPacket;
 use crate::sad::{Follow, Path, Peer, Role, Sad, SadEntry, Shape, Slot, Tfc, Usage};
 use crate::time::Time;
@@ -401,6 +401,10 @@ impl OwnedOutbound {
         let (tunnel, in_udp) = (self.entry.mode == Mode::Tunnel, self.path.carrier == Carrier::Udp);
         let alone = self.entry.protocol == Protocol::Esp && self.entry.nested.is_none();
         self.plain = tunnel && in_udp && alone && self.shape.tfc == Tfc::None;
+        // Nobody on the way cuts what has an IPv6 header (RFC 8200 section 5).
+        if self.path.to.is_ipv6() {
+            self.shape.outer.df = Df::Set;
+        }
         self.fit();
     }
 

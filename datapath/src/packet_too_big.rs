@@ -21,7 +21,7 @@ pub(crate) struct PacketTooBig {
 }
 
 /// No host believes less (RFC 8201 section 4, RFC 1191 section 3).
-const LEAST_MTU_V6: usize = 1280;
+pub(crate) const LEAST_MTU_V6: usize = 1280;
 const LEAST_MTU_V4: usize = 68;
 
 impl PacketTooBig {

@@ -142,6 +142,8 @@ pub struct SaOptions {
     pub carrier: Carrier,
     /// Whether between IPv6 addresses.
     pub outer_v6: bool,
+    /// What the path of an outbound one takes.
+    pub mtu: u16,
     /// What an outbound one's packets look like, and what becomes of an inbound one's outer fields.
     pub shape: Shape,
     /// Whether the peer may move.
@@ -172,6 +174,7 @@ impl SaOptions {
             mode: Mode::Tunnel,
             carrier: Carrier::Udp,
             outer_v6: false,
+            mtu: 1500,
             shape: Shape::default(),
             follow: Follow::Fixed,
             translated: false,
@@ -228,9 +231,9 @@ pub fn outbound_entry_at(us: u8, them: u8, options: &SaOptions, next: u64) -> Op
 }
 
 fn path(us: u8, them: u8, options: &SaOptions) -> Path {
-    let &SaOptions { outer_v6, carrier, .. } = options;
+    let &SaOptions { outer_v6, carrier, mtu, .. } = options;
     let from = outer_end(us, outer_v6, carrier).ip();
-    Path { wire: 0, from, to: outer_end(them, outer_v6, carrier), mtu: 1500, carrier }
+    Path { wire: 0, from, to: outer_end(them, outer_v6, carrier), mtu, carrier }
 }
 
 fn entry((us, them): (u8, u8), options: &SaOptions, role: Role) -> Option<Arc<SadEntry>> {

@@ -293,11 +293,6 @@ const fn unsealed(_: SealError) -> DropReason {
 }
 
 impl Wrapping {
-    /// Whether the outer packet may be cut on its way.
-    pub(crate) const fn may_be_cut(&self) -> bool {
-        self.target.marks.may_fragment
-    }
-
     /// Lets the outer packet be cut on its way, or not.
     pub(crate) const fn let_be_cut(&mut self, may_fragment: bool) {
         self.target.marks.may_fragment = may_fragment;

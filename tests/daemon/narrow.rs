@@ -9,6 +9,9 @@ use crate::routed::between;
 use crate::site::{Place, Side, Site, TUN, Terms, key};
 use crate::{PATIENCE, eventually, scenario};
 
+/// What the middle takes.
+const NARROW: u32 = 1300;
+
 /// Octets that TCP carries each way.
 const LENGTH: usize = 200_000;
 
@@ -20,14 +23,12 @@ struct Form {
     /// The addresses of the gateways and of their hosts: `N` is the end's number.
     outer: &'static str,
     inner: &'static str,
-    /// What the middle takes.
-    narrow: u32,
     /// Keys of the pair of SAs.
     terms: &'static str,
 }
 
 const OUTER_V6: &str = "2001:db8::N";
-const UDP: Form = Form { carrier: "", outer: "192.0.2.N", inner: "10.N.0.1", narrow: 1300, terms: "" };
+const UDP: Form = Form { carrier: "", outer: "192.0.2.N", inner: "10.N.0.1", terms: "" };
 const NATIVE: Form = Form { carrier: "native:", terms: "encapsulation = \"none\"", ..UDP };
 const AH: Form = Form { terms: "suite = \"ah-hmac-sha-256\"", ..NATIVE };
 const TRANSPORT: Form =
@@ -89,12 +90,36 @@ fn rfc_4301_8_2_what_a_path_takes_is_found_with_ah_over_ipv6() {
     });
 }
 
-/// RFC 4301 8.2, T18: the same of packets that keep their header. Hosts of IPv6 always send 1280 octets (RFC 8200 5), so that
-/// there must be room for these.
+/// RFC 4301 8.2, RFC 8200 5, T18: the same of packets that keep their header, and are cut where they have 1280 octets.
 #[test]
 fn rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode_over_ipv6() {
     scenario("narrow::rfc_4301_8_2_what_a_router_says_is_found_to_be_so_in_transport_mode_over_ipv6", || {
-        Form { inner: OUTER_V6, narrow: 1400, ..TRANSPORT.over_ipv6() }.is_learnt();
+        Form { inner: OUTER_V6, ..TRANSPORT.over_ipv6() }.is_learnt();
+    });
+}
+
+/// RFC 2473 7.1 b, RFC 8200 5: what no sender of IPv6 makes shorter is longer than the path once it is sealed, and passes all the
+/// same: in UDP over IPv4, where routers cut.
+#[test]
+fn rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_udp() {
+    scenario("narrow::rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_udp", || {
+        UDP.with_ipv6_inside().is_learnt();
+    });
+}
+
+/// The same in UDP over IPv6, where the gateway's kernel cuts.
+#[test]
+fn rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_udp_and_ipv6() {
+    scenario("narrow::rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_udp_and_ipv6", || {
+        UDP.over_ipv6().with_ipv6_inside().is_learnt();
+    });
+}
+
+/// The same in IPv6, where the gateway cuts.
+#[test]
+fn rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_ipv6_without_udp() {
+    scenario("narrow::rfc_8200_5_hosts_of_ipv6_get_their_1280_octets_through_over_ipv6_without_udp", || {
+        NATIVE.over_ipv6().with_ipv6_inside().is_learnt();
     });
 }
 
@@ -104,10 +129,15 @@ impl Form {
         Self { outer: OUTER_V6, ..self }
     }
 
+    /// The same where the hosts have IPv6.
+    fn with_ipv6_inside(self) -> Self {
+        Self { inner: "fd00:N::1", ..self }
+    }
+
     /// Has hosts talk over the narrow path in both directions, and looks at what the gateways found.
     fn is_learnt(self) {
         let site = Site::prepare(&Terms::default());
-        let _routers = between(&site, self.narrow);
+        let _routers = between(&site, NARROW);
         for side in [Side::A, Side::B] {
             let gateway = gateway(&site, side);
             gateway.configure(&self.text(side, site.at(side)));
@@ -121,7 +151,7 @@ impl Form {
         for side in [Side::A, Side::B] {
             eventually("a gateway knows what its path takes", || {
                 let (in_force, suspected) = path(gateway(&site, side));
-                !suspected && (self.narrow - 24..=self.narrow).contains(&in_force)
+                !suspected && (NARROW - 24..=NARROW).contains(&in_force)
             });
         }
     }

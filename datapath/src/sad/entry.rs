@@ -221,9 +221,17 @@ impl Role {
         match self {
             Self::Inbound { .. } => Discovery::Off,
             // What may be cut on its way arrives, whatever the path takes.
-            Self::Outbound { shape, .. } if shape.outer.df == Df::Clear => Discovery::Off,
+            Self::Outbound { path, shape, .. } if path.to.is_ipv4() && shape.outer.df == Df::Clear => {
+                Discovery::Off
+            }
             Self::Outbound { shape, .. } => shape.sizing.pmtu.discovery,
         }
+    }
+
+    /// Whether all packets of an outbound SA may be cut once they are sealed.
+    #[must_use]
+    pub fn lets_be_cut(&self) -> bool {
+        matches!(self, Self::Outbound { shape, .. } if shape.outer.df == Df::Clear)
     }
 
     /// How an outbound SA makes packets fit.

@@ -10,7 +10,7 @@ use crate::arrival::Carrier;
 use crate::drop::{Direction, DropReason};
 use crate::fitting::Fitting;
 use crate::outer::{Df, OuterPolicy};
-use crate::pmtu::{Fragment, Sizing};
+use crate::pmtu::{Discovery, Fragment, Sizing};
 use crate::sad::{Path, Shape};
 use crate::testing::{Host, Open, SaOptions, joined_by, outbound_entry, outer_end};
 use crate::virtio::VNET_HDR_LEN;
@@ -206,6 +206,50 @@ fn every_size(options: &SaOptions, fragment: Fragment, v6: bool) {
                 assert_eq!(sent.len(), 2, "{case}");
                 assert!(sent.iter().all(|(len, _)| *len <= 1500), "{case} {sent:?}");
             }
+        }
+    }
+}
+
+/// RFC 2473 7.1 b, RFC 8200 5: no sender of IPv6 makes packets of 1280 octets shorter; where the path has no room for them they
+/// are sealed whole, and cut as outer packets.
+#[test]
+fn rfc_8200_5_what_every_link_must_take_passes_a_path_that_takes_less() {
+    for suite in [Suite::AES_128_GCM, Suite::AES_128_CBC_HMAC_SHA_256, Suite::ah(Integrity::HmacSha256)] {
+        for options in places(suite) {
+            if options.mode == Mode::Transport && !options.outer_v6 {
+                continue;
+            }
+            let options = SaOptions { mtu: 1280, ..options };
+            let (mut one, _) = joined_by(&options);
+            let fitting = fitting(&options);
+            let front = fitting.usual_front();
+            for len in 1200..=1281 {
+                let sent = outer_lens(&mut one, &inner(&options, len, true), &options);
+                let outer = fitting.outer_len(len, front);
+                let expected = if len > 1280 { vec![] } else { vec![(outer, outer > 1280)] };
+                assert_eq!(sent, expected, "{:?} {:?} {suite} {len}", options.mode, options.carrier);
+            }
+            assert_eq!(one.dropped(Direction::Outbound, DropReason::TooBig), 1);
+        }
+    }
+}
+
+/// RFC 8200 5: nobody cuts an outer packet of IPv6 on its way, so that what fits is never marked to be cut, and how much
+/// fits is learnt whatever the SA says of DF.
+#[test]
+fn rfc_8200_5_df_says_nothing_of_outer_packets_of_ipv6() {
+    for options in places(Suite::AES_128_GCM).into_iter().filter(|one| one.outer_v6) {
+        for df in [Df::Copy, Df::Set, Df::Clear] {
+            let shape =
+                Shape { outer: OuterPolicy { df, ..options.shape.outer.clone() }, ..options.shape.clone() };
+            let options = SaOptions { shape, ..options.clone() };
+            let (mut one, _) = joined_by(&options);
+            for packet in [inner(&options, 1300, true), inner(&options, 1300, false)] {
+                let sent = outer_lens(&mut one, &packet, &options);
+                assert!(sent.len() == 1 && !sent[0].1, "{df:?} {sent:?}");
+            }
+            let entry = outbound_entry(1, 2, &options).unwrap();
+            assert_eq!(entry.role.discovery(), Discovery::Hints);
         }
     }
 }

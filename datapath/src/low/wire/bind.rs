@@ -81,7 +81,8 @@ const RAW_V6: [i32; 9] = [
 ];
 
 /// Sends with DF set, or so that packets may be cut, by the kernel too where the link is too short. Either way no ICMP is
-/// believed: otherwise one forged message stops the wire (RFC 4301 section 8.2.1).
+/// believed: otherwise one forged message stops the wire (RFC 4301 section 8.2.1). Only what may be cut and has an IPv6 header
+/// is cut to what the kernel heard that the path takes, since nobody cuts it later; never shorter than every link takes.
 pub(super) fn set_may_fragment(
     fd: BorrowedFd<'_>,
     local: SocketAddr,
@@ -91,7 +92,7 @@ pub(super) fn set_may_fragment(
         (true, false) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::PROBE),
         (true, true) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::OMIT),
         (false, false) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::PROBE),
-        (false, true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::OMIT),
+        (false, true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::WANT),
     }
 }
 

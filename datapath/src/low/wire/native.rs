@@ -2,7 +2,8 @@
 //!
 //! What is received is one whole IP packet each, put together by the kernel where it came in fragments; a socket for the
 //! protocol also keeps the kernel from telling the peer that nobody is there. What is sent is whole packets, headers and all.
-//! Packets longer than their link are refused by the kernel, DF or not, and are cut here where the sender lets them be.
+//! Packets longer than their link are refused by the kernel, DF or not, and are cut here where the sender lets them be: those
+//! of IPv6 to what every link takes, since nobody cuts them later.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -322,11 +323,14 @@ struct Links {
 }
 
 impl Links {
-    /// The longest packet that passes whole, as far as is known.
+    /// The longest packet that may be cut and passes whole, as far as is known.
     #[inline]
     fn takes(&self, to: IpAddr) -> usize {
-        let known = self.known.iter().flatten().find(|(peer, _)| *peer == to);
-        known.map_or(usize::MAX, |(_, mtu)| usize::from(*mtu))
+        let known = self.known.iter().flatten().find(|(peer, _)| *peer == to).map(|(_, mtu)| *mtu);
+        match to {
+            IpAddr::V4(_) => known.map_or(usize::MAX, usize::from),
+            IpAddr::V6(_) => usize::from(known.unwrap_or(LEAST_MTU_V6).min(LEAST_MTU_V6)),
+        }
     }
 
     fn note(&mut self, to: IpAddr, mtu: u16) {
@@ -349,6 +353,9 @@ fn unpredictable() -> u32 {
 
 /// How many peers' links are remembered.
 const LINKS: usize = 16;
+
+/// What every link takes (RFC 8200 section 5).
+const LEAST_MTU_V6: u16 = 1280;
 
 /// The longest IP packet: IPv6 counts its header extra.
 const LONGEST_PACKET: usize = 40 + 65_535;
