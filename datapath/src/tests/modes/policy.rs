@@ -102,7 +102,7 @@ fn rfc_4301_7_2_later_fragments_may_come_by_an_sa_of_opaque_ports() {
         octets.extend(&whole[20 + from..20 + to]);
         octets[2..4].copy_from_slice(&((20 + to - from) as u16).to_be_bytes());
         let more = if 20 + to < whole.len() { 0x2000 } else { 0 };
-        octets[6..8].copy_from_slice(&(more | from as u16 / 8).to_be_bytes());
+        octets[6..8].copy_from_slice(&(more | (from as u16 / 8)).to_be_bytes());
         octets
     };
     let (first, later) = (fragment(0, 16), fragment(16, 32));
@@ -131,14 +131,14 @@ fn rfc_4301_7_2_later_fragments_may_come_by_an_sa_of_opaque_ports() {
         let sealed_first = sent(&mut one, &first);
         let [first_on_other, later_on_other] = [&first, &later].map(|octets| sent(&mut other, octets));
         let came = |octets: &[u8]| arrival(1, octets.len(), &options);
-        assert_eq!(two.receive_as(&sealed_first, &came(&sealed_first), NOW), [first.clone()]);
+        assert_eq!(two.receive_as(&sealed_first, &came(&sealed_first), NOW), [&first[..]]);
         if ports == PortRange::OPAQUE {
             refuses(&mut two, &first_on_other, &came(&first_on_other), DropReason::SelectorMismatch);
         }
         if passes {
             assert_eq!(
                 two.receive_as(&later_on_other, &came(&later_on_other), NOW),
-                [later.clone()],
+                [&later[..]],
                 "{ports:?}"
             );
         } else {
