@@ -11,7 +11,7 @@ use latchway_control::{
 use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{LatchTerms, Model, Unlatchable};
-use latchway_datapath::selector::{AddressRange, IcmpRange, PortRange, Selector};
+use latchway_datapath::selector::{AddressRange, IcmpRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Template};
 use latchway_esp::Protocol;
 use latchway_keying::Wanted;
@@ -138,9 +138,18 @@ fn selector(said: &XfrmSelector, outbound: bool) -> Answer<Selector> {
     let (mut local_ports, mut remote_ports, mut icmp) = (PortRange::ANY, PortRange::ANY, None);
     match *upper {
         XfrmUpper::Any => {}
+        XfrmUpper::Ports(..) if *protocol != 0 && !has_ports(*protocol) => {
+            return Err(unserved(
+                &format!("a port of protocol {protocol}"),
+                "leave it out; ports are read of TCP, UDP and SCTP, and all between the addresses is meant then",
+            ));
+        }
         XfrmUpper::Ports(sport, dport) => {
             let (own, other) = if outbound { (sport, dport) } else { (dport, sport) };
             (local_ports, remote_ports) = (port(own), port(other));
+        }
+        XfrmUpper::Icmp(None, Some(_)) => {
+            return Err(unserved("a code of any ICMP type", "say `type` in front of it"));
         }
         XfrmUpper::Icmp(kind, code) if [1, 58].contains(protocol) => {
             let range = |value: Option<u8>| value.map_or(0..=u8::MAX, |value| value..=value);
@@ -207,12 +216,25 @@ const OWN: u32 = 1 << 31;
 mod tests {
     use super::*;
 
+    fn said(protocol: u8, upper: XfrmUpper) -> XfrmSelector {
+        let (src, dst) = ("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
+        XfrmSelector { src, dst, protocol, upper, dev: None }
+    }
+
+    /// RFC 4301 4.4.1.1: what would select nothing, so that the next rule decides, or more than is said, is refused.
+    #[test]
+    fn rfc_4301_4_4_1_1_what_cannot_be_selected_is_refused() {
+        let dccp = selector(&said(33, XfrmUpper::Ports(None, Some(5001))), true).unwrap_err();
+        assert!(format!("{dccp:?}").contains("a port of protocol 33"), "{dccp:?}");
+        let code = selector(&said(1, XfrmUpper::Icmp(None, Some(4))), true).unwrap_err();
+        assert!(format!("{code:?}").contains("type"), "{code:?}");
+        let unreachable = selector(&said(1, XfrmUpper::Icmp(Some(3), Some(4))), true).unwrap();
+        assert_eq!(unreachable.icmp, Some(IcmpRange::new(&(3..=3), &(4..=4))));
+        assert!(selector(&said(0, XfrmUpper::Ports(None, Some(80))), true).is_ok(), "of whatever has ports");
+    }
+
     #[test]
     fn rfc_4301_7_2_a_state_for_certain_ports_is_for_a_protocol() {
-        let said = |protocol, upper| {
-            let (src, dst) = ("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
-            XfrmSelector { src, dst, protocol, upper, dev: None }
-        };
         let error = of_state(&said(0, XfrmUpper::Ports(None, Some(80))), true).unwrap_err();
         assert!(format!("{error:?}").contains("proto"), "{error:?}");
         for good in [said(6, XfrmUpper::Ports(None, Some(80))), said(0, XfrmUpper::Any)] {
