@@ -141,13 +141,7 @@ fn pair(end: &End<'_>, peer: &End<'_>, suite: Suite, (inbound, outbound): (SaSpe
 }
 
 fn selector(end: &End<'_>, peer: &End<'_>) -> SelectorSpec {
-    SelectorSpec {
-        local: end.inner,
-        remote: peer.inner,
-        protocol: None,
-        local_ports: None,
-        remote_ports: None,
-    }
+    SelectorSpec::between(end.inner, peer.inner)
 }
 
 fn identity(end: &End<'_>) -> String {

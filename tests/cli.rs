@@ -59,8 +59,8 @@ fn what_is_asked_of_the_gateway_is_what_the_flags_say() {
             "policy add discard --local 10.1.0.0/24 --remote 10.2.0.0/24 --before 2",
             "AddRule",
             json!({"before": 2, "rule": {
-                "selector": {"local": "10.1.0.0/24", "remote": "10.2.0.0/24", "protocol": null, "local_ports": null,
-                             "remote_ports": null},
+                "selector": {"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"], "protocol": null, "icmp": null,
+                             "local_ports": null, "remote_ports": null},
                 "direction": null, "action": "discard", "latch": false, "applications": "nothing",
                 "terms": {"model": "strict", "on_conflict": "terminate", "on_policy_change": "break",
                           "unlatchable": "refuse", "sticky": false}

@@ -22,6 +22,7 @@ mod message;
 mod provider;
 #[cfg(test)]
 mod schema;
+mod selector;
 mod spec;
 mod view;
 mod wire;
@@ -45,10 +46,13 @@ pub use message::{Answering, Asking, Reply, Request};
 pub use provider::{
     AnchorSpec, EvidenceSpec, InstallSpec, KeysSpec, NatSpec, Offered, ProposalSpec, RekeySpec,
 };
+pub use selector::{
+    IcmpSpec, MessagesSpec, NoRange, PortsSpec, PortsView, RangeSpec, SelectorSpec, SelectorView, Unseen,
+};
 pub use spec::{
     ActionSpec, ApplicationsSpec, DirectionSpec, GatewaySpec, InnerRange, LatchTermsSpec, LifetimeSpec,
-    ModelSpec, PairSpec, PathSpec, PeerSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret, SelectorSpec,
-    TunBackendSpec, TunSpec, UnlatchableSpec, UsageSpec,
+    ModelSpec, PairSpec, PathSpec, PeerSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret, TunBackendSpec,
+    TunSpec, UnlatchableSpec, UsageSpec,
 };
 pub use view::{
     AlertKind, AlertView, Bond, CertificateView, ChangeKind, ChangeRow, DiscoverySpec, DropRow, Drops,
@@ -56,8 +60,8 @@ pub use view::{
     LatchCounts, LatchDetail, LatchNamed, LatchRow, LatchState, LatchTermsView, Latches, LifetimeView, Mode,
     MtuPart, MtuRow, MtuView, Origin, OwnerKind, OwnerView, Page, PartKind, PathView, PeerRow, Peers,
     Policies, PolicyRow, ProvenRow, ReloadHistory, ReloadOutcome, Reloaded, SaRow, SaUsage, SaUsed, Sas,
-    SelectorView, Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView,
-    Verdict, WhoisAnswer, WhoisRow,
+    Severity, StateHealth, StatusView, StreetView, TagView, Traffic, TunView, TunnelView, Verdict,
+    WhoisAnswer, WhoisRow,
 };
 pub use wire::{NoWire, WireSpec};
 pub use xfrm::{

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::form::{FormSpec, HeaderSpec};
 use crate::latch::{MethodSpec, ModeSpec};
-use crate::spec::{LifetimeSpec, PathSpec, SaSpec, SelectorSpec, UsageSpec};
-use crate::view::SelectorView;
+use crate::selector::{SelectorSpec, SelectorView};
+use crate::spec::{LifetimeSpec, PathSpec, SaSpec, UsageSpec};
 
 /// A pair of SAs that a provider could make: with whom, for what, and how well protected.
 #[derive(Clone, Debug, Serialize, Deserialize)]

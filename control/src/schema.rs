@@ -141,9 +141,11 @@ fn kind(schema: &Value) -> (String, bool) {
         return (name.as_str().unwrap().rsplit_once('/').unwrap().1.into(), false);
     }
     if let Some(any) = schema.get("anyOf") {
-        let any = any.as_array().unwrap();
-        assert!(any.len() == 2 && any[1]["type"] == "null", "{schema}");
-        return (kind(&any[0]).0, true);
+        let nullable = |one: &Value| one["type"] == "null";
+        let (null, other): (Vec<_>, Vec<_>) = any.as_array().unwrap().iter().partition(|one| nullable(one));
+        // Varlink has no word for a value of several kinds but that for one of any.
+        let name = if let [only] = other[..] { kind(only).0 } else { "object".into() };
+        return (name, !null.is_empty());
     }
     let (name, nullable) = match &schema["type"] {
         Value::String(name) => (name.as_str(), false),

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::form::{EncapsulationSpec, FormSpec, HeaderSpec};
 use crate::latch::{ConflictSpec, MethodSpec, ModeSpec};
+use crate::selector::SelectorSpec;
 use crate::wire::WireSpec;
 use crate::words::words;
 
@@ -104,7 +105,7 @@ pub type InnerRange = IpNet;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
-    /// The flows it speaks of.
+    /// The flows it speaks of. Each combination of its ranges is a row of the policy, with the number of the rule.
     pub selector: SelectorSpec,
     /// The direction it speaks of; both where it is missing.
     #[serde(default)]
@@ -214,28 +215,6 @@ words! {
         /// To the wire.
         Outbound = "outbound",
     }
-}
-
-/// A traffic selector.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct SelectorSpec {
-    /// Addresses behind this gateway.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub local: IpNet,
-    /// Addresses behind the peer.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub remote: IpNet,
-    /// The upper-layer protocol; any where it is missing.
-    #[serde(default)]
-    pub protocol: Option<u8>,
-    /// First and last local port; any where it is missing.
-    #[serde(default)]
-    pub local_ports: Option<(u16, u16)>,
-    /// First and last remote port; any where it is missing.
-    #[serde(default)]
-    pub remote_ports: Option<(u16, u16)>,
 }
 
 /// A pair of SAs with one peer. The keys are fresh, made for this pair alone, and used by one run of one gateway.

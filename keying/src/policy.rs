@@ -5,7 +5,7 @@ use latchway_datapath::spd::{Rule, Spd};
 
 use crate::origin::Origin;
 
-/// The rules in their order, each with a number of its own.
+/// The rules in their order, each with its number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     by_hand: Vec<Numbered>,
@@ -109,23 +109,27 @@ impl Policy {
         RuleNumber(self.last)
     }
 
-    /// The policy with a rule made by hand, at a place among those, or after them.
-    pub(crate) fn with(&self, number: RuleNumber, rule: Rule, place: Option<usize>) -> Self {
+    /// The policy with a rule made by hand, at a place among those, or after them. With several selectors it is several, which
+    /// have one number.
+    pub(crate) fn with(&self, number: RuleNumber, rules: Vec<Rule>, place: Option<usize>) -> Self {
         let mut policy = self.clone();
         let last = policy.by_hand.len();
-        policy.by_hand.insert(place.unwrap_or(last).min(last), Numbered { number, rule });
+        let place = place.unwrap_or(last).min(last);
+        policy.by_hand.splice(place..place, rules.into_iter().map(|rule| Numbered { number, rule }));
         policy
     }
 
-    /// The policy without a rule made by hand, and that rule.
+    /// The policy without a rule made by hand, and what was taken out.
     ///
     /// # Errors
     /// [`RuleError`]
-    pub(crate) fn without(&self, number: RuleNumber) -> Result<(Self, Rule), RuleError> {
+    pub(crate) fn without(&self, number: RuleNumber) -> Result<(Self, Vec<Rule>), RuleError> {
         let mut policy = self.clone();
-        if let Some(place) = policy.by_hand.iter().position(|numbered| numbered.number == number) {
-            let rule = policy.by_hand.remove(place).rule;
-            return Ok((policy, rule));
+        let (gone, left): (Vec<_>, Vec<_>) =
+            policy.by_hand.into_iter().partition(|numbered| numbered.number == number);
+        policy.by_hand = left;
+        if !gone.is_empty() {
+            return Ok((policy, gone.into_iter().map(|numbered| numbered.rule).collect()));
         }
         let among = |rules: &[Numbered]| rules.iter().any(|numbered| numbered.number == number);
         Err(match (among(&self.configured), among(&self.templated)) {

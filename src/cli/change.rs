@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
-use ipnet::IpNet;
 use latchway_control::call::AddRule;
 use latchway_control::{
-    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, EncapsulationSpec, FormSpec, LatchTermsSpec,
-    LifetimeSpec, ModeSpec, ModelSpec, PairSpec, PathSpec, PolicyChangeSpec, RuleSpec, SaSpec, Secret,
-    SelectorSpec, UnlatchableSpec, UsageSpec,
+    ActionSpec, ApplicationsSpec, ConflictSpec, DirectionSpec, EncapsulationSpec, FormSpec, IcmpSpec,
+    LatchTermsSpec, LifetimeSpec, MessagesSpec, ModeSpec, ModelSpec, PairSpec, PathSpec, PolicyChangeSpec,
+    PortsSpec, RangeSpec, RuleSpec, SaSpec, Secret, SelectorSpec, UnlatchableSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 
@@ -96,12 +96,24 @@ struct Flags {
     /// Receive only, until a commit activates the pair.
     #[arg(long)]
     standby: bool,
-    /// Addresses behind this gateway.
-    #[arg(long, value_name = "PREFIX", required = false, required_unless_present = "file", value_parser = prefix)]
-    local: IpNet,
+    /// Addresses behind this gateway: prefixes, addresses or ranges, as 10.1.0.0/24,10.1.2.1-10.1.2.9.
+    #[arg(
+        long,
+        value_name = "RANGES",
+        required = false,
+        required_unless_present = "file",
+        value_delimiter = ','
+    )]
+    local: Vec<RangeSpec>,
     /// Addresses behind the peer.
-    #[arg(long, value_name = "PREFIX", required = false, required_unless_present = "file", value_parser = prefix)]
-    remote: IpNet,
+    #[arg(
+        long,
+        value_name = "RANGES",
+        required = false,
+        required_unless_present = "file",
+        value_delimiter = ','
+    )]
+    remote: Vec<RangeSpec>,
 }
 
 /// What selects fewer flows than addresses do.
@@ -110,12 +122,16 @@ struct Narrower {
     /// The upper-layer protocol by name or number; any where it is missing.
     #[arg(long, value_parser = protocol)]
     protocol: Option<u8>,
-    /// Local ports, as 80 or 8000-8080; any where they are missing.
-    #[arg(long, value_name = "PORTS", value_parser = ports, requires = "protocol")]
-    local_ports: Option<(u16, u16)>,
-    /// Remote ports, as 80 or 8000-8080; any where they are missing.
-    #[arg(long, value_name = "PORTS", value_parser = ports, requires = "protocol")]
-    remote_ports: Option<(u16, u16)>,
+    /// ICMP messages by their types or one type's codes, as 8, 3-4, 3/0-3, or `opaque` for what is none; any where they are
+    /// missing. Takes a protocol.
+    #[arg(long, value_name = "TYPES", value_parser = icmp)]
+    icmp: Option<IcmpSpec>,
+    /// Local ports, as 80 or 80,8000-8080, or `opaque` for what shows none; any where they are missing.
+    #[arg(long, value_name = "PORTS", value_parser = ports)]
+    local_ports: Option<PortsSpec>,
+    /// Remote ports, in the same way.
+    #[arg(long, value_name = "PORTS", value_parser = ports)]
+    remote_ports: Option<PortsSpec>,
 }
 
 /// What `latchway policy add` is told.
@@ -124,12 +140,12 @@ pub struct RuleOptions {
     /// What becomes of packets: ESP and nothing less, in the clear, or nothing.
     #[arg(value_parser = words(ActionSpec::ALL, ActionSpec::name))]
     action: ActionSpec,
-    /// Addresses behind this gateway.
-    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    local: IpNet,
+    /// Addresses behind this gateway: prefixes, addresses or ranges, as 10.1.0.0/24,10.1.2.1-10.1.2.9.
+    #[arg(long, value_name = "RANGES", required = true, value_delimiter = ',')]
+    local: Vec<RangeSpec>,
     /// Addresses behind the peer.
-    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    remote: IpNet,
+    #[arg(long, value_name = "RANGES", required = true, value_delimiter = ',')]
+    remote: Vec<RangeSpec>,
     #[command(flatten)]
     narrower: Narrower,
     /// The direction it speaks of; both where it is missing.
@@ -205,7 +221,7 @@ impl Flags {
                 encapsulation: self.encapsulation,
                 ..PathSpec::udp(self.from, self.to, self.mtu)
             },
-            selectors: vec![narrower.selector(self.local, self.remote)],
+            selectors: vec![narrower.selector(&self.local, &self.remote)],
             soft: LifetimeSpec::default(),
             hard: LifetimeSpec {
                 octets: self.hard_octets,
@@ -221,13 +237,14 @@ impl Flags {
 }
 
 impl Narrower {
-    const fn selector(&self, local: IpNet, remote: IpNet) -> SelectorSpec {
+    fn selector(&self, local: &[RangeSpec], remote: &[RangeSpec]) -> SelectorSpec {
         SelectorSpec {
-            local,
-            remote,
+            local: local.into(),
+            remote: remote.into(),
             protocol: self.protocol,
-            local_ports: self.local_ports,
-            remote_ports: self.remote_ports,
+            icmp: self.icmp,
+            local_ports: self.local_ports.clone(),
+            remote_ports: self.remote_ports.clone(),
         }
     }
 }
@@ -236,7 +253,7 @@ impl RuleOptions {
     /// The call that adds the rule.
     pub fn call(&self) -> AddRule {
         let rule = RuleSpec {
-            selector: self.narrower.selector(self.local, self.remote),
+            selector: self.narrower.selector(&self.local, &self.remote),
             direction: self.direction,
             action: self.action,
             latch: self.action == ActionSpec::Protect && !self.unlatched,
@@ -279,22 +296,44 @@ fn spi(text: &str) -> Result<u32, String> {
     })
 }
 
-/// A prefix; an address alone is one.
-fn prefix(text: &str) -> Result<IpNet, String> {
-    let alone = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| alone()).map_err(|_| "write a prefix, as 10.1.0.0/24, or an address".into())
-}
-
 /// A protocol by name or number.
 pub fn protocol(text: &str) -> Result<u8, String> {
     protocol_number(text).map_err(|error| error.to_string())
 }
 
-fn ports(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let ports = first.parse().ok().zip(last.parse().ok()).filter(|(first, last)| first <= last);
-    ports.ok_or_else(|| "write a port, as 80, or first and last, as 8000-8080".into())
+fn ports(text: &str) -> Result<PortsSpec, String> {
+    if text == OPAQUE {
+        return Ok(PortsSpec::OPAQUE);
+    }
+    let ranges = text.split(',').map(range).collect::<Option<Vec<_>>>();
+    match ranges.as_deref() {
+        None => {
+            Err("write a port, as 80, first and last, as 8000-8080, several, as 80,8000-8080, or `opaque`"
+                .into())
+        }
+        Some(&[(first, last)]) => Ok(PortsSpec::Between(first, last)),
+        Some(several) => Ok(PortsSpec::Several(several.into())),
+    }
 }
+
+fn icmp(text: &str) -> Result<IcmpSpec, String> {
+    if text == OPAQUE {
+        return Ok(IcmpSpec::OPAQUE);
+    }
+    let (types, codes) = text.split_once('/').unwrap_or((text, "0-255"));
+    let messages = range(types).zip(range(codes)).map(|(types, codes)| MessagesSpec { types, codes });
+    let messages = messages.map(IcmpSpec::Messages);
+    messages.ok_or_else(|| "write a type, as 8, types, as 3-4, a type's codes, as 3/0-3, or `opaque`".into())
+}
+
+/// First and last, or one number.
+fn range<T: FromStr + PartialOrd>(text: &str) -> Option<(T, T)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    first.parse().ok().zip(last.parse().ok()).filter(|(first, last)| first <= last)
+}
+
+/// What cannot be seen (RFC 4301 4.4.1).
+const OPAQUE: &str = "opaque";
 
 /// The last reserved SPI (RFC 4303 2.1).
 const RESERVED: u32 = 255;
@@ -343,7 +382,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!((made.inbound.spi, made.outbound.spi), (0x1001, 4098));
         assert_eq!((made.inbound.key.expose(), made.esn, made.replay_window), ("c0ffee", false, 4096));
-        assert_eq!(made.selectors[0].remote, "10.2.0.1/32".parse().unwrap());
+        assert_eq!(made.selectors[0].remote, ["10.2.0.1/32".parse().unwrap()]);
         assert_eq!(made.hard.milliseconds, Some(60_000));
         assert!(!format!("{made:?}").contains("c0ffee"), "T40");
     }
@@ -371,7 +410,8 @@ mod tests {
             ("--local 10.1.0.0/33", "write a prefix"),
             ("--protocol tpc", "no protocol"),
             ("--protocol tcp --local-ports 90-80", "first and last"),
-            ("--local-ports 80", "--protocol"),
+            ("--remote-ports 80,opaque", "`opaque`"),
+            ("--icmp 3/0-256", "a type's codes"),
         ] {
             let error = pair(flags).unwrap_err();
             assert!(error.contains(says), "{flags}: {error}");
@@ -401,9 +441,23 @@ mod tests {
         .unwrap()
         .call();
         assert_eq!((call.before, call.rule.action, call.rule.latch), (Some(3), ActionSpec::Discard, false));
-        assert_eq!((call.rule.selector.protocol, call.rule.selector.remote_ports), (Some(6), Some((80, 80))));
+        let ports = Some(PortsSpec::Between(80, 80));
+        assert_eq!((call.rule.selector.protocol, call.rule.selector.remote_ports), (Some(6), ports));
         let call = rule("protect --local fd01::/64 --remote fd02::/64 --direction inbound").unwrap().call();
         assert_eq!((call.rule.direction, call.rule.latch), (Some(DirectionSpec::Inbound), true));
+        let call = rule(
+            "bypass --local 10.1.0.0/24,10.1.2.1-10.1.2.9 --local fd01::/64 --remote 10.2.0.1,fd02::/64 --protocol icmp --icmp 3/0-3",
+        );
+        let SelectorSpec { local, remote, icmp, .. } = call.unwrap().call().rule.selector;
+        assert_eq!((local.len(), remote[0].to_string()), (3, "10.2.0.1".to_owned()));
+        assert_eq!(icmp, Some(IcmpSpec::Messages(MessagesSpec { types: (3, 3), codes: (0, 3) })));
+        let call = rule(
+            "discard --local 0.0.0.0/0 --remote 0.0.0.0/0 --local-ports opaque --remote-ports 22,80-90 --icmp 8",
+        );
+        let SelectorSpec { local_ports, remote_ports, icmp, .. } = call.unwrap().call().rule.selector;
+        assert_eq!(local_ports, Some(PortsSpec::OPAQUE));
+        assert_eq!(remote_ports, Some(PortsSpec::Several(vec![(22, 22), (80, 90)])));
+        assert_eq!(icmp, Some(IcmpSpec::Messages(MessagesSpec { types: (8, 8), codes: (0, 255) })));
         assert!(rule("drop --local 10.1.0.0/24 --remote 10.2.0.0/24").unwrap_err().contains("discard"));
         assert!(rule("protect --local 10.1.0.0/24").unwrap_err().contains("--remote"));
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use latchway_control::{
     ActionSpec, ApplicationsSpec, Commit, GatewaySpec, LatchTermsSpec, LifetimeSpec, ModelSpec, PeerSpec,
-    RuleSpec, SaRow, TunSpec, UsageSpec,
+    RuleSpec, SaRow, SelectorSpec, TunSpec, UsageSpec,
 };
 use latchway_esp::Suite;
 use latchway_netns::ping::{self, Echo};
 
 use super::failure::Failure;
 use super::gateways::Gateway;
-use super::keys::{Ends, Wanted, between};
+use super::keys::{Ends, Wanted};
 use super::network::{ALICE, BOB, Family, Host, MALLORY, Network, Plan, TO_BOB, TO_MALLORY, TUN, Wire};
 use super::patience::wait_for;
 use super::shutdown::Shutdown;
@@ -216,7 +216,7 @@ fn peer_entry(peer: &Plan, host_only: bool) -> PeerSpec {
 fn policy(local: &Plan, remote: &Plan, latch: bool) -> Vec<RuleSpec> {
     let pairs = local.inner.iter().zip(remote.inner.iter());
     let rule = |(local, remote): (&IpNet, &IpNet)| RuleSpec {
-        selector: between(local.trunc(), remote.trunc()),
+        selector: SelectorSpec::between(local.trunc(), remote.trunc()),
         direction: None,
         action: ActionSpec::Protect,
         latch,

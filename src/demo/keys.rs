@@ -50,7 +50,12 @@ impl Wanted<'_> {
         };
         let [alice_usage, peer_usage] = self.usage;
         let selectors = self.selectors();
-        let swapped = selectors.iter().map(|selector| between(selector.remote, selector.local)).collect();
+        let swapped = |selector: &SelectorSpec| SelectorSpec {
+            local: selector.remote.clone(),
+            remote: selector.local.clone(),
+            ..selector.clone()
+        };
+        let swapped = selectors.iter().map(swapped).collect();
         let pair = |peer: &Plan, inbound: &SaSpec, outbound: &SaSpec| PairSpec {
             peer: peer.identity.to_owned(),
             suite: self.suite.name().to_owned(),
@@ -87,13 +92,8 @@ impl Wanted<'_> {
     fn selectors(&self) -> Vec<SelectorSpec> {
         let remote = |net: ipnet::IpNet| if self.host_only { net.addr().into() } else { net.trunc() };
         let both = self.alice.inner.iter().zip(self.peer.inner);
-        both.map(|(local, peer)| between(local.trunc(), remote(peer))).collect()
+        both.map(|(local, peer)| SelectorSpec::between(local.trunc(), remote(peer))).collect()
     }
-}
-
-/// All traffic between two prefixes.
-pub const fn between(local: ipnet::IpNet, remote: ipnet::IpNet) -> SelectorSpec {
-    SelectorSpec { local, remote, protocol: None, local_ports: None, remote_ports: None }
 }
 
 /// SPI and key of one SA, for both its ends, from the provider of ephemeral keys.
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn mallory_may_carry_the_host_and_not_its_prefix() {
         let ends = wanted(Suite::AES_128_GCM, true).make().unwrap();
-        let remotes: Vec<_> = ends.alice.selectors.iter().map(|selector| selector.remote).collect();
-        assert_eq!(remotes, MALLORY.inner.map(|net| ipnet::IpNet::from(net.addr())));
+        let remotes: Vec<_> = ends.alice.selectors.iter().map(|selector| selector.remote[0]).collect();
+        assert_eq!(remotes, MALLORY.inner.map(|net| ipnet::IpNet::from(net.addr()).into()));
         assert_eq!(MALLORY.inner, BOB.inner);
     }
 }

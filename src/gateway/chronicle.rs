@@ -12,7 +12,8 @@ use latchway_keying::{KeyManagerClient, Notice, PairId, Wanted};
 use latchway_tagging::{ClassId, Identity};
 
 use crate::gateway::events::EventHub;
-use crate::gateway::rows::{direction_word, selector_view};
+use crate::gateway::rows::direction_word;
+use crate::gateway::selectors;
 use crate::gateway::xfrm::Xfrm;
 
 /// Tells what becomes of pairs and policy, until the key manager tells no more.
@@ -109,7 +110,7 @@ fn of_acquire(wanted: &Wanted) -> EventView {
         class: wanted.class.map(ClassId::raw),
         demands: wanted.constraints.as_ref().map(|asked| asked.demands()),
         policy: wanted.rule.as_ref().map(|rule| rule.number.raw()),
-        selector: wanted.rule.as_ref().map(|rule| selector_view(&rule.rule.selector)),
+        selector: wanted.rule.as_ref().map(|rule| selectors::shown(&rule.rule.selector)),
         ..EventView::new(EventKind::Acquire, text)
     }
 }

@@ -13,7 +13,7 @@ use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::Direction;
 use latchway_datapath::lifetime::{Bounds, Limits, LimitsError};
 use latchway_datapath::sad::{Path, Scope};
-use latchway_datapath::selector::{AddressRange, BadRange, PortRange, Selector, has_ports};
+use latchway_datapath::selector::{AddressRange, BadRange, Selector};
 use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule};
 use latchway_esp::{AntiReplay, SequenceKind, Suite, WindowSize};
 use latchway_keying::{
@@ -24,6 +24,7 @@ use latchway_tagging::{AuthMethod, Identity, Mode, NoIdentity, PadEntryId, Worke
 use zeroize::Zeroizing;
 
 use crate::gateway::proven::{evidence, method};
+use crate::gateway::selectors::{self, MOST_COMBINATIONS};
 use crate::gateway::{form, terms};
 
 /// What is wrong with a description, and what to do.
@@ -33,13 +34,47 @@ pub enum SpecError {
     #[error("{0}: {1}")]
     Range(String, BadRange),
     /// The selector's sides are of different families.
-    #[error("the selector {local} to {remote} mixes address families; write one rule for each family")]
+    #[error(
+        "the selector {local} to {remote} mixes address families; give addresses of the same on both sides, or a selector for each"
+    )]
     MixedFamilies {
         /// The local side.
-        local: IpNet,
+        local: String,
         /// The remote side.
-        remote: IpNet,
+        remote: String,
     },
+    /// There is nothing on one side.
+    #[error(
+        "a selector without addresses on one side selects nothing; give 0.0.0.0/0 or ::/0 for all of them"
+    )]
+    NoAddresses,
+    /// A selector would become too many.
+    #[error(
+        "the selector has {0} combinations of ranges, more than the {MOST_COMBINATIONS} that can be; give several"
+    )]
+    Combinations(usize),
+    /// An empty list of ports.
+    #[error("an empty list of ports selects nothing; leave it out for any")]
+    NoPortRanges,
+    /// Of a packet both ports are seen, or none.
+    #[error("a packet shows the ports of both sides, or of none; give \"opaque\" for both, or leave one out")]
+    OneSideOpaque,
+    /// What policy sees all of.
+    #[error(
+        "a rule for what protocol {0} does not show never decides: a later fragment is judged by its first; leave \"opaque\" or `protocol` out"
+    )]
+    NeverOpaque(u8),
+    /// ICMP types of a protocol that has none.
+    #[error(
+        "`icmp` takes a protocol with such messages: 1, 58 or 135; give that as `protocol`, or leave `icmp` out"
+    )]
+    NoMessages,
+    /// A range of types or codes that would match nothing.
+    #[error("the ICMP types or codes {0} to {1} are none; write the lower one first")]
+    Messages(u8, u8),
+    /// Codes of several types.
+    #[error("codes are of one ICMP type, and here are several; give a selector for each")]
+    CodesOfSeveral,
     /// A range of ports that would match nothing, so that the next rule would decide.
     #[error("the ports {0} to {1} are none; write the lower one first")]
     Ports(u16, u16),
@@ -135,7 +170,8 @@ pub fn pad(peers: &[PeerSpec], identity: &str) -> Result<Pad, SpecError> {
 
 /// The policy, in its order.
 pub fn rules(specs: &[RuleSpec]) -> Result<Vec<Rule>, SpecError> {
-    specs.iter().map(rule).collect()
+    let rules: Result<Vec<_>, _> = specs.iter().map(rule).collect();
+    rules.map(|rules| rules.into_iter().flatten().collect())
 }
 
 /// A pair as a proposal, and as the keys that make it real.
@@ -157,7 +193,7 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
         peer: named(&spec.peer)?,
         method: AuthMethod::Manual,
         local: identity.clone(),
-        selectors: spec.selectors.iter().map(sa_selector).collect::<Result<_, _>>()?,
+        selectors: sa_selectors(&spec.selectors)?,
         narrowing: Narrowing::Forbidden,
         mode: made.mode,
         suites: Suites::both(suite),
@@ -177,7 +213,7 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         peer: named(&spec.peer)?,
         method: method(spec.method),
         local: spec.local.as_deref().map_or_else(|| Ok(identity.clone()), named)?,
-        selectors: spec.selectors.iter().map(sa_selector).collect::<Result<_, _>>()?,
+        selectors: sa_selectors(&spec.selectors)?,
         narrowing: if spec.narrow { Narrowing::Allowed } else { Narrowing::Forbidden },
         mode: mode(spec.mode),
         suites: Suites { inbound: suite(&spec.inbound_suite)?, outbound: suite(&spec.outbound_suite)? },
@@ -292,8 +328,8 @@ fn suite(name: &str) -> Result<Suite, SpecError> {
     name.parse().map_err(|_| SpecError::Suite(name.into()))
 }
 
-/// A rule of the SPD.
-pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
+/// A rule of the SPD: one for each combination of its ranges.
+pub fn rule(spec: &RuleSpec) -> Result<Vec<Rule>, SpecError> {
     let latching = if spec.latch { Latching::On(terms::described(spec.terms)) } else { Latching::Off };
     let direction = spec.direction.map(|direction| match direction {
         DirectionSpec::Inbound => Direction::Inbound,
@@ -305,44 +341,16 @@ pub fn rule(spec: &RuleSpec) -> Result<Rule, SpecError> {
         ActionSpec::Discard => Action::Discard,
     };
     let freedom = terms::described_freedom(spec.applications);
-    Ok(Rule { freedom, ..Rule::new(selector(&spec.selector)?, direction, action) })
-}
-
-fn selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
-    let SelectorSpec { local, remote, .. } = *spec;
-    if local.network().is_ipv4() != remote.network().is_ipv4() {
-        return Err(SpecError::MixedFamilies { local, remote });
-    }
-    let (local_ports, remote_ports) = (ports(spec.local_ports)?, ports(spec.remote_ports)?);
-    match spec.protocol {
-        Some(protocol)
-            if !has_ports(protocol) && (local_ports, remote_ports) != (PortRange::ANY, PortRange::ANY) =>
-        {
-            return Err(SpecError::NoPorts(protocol));
-        }
-        _ => {}
-    }
-    Ok(Selector {
-        protocol: spec.protocol,
-        local_ports,
-        remote_ports,
-        ..Selector::between(range(&local)?, range(&remote)?)
+    selectors::of_rule(&spec.selector).map(|selectors| {
+        let rule = |selector| Rule { freedom, ..Rule::new(selector, direction, action) };
+        selectors.into_iter().map(rule).collect()
     })
 }
 
-/// What an SA is for (RFC 4301 section 7.2: certain ports are of a certain protocol).
-fn sa_selector(spec: &SelectorSpec) -> Result<Selector, SpecError> {
-    let selector = selector(spec)?;
-    let any_port = (selector.local_ports, selector.remote_ports) == (PortRange::ANY, PortRange::ANY);
-    if selector.protocol.is_none() && !any_port { Err(SpecError::PortsOfAny) } else { Ok(selector) }
-}
-
-fn ports(spec: Option<(u16, u16)>) -> Result<PortRange, SpecError> {
-    match spec {
-        None => Ok(PortRange::ANY),
-        Some((first, last)) if first <= last => Ok(PortRange::new(&(first..=last))),
-        Some((first, last)) => Err(SpecError::Ports(first, last)),
-    }
+/// What an SA is for.
+fn sa_selectors(specs: &[SelectorSpec]) -> Result<Vec<Selector>, SpecError> {
+    let selectors: Result<Vec<_>, _> = specs.iter().map(selectors::of_sa).collect();
+    selectors.map(|selectors| selectors.into_iter().flatten().collect())
 }
 
 fn range(prefix: &IpNet) -> Result<AddressRange, SpecError> {
@@ -425,7 +433,7 @@ mod tests {
     #[test]
     fn each_bad_description_says_what_is_wrong_and_never_shows_a_key() {
         type Change = fn(&mut PairSpec);
-        let bad: [(&str, Change); 11] = [
+        let bad: [(&str, Change); 9] = [
             ("is no suite", |spec| spec.suite = "rot13".into()),
             ("hexadecimal", |spec| spec.inbound.key = Secret::new("zz".into())),
             ("0x00001001", |spec| spec.inbound.key = Secret::new("00".into())),
@@ -436,11 +444,7 @@ mod tests {
             ("path from 192.0.2.1 to [2001:db8::1]:4500 mixes", |spec| {
                 spec.path.to = "[2001:db8::1]:4500".parse().unwrap();
             }),
-            ("90 to 80 are none", |spec| spec.selectors[0].local_ports = Some((90, 80))),
-            ("protocol 1 has no ports", |spec| {
-                (spec.selectors[0].protocol, spec.selectors[0].remote_ports) = (Some(1), Some((8, 8)));
-            }),
-            ("mixes", |spec| spec.selectors[0].remote = "fd00::/16".parse().unwrap()),
+            ("mixes", |spec| spec.selectors[0].remote = vec!["fd00::/16".parse().unwrap()]),
         ];
         for (says, change) in bad {
             let mut spec = pair_spec();
@@ -449,20 +453,5 @@ mod tests {
             assert!(error.contains(says), "{says}: {error}");
             assert!(!error.contains("1111"), "T40");
         }
-    }
-    #[test]
-    fn rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol() {
-        let selector = |protocol, local_ports, remote_ports| SelectorSpec {
-            protocol,
-            local_ports,
-            remote_ports,
-            ..pair_spec().selectors.remove(0)
-        };
-        for (local, remote) in [(Some((80, 80)), None), (None, Some((80, 90)))] {
-            let spec = PairSpec { selectors: vec![selector(None, local, remote)], ..pair_spec() };
-            assert!(matches!(convert(&spec), Err(SpecError::PortsOfAny)));
-            assert!(sa_selector(&selector(Some(6), local, remote)).is_ok());
-        }
-        assert!(sa_selector(&selector(None, Some((0, 65535)), None)).is_ok());
     }
 }

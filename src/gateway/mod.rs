@@ -32,6 +32,7 @@ mod records;
 mod reload;
 mod rows;
 mod running;
+mod selectors;
 mod serve;
 mod setup;
 mod source;

@@ -7,14 +7,13 @@ use latchway_config::Listen;
 use latchway_control::{
     ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, EncapsulationSpec, LatchState,
     LifetimeView, MethodSpec, ModeSpec, Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage,
-    SelectorView, Severity, TagView, Traffic, WireSpec,
+    Severity, TagView, Traffic, WireSpec,
 };
 use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Bounds;
 use latchway_datapath::sad::Usage;
-use latchway_datapath::selector::{PortRange, Selector};
 use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
@@ -23,7 +22,7 @@ use latchway_keying::{
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Credential, InboundTag, Transforms};
 
-use crate::gateway::{form, terms};
+use crate::gateway::{form, selectors, terms};
 
 /// A reason that occurred.
 pub fn drop_row(direction: Direction, reason: DropReason, packets: u64) -> DropRow {
@@ -101,7 +100,7 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
             AntiReplay::Window(size) => size.get(),
         }),
         path,
-        selectors: pair.selectors.iter().map(selector_view).collect(),
+        selectors: pair.selectors.iter().map(selectors::shown).collect(),
         age: milliseconds(now.since(sa.added)),
         idle: sa.last_used.map(|used| milliseconds(now.since(used))),
         class: pair.class.raw(),
@@ -194,18 +193,6 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A traffic selector.
-pub fn selector_view(selector: &Selector) -> SelectorView {
-    let ports = |range: PortRange| range.ends().filter(|_| range != PortRange::ANY);
-    SelectorView {
-        local: selector.local.to_string(),
-        remote: selector.remote.to_string(),
-        protocol: selector.protocol,
-        local_ports: ports(selector.local_ports),
-        remote_ports: ports(selector.remote_ports),
-    }
-}
-
 /// A direction by its word.
 pub const fn direction_word(direction: Direction) -> DirectionSpec {
     match direction {
@@ -232,7 +219,7 @@ pub fn policy_row(view: &RuleView) -> PolicyRow {
     PolicyRow {
         number: view.number.raw(),
         origin: origin(view.origin),
-        selector: selector_view(&view.rule.selector),
+        selector: selectors::shown(&view.rule.selector),
         direction: view.rule.direction.map(direction_word),
         action,
         latch: terms.is_some(),

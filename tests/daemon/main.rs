@@ -21,6 +21,7 @@ mod proven;
 mod reload;
 mod routed;
 mod schema;
+mod selectors;
 mod shown;
 mod signals;
 mod site;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::selector::SelectorView;
 use crate::spec::DirectionSpec;
-use crate::view::SelectorView;
 use crate::words::words;
 
 /// Something that happened. Fields that say nothing about it are null.

@@ -27,7 +27,7 @@ pub use inquiry::{HeldView, IdentityView, LatchDetail, LatchNamed, OwnerKind, Ow
 pub use latch::{LatchRow, LatchState, Latches, TagView};
 pub use mtu::{DiscoverySpec, FragmentSpec, MtuPart, MtuRow, MtuView, PartKind};
 pub use peer::{CertificateView, PeerRow, Peers, ProvenRow, Traffic};
-pub use policy::{LatchTermsView, Policies, PolicyRow, SelectorView};
+pub use policy::{LatchTermsView, Policies, PolicyRow};
 pub use reload::{ChangeKind, ChangeRow, Reloaded};
 pub use sa::{HeaderView, LifetimeView, Origin, PathView, SaRow, SaUsage, Sas};
 pub use status::{

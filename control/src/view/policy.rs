@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::latch::ConflictSpec;
+use crate::selector::SelectorView;
 use crate::spec::{
     ActionSpec, ApplicationsSpec, DirectionSpec, ModelSpec, PolicyChangeSpec, UnlatchableSpec,
 };
@@ -21,7 +22,8 @@ page! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PolicyRow {
-    /// Its number, by which it can be deleted. It does not change when other rules come and go.
+    /// Its number, by which it can be deleted. It does not change when other rules come and go. A rule that was made by hand
+    /// with several ranges has a row for each combination of them.
     pub number: u64,
     /// Who asked for it.
     pub origin: Origin,
@@ -55,20 +57,4 @@ pub struct LatchTermsView {
     pub unlatchable: UnlatchableSpec,
     /// Whether a UDP flow that is idle for too long stays latched for as long as a socket has it.
     pub sticky: bool,
-}
-
-/// A traffic selector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct SelectorView {
-    /// Addresses behind this gateway: a prefix, an address, or first and last with a dash between.
-    pub local: String,
-    /// Addresses behind the peer, in the same way.
-    pub remote: String,
-    /// The number of the upper-layer protocol; null is any.
-    pub protocol: Option<u8>,
-    /// First and last local port; null is any.
-    pub local_ports: Option<(u16, u16)>,
-    /// First and last remote port; null is any.
-    pub remote_ports: Option<(u16, u16)>,
 }

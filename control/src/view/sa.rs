@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::form::{EncapsulationSpec, FormSpec};
 use crate::latch::ModeSpec;
+use crate::selector::SelectorView;
 use crate::spec::DirectionSpec;
 use crate::view::page;
-use crate::view::policy::SelectorView;
 use crate::words::words;
 
 page! {

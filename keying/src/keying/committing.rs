@@ -47,16 +47,17 @@ impl Keying {
     }
 
     /// Adds a rule by hand, at a place among those made by hand (0 is the first of all rules), or after them and before
-    /// the configured ones. The first [`poll`](Self::poll) after the grace brings it into force.
+    /// the configured ones. One with several selectors is given as several, and has one number. The first
+    /// [`poll`](Self::poll) after the grace brings it into force.
     ///
     /// # Errors
     /// [`RuleError::Busy`]
-    pub fn add_rule(&mut self, rule: Rule, place: Option<usize>) -> Result<RuleNumber, RuleError> {
+    pub fn add_rule(&mut self, rules: Vec<Rule>, place: Option<usize>) -> Result<RuleNumber, RuleError> {
         if self.staged.is_some() {
             return Err(RuleError::Busy);
         }
         let number = self.policy.draw_number();
-        self.stage_policy(self.policy.with(number, rule, place));
+        self.stage_policy(self.policy.with(number, rules, place));
         Ok(number)
     }
 
@@ -64,16 +65,16 @@ impl Keying {
     ///
     /// # Errors
     /// [`RuleError`]; nothing changed then.
-    pub fn delete_rule(&mut self, number: RuleNumber) -> Result<Rule, RuleError> {
+    pub fn delete_rule(&mut self, number: RuleNumber) -> Result<Vec<Rule>, RuleError> {
         if self.staged.is_some() {
             return Err(RuleError::Busy);
         }
         if self.entries().any(|entry| entry.number == number) {
             return Err(RuleError::Latched(number));
         }
-        let (policy, rule) = self.policy.without(number)?;
+        let (policy, rules) = self.policy.without(number)?;
         self.stage_policy(policy);
-        Ok(rule)
+        Ok(rules)
     }
 
     /// Replaces the rules that single SAs serve. The first [`poll`](Self::poll) after the grace brings them into force.

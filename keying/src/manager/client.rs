@@ -40,8 +40,8 @@ pub(super) enum Request {
     Commit(Transaction, Sender<Result<Committed, CommitError>>),
     Change(Box<Change>, Sender<Result<Changed, ChangeError>>),
     CheckChange(Box<Change>, Sender<Result<Outline, ChangeError>>),
-    AddRule(Box<Rule>, Option<usize>, Sender<RuleNumber>),
-    DeleteRule(RuleNumber, Sender<Result<Rule, RuleError>>),
+    AddRule(Vec<Rule>, Option<usize>, Sender<RuleNumber>),
+    DeleteRule(RuleNumber, Sender<Result<Vec<Rule>, RuleError>>),
     Templated(Box<[Rule]>, Sender<()>),
     Singles(Box<SingleChange>, Sender<Result<Vec<SingleId>, SingleFault>>),
     Latch(LatchCall),
@@ -143,15 +143,15 @@ impl KeyManagerClient {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub fn add_rule(&self, rule: Rule, place: Option<usize>) -> Result<RuleNumber, Stopped> {
-        self.ask(|reply| Request::AddRule(Box::new(rule), place, reply))
+    pub fn add_rule(&self, rules: Vec<Rule>, place: Option<usize>) -> Result<RuleNumber, Stopped> {
+        self.ask(|reply| Request::AddRule(rules, place, reply))
     }
 
     /// [`Keying::delete_rule`](crate::Keying::delete_rule), answered when no worker goes by the rule any more.
     ///
     /// # Errors
     /// [`Stopped`] outside, [`RuleError`] inside.
-    pub fn delete_rule(&self, number: RuleNumber) -> Result<Result<Rule, RuleError>, Stopped> {
+    pub fn delete_rule(&self, number: RuleNumber) -> Result<Result<Vec<Rule>, RuleError>, Stopped> {
         self.ask(|reply| Request::DeleteRule(number, reply))
     }
 

@@ -55,7 +55,7 @@ enum Changing {
     Change(Sender<Result<Changed, ChangeError>>),
     Commit(Sender<Result<Committed, CommitError>>),
     AddRule(Sender<RuleNumber>, RuleNumber),
-    DeleteRule(Sender<Result<Rule, RuleError>>, Rule),
+    DeleteRule(Sender<Result<Vec<Rule>, RuleError>>, Vec<Rule>),
     Templated(Sender<()>),
 }
 
@@ -145,8 +145,8 @@ impl<'e> Server<'e> {
             Request::Commit(transaction, reply) => self.commit(transaction, reply, now),
             Request::Change(change, reply) => self.change(*change, reply, now),
             Request::CheckChange(change, reply) => reply.send(keying.check_change(&change)).is_ok(),
-            Request::AddRule(rule, place, reply) => {
-                let added = keying.add_rule(*rule, place);
+            Request::AddRule(rules, place, reply) => {
+                let added = keying.add_rule(rules, place);
                 self.changing = added.ok().map(|number| Changing::AddRule(reply, number));
                 true
             }

@@ -288,13 +288,13 @@ fn rfc_5386_2_a_pad_that_lets_anybody_serve_a_rule_by_hand_that_latches_by_tag_i
     let near = range("10.9.0.0", "10.9.0.255");
     let elsewhere = of(range("10.1.0.0", "10.1.0.255"), Protection::LATCHED_BY_TAG);
     for rule in [elsewhere, of(near, Protection::LATCHED), of(near, Protection::UNLATCHED)] {
-        keying.add_rule(rule, None).unwrap();
+        keying.add_rule(vec![rule], None).unwrap();
         keying.poll(at(0));
         keying.poll(at(0));
     }
     let anybody = || Change { pad: Some(pad(|entries| entries.push(any_entry(9)))), ..Change::default() };
     assert!(keying.check_change(&anybody()).is_ok(), "none of these is served by anybody and latches by tag");
-    let number = keying.add_rule(of(near, Protection::LATCHED_BY_TAG), Some(0)).unwrap();
+    let number = keying.add_rule(vec![of(near, Protection::LATCHED_BY_TAG)], Some(0)).unwrap();
     keying.poll(at(0));
     keying.poll(at(0));
     let before = state(&keying);
@@ -347,7 +347,7 @@ fn what_happens_between_a_change_and_its_being_in_force_is_not_undone() {
     let added = keying.pairs()[2].id;
     let pending = keying.commit(Transaction::new(vec![Op::Activate(added)]), at(0));
     assert_eq!(pending, Err(CommitError::StillPending(added)));
-    assert_eq!(keying.add_rule(rule(Action::Discard), None), Err(crate::RuleError::Busy));
+    assert_eq!(keying.add_rule(vec![rule(Action::Discard)], None), Err(crate::RuleError::Busy));
     let later = latchway_datapath::spd::Spd::new(vec![rule(Action::Protect(Protection::LATCHED))]);
     let refused = keying.commit(Transaction::new(vec![Op::Remove(gone), Op::SetSpd(later)]), at(0));
     assert_eq!(refused, Err(CommitError::Busy));

@@ -398,7 +398,7 @@ fn r_9_l_76_r_6_a_latch_that_a_packet_broke_just_before_does_not_come_back_witho
 fn l_76_l_77_c_24_t37_j_a_latch_that_policy_would_change_is_broken_before_or_preserved() {
     let by_calls: [fn(&mut Keying, Action); 4] = [
         |keying, action| {
-            keying.add_rule(rule(action), None).unwrap();
+            keying.add_rule(vec![rule(action)], None).unwrap();
         },
         |keying, action| {
             let spd = Spd::new(vec![rule(action)]);
@@ -409,7 +409,7 @@ fn l_76_l_77_c_24_t37_j_a_latch_that_policy_would_change_is_broken_before_or_pre
             keying.begin_change(Change { rules, ..Change::default() }, at(0)).unwrap();
         },
         |keying, action| {
-            let number = keying.add_rule(rule(PROTECT), None).unwrap();
+            let number = keying.add_rule(vec![rule(PROTECT)], None).unwrap();
             settle(keying);
             keying.commit(Transaction::new(vec![Op::SetSpd(Spd::new(vec![rule(action)]))]), at(0)).unwrap();
             settle(keying);
@@ -469,8 +469,8 @@ fn l_76_policy_for_other_flows_breaks_nothing_and_one_change_waits_for_another()
         remote_ports: PortRange::new(&(22..=22)),
         ..Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4)
     };
-    let number = keying.add_rule(Rule::new(ssh, None, Action::Discard), None).unwrap();
-    assert_eq!(keying.add_rule(rule(Action::Discard), None), Err(crate::RuleError::Busy));
+    let number = keying.add_rule(vec![Rule::new(ssh, None, Action::Discard)], None).unwrap();
+    assert_eq!(keying.add_rule(vec![rule(Action::Discard)], None), Err(crate::RuleError::Busy));
     assert_eq!(keying.delete_rule(number), Err(crate::RuleError::Busy));
     let spd = Transaction::new(vec![Op::SetSpd(Spd::default())]);
     assert_eq!(keying.commit(spd, at(0)), Err(crate::CommitError::Busy));

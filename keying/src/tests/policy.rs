@@ -20,7 +20,7 @@ fn configure(keying: &mut Keying, ports: &[u16]) {
 }
 
 fn add(keying: &mut Keying, port: u16, place: Option<usize>) -> u64 {
-    let number = keying.add_rule(rule(port), place).unwrap();
+    let number = keying.add_rule(vec![rule(port)], place).unwrap();
     assert!(keying.poll(at(0)).changed.is_some());
     number.raw()
 }
@@ -62,8 +62,24 @@ fn only_rules_made_by_hand_are_deleted_by_hand() {
     assert_eq!(keying.delete_rule(configured), Err(RuleError::Configured(configured)));
     assert_eq!(keying.delete_rule(nobody), Err(RuleError::Unknown(nobody)));
     assert_eq!(keying.snapshot().id, before);
-    assert_eq!(keying.delete_rule(by_hand), Ok(rule(1)));
+    assert_eq!(keying.delete_rule(by_hand), Ok(vec![rule(1)]));
     keying.poll(at(0));
     assert_eq!(numbers(&keying), [1]);
     assert_eq!(keying.delete_rule(by_hand), Err(RuleError::Unknown(by_hand)));
+}
+
+/// One rule of several selectors is asked in one place, and goes as one.
+#[test]
+fn rfc_4301_4_4_1_2_a_rule_by_hand_with_several_selectors_has_one_number() {
+    let mut keying = keying();
+    configure(&mut keying, &[10]);
+    let several = keying.add_rule(vec![rule(1), rule(2), rule(3)], None).unwrap();
+    assert!(keying.poll(at(0)).changed.is_some());
+    assert_eq!(numbers(&keying), [2, 2, 2, 1]);
+    assert_eq!(add(&mut keying, 4, Some(3)), 3);
+    assert_eq!(add(&mut keying, 5, Some(0)), 4);
+    assert_eq!(numbers(&keying), [4, 2, 2, 2, 3, 1]);
+    assert_eq!(keying.delete_rule(several), Ok(vec![rule(1), rule(2), rule(3)]));
+    keying.poll(at(0));
+    assert_eq!(numbers(&keying), [4, 3, 1]);
 }

@@ -77,7 +77,7 @@ fn l_74_a_change_is_answered_when_it_is_in_force_on_every_worker() {
         worker.adopt();
         assert_eq!(change.join().unwrap().unwrap().unwrap().added.len(), 1);
         // The same of rules.
-        let rule = scope.spawn(|| client.add_rule(protect(), None));
+        let rule = scope.spawn(|| client.add_rule(vec![protect()], None));
         while worker.adopt().0.pending.is_none() {
             thread::yield_now();
         }
@@ -91,7 +91,7 @@ fn l_74_a_change_is_answered_when_it_is_in_force_on_every_worker() {
         assert_eq!(worker.adopt().0.spd.rules(), [protect()]);
         let number = rule.join().unwrap().unwrap();
         worker.quiesce();
-        assert_eq!(client.delete_rule(number).unwrap(), Ok(protect()));
+        assert_eq!(client.delete_rule(number).unwrap(), Ok(vec![protect()]));
     });
 }
 
@@ -158,7 +158,7 @@ fn an_installation_whose_pair_a_change_removes_is_answered_so() {
 fn l_60_a_provider_is_driven_by_what_it_is_told() {
     let world = world();
     let client = world.manager.client();
-    let number = client.add_rule(protect(), None).unwrap();
+    let number = client.add_rule(vec![protect()], None).unwrap();
     let wanted = flow("10.1.0.1:80");
     assert!(world.events.send(Event::Acquire { flow: wanted, required: None }));
     let acquire = world.notices.iter().find_map(|notice| match notice {

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use latchway_control::{
-    ActionSpec, Bond, DirectionSpec, PolicyRow, SelectorView, UnlatchableSpec, Verdict, Whois, WhoisRow, call,
+    ActionSpec, Bond, DirectionSpec, IcmpSpec, PolicyRow, PortsView, SelectorView, UnlatchableSpec, Verdict,
+    Whois, WhoisRow, call,
 };
 use latchway_netns::sockets::InetSocket;
 
@@ -178,7 +179,13 @@ fn speaks_of(selector: &SelectorView, protocol: u8, local: SocketAddr) -> bool {
     };
     is_local
         && selector.protocol.is_none_or(|only| only == protocol)
-        && selector.local_ports.is_none_or(|(first, last)| (first..=last).contains(&local.port()))
+        && selector.local_ports.is_none_or(|ports| match ports {
+            PortsView::Between(first, last) => (first..=last).contains(&local.port()),
+            // What a socket of this protocol sends shows its ports.
+            PortsView::Unseen(_) => false,
+        })
+        && selector.remote_ports != Some(PortsView::OPAQUE)
+        && selector.icmp.is_none_or(|icmp| icmp == IcmpSpec::OPAQUE)
 }
 
 /// Whether no later rule decides about anything of this local end.
@@ -190,6 +197,7 @@ fn is_last(rule: &PolicyRow, local: SocketAddr) -> bool {
         && selector.protocol.is_none()
         && selector.local_ports.is_none()
         && selector.remote_ports.is_none()
+        && selector.icmp.is_none()
         && (!local.ip().is_unspecified() || (local.is_ipv4() && selector.local == everything))
 }
 
@@ -244,7 +252,8 @@ mod tests {
 
     fn rule(number: u64, local: &str, remote: &str, action: ActionSpec, latch: bool) -> PolicyRow {
         let (local, remote) = (local.into(), remote.into());
-        let selector = SelectorView { local, remote, protocol: None, local_ports: None, remote_ports: None };
+        let selector =
+            SelectorView { local, remote, protocol: None, icmp: None, local_ports: None, remote_ports: None };
         let (origin, applications) = (Origin::Configuration, ApplicationsSpec::Nothing);
         let terms = latch.then(LatchTermsView::default);
         PolicyRow { number, origin, selector, direction: None, action, latch, terms, applications }
@@ -292,8 +301,13 @@ mod tests {
         let mut bypass = rule(1, "10.1.0.0/24", "10.2.0.0/24", ActionSpec::Bypass, false);
         bypass.selector.protocol = Some(17);
         assert_eq!(judged(std::slice::from_ref(&bypass), "10.1.0.1:80"), Standing::Dropped);
-        (bypass.selector.protocol, bypass.selector.local_ports) = (Some(6), Some((81, 90)));
+        (bypass.selector.protocol, bypass.selector.local_ports) = (Some(6), Some(PortsView::Between(81, 90)));
         assert_eq!(judged(std::slice::from_ref(&bypass), "10.1.0.1:80"), Standing::Dropped);
+        assert_eq!(judged(std::slice::from_ref(&bypass), "10.1.0.1:81"), Standing::Bypassed);
+        // What shows no ports is nothing of a TCP socket; what shows no ICMP type may be.
+        (bypass.selector.protocol, bypass.selector.local_ports) = (None, Some(PortsView::OPAQUE));
+        assert_eq!(judged(std::slice::from_ref(&bypass), "10.1.0.1:81"), Standing::Dropped);
+        (bypass.selector.icmp, bypass.selector.local_ports) = (Some(IcmpSpec::OPAQUE), None);
         assert_eq!(judged(&[bypass], "10.1.0.1:81"), Standing::Bypassed);
     }
 }

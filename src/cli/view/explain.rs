@@ -70,6 +70,7 @@ mod tests {
                     local: "10.1.0.0/24".into(),
                     remote: "10.2.0.0/24".into(),
                     protocol: None,
+                    icmp: None,
                     local_ports: None,
                     remote_ports: None,
                 },

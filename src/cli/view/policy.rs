@@ -1,6 +1,6 @@
 //! The policy, as a table.
 
-use latchway_control::{ActionSpec, PolicyRow, SelectorView};
+use latchway_control::{ActionSpec, PolicyRow, PortsView, SelectorView};
 
 use crate::cli::packet::protocol_name;
 use crate::cli::table::{Table, Tone, cell, left, right, text, toned};
@@ -34,7 +34,7 @@ pub fn table(policies: &[PolicyRow]) -> Table {
             directions(policy.direction),
             cell(side(&policy.selector.local, policy.selector.local_ports)),
             cell(side(&policy.selector.remote, policy.selector.remote_ports)),
-            cell(policy.selector.protocol.map_or_else(|| "any".into(), protocol_name)),
+            cell(protocol(&policy.selector).unwrap_or_else(|| "any".into())),
             cell(policy.applications),
             cell(policy.origin),
         ]);
@@ -44,7 +44,7 @@ pub fn table(policies: &[PolicyRow]) -> Table {
 
 /// A selector on one line.
 pub fn selector(selector: &SelectorView) -> String {
-    let protocol = selector.protocol.map(|number| format!(", {}", protocol_name(number))).unwrap_or_default();
+    let protocol = protocol(selector).map(|protocol| format!(", {protocol}")).unwrap_or_default();
     let local = side(&selector.local, selector.local_ports);
     let remote = side(&selector.remote, selector.remote_ports);
     format!("{local} to {remote}{protocol}")
@@ -58,17 +58,20 @@ const fn tone(action: ActionSpec) -> Tone {
     }
 }
 
-fn side(addresses: &str, ports: Option<(u16, u16)>) -> String {
-    match ports {
-        None => addresses.to_owned(),
-        Some((first, last)) if first == last => format!("{addresses} port {first}"),
-        Some((first, last)) => format!("{addresses} ports {first}-{last}"),
-    }
+/// The protocol and its messages; `None` is any.
+fn protocol(selector: &SelectorView) -> Option<String> {
+    let parts = [selector.protocol.map(protocol_name), selector.icmp.map(|icmp| icmp.to_string())];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+fn side(addresses: &str, ports: Option<PortsView>) -> String {
+    ports.map_or_else(|| addresses.to_owned(), |ports| format!("{addresses} {ports}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use latchway_control::{ApplicationsSpec, DirectionSpec, LatchTermsView, Origin};
+    use latchway_control::{ApplicationsSpec, DirectionSpec, IcmpSpec, LatchTermsView, MessagesSpec, Origin};
 
     use super::*;
     use crate::cli::view::shown;
@@ -78,6 +81,7 @@ mod tests {
             local: "10.1.0.0/24".into(),
             remote: "10.2.0.0/24".into(),
             protocol: None,
+            icmp: None,
             local_ports: None,
             remote_ports: None,
         };
@@ -87,8 +91,8 @@ mod tests {
                 origin: Origin::Hand,
                 selector: SelectorView {
                     protocol: Some(6),
-                    remote_ports: Some((80, 80)),
-                    local_ports: Some((1024, 65_535)),
+                    remote_ports: Some(PortsView::Between(80, 80)),
+                    local_ports: Some(PortsView::Between(1024, 65_535)),
                     ..selector.clone()
                 },
                 direction: Some(DirectionSpec::Outbound),
@@ -127,5 +131,20 @@ NUMBER  ACTION   LATCH   DIR   LOCAL                         REMOTE             
             selector(&sample()[0].selector),
             "10.1.0.0/24 ports 1024-65535 to 10.2.0.0/24 port 80, tcp"
         );
+        let between = sample()[1].selector.clone();
+        for (narrower, says) in [
+            (SelectorView { icmp: Some(IcmpSpec::OPAQUE), ..between.clone() }, ", type opaque"),
+            (SelectorView { remote_ports: Some(PortsView::OPAQUE), ..between.clone() }, " ports opaque"),
+            (
+                SelectorView {
+                    protocol: Some(1),
+                    icmp: Some(IcmpSpec::Messages(MessagesSpec { types: (3, 3), codes: (0, 3) })),
+                    ..between
+                },
+                ", icmp type 3 code 0-3",
+            ),
+        ] {
+            assert_eq!(selector(&narrower), format!("10.1.0.0/24 to 10.2.0.0/24{says}"));
+        }
     }
 }

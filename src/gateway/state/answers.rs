@@ -22,8 +22,9 @@ use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
 use crate::gateway::rows::{
-    drop_row, milliseconds, peer_row, policy_row, sa_rows, selector_view, unix_milliseconds, wire_spec,
+    drop_row, milliseconds, peer_row, policy_row, sa_rows, unix_milliseconds, wire_spec,
 };
+use crate::gateway::selectors;
 use crate::gateway::state::State;
 use crate::gateway::state::named::{Carriers, Names};
 use crate::gateway::xfrm::Watching;
@@ -174,9 +175,10 @@ impl Gateway for State {
 
     fn add_rule(&self, added: &call::AddRule) -> Answer<RuleAdded> {
         let place = added.before.map(|number| self.place_of(number)).transpose()?;
-        let rule = convert::rule(&added.rule).map_err(refused)?;
-        keeps_anybody_apart(&rule, &self.keying.pad().map_err(stopped)?)?;
-        let number = self.keying.add_rule(rule, place).map_err(stopped)?;
+        let rules = convert::rule(&added.rule).map_err(refused)?;
+        let pad = self.keying.pad().map_err(stopped)?;
+        rules.iter().try_for_each(|rule| keeps_anybody_apart(rule, &pad))?;
+        let number = self.keying.add_rule(rules, place).map_err(stopped)?;
         Ok(RuleAdded { number: number.raw() })
     }
 
@@ -191,7 +193,7 @@ impl Gateway for State {
         let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
         Ok(Offered {
             expires: milliseconds(offer.expires.since(since(self.started))),
-            selectors: offer.selectors.iter().map(selector_view).collect(),
+            selectors: offer.selectors.iter().map(selectors::shown).collect(),
             class: offer.class.raw(),
             breaks: offer.latches_that_would_break.iter().map(|latch| latch.flow.to_string()).collect(),
             ticket: offer.ticket.into_text().as_str().to_owned(),

@@ -283,7 +283,7 @@ impl World {
         let keying = &mut self.gateway.keying;
         if by_hand {
             let place = Some(place).filter(|place| *place < 2);
-            self.rules.extend(keying.add_rule(rule(place, policy), Some(0)));
+            self.rules.extend(keying.add_rule(vec![rule(place, policy)], Some(0)));
             return;
         }
         let mut configured = self.configured;
