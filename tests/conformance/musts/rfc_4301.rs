@@ -198,6 +198,7 @@ pub const MUSTS: &[Must] = &[
             "datapath/src/spd/tests.rs: t30_the_search_finds_what_a_look_at_each_rule_finds",
             "datapath/src/tests/modes/policy.rs: rfc_4301_7_2_later_fragments_may_come_by_an_sa_of_opaque_ports",
             "config/src/tests/accepted.rs: rfc_4301_4_4_1_opaque_is_a_word_for_what_cannot_be_seen",
+            "tests/daemon/selectors.rs: rfc_4301_4_4_1_a_rule_by_hand_tells_icmp_messages_and_what_cannot_be_seen",
         ]),
     ),
     must(

@@ -169,7 +169,7 @@ pub const MUSTS: &[Must] = &[
         "SAs for specific ports or types are for a specific protocol.",
         By(&[
             "config/src/tests/refused/sas.rs: rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol",
-            "src/gateway/convert.rs: rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol",
+            "src/gateway/selectors.rs: rfc_4301_7_2_an_sa_for_certain_ports_is_for_a_protocol",
             "src/gateway/xfrm/rules.rs: rfc_4301_7_2_a_state_for_certain_ports_is_for_a_protocol",
         ]),
     ),
