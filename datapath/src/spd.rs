@@ -50,6 +50,15 @@ pub struct Template {
     pub protocol: Option<Protocol>,
     /// Tunnel or transport.
     pub mode: Option<Mode>,
+    /// The AH that must be around, of a bundle (RFC 4301 4.3); with `None` it may be there.
+    pub around: Option<Around>,
+}
+
+/// Which AH SA goes around those that serve a rule: one in transport mode, between the same ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Around {
+    /// Only AH SAs installed under this id; `None` takes any.
+    pub reqid: Option<Reqid>,
 }
 
 /// Whether the connections of a rule are latched without anyone asking.

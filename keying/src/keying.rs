@@ -13,6 +13,7 @@ mod explaining;
 mod farewell;
 mod holding;
 mod inquiring;
+mod joining;
 mod recovery;
 mod settling;
 mod showing;
@@ -82,6 +83,7 @@ pub struct Keying {
     by_sa: HashMap<SaRef, PairId>,
     /// SAs of one direction each.
     singles: BTreeMap<SingleId, Single>,
+    single_by_sa: HashMap<SaRef, SingleId>,
     /// What peers know our outbound SAs by.
     outbound_names: HashSet<(Protocol, Spi, SocketAddr)>,
     /// Pairs whose grace is not over, each for itself.
@@ -176,6 +178,7 @@ impl Keying {
             pairs: BTreeMap::new(),
             by_sa: HashMap::new(),
             singles: BTreeMap::new(),
+            single_by_sa: HashMap::new(),
             outbound_names: HashSet::new(),
             settling: Vec::new(),
             staged: None,

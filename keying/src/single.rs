@@ -165,6 +165,8 @@ pub(crate) struct Single {
     pub(crate) new: Terms,
     /// The other SA of its pair, and the class of both, of which either is a holder.
     pub(crate) partner: Option<(SingleId, ClassId)>,
+    /// The other SA of its bundle, as the SAD says it, too.
+    pub(crate) nested: Option<SaRef>,
 }
 
 /// What of a [`NewSingle`] decides whom it makes a pair with, and what that pair is.

@@ -47,6 +47,13 @@ impl Slots {
         self.resting.push(until, Leaving { sa, publication });
     }
 
+    /// Takes back the slot of an SA that was never published.
+    pub(crate) fn give_back(&mut self, sa: SaRef) {
+        if sa.generation < u32::MAX {
+            self.free.push(sa);
+        }
+    }
+
     /// Frees the slots that rested long enough and whose SA no worker can still be using.
     pub(crate) fn wake(&mut self, now: Time, settled: impl Fn(u64) -> bool) {
         while let Some(leaving) = self.resting.pop(now, |leaving| settled(leaving.publication)) {

@@ -145,9 +145,10 @@ impl SadEntry {
         reqid.is_none_or(|reqid| reqid == self.reqid) && template.is_none_or(|template| self.meets(&template))
     }
 
-    /// Whether it is what a template asks for. Ends matter in tunnel mode; in transport mode they are the packet's own.
+    /// Whether it is what a template asks for. Ends matter in tunnel mode; in transport mode they are the packet's own. Which
+    /// AH goes around is settled where the bundle is made.
     fn meets(&self, template: &Template) -> bool {
-        let Template { ends, protocol, mode } = *template;
+        let Template { ends, protocol, mode, around } = *template;
         let (ours, theirs) = match &self.role {
             Role::Inbound { from, .. } => (from.local, from.address),
             Role::Outbound { path, .. } => (path.from, path.to.ip()),
@@ -155,6 +156,7 @@ impl SadEntry {
         protocol.is_none_or(|protocol| protocol == self.protocol)
             && mode.is_none_or(|mode| mode == self.mode)
             && (self.mode == Mode::Transport || ends.is_none_or(|ends| ends == (ours, theirs)))
+            && (around.is_none() || self.nested.is_some())
     }
 
     /// Whether policy lets the SA bring this packet (RFC 4301 5.2): its selectors do, and where that is its scope, a rule

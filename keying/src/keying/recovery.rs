@@ -25,8 +25,8 @@ impl Keying {
         (self.publication, self.current) = (publication, current);
         self.version = self.clock.now();
         self.forget_unpublished(now);
-        self.recover_singles(now);
         self.remove_unknown(now);
+        self.recover_singles(now);
         self.index();
         self.recover_policy();
         self.recover_staged(now);

@@ -130,6 +130,9 @@ impl Keying {
             self.pairs.get(id).into_iter().for_each(|pair| pair.turn(&mut sad, *usage));
         }
         let spd = policy.as_ref().map_or_else(|| self.current.spd.clone(), Policy::spd);
+        if spd != self.current.spd {
+            self.join(&mut sad, &spd, now);
+        }
         if !turns.is_empty() || spd != self.current.spd {
             self.publish(sad, spd);
         }

@@ -1,4 +1,4 @@
-//! Single SAs: how they come, go, and make pairs of a class.
+//! Single SAs: how they come and go.
 //!
 //! They are of [`Scope::Policy`]: packets under them must meet a PROTECT rule that they serve, so they cover no flow that
 //! another rule's latch protects, and conflict with none (L-71); they are in force as soon as they are published. One that
@@ -6,13 +6,16 @@
 //! and lose it again, while their numbers go on.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use latchway_datapath::drop::Direction;
 use latchway_datapath::sad::{Handover, Role, Sad, SadEntry, Scope, Usage};
+use latchway_datapath::selector::Selector;
+use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{Protocol, Spi};
-use latchway_tagging::{AuthMethod, ClassId, SaRef};
+use latchway_tagging::{AuthMethod, ClassId, Mode, SaRef};
 
 use crate::evidence::Evidence;
 use crate::install::InstallError;
@@ -40,14 +43,14 @@ impl Keying {
             match self.enter_single(new, &mut sad, now) {
                 Ok(sa) => entered.push(sa),
                 Err(error) => {
-                    entered.into_iter().for_each(|sa| self.rest_slot(sa, now));
+                    entered.into_iter().for_each(|sa| self.slots.give_back(sa));
                     return Err(SingleFault { place: Some(place), error });
                 }
             }
         }
         for (place, revision) in change.revise.iter().enumerate() {
             if let Err(error) = self.revise_single(revision, &mut sad) {
-                entered.into_iter().for_each(|sa| self.rest_slot(sa, now));
+                entered.into_iter().for_each(|sa| self.slots.give_back(sa));
                 return Err(SingleFault { place: Some(change.add.len() + place), error });
             }
         }
@@ -55,8 +58,9 @@ impl Keying {
         let added: Vec<_> =
             change.add.iter().zip(entered).map(|(new, sa)| self.remember_single(new, sa)).collect();
         let gone = self.forget_singles(&change.remove, &parted, now);
-        self.join(&mut sad);
-        self.publish(sad, self.current.spd.clone());
+        let spd = self.current.spd.clone();
+        self.join(&mut sad, &spd, now);
+        self.publish(sad, spd);
         gone.into_iter().for_each(|sa| self.rest_slot(sa, now));
         Ok(added)
     }
@@ -82,27 +86,44 @@ impl Keying {
 
     /// Whose SA it is that a lifetime is over of. Returns whether it is a single one.
     pub(super) fn note_single(&mut self, sa: SaRef, hard: bool) -> bool {
-        let Some((id, _)) = self.singles.iter().find(|(_, single)| single.sa == sa) else { return false };
+        let Some(id) = self.single_by_sa.get(&sa) else { return false };
         self.notices.tell(Notice::SingleExpired { single: *id, hard });
         true
     }
 
-    /// After a restart: those that are not published are gone.
+    /// After a restart: those that are not published are gone, and what the others make together is what is published, as far
+    /// as that is there.
     pub(super) fn recover_singles(&mut self, now: Time) {
-        let sad = self.current.sad.clone();
-        let lost = |(id, single): (&SingleId, &Single)| sad.get(single.sa).is_none().then_some(*id);
-        let lost: Vec<_> = self.singles.iter().filter_map(lost).collect();
-        if lost.is_empty() {
+        let mut sad = self.current.sad.clone();
+        self.singles.retain(|_, single| sad.get(single.sa).is_some());
+        let by_sa = self.singles.iter().map(|(id, single)| (single.sa, *id)).collect();
+        let before = std::mem::replace(&mut self.single_by_sa, by_sa);
+        before.into_keys().filter(|sa| sad.get(*sa).is_none()).for_each(|sa| self.rest_slot(sa, now));
+        let mut broken = Vec::new();
+        for (id, single) in &mut self.singles {
+            let Some(entry) = sad.get(single.sa).map(|slot| &slot.entry) else { continue };
+            let known = |sa: SaRef| self.single_by_sa.get(&sa);
+            single.partner = entry.partner.and_then(known).map(|partner| (*partner, entry.class));
+            single.nested = entry.nested;
+            if single.partner.is_none() && entry.partner.is_some()
+                || entry.nested.is_some_and(|sa| known(sa).is_none())
+            {
+                broken.push(*id);
+            }
+        }
+        if broken.is_empty() {
             return;
         }
-        let parted: Vec<_> = self.partners(&lost);
-        self.forget_singles(&lost, &parted, now).into_iter().for_each(|sa| self.rest_slot(sa, now));
-        let mut sad = sad;
-        for id in parted {
+        for id in broken.into_iter().filter(|id| self.is_alone(*id)) {
             self.single_class(id, &mut sad, UNPAIRED, None);
         }
-        self.join(&mut sad);
-        self.publish(sad, self.current.spd.clone());
+        let spd = self.current.spd.clone();
+        self.join(&mut sad, &spd, now);
+        self.publish(sad, spd);
+    }
+
+    fn is_alone(&self, id: SingleId) -> bool {
+        self.singles.get(&id).is_some_and(|single| single.partner.is_none())
     }
 
     fn check_singles(&self, change: &SingleChange) -> Result<(), SingleFault> {
@@ -112,7 +133,7 @@ impl Keying {
         }
         let leaving: HashSet<SaRef> =
             change.remove.iter().filter_map(|id| self.singles.get(id)).map(|single| single.sa).collect();
-        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
+        let (mut names, mut keys) = (self.names(change, &leaving), HashSet::new());
         for (place, new) in change.add.iter().enumerate() {
             let checked = new
                 .check()
@@ -123,35 +144,40 @@ impl Keying {
         Ok(())
     }
 
-    /// Whether the SPI can name a new SA (T31), beside those in `together`.
+    /// What outbound SAs are known by that stay, where some are to be added.
+    fn names(&self, change: &SingleChange, leaving: &HashSet<SaRef>) -> HashSet<Name> {
+        if !change.add.iter().any(|new| new.way.direction() == Direction::Outbound) {
+            return HashSet::new();
+        }
+        let name = |entry: &SadEntry| match &entry.role {
+            Role::Outbound { path, .. } => Some((entry.protocol, entry.spi, Some(path.to.ip()))),
+            Role::Inbound { .. } => None,
+        };
+        let stays = |entry: &&Arc<SadEntry>| !leaving.contains(&entry.sa);
+        let entries = self.current.sad.iter().map(|slot| &slot.entry).filter(stays);
+        entries.filter_map(|entry| name(entry)).collect()
+    }
+
+    /// Whether the SPI can name a new SA (T31), beside the names `taken`, among which it comes to be.
     fn check_name(
         &self,
         new: &NewSingle,
         leaving: &HashSet<SaRef>,
-        together: &mut HashSet<(Protocol, Spi, Option<std::net::SocketAddr>)>,
+        taken: &mut HashSet<Name>,
     ) -> Result<(), InstallError> {
         let (protocol, spi) = (new.keys.material.suite().protocol(), new.keys.spi);
         match &new.way {
             Way::Inbound { .. } => {
                 let holder =
                     self.current.sad.find(protocol, spi).and_then(|index| self.current.sad.slot(index));
-                let taken = holder.is_some_and(|slot| !leaving.contains(&slot.entry.sa));
-                if taken || !together.insert((protocol, spi, None)) {
+                let held = holder.is_some_and(|slot| !leaving.contains(&slot.entry.sa));
+                if held || !taken.insert((protocol, spi, None)) {
                     return Err(InstallError::DuplicateSpi(spi));
                 }
             }
             Way::Outbound { path, .. } => {
-                let to = path.to;
-                let same = |entry: &SadEntry| match &entry.role {
-                    Role::Outbound { path, .. } => {
-                        (entry.protocol, entry.spi, path.to.ip()) == (protocol, spi, to.ip())
-                            && !leaving.contains(&entry.sa)
-                    }
-                    Role::Inbound { .. } => false,
-                };
-                let taken = self.current.sad.iter().any(|slot| same(&slot.entry));
-                if taken || !together.insert((protocol, spi, Some(to))) {
-                    return Err(InstallError::DuplicateOutbound(spi, to));
+                if !taken.insert((protocol, spi, Some(path.to.ip()))) {
+                    return Err(InstallError::DuplicateOutbound(spi, path.to));
                 }
             }
         }
@@ -192,7 +218,7 @@ impl Keying {
             use_: Arc::default(),
         };
         if let Err(error) = sad.insert(Arc::new(entry), Usage::Active) {
-            self.rest_slot(sa, now);
+            self.slots.give_back(sa);
             return Err(InstallError::from(error).into());
         }
         Ok(sa)
@@ -220,11 +246,11 @@ impl Keying {
     fn admitted(
         &self,
         terms: &Terms,
-        selectors: &[latchway_datapath::selector::Selector],
-        mode: latchway_tagging::Mode,
-        reqid: latchway_datapath::spd::Reqid,
-    ) -> Result<Box<[latchway_datapath::selector::Selector]>, SingleError> {
-        let proposal = proposal(terms, (terms.suite, terms.suite), selectors.to_vec(), mode, reqid);
+        selectors: &[Selector],
+        mode: Mode,
+        reqid: Reqid,
+    ) -> Result<Box<[Selector]>, SingleError> {
+        let proposal = proposal(terms, Suites::both(terms.suite), selectors.to_vec(), mode, reqid);
         Ok(judge(&self.pad, &proposal)?.selectors.into_boxed_slice())
     }
 
@@ -232,7 +258,8 @@ impl Keying {
         self.spent_keys.spend_single(new);
         self.last_single += 1;
         let id = SingleId::from_raw(self.last_single);
-        self.singles.insert(id, Single { sa, new: new.terms(), partner: None });
+        self.single_by_sa.insert(sa, id);
+        self.singles.insert(id, Single { sa, new: new.terms(), partner: None, nested: None });
         id
     }
 
@@ -263,76 +290,10 @@ impl Keying {
         let gone: Vec<_> = ids.iter().filter_map(|id| self.singles.remove(id)).collect();
         classes.extend(gone.iter().filter_map(|single| single.partner).map(|(_, class)| class));
         classes.into_iter().for_each(|class| self.interned.release(class, now));
+        for single in &gone {
+            self.single_by_sa.remove(&single.sa);
+        }
         gone.into_iter().map(|single| single.sa).collect()
-    }
-
-    /// Makes pairs of those that have no partner and match, the newest first.
-    fn join(&mut self, sad: &mut Sad) {
-        let alone: Vec<_> = self
-            .singles
-            .iter()
-            .rev()
-            .filter(|(_, single)| single.partner.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        let mut joined = HashSet::new();
-        for (place, &one) in alone.iter().enumerate() {
-            let fits = |other: &&SingleId| {
-                !joined.contains(&one) && !joined.contains(*other) && self.matches(one, **other, sad)
-            };
-            let Some(&other) = alone.iter().skip(place + 1).find(fits) else { continue };
-            // Where classes are too many, they stay without one.
-            if self.marry(one, other, sad).is_some() {
-                joined.extend([one, other]);
-            }
-        }
-    }
-
-    /// Whether two are the two directions of one protection.
-    fn matches(&self, one: SingleId, other: SingleId, sad: &Sad) -> bool {
-        let entry = |id: SingleId| Some(&sad.get(self.singles.get(&id)?.sa)?.entry);
-        let (Some(one), Some(other)) = (entry(one), entry(other)) else { return false };
-        let same = (one.reqid, one.mode, one.protocol) == (other.reqid, other.mode, other.protocol);
-        same && match (&one.role, &other.role) {
-            (Role::Inbound { from, .. }, Role::Outbound { path, .. })
-            | (Role::Outbound { path, .. }, Role::Inbound { from, .. }) => {
-                (from.address, from.local, from.carrier) == (path.to.ip(), path.from, path.carrier)
-            }
-            _ => false,
-        }
-    }
-
-    /// Gives two the class of their pair.
-    fn marry(&mut self, one: SingleId, other: SingleId, sad: &mut Sad) -> Option<()> {
-        let (first, second) = (self.singles.get(&one)?, self.singles.get(&other)?);
-        let (inbound, outbound) =
-            if first.new.replay_checked.is_some() { (first, second) } else { (second, first) };
-        let entry = &sad.get(inbound.sa)?.entry;
-        let suites = (inbound.new.suite, outbound.new.suite);
-        let terms = inbound.new.clone();
-        let proposal = proposal(&terms, suites, entry.selectors.to_vec(), entry.mode, entry.reqid);
-        let judged = judge(&self.pad, &proposal).ok()?;
-        let class = self.interned.acquire(&proposal, &judged).ok()?;
-        // Each holds it.
-        if self.interned.acquire(&proposal, &judged).is_err() {
-            return None;
-        }
-        self.accept(class);
-        let refs = (self.singles.get(&one)?.sa, self.singles.get(&other)?.sa);
-        self.single_class(one, sad, class, Some(refs.1));
-        self.single_class(other, sad, class, Some(refs.0));
-        self.singles.get_mut(&one)?.partner = Some((other, class));
-        self.singles.get_mut(&other)?.partner = Some((one, class));
-        Some(())
-    }
-
-    /// Says in a database of which class one is, and who its partner.
-    fn single_class(&self, id: SingleId, sad: &mut Sad, class: ClassId, partner: Option<SaRef>) {
-        let entry =
-            self.singles.get(&id).and_then(|single| sad.get(single.sa)).map(|slot| Arc::clone(&slot.entry));
-        if let Some(entry) = entry {
-            sad.revise(Arc::new(SadEntry { class, partner, ..SadEntry::clone(&entry) }));
-        }
     }
 
     fn rest_slot(&mut self, sa: SaRef, now: Time) {
@@ -341,12 +302,12 @@ impl Keying {
 }
 
 /// What the PAD is asked: who is on the other end is known by its outer address alone.
-fn proposal(
+pub(super) fn proposal(
     terms: &Terms,
-    (inbound, outbound): (latchway_esp::Suite, latchway_esp::Suite),
-    selectors: Vec<latchway_datapath::selector::Selector>,
-    mode: latchway_tagging::Mode,
-    reqid: latchway_datapath::spd::Reqid,
+    suites: Suites,
+    selectors: Vec<Selector>,
+    mode: Mode,
+    reqid: Reqid,
 ) -> Proposal {
     Proposal {
         peer: terms.peer.clone(),
@@ -355,7 +316,7 @@ fn proposal(
         selectors,
         narrowing: Narrowing::Allowed,
         mode,
-        suites: Suites { inbound, outbound },
+        suites,
         header: None,
         replay_checked: terms.replay_checked.unwrap_or(true),
         reqid,
@@ -363,6 +324,9 @@ fn proposal(
         nat: Nat::default(),
     }
 }
+
+/// What an SA is known by to whoever receives: for an outbound one, at that address.
+type Name = (Protocol, Spi, Option<IpAddr>);
 
 /// Which street a single SA is of.
 impl Way {
@@ -378,4 +342,4 @@ impl Way {
 
 /// The class of SAs without a partner, which is interned nowhere and published to nobody: a class table never comes that
 /// far.
-const UNPAIRED: ClassId = ClassId::from_raw(u32::MAX);
+pub(super) const UNPAIRED: ClassId = ClassId::from_raw(u32::MAX);

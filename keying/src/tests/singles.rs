@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use latchway_datapath::arrival::Carrier;
+use latchway_datapath::drop::Direction;
 use latchway_datapath::outer::OuterPolicy;
 use latchway_datapath::sad::{Path, SadEntry, Scope, Shape, Usage};
 use latchway_datapath::selector::Selector;
-use latchway_datapath::spd::Reqid;
+use latchway_datapath::spd::{Action, Around, Protection, Reqid, Rule, Template};
 use latchway_datapath::time::Time;
-use latchway_esp::{Align, AntiReplay, SeqNum, SequenceKind, Suite, WindowSize};
+use latchway_esp::{Align, AntiReplay, Integrity, Protocol, SeqNum, SequenceKind, Suite, WindowSize};
 use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
 
 use crate::testing::{fqdn, keying_with, range};
@@ -69,6 +70,28 @@ fn inbound(spi: u32, key: u8) -> NewSingle {
 fn outbound(spi: u32, key: u8) -> NewSingle {
     let way = Way::Outbound { path: path(), shape: Shape::default(), next: SeqNum(1), reservation: None };
     single(way, spi, key)
+}
+
+fn header(new: NewSingle) -> NewSingle {
+    let suite = Suite::ah(Integrity::HmacSha256);
+    let (spi, octets) = (new.keys.spi.get(), [0xaa; 32]);
+    let keys = SaKeys::from_octets(spi, suite, &octets, SequenceKind::Extended).unwrap();
+    NewSingle { mode: Mode::Transport, reqid: Reqid(9), keys, ..new }
+}
+
+/// A rule that wants AH around what it is served by.
+fn bundle(direction: Direction, reqid: Option<Reqid>, around: Option<Reqid>) -> Rule {
+    let ends = Some(("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()));
+    let around = Some(Around { reqid: around });
+    let template = Template { ends, protocol: Some(Protocol::Esp), mode: Some(Mode::Tunnel), around };
+    let protection = Protection { reqid, template: Some(template), ..Protection::LATCHED_BY_TAG };
+    let all = range("0.0.0.0", "255.255.255.255");
+    Rule::new(Selector::between(all, all), Some(direction), Action::Protect(protection))
+}
+
+fn rule(keying: &mut Keying, rules: &[Rule]) {
+    keying.replace_templated(rules).unwrap();
+    while keying.poll(NOW).settling {}
 }
 
 fn add(new: Vec<NewSingle>) -> SingleChange {
@@ -147,6 +170,85 @@ fn a_revision_says_something_else_of_the_same_sa() {
     let after = entries(&keying).remove(0);
     assert!(after.revises(&before));
     assert!(format!("{:?}", after.role).contains("1400"));
+}
+
+/// RFC 4301 4.3: where policy asks for AH around ESP, the states of both are a bundle, in either direction, and its class says
+/// so (L-6); it is a matter of policy alone, and their numbers go on.
+#[test]
+fn rfc_4301_4_3_policy_makes_bundles_and_takes_them_apart() {
+    let mut keying = world();
+    let all = vec![
+        inbound(0x1000, 1),
+        outbound(0x2000, 2),
+        header(inbound(0x1001, 0)),
+        header(outbound(0x2001, 0)),
+    ];
+    let ids = keying.change_singles(add(all), NOW).unwrap();
+    let bare = entries(&keying);
+    assert!(bare.iter().all(|entry| entry.nested.is_none() && entry.partner.is_some()));
+    let both = |keying: &mut Keying, inner, outer| {
+        let rules =
+            [Direction::Inbound, Direction::Outbound].map(|direction| bundle(direction, inner, outer));
+        rule(keying, &rules);
+    };
+    for (inner, outer) in [(Some(Reqid(7)), Some(Reqid(9))), (None, None)] {
+        both(&mut keying, inner, outer);
+        let [esp_in, esp_out, ah_in, ah_out] = entries(&keying).try_into().unwrap();
+        assert!(ah_in.is_around(&esp_in) && ah_out.is_around(&esp_out));
+        assert!(ah_in.is_for_another() && ah_out.is_for_another());
+        assert_eq!((esp_in.partner, esp_in.class), (Some(esp_out.sa), esp_out.class));
+        let class = keying.class(esp_in.class).unwrap();
+        assert!(class.algorithms.inbound.authentication_header.is_some());
+        assert!(esp_in.revises(&bare[0]) && ah_in.partner.is_none());
+    }
+    // Another reqid of AH is another AH.
+    both(&mut keying, Some(Reqid(7)), Some(Reqid(8)));
+    let apart = entries(&keying);
+    assert!(apart.iter().zip(&bare).all(|(now, then)| now.nested.is_none() && now.class == then.class));
+    // Half a bundle is none.
+    both(&mut keying, Some(Reqid(7)), Some(Reqid(9)));
+    keying.change_singles(SingleChange { remove: vec![ids[3]], ..SingleChange::default() }, NOW).unwrap();
+    let [esp_in, esp_out, ah_in] = entries(&keying).try_into().unwrap();
+    assert!(ah_in.is_around(&esp_in) && esp_out.nested.is_none());
+    assert!(esp_in.partner.is_none() && keying.class(esp_in.class).is_none());
+}
+
+/// RFC 4301 4.3: new SAs come one by one. What was a bundle stays one until the new one is there, and AH comes around the newest.
+#[test]
+fn rfc_4301_4_3_new_sas_come_one_by_one() {
+    let mut keying = world();
+    rule(&mut keying, &[bundle(Direction::Outbound, Some(Reqid(7)), Some(Reqid(9)))]);
+    let nested = |keying: &Keying| entries(keying).iter().map(|entry| entry.nested).collect::<Vec<_>>();
+    let first = keying.change_singles(add(vec![outbound(0x2000, 2)]), NOW).unwrap()[0];
+    assert_eq!(nested(&keying), [None]);
+    keying.change_singles(add(vec![header(outbound(0x2001, 0))]), NOW).unwrap();
+    let [esp, ah] = entries(&keying).try_into().unwrap();
+    assert!(ah.is_around(&esp));
+    keying.change_singles(add(vec![outbound(0x2002, 3)]), NOW).unwrap();
+    let [old, _, new] = entries(&keying).try_into().unwrap();
+    assert!(ah.is_around(&old) && ah.is_around(&new));
+    keying.change_singles(add(vec![header(outbound(0x2003, 0))]), NOW).unwrap();
+    let [old, old_ah, new, new_ah] = entries(&keying).try_into().unwrap();
+    assert!(old_ah.is_around(&old) && new_ah.is_around(&new));
+    assert_eq!((old_ah.nested, new_ah.nested), (Some(old.sa), Some(new.sa)));
+    keying.change_singles(SingleChange { remove: vec![first], ..SingleChange::default() }, NOW).unwrap();
+    let [left, ah, newest] = entries(&keying).try_into().unwrap();
+    assert!(left.is_for_another() || ah.is_for_another() || newest.is_for_another());
+    keying.recover(NOW);
+    assert_eq!(entries(&keying).len(), 3);
+}
+
+/// RFC 3948: there is no AH in UDP.
+#[test]
+fn rfc_3948_what_is_in_udp_is_no_bundle() {
+    let mut keying = world();
+    rule(&mut keying, &[bundle(Direction::Outbound, Some(Reqid(7)), Some(Reqid(9)))]);
+    let to = SocketAddr::new("192.0.2.2".parse().unwrap(), 4500);
+    let path = Path { from: "192.0.2.1".parse().unwrap(), ..Path::udp(0, to, 1500) };
+    let way = Way::Outbound { path, shape: Shape::default(), next: SeqNum(1), reservation: None };
+    let in_udp = NewSingle { way, ..outbound(0x2000, 2) };
+    keying.change_singles(add(vec![in_udp, header(outbound(0x2001, 0))]), NOW).unwrap();
+    assert!(entries(&keying).iter().all(|entry| entry.nested.is_none()));
 }
 
 /// A key manager that begins anew knows them, and the class of a pair has its holders.

@@ -10,7 +10,7 @@ use crate::drop::DropReason;
 use crate::flow::protocol;
 use crate::sad::{SadEntry, Scope};
 use crate::selector::{PortRange, Selector};
-use crate::spd::{Action, Protection, Reqid, Rule, Spd, Template};
+use crate::spd::{Action, Around, Protection, Reqid, Rule, Spd, Template};
 use crate::testing::{Host, Open, SaOptions, arrival, inbound_entry, joined_by, outbound_entry, selectors};
 
 /// RFC 4301 section 5.2, and what `ip xfrm` means by it: under an SA of this scope arrives only what a rule says that it
@@ -26,6 +26,7 @@ fn rfc_4301_5_2_what_arrives_protected_is_what_policy_says() {
         ends: Some((ours.parse().unwrap(), "192.0.2.1".parse().unwrap())),
         protocol: Some(protocol),
         mode: Some(mode),
+        around: None,
     };
     let good = template(Protocol::Esp, Mode::Tunnel, "192.0.2.2");
     for (action, reason) in [
@@ -42,6 +43,11 @@ fn rfc_4301_5_2_what_arrives_protected_is_what_policy_says() {
         ),
         (
             protect(7, Some(template(Protocol::Esp, Mode::Tunnel, "192.0.2.3"))),
+            Some(DropReason::PolicyMismatch),
+        ),
+        // RFC 4301 section 4.3: nothing bare where AH must be around.
+        (
+            protect(7, Some(Template { around: Some(Around { reqid: None }), ..good })),
             Some(DropReason::PolicyMismatch),
         ),
         (Action::Bypass, Some(DropReason::PolicyMismatch)),
@@ -79,7 +85,8 @@ fn rfc_4301_5_1_a_template_chooses_the_sa() {
         let mut one: Host<Open> = Host::new(1, 2, Open);
         one.insert(outbound_entry(1, 2, &tunnel));
         one.insert(outbound_entry(1, 2, &ah));
-        let template = Template { ends: None, protocol: Some(protocol), mode: Some(Mode::Tunnel) };
+        let template =
+            Template { ends: None, protocol: Some(protocol), mode: Some(Mode::Tunnel), around: None };
         let protection = Protection { template: Some(template), ..Protection::UNLATCHED };
         let rules = selectors(1, 2)
             .into_iter()
