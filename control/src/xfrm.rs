@@ -207,7 +207,7 @@ pub struct XfrmAlgorithm {
 }
 
 /// A SELECTOR. Both sides are of one address family.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct XfrmSelector {

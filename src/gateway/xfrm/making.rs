@@ -71,7 +71,7 @@ impl Making<'_> {
     }
 
     /// What is said anew of a state.
-    pub fn revision(&self, single: SingleId, state: &XfrmState, _: &mut Reqids) -> Answer<Revision> {
+    pub fn revision(&self, single: SingleId, state: &XfrmState) -> Answer<Revision> {
         let ends = self.ends(state)?;
         let end = match self.way(state, &ends)? {
             Way::Inbound { from, outer, .. } => RevisedEnd::Inbound(from, outer),

@@ -8,6 +8,7 @@ mod told;
 
 pub use self::told::{Heard, Told, Watching};
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -18,6 +19,7 @@ use latchway_control::{
     Failure, KeyedSa, XfrmEvent, XfrmEventKind, XfrmPolicyRow, XfrmState, XfrmStateFlag, XfrmStateRow,
     XfrmStep, XfrmUsed,
 };
+use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 use latchway_esp::KeyMaterial;
 use latchway_keying::{KeyManagerClient, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted};
@@ -28,7 +30,7 @@ use crate::gateway::operator::{Answer, Rows};
 use crate::gateway::records::Records;
 use crate::gateway::rows::unix_milliseconds;
 use crate::gateway::state::keys::in_hexadecimal;
-use crate::gateway::xfrm::book::{Book, Change, Held};
+use crate::gateway::xfrm::book::{Book, Change, Held, Place};
 use crate::gateway::xfrm::making::Making;
 
 /// States and policies of one gateway.
@@ -40,8 +42,13 @@ pub struct Xfrm {
     started: Instant,
     records: OnceLock<Arc<Records>>,
     book: Mutex<Book>,
+    /// The rules that the policies in the book are in the key manager.
+    rules: Mutex<Vec<Rule>>,
     told: Told,
 }
+
+/// What the key manager knows of single SAs.
+type Singles = HashMap<SingleId, SingleView>;
 
 impl Xfrm {
     /// No state and no policy yet, of a gateway that is `identity` and listens there.
@@ -52,8 +59,8 @@ impl Xfrm {
         tun: String,
         started: Instant,
     ) -> Self {
-        let (records, book) = (OnceLock::new(), Mutex::default());
-        Self { keying, identity, listen, tun, started, records, book, told: Told::default() }
+        let (records, book, rules) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { keying, identity, listen, tun, started, records, book, rules, told: Told::default() }
     }
 
     /// From now on, keys of counter-mode suites may be on record there.
@@ -74,19 +81,13 @@ impl Xfrm {
             ));
         }
         let mut book = self.book();
-        let mut next = book.clone();
-        let mut changes = Vec::new();
-        for (place, step) in asked.steps.iter().enumerate() {
-            let now = unix_milliseconds(SystemTime::now());
-            let done = next.step(step, asked.ephemeral_keys, now);
-            changes.extend(done.map_err(|failure| at(place, asked.steps.len(), step, failure))?);
+        let done = self.take_steps(&mut book, asked);
+        match &done {
+            Ok(_) => book.settle(),
+            Err(_) => book.undo(),
         }
-        let rules = next.rules(&self.tun)?;
-        self.change_states(&book, &mut next)?;
-        if rules != book.rules(&self.tun).unwrap_or_default() {
-            self.keying.replace_templated(rules).map_err(stopped)?;
-        }
-        *book = next;
+        drop(book);
+        let changes = done?;
         let applied = XfrmApplied {
             states: changes.iter().filter(|change| change.is_of_state()).count() as u64,
             policies: changes.iter().filter(|change| !change.is_of_state()).count() as u64,
@@ -95,22 +96,41 @@ impl Xfrm {
         Ok(applied)
     }
 
+    fn take_steps(&self, book: &mut Book, asked: &XfrmApply) -> Answer<Vec<Change>> {
+        // What somebody began and did not end, since he panicked.
+        book.undo();
+        let mut changes = Vec::new();
+        for (place, step) in asked.steps.iter().enumerate() {
+            let now = unix_milliseconds(SystemTime::now());
+            let done = book.step(step, asked.ephemeral_keys, now);
+            changes.extend(done.map_err(|failure| at(place, asked.steps.len(), step, failure))?);
+        }
+        let rules = book.has_changed_policies().then(|| book.rules(&self.tun)).transpose()?;
+        self.change_states(book)?;
+        let mut in_force = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rules) = rules.filter(|rules| *rules != *in_force) {
+            self.keying.replace_templated(rules.clone()).map_err(stopped)?;
+            *in_force = rules;
+        }
+        Ok(changes)
+    }
+
     /// The states, newest first; whoever asks for them with their keys says so first.
     ///
     /// # Errors
     /// [`Failure`]
     pub fn states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
         let book = self.book();
-        let singles = self.keying.singles().map_err(stopped)?;
-        let shown = book.states.iter().rev().map(|held| self.state_row(held, &singles, keys));
+        let singles = self.singles()?;
+        let shown = book.states().rev().map(|(_, held)| self.state_row(held, &singles, keys));
         shown.map(rows).find(ControlFlow::is_break);
         Ok(())
     }
 
     /// The states with their keys, but those whose lifetime is over.
     pub fn keyed(&self) -> Vec<KeyedSa> {
-        let singles = self.keying.singles().unwrap_or_default();
-        let over = |held: &Held| singles.iter().any(|view| Some(view.id) == held.single && view.expired);
+        let singles = self.singles().unwrap_or_default();
+        let over = |held: &Held| view_of(held, &singles).is_some_and(|view| view.expired);
         let keyed = |held: &Held| {
             let (suite, octets) = latchway_xfrm::suite(&held.spec).ok()?;
             let key = KeyMaterial::new(suite, &octets).ok()?.to_show();
@@ -126,7 +146,8 @@ impl Xfrm {
                 integrity,
             })
         };
-        self.book().states.iter().filter(|held| !over(held)).filter_map(keyed).collect()
+        let book = self.book();
+        book.states().filter(|(_, held)| !over(held)).filter_map(|(_, held)| keyed(held)).collect()
     }
 
     /// The policies, newest first.
@@ -134,7 +155,8 @@ impl Xfrm {
     /// # Errors
     /// [`Failure`]
     pub fn policies(&self, rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
-        self.book().policies.iter().rev().cloned().map(rows).find(ControlFlow::is_break);
+        let book = self.book();
+        book.policies().rev().map(|row| rows(XfrmPolicyRow::clone(row))).find(ControlFlow::is_break);
         Ok(())
     }
 
@@ -152,21 +174,32 @@ impl Xfrm {
         }
     }
 
-    /// A state whose hard lifetime is over goes, as it does in a kernel.
+    /// A state whose hard lifetime is over goes, as it does in a kernel; and with it all others of which that was not heard.
     fn expired(&self, single: SingleId, hard: bool) {
         let mut book = self.book();
-        let Some(place) = book.states.iter().position(|held| held.single == Some(single)) else { return };
-        let singles = self.keying.singles().unwrap_or_default();
-        let row = book.states.get(place).map(|held| self.state_row(held, &singles, false));
+        let is_it = |(_, held): &(Place, &Arc<Held>)| held.single == Some(single);
+        let Some((place, _)) = book.states().find(is_it) else { return };
+        let Ok(singles) = self.singles() else { return };
+        let over = |held: &Held| {
+            held.single == Some(single) || view_of(held, &singles).is_some_and(|view| view.expired)
+        };
+        let places: Vec<_> = match hard {
+            true => book.states().filter(|(_, held)| over(held)).map(|(place, _)| place).collect(),
+            false => vec![place],
+        };
+        let held: Vec<_> = places.iter().filter_map(|place| book.state(*place).cloned()).collect();
         if hard {
-            let change = SingleChange { remove: vec![single], ..SingleChange::default() };
+            let remove = held.iter().filter_map(|held| held.single).collect();
             // Where the key manager ended, everything does.
-            let _ = self.keying.change_singles(change);
-            book.states.remove(place);
+            let _ = self.keying.change_singles(SingleChange { remove, ..SingleChange::default() });
+            places.into_iter().for_each(|place| book.forget(place));
         }
         drop(book);
         let kind = if hard { XfrmEventKind::HardExpired } else { XfrmEventKind::SoftExpired };
-        self.told.publish(XfrmEvent { state: row, ..event(kind) });
+        for held in held {
+            let row = self.state_row(&held, &singles, false);
+            self.told.publish(XfrmEvent { state: Some(row), ..event(kind) });
+        }
     }
 
     fn acquire(&self, wanted: &Wanted) {
@@ -177,35 +210,34 @@ impl Xfrm {
         }
     }
 
-    /// Has the key manager make of the states what they are to be. The new book learns what they are there.
-    fn change_states(&self, old: &Book, next: &mut Book) -> Answer<()> {
+    /// Has the key manager make of the states what they are to be. The book learns what they are there.
+    fn change_states(&self, book: &mut Book) -> Answer<()> {
         let making = Making {
             identity: &self.identity,
             listen: &self.listen,
             tun: &self.tun,
             records: self.records.get(),
         };
-        for held in &mut next.states {
+        let (mut remove, mut add, mut revise) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut made, mut named) = (Vec::new(), Vec::new());
+        for (place, before) in book.changed_states() {
+            let before = before.and_then(|before| before.single);
+            let Some(held) = book.state_mut(place) else {
+                remove.extend(before);
+                continue;
+            };
             held.outbound = making.is_outbound(&held.spec);
-        }
-        let stays = |single: SingleId| next.states.iter().any(|held| held.single == Some(single));
-        let remove: Vec<_> =
-            old.states.iter().filter_map(|held| held.single).filter(|single| !stays(*single)).collect();
-        let (mut add, mut revise, mut named) = (Vec::new(), Vec::new(), Vec::new());
-        let mut made = Vec::new();
-        for (place, held) in next.states.iter().enumerate() {
-            let revised =
-                old.states.iter().find(|other| other.single == held.single && other.spec != held.spec);
+            let held = Held::clone(held);
             match held.single {
-                None => {
-                    add.push(making.single(held, &mut next.reqids)?);
-                    made.push(place);
-                }
-                Some(single) if revised.is_some() => {
-                    revise.push(making.revision(single, &held.spec, &mut next.reqids)?);
+                Some(single) => {
+                    revise.push(making.revision(single, &held.spec)?);
                     named.push(place);
                 }
-                Some(_) => {}
+                None => {
+                    remove.extend(before);
+                    add.push(making.single(&held, &mut book.reqids)?);
+                    made.push(place);
+                }
             }
         }
         if remove.is_empty() && add.is_empty() && revise.is_empty() {
@@ -214,18 +246,23 @@ impl Xfrm {
         let places: Vec<_> = made.iter().chain(&named).copied().collect();
         let changed = self.keying.change_singles(SingleChange { remove, add, revise }).map_err(stopped)?;
         let added = changed.map_err(|SingleFault { place, error }| {
-            let spi = place.and_then(|place| places.get(place)).and_then(|place| next.states.get(*place));
-            let name = spi.map_or_else(|| "the change".to_owned(), |held| named_state(&held.spec));
+            let held = place.and_then(|place| places.get(place)).and_then(|place| book.state(*place));
+            let name = held.map_or_else(|| "the change".to_owned(), |held| named_state(&held.spec));
             Failure::refused(format!("{name}: {error}"), hint_of(&error))
         })?;
         for (place, single) in made.into_iter().zip(added) {
-            next.states.get_mut(place).into_iter().for_each(|held| held.single = Some(single));
+            book.state_mut(place).into_iter().for_each(|held| held.single = Some(single));
         }
         Ok(())
     }
 
-    fn state_row(&self, held: &Held, singles: &[SingleView], keys: bool) -> XfrmStateRow {
-        let view = singles.iter().find(|view| Some(view.id) == held.single);
+    fn singles(&self) -> Answer<Singles> {
+        let singles = self.keying.singles().map_err(stopped)?;
+        Ok(singles.into_iter().map(|view| (view.id, view)).collect())
+    }
+
+    fn state_row(&self, held: &Held, singles: &Singles, keys: bool) -> XfrmStateRow {
+        let view = view_of(held, singles);
         let mut state = if keys { held.spec.clone() } else { held.spec.without_keys() };
         let used = view.map_or_else(XfrmUsed::default, |view| XfrmUsed {
             octets: view.octets,
@@ -252,6 +289,10 @@ impl Xfrm {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn view_of<'s>(held: &Held, singles: &'s Singles) -> Option<&'s SingleView> {
+    singles.get(&held.single?)
 }
 
 /// Which step it was, where there are several.

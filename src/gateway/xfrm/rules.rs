@@ -1,6 +1,6 @@
 //! Policies as rules of the SPD (RFC 4301 section 4.4.1), and what ties states to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,7 +12,7 @@ use latchway_datapath::drop::Direction;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{LatchTerms, Model, Unlatchable};
 use latchway_datapath::selector::{AddressRange, IcmpRange, PortRange, Selector, has_ports};
-use latchway_datapath::spd::{Action, Latching, Protection, Reqid, Rule, Template};
+use latchway_datapath::spd::{Action, Around, Latching, Protection, Reqid, Rule, Template};
 use latchway_esp::Protocol;
 use latchway_keying::Wanted;
 use latchway_tagging::Mode;
@@ -49,17 +49,26 @@ impl Book {
     /// # Errors
     /// [`Failure`], which names what of a policy is not served.
     pub fn rules(&mut self, tun: &str) -> Answer<Vec<Rule>> {
-        let mut ordered: Vec<&XfrmPolicy> = self.policies.iter().map(|row| &row.policy).collect();
+        let mut reqids = std::mem::take(&mut self.reqids);
+        let mut ordered: Vec<&XfrmPolicy> = self.policies().map(|row| &row.policy).collect();
         ordered.sort_by_key(|policy| policy.priority);
-        ordered.into_iter().map(|policy| rule(policy, tun, &mut self.reqids)).collect()
+        let rules = ordered.into_iter().map(|policy| rule(policy, tun, &mut reqids));
+        let rules = rules.collect::<Answer<Vec<_>>>();
+        self.reqids = reqids;
+        let rules = rules?;
+        check_bundles(&rules)?;
+        Ok(rules)
     }
 
     /// The policy whose rule wants an SA that is not there.
     pub fn wanting(&mut self, wanted: &Wanted, tun: &str) -> Option<XfrmPolicyRow> {
         let wanted = &wanted.rule.as_ref()?.rule;
-        let reqids = &mut self.reqids;
-        let is = |row: &&XfrmPolicyRow| rule(&row.policy, tun, reqids).is_ok_and(|rule| rule == *wanted);
-        self.policies.iter().find(is).cloned()
+        let mut reqids = std::mem::take(&mut self.reqids);
+        let mut is =
+            |row: &XfrmPolicyRow| rule(&row.policy, tun, &mut reqids).is_ok_and(|rule| rule == *wanted);
+        let found = self.policies().find(|row| is(row)).map(|row| XfrmPolicyRow::clone(row));
+        self.reqids = reqids;
+        found
     }
 }
 
@@ -78,12 +87,8 @@ fn rule(policy: &XfrmPolicy, tun: &str, reqids: &mut Reqids) -> Answer<Rule> {
         (XfrmAction::Block, _) => Action::Discard,
         (XfrmAction::Allow, []) => Action::Bypass,
         (XfrmAction::Allow, [template]) => Action::Protect(protection(template, outbound, reqids)?),
-        (XfrmAction::Allow, _) => {
-            return Err(unserved(
-                "a bundle of several templates",
-                "use one ESP template, whose suite has integrity",
-            ));
-        }
+        (XfrmAction::Allow, [within, around]) => Action::Protect(bundle(within, around, outbound, reqids)?),
+        (XfrmAction::Allow, _) => return Err(unserved("a bundle of more than two templates", BUNDLE)),
     };
     Ok(Rule::new(selector(&policy.selector, outbound)?, Some(direction), action))
 }
@@ -91,8 +96,7 @@ fn rule(policy: &XfrmPolicy, tun: &str, reqids: &mut Reqids) -> Answer<Rule> {
 fn protection(template: &XfrmTemplate, outbound: bool, reqids: &mut Reqids) -> Answer<Protection> {
     let XfrmTemplate { src, dst, protocol, spi, reqid, mode, level } = *template;
     if level == XfrmLevel::Use {
-        let why = "it lets packets pass unprotected where a state is missing; use level required, or a policy without templates";
-        return Err(unserved("level use", why));
+        return Err(unserved("level use", OPTIONAL));
     }
     if spi != 0 {
         return Err(unserved(
@@ -113,11 +117,68 @@ fn protection(template: &XfrmTemplate, outbound: bool, reqids: &mut Reqids) -> A
             XfrmProtocol::Ah => Protocol::Ah,
         }),
         mode: Some(if tunnel { Mode::Tunnel } else { Mode::Transport }),
+        around: None,
     };
     // What comes in may be of any reqid where the template has none, as a kernel has it.
     let reqid = (outbound || reqid != 0).then(|| reqids.of(tie));
     let terms = LatchTerms { model: Model::Tag, unlatchable: Unlatchable::Pass, ..LatchTerms::from_bits(0) };
     Ok(Protection { reqid, template: Some(template), latching: Latching::On(terms) })
+}
+
+/// ESP with AH in transport mode around it (RFC 4301 section 4.3): the templates as a kernel has them, innermost first.
+fn bundle(
+    within: &XfrmTemplate,
+    around: &XfrmTemplate,
+    outbound: bool,
+    reqids: &mut Reqids,
+) -> Answer<Protection> {
+    let is_bundle = (within.protocol, around.protocol, around.mode)
+        == (XfrmProtocol::Esp, XfrmProtocol::Ah, XfrmMode::Transport);
+    if !is_bundle {
+        return Err(unserved("a bundle but of ESP with AH in transport mode around it", BUNDLE));
+    }
+    let named = |template: &XfrmTemplate| !template.src.is_unspecified() && !template.dst.is_unspecified();
+    if named(within) && named(around) && (within.src, within.dst) != (around.src, around.dst) {
+        let why = "both travel in one packet; say the ends of the ESP template in the AH template, too";
+        return Err(unserved("AH around ESP between other ends", why));
+    }
+    if !outbound && within.reqid == 0 && around.reqid != 0 {
+        let why = "give both templates the reqids of their states, or neither of them one";
+        return Err(unserved("ESP of any reqid within AH of one", why));
+    }
+    let mut protection = protection(within, outbound, reqids)?;
+    let Protection { reqid: header, .. } = self::protection(around, outbound, reqids)?;
+    if let Some(template) = &mut protection.template {
+        template.around = Some(Around { reqid: header });
+    }
+    Ok(protection)
+}
+
+/// That no states are wanted in a bundle by one policy and otherwise by another: they have AH around them, or not (RFC 4301
+/// section 4.3).
+fn check_bundles(rules: &[Rule]) -> Answer<()> {
+    let (mut around, mut headers, mut alone) = (HashMap::new(), HashSet::new(), HashSet::new());
+    for rule in rules {
+        let Action::Protect(protection) = rule.action else { continue };
+        let Some(reqid) = protection.reqid else { continue };
+        let name = (rule.direction, reqid);
+        let wanted = protection.template.and_then(|template| template.around);
+        if *around.entry(name).or_insert(wanted) != wanted {
+            return Err(divided());
+        }
+        match wanted {
+            Some(wanted) => headers.extend(wanted.reqid.map(|reqid| (rule.direction, reqid))),
+            None => drop(alone.insert(name)),
+        }
+    }
+    if headers.is_disjoint(&alone) { Ok(()) } else { Err(divided()) }
+}
+
+fn divided() -> Failure {
+    Failure::refused(
+        "the states of one template are wanted as a bundle by one policy, and alone or in another bundle by another",
+        "states have AH around them or not; give those of each policy a reqid of their own",
+    )
 }
 
 /// That a selector names no device that packets never pass here.
@@ -209,12 +270,18 @@ fn unserved(what: &str, why: &str) -> Failure {
     Failure::refused(format!("{what} is not served"), why)
 }
 
+const BUNDLE: &str = "say `tmpl proto esp ...` first and `tmpl proto ah ... mode transport` behind it, or one ESP template, whose suite has integrity";
+
+/// Nothing that is to be protected leaves in the clear because something is missing.
+const OPTIONAL: &str = "where a state is missing or over, packets would pass in the clear, unnoticed, and nothing here does that;      use level required, and for what may pass in the clear a policy without templates";
+
 /// Beyond every reqid of a configuration.
 const OWN: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latchway_xfrm::{Command, Family};
 
     fn said(protocol: u8, upper: XfrmUpper) -> XfrmSelector {
         let (src, dst) = ("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
@@ -239,6 +306,72 @@ mod tests {
         assert!(format!("{error:?}").contains("proto"), "{error:?}");
         for good in [said(6, XfrmUpper::Ports(None, Some(80))), said(0, XfrmUpper::Any)] {
             assert!(of_state(&good, true).is_ok());
+        }
+    }
+
+    fn rules_of(policies: &[&str]) -> Answer<Vec<Rule>> {
+        let mut book = Book::default();
+        for line in policies {
+            let words: Vec<_> = format!("policy add {line}").split(' ').map(str::to_owned).collect();
+            let Ok(Command::Apply(step)) = Command::read(&words, Family::Any) else { panic!("{line}") };
+            book.step(&step, false, 0)?;
+        }
+        book.rules("lw0")
+    }
+
+    const OUT: &str = "src 10.1.0.0/16 dst 10.2.0.0/16 dir out";
+    const ESP: &str = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 7 mode tunnel";
+    const AH: &str = "tmpl src 192.0.2.1 dst 192.0.2.2 proto ah reqid 8";
+
+    /// RFC 4301 4.3: ESP within AH is served in that order alone, and asks for AH by its reqid.
+    #[test]
+    fn rfc_4301_4_3_two_templates_are_esp_with_ah_around_it() {
+        let [rule] = rules_of(&[&format!("{OUT} {ESP} {AH}")]).unwrap().try_into().unwrap();
+        let [bare] = rules_of(&[&format!("{OUT} {ESP}")]).unwrap().try_into().unwrap();
+        let (Action::Protect(bundle), Action::Protect(bare)) = (rule.action, bare.action) else { panic!() };
+        assert_eq!(bundle.reqid, bare.reqid);
+        let around = bundle.template.unwrap().around.unwrap();
+        assert!(
+            around.reqid.is_some() && around.reqid != bundle.reqid && bare.template.unwrap().around.is_none()
+        );
+        let any = |template: &str| template.replace(" reqid 7", "").replace(" reqid 8", "");
+        let into = OUT.replace("dir out", "dir in");
+        rules_of(&[&format!("{into} {} {}", any(ESP), any(AH))]).unwrap();
+        for (templates, word) in [
+            (format!("{AH} {ESP}"), "proto esp ...` first"),
+            (format!("{ESP} {ESP}"), "proto esp ...` first"),
+            (format!("{ESP} {AH} mode tunnel"), "mode transport"),
+            (format!("{ESP} {AH} {AH}"), "more than two"),
+            (format!("{ESP} {}", AH.replace("192.0.2.2", "192.0.2.3")), "other ends"),
+            (format!("{} {AH}", any(ESP)), "reqid"),
+        ] {
+            let error = format!("{:?}", rules_of(&[&format!("{into} {templates}")]).unwrap_err());
+            assert!(error.contains(word), "{templates}: {error}");
+        }
+    }
+
+    /// RFC 4301 4.3: states are in a bundle or not.
+    #[test]
+    fn rfc_4301_4_3_states_are_of_one_bundle() {
+        let whole = format!("{OUT} {ESP} {AH}");
+        let beside = |template: &str| format!("src 10.1.0.0/16 dst 10.3.0.0/16 dir out {template}");
+        rules_of(&[&whole, &beside(&format!("{ESP} {AH}"))]).unwrap();
+        rules_of(&[&whole, &beside(&ESP.replace("reqid 7", "reqid 9"))]).unwrap();
+        let other = format!("{ESP} {}", AH.replace("reqid 8", "reqid 9"));
+        for divided in [ESP, AH, &other] {
+            let error = format!("{:?}", rules_of(&[&whole, &beside(divided)]).unwrap_err());
+            assert!(error.contains("reqid of their own"), "{error}");
+        }
+    }
+
+    /// RFC 4301 5.1: nothing is protected only where that happens to be possible, and who asks for it hears why.
+    #[test]
+    fn rfc_4301_5_1_level_use_is_refused_with_the_reason() {
+        for templates in [format!("{ESP} level use"), format!("{ESP} {AH} level use")] {
+            let error = format!("{:?}", rules_of(&[&format!("{OUT} {templates}")]).unwrap_err());
+            for word in ["level use is not served", "in the clear", "a policy without templates"] {
+                assert!(error.contains(word), "{error}");
+            }
         }
     }
 }
