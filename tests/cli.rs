@@ -356,7 +356,7 @@ fn status() -> StatusView {
 
 fn sa() -> SaRow {
     SaRow {
-        pair: 1,
+        pair: Some(1),
         direction: DirectionSpec::Inbound,
         spi: 0x1001,
         mode: ModeSpec::Tunnel,
@@ -375,15 +375,15 @@ fn sa() -> SaRow {
         hard: LifetimeView::default(),
         esn: true,
         replay_window: Some(4096),
-        path: PathView {
+        path: Some(PathView {
             from: "192.0.2.1".parse().unwrap(),
             to: "192.0.2.2:4500".parse().unwrap(),
             mtu: 1500,
             in_force: 1500,
             suspected: false,
-        },
+        }),
         selectors: vec![],
-        class: 1,
+        class: Some(1),
         age: 1,
         idle: None,
     }

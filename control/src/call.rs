@@ -249,6 +249,9 @@ pub struct XfrmApply {
     /// section 3).
     #[serde(default)]
     pub ephemeral_keys: bool,
+    /// The line that each step is of, in the caller's file: where one cannot be done, that line is named.
+    #[serde(default)]
+    pub lines: Vec<u64>,
 }
 
 /// Parameters of [`Call::Mtu`]: a peer.

@@ -74,7 +74,8 @@ pub use proposal::{LatchConflict, Narrowing, Offer, Proposal, Refusal, Suites};
 pub use secrets::ShownSa;
 pub use settings::{HolderLimits, Settings};
 pub use single::{
-    NewSingle, RevisedEnd, Revision, SingleChange, SingleError, SingleFault, SingleId, SingleView, Way,
+    NewSingle, RevisedEnd, Revision, SingleChange, SingleError, SingleFault, SingleId, SingleSa,
+    SingleSending, SingleView, Way,
 };
 pub use ticket::{NoTicket, Ticket, TicketText};
 pub use transaction::{CommitError, Commitment, Committed, Op, SpdChange, Transaction};

@@ -144,23 +144,7 @@ impl Pair {
     pub(crate) fn view(&self, id: PairId, sad: &Sad) -> Option<PairView> {
         let view = |sa, suite, sequence, expired| {
             let entry = &sad.get(sa)?.entry;
-            let expired = expired || entry.use_.is_expired();
-            let (packets, octets) = (entry.use_.packets.get(), entry.use_.octets.get());
-            let (limits, added, soft_expired) = (entry.limits, entry.added, entry.use_.is_soft_expired());
-            Some(SaView {
-                sa,
-                spi: entry.spi,
-                suite,
-                sequence,
-                limits,
-                added,
-                packets,
-                octets,
-                first_used: entry.use_.first_used(),
-                last_used: entry.use_.last_used(),
-                soft_expired,
-                expired,
-            })
+            Some(SaView::of(entry, suite, sequence, expired || entry.use_.is_expired()))
         };
         let (terms, sending) = (self.terms.clone(), &sad.get(self.outbound)?.entry);
         let (inbound, outbound) = self.sequence;

@@ -3,20 +3,24 @@
 
 use std::fmt;
 
+use latchway_datapath::arrival::Carrier;
+use latchway_datapath::fitting::Fitting;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::outer::OuterPolicy;
+use latchway_datapath::pmtu::PathMtu;
 use latchway_datapath::sad::{Path, Peer, Shape};
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
 use latchway_esp::{
     Align, AntiReplay, ConfigError, InboundConfig, InboundSa, OutboundConfig, OutboundSa, ReceivedTop,
-    Reservation, SeqNum,
+    Reservation, SeqNum, SequenceKind, Suite,
 };
 use latchway_tagging::{ClassId, Identity, Mode, SaRef, WorkerId};
 
 use crate::install::{InstallError, KeyOrigin, SaKeys};
 use crate::proposal::Refusal;
+use crate::view::SaView;
 
 /// A single SA, for as long as the process lives: ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +162,46 @@ pub struct SingleView {
     pub expired: bool,
 }
 
+/// A single SA as a whole, as status output shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SingleSa {
+    /// Its id.
+    pub id: SingleId,
+    /// Who is on the other end.
+    pub peer: Identity,
+    /// Tunnel or transport.
+    pub mode: Mode,
+    /// What a latch compares; `None` where it has no partner.
+    pub class: Option<ClassId>,
+    /// The inner flows it may carry.
+    pub selectors: Vec<Selector>,
+    /// Whether it refuses replays, and how far back it looks; `None` where it sends.
+    pub anti_replay: Option<AntiReplay>,
+    /// How its packets travel.
+    pub carrier: Carrier,
+    /// Its name and what it carried.
+    pub sa: SaView,
+    /// The AH SA around it, of a bundle (RFC 4301 section 4.3).
+    pub header: Option<SaView>,
+    /// What its packets look like from outside, and what becomes of outer headers that arrive.
+    pub shape: Shape,
+    /// To what AH is aligned.
+    pub align: Align,
+    /// Where it sends; `None` where it receives.
+    pub sending: Option<SingleSending>,
+}
+
+/// Where a single SA sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SingleSending {
+    /// The path.
+    pub path: Path,
+    /// How long its packets become on that path, AH around them included.
+    pub fitting: Fitting,
+    /// What that path takes, as far as it was found out.
+    pub path_mtu: PathMtu,
+}
+
 /// What the key manager knows of a single SA beside what the SAD says of it.
 #[derive(Debug)]
 pub(crate) struct Single {
@@ -174,9 +218,18 @@ pub(crate) struct Single {
 pub(crate) struct Terms {
     pub(crate) peer: Identity,
     pub(crate) local: Identity,
-    pub(crate) suite: latchway_esp::Suite,
+    pub(crate) suite: Suite,
+    pub(crate) sequence: SequenceKind,
+    pub(crate) align: Align,
     /// Of an inbound SA, whether replays are refused.
-    pub(crate) replay_checked: Option<bool>,
+    pub(crate) anti_replay: Option<AntiReplay>,
+}
+
+impl Terms {
+    /// Whether replays are refused, as far as it says.
+    pub(crate) fn replay_checked(&self) -> bool {
+        self.anti_replay.is_none_or(|anti_replay| anti_replay != AntiReplay::Off)
+    }
 }
 
 impl SingleId {
@@ -245,8 +298,10 @@ impl NewSingle {
             peer: self.peer.clone(),
             local: self.local.clone(),
             suite: self.keys.material.suite(),
-            replay_checked: match &self.way {
-                Way::Inbound { anti_replay, .. } => Some(*anti_replay != AntiReplay::Off),
+            sequence: self.keys.sequence,
+            align: self.align,
+            anti_replay: match &self.way {
+                Way::Inbound { anti_replay, .. } => Some(*anti_replay),
                 Way::Outbound { .. } => None,
             },
         }

@@ -3,7 +3,7 @@
 use latchway_datapath::fitting::Fitting;
 use latchway_datapath::lifetime::Limits;
 use latchway_datapath::pmtu::{PathMtu, Sizing};
-use latchway_datapath::sad::{Follow, Path, Shape, Usage};
+use latchway_datapath::sad::{Follow, Path, SadEntry, Shape, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
 use latchway_datapath::time::Time;
@@ -102,6 +102,26 @@ pub struct SaView {
     pub soft_expired: bool,
     /// Whether its hard lifetime is over, and its keys gone.
     pub expired: bool,
+}
+
+impl SaView {
+    /// Of an SA as the SAD holds it.
+    pub(crate) fn of(entry: &SadEntry, suite: Suite, sequence: SequenceKind, expired: bool) -> Self {
+        Self {
+            sa: entry.sa,
+            spi: entry.spi,
+            suite,
+            sequence,
+            limits: entry.limits,
+            added: entry.added,
+            packets: entry.use_.packets.get(),
+            octets: entry.use_.octets.get(),
+            first_used: entry.use_.first_used(),
+            last_used: entry.use_.last_used(),
+            soft_expired: entry.use_.is_soft_expired(),
+            expired,
+        }
+    }
 }
 
 /// An entry of the PAD, with the pairs that it allowed (RFC 4301 section 4.4.3).

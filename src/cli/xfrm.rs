@@ -119,12 +119,17 @@ impl Talking {
     }
 
     fn apply(&mut self, steps: Vec<XfrmStep>) -> Result<(), Failure> {
+        self.apply_lines(steps, Vec::new())
+    }
+
+    /// The same of a file's lines, of which the gateway names the one that cannot be done.
+    fn apply_lines(&mut self, steps: Vec<XfrmStep>, lines: Vec<u64>) -> Result<(), Failure> {
         if steps.is_empty() {
             return Ok(());
         }
         self.tell_window(&steps);
         let ephemeral_keys = self.said.ephemeral_keys;
-        self.client.call(&XfrmApply { steps, ephemeral_keys })?;
+        self.client.call(&XfrmApply { steps, ephemeral_keys, lines })?;
         Ok(())
     }
 
@@ -176,7 +181,7 @@ impl Talking {
             Source::Input => "-",
             Source::File(name) => name,
         };
-        let mut failed = false;
+        let (mut failed, mut done) = (false, 0_usize);
         let family = self.said.family;
         for (line, words) in lines(text) {
             let command = words.and_then(|words| {
@@ -193,8 +198,11 @@ impl Talking {
                 anstream::eprintln!("Command failed {name}:{line}");
                 failed = true;
                 if !self.said.force {
+                    anstream::eprintln!("{done} commands before it are done, and none behind it");
                     return Ok(ExitCode::FAILURE);
                 }
+            } else {
+                done += 1;
             }
         }
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -214,7 +222,9 @@ impl Talking {
         let states = imported.states.into_iter().map(|state| XfrmStep::AddState(Box::new(state)));
         let policies = imported.policies.into_iter().map(|policy| XfrmStep::AddPolicy(Box::new(policy)));
         let (count, sockets) = ((states.len(), policies.len()), imported.sockets);
-        self.apply(states.chain(policies).collect())?;
+        let (lines, steps) = (imported.lines.iter().map(|line| *line as u64), states.chain(policies));
+        let (lines, steps) = (lines.collect(), steps.collect());
+        self.apply_lines(steps, lines)?;
         anstream::eprintln!("{} states and {} policies imported", count.0, count.1);
         if sockets > 0 {
             anstream::eprintln!("{sockets} policies of single sockets passed over: they are of programs");

@@ -44,7 +44,7 @@ pub struct Bare {
     #[arg(long, value_name = "ADDRESS", requires = "tun")]
     listen: Vec<Listening>,
     /// What the gateway is called, for --tun; its control socket is in /run/latchway/NAME. That of the TUN where it is missing.
-    #[arg(long, value_name = "NAME", requires = "tun")]
+    #[arg(long, value_name = "NAME", requires = "tun", value_parser = label)]
     name: Option<String>,
     /// The network namespace where the TUN is, by name or path, for --tun.
     #[arg(long, value_name = "NAMESPACE", requires = "tun")]
@@ -215,6 +215,18 @@ fn namespace(name: Option<&str>) -> Result<Namespace, GatewayError> {
     })
 }
 
+/// A name that is that of a folder, too.
+fn label(name: &str) -> Result<String, String> {
+    let fits = |octet: u8| octet.is_ascii_graphic() && octet != b'/';
+    if name.is_empty() || name.starts_with('.') || name.len() > MOST_NAME || !name.bytes().all(fits) {
+        return Err(format!(
+            "the control socket is in a folder of that name: use 1 to {MOST_NAME} letters, digits and signs, no `/` and \
+             no `.` in front; `--control PATH` puts the socket elsewhere"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
 /// States say by their addresses of which direction they are, so that each must be a single one.
 fn single(address: IpAddr) -> Result<IpAddr, String> {
     if address.is_unspecified() || address.is_multicast() {
@@ -226,6 +238,9 @@ fn single(address: IpAddr) -> Result<IpAddr, String> {
 
 /// Questions that may wait for the one who runs the gateway.
 const QUESTIONS: usize = 16;
+
+/// The path of a socket has room for it.
+const MOST_NAME: usize = 64;
 
 /// Of ESP in UDP (RFC 3948).
 const USUAL_PORT: u16 = 4500;
@@ -247,6 +262,17 @@ mod tests {
         for wrong in ["0.0.0.0", "[::]:4500", "224.0.0.1", "somewhere", "native:somewhere", "192.0.2.1:0", ""]
         {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_folder_under_run() {
+        let long = "x".repeat(65);
+        for wrong in ["", "a/b", "/etc", "..", ".", ".hidden", "a b", "a\n", &long] {
+            assert!(label(wrong).is_err(), "{wrong:?}");
+        }
+        for good in ["lw0", "office-a", "Office_7.b", "a:b"] {
+            assert_eq!(label(good).as_deref(), Ok(good));
         }
     }
 

@@ -11,7 +11,7 @@ use latchway_datapath::outer::{Df, Dscp, Ecn, FlowLabel, OuterPolicy};
 use latchway_datapath::pmtu::{Discovery, Fragment, Pmtu, ProbeEnds, Sizing};
 use latchway_datapath::sad::{Follow, Shape, Tfc};
 use latchway_esp::Align;
-use latchway_keying::{PairView, SaView};
+use latchway_keying::SaView;
 use latchway_tagging::Mode;
 
 use crate::gateway::convert::SpecError;
@@ -68,9 +68,9 @@ pub const fn align(form: &FormSpec) -> Align {
     if form.align8 { Align::Eight } else { Align::Rfc }
 }
 
-/// The form of a pair, as it would be described.
-pub fn shown(pair: &PairView) -> FormSpec {
-    let Shape { outer, tfc, sizing, dummies, keepalive } = &pair.shape;
+/// The form of SAs, as it would be described.
+pub fn shown(shape: &Shape, carrier: Carrier, follow: Follow, align: Align) -> FormSpec {
+    let Shape { outer, tfc, sizing, dummies, keepalive } = shape;
     let (dscp, dscp_map) = match &outer.dscp {
         Dscp::Copy => (None, Vec::new()),
         Dscp::Set(code_point) => (Some(*code_point), Vec::new()),
@@ -78,7 +78,7 @@ pub fn shown(pair: &PairView) -> FormSpec {
             (None, (0..).zip(map.iter().copied()).filter(|(inner, outer)| inner != outer).collect())
         }
     };
-    let native = pair.path.carrier == Carrier::Native;
+    let native = carrier == Carrier::Native;
     FormSpec {
         dscp,
         dscp_map,
@@ -102,7 +102,7 @@ pub fn shown(pair: &PairView) -> FormSpec {
         tfc_multiple: if let Tfc::Multiple(octets) = tfc { Some(*octets) } else { None },
         dummies: dummies.map(milliseconds),
         keepalive: keepalive.map(milliseconds),
-        follow: pair.follow == Follow::Follow,
+        follow: follow == Follow::Follow,
         fragment: Some(match sizing.fragment {
             Fragment::Before => FragmentSpec::Before,
             Fragment::After => FragmentSpec::After,
@@ -115,7 +115,7 @@ pub fn shown(pair: &PairView) -> FormSpec {
         pmtu_floor: Some(sizing.pmtu.floor),
         probe: sizing.pmtu.probe.map(|ProbeEnds { from, to }| ProbeSpec { from, to }),
         mss_clamp: sizing.clamp_mss,
-        align8: pair.align == Align::Eight,
+        align8: align == Align::Eight,
     }
 }
 

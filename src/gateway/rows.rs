@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use latchway_config::Listen;
 use latchway_control::{
-    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, EncapsulationSpec, LatchState,
+    ActionSpec, AnchorSpec, CertificateView, DirectionSpec, DropRow, EncapsulationSpec, FormSpec, LatchState,
     LifetimeView, MethodSpec, ModeSpec, Origin, PathView, PeerRow, PolicyRow, ProvenRow, SaRow, SaUsage,
     Severity, TagView, Traffic, WireSpec,
 };
@@ -13,12 +13,14 @@ use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop::{self, Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::lifetime::Bounds;
-use latchway_datapath::sad::Usage;
+use latchway_datapath::pmtu::PathMtu;
+use latchway_datapath::sad::{Follow, Path, Usage};
 use latchway_datapath::spd::Action;
 use latchway_datapath::time::Time;
 use latchway_esp::{AntiReplay, SequenceKind, Suite};
 use latchway_keying::{
-    Certificate, Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, Suites, TrustAnchor,
+    Certificate, Fingerprint, IdentityView, PairView, PeerView, RuleView, SaView, SingleSa, SingleSending,
+    Suites, TrustAnchor,
 };
 use latchway_tagging::{AuthMethod, Class, ClassId, Credential, InboundTag, Transforms};
 
@@ -68,26 +70,54 @@ pub fn sa_rows(pair: &PairView, listen: &[Listen], now: Time) -> [SaRow; 2] {
 }
 
 fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView, now: Time) -> SaRow {
+    let [inbound, outbound] = pair.header.as_ref().map_or([None; 2], |headers| headers.each_ref().map(Some));
+    let anti_replay = (direction == DirectionSpec::Inbound).then_some(pair.anti_replay);
     SaRow {
-        pair: pair.id.raw(),
-        direction,
-        spi: sa.spi.get(),
-        mode: match pair.mode {
-            latchway_tagging::Mode::Tunnel => ModeSpec::Tunnel,
-            latchway_tagging::Mode::Transport => ModeSpec::Transport,
-        },
-        encapsulation: match pair.path.carrier {
-            Carrier::Udp => EncapsulationSpec::Udp,
-            Carrier::Native => EncapsulationSpec::None,
-        },
-        suite: sa.suite.to_string(),
-        header: pair.header.as_ref().map(|[inbound, outbound]| {
-            form::header(if direction == DirectionSpec::Inbound { inbound } else { outbound })
-        }),
-        form: form::shown(pair),
+        pair: Some(pair.id.raw()),
+        mode: mode_word(pair.mode),
+        encapsulation: encapsulation(pair.path.carrier),
+        header: if anti_replay.is_some() { inbound } else { outbound }.map(form::header),
+        form: form::shown(&pair.shape, pair.path.carrier, pair.follow, pair.align),
         peer: pair.peer.to_string(),
         usage: sa_usage(pair.usage),
         origin: origin(pair.origin),
+        path: Some(path),
+        selectors: pair.selectors.iter().map(selectors::shown).collect(),
+        class: Some(pair.class.raw()),
+        ..of_one(direction, sa, anti_replay, now)
+    }
+}
+
+/// An SA of one direction.
+pub fn single_row(single: &SingleSa, listen: &[Listen], now: Time) -> SaRow {
+    let direction = if single.sending.is_some() { DirectionSpec::Outbound } else { DirectionSpec::Inbound };
+    SaRow {
+        mode: mode_word(single.mode),
+        encapsulation: encapsulation(single.carrier),
+        header: single.header.as_ref().map(form::header),
+        form: form::shown(&single.shape, single.carrier, Follow::Fixed, single.align),
+        peer: single.peer.to_string(),
+        path: single.sending.as_ref().map(|sending| sending_path(sending, listen)),
+        selectors: single.selectors.iter().map(selectors::shown).collect(),
+        class: single.class.map(ClassId::raw),
+        ..of_one(direction, &single.sa, single.anti_replay, now)
+    }
+}
+
+/// What a row says of an SA itself.
+fn of_one(direction: DirectionSpec, sa: &SaView, anti_replay: Option<AntiReplay>, now: Time) -> SaRow {
+    SaRow {
+        pair: None,
+        direction,
+        spi: sa.spi.get(),
+        mode: ModeSpec::Tunnel,
+        encapsulation: EncapsulationSpec::None,
+        suite: sa.suite.to_string(),
+        header: None,
+        form: FormSpec::default(),
+        peer: String::new(),
+        usage: SaUsage::Active,
+        origin: Origin::Xfrm,
         soft_expired: sa.soft_expired,
         expired: sa.expired,
         packets: sa.packets,
@@ -95,15 +125,29 @@ fn sa_row(pair: &PairView, direction: DirectionSpec, sa: &SaView, path: PathView
         soft: lifetime(sa.limits.soft(), sa, now),
         hard: lifetime(sa.limits.hard(), sa, now),
         esn: sa.sequence == SequenceKind::Extended,
-        replay_window: (direction == DirectionSpec::Inbound).then_some(match pair.anti_replay {
+        replay_window: anti_replay.map(|anti_replay| match anti_replay {
             AntiReplay::Off => 0,
             AntiReplay::Window(size) => size.get(),
         }),
-        path,
-        selectors: pair.selectors.iter().map(selectors::shown).collect(),
+        path: None,
+        selectors: Vec::new(),
         age: milliseconds(now.since(sa.added)),
         idle: sa.last_used.map(|used| milliseconds(now.since(used))),
-        class: pair.class.raw(),
+        class: None,
+    }
+}
+
+const fn mode_word(mode: latchway_tagging::Mode) -> ModeSpec {
+    match mode {
+        latchway_tagging::Mode::Tunnel => ModeSpec::Tunnel,
+        latchway_tagging::Mode::Transport => ModeSpec::Transport,
+    }
+}
+
+const fn encapsulation(carrier: Carrier) -> EncapsulationSpec {
+    match carrier {
+        Carrier::Udp => EncapsulationSpec::Udp,
+        Carrier::Native => EncapsulationSpec::None,
     }
 }
 
@@ -308,6 +352,15 @@ pub const fn wire_spec(listen: Listen) -> WireSpec {
 
 /// Where a pair sends.
 pub fn path_view(PairView { path, path_mtu, .. }: &PairView, listen: &[Listen]) -> PathView {
+    path_of(path, path_mtu, listen)
+}
+
+/// Where an SA of one direction sends.
+pub fn sending_path(SingleSending { path, path_mtu, .. }: &SingleSending, listen: &[Listen]) -> PathView {
+    path_of(path, path_mtu, listen)
+}
+
+fn path_of(path: &Path, path_mtu: &PathMtu, listen: &[Listen]) -> PathView {
     let from = listen.get(path.wire).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Listen::ip);
     PathView { from, to: path.to, mtu: path.mtu, in_force: path_mtu.in_force, suspected: path_mtu.suspected }
 }

@@ -15,6 +15,8 @@ pub struct Imported {
     pub states: Vec<XfrmState>,
     /// The policies.
     pub policies: Vec<XfrmPolicy>,
+    /// The lines at which they begin: those of the states, then those of the policies.
+    pub lines: Vec<usize>,
     /// How many policies of single sockets were passed over, which are of programs and not of the host.
     pub sockets: usize,
 }
@@ -48,12 +50,16 @@ pub enum ImportProblem {
 /// # Errors
 /// [`ImportError`], naming the record.
 pub fn import(text: &str) -> Result<Imported, ImportError> {
-    let mut imported = Imported::default();
+    let (mut imported, mut of_states, mut of_policies) = (Imported::default(), Vec::new(), Vec::new());
     for (line, record) in records(text) {
+        let before = (imported.states.len(), imported.policies.len());
         imported.record(&record).map_err(|problem| ImportError { line, problem })?;
+        of_states.extend((imported.states.len() > before.0).then_some(line));
+        of_policies.extend((imported.policies.len() > before.1).then_some(line));
     }
     imported.states.reverse();
     imported.policies.reverse();
+    imported.lines = of_states.into_iter().rev().chain(of_policies.into_iter().rev()).collect();
     Ok(imported)
 }
 

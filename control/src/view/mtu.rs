@@ -9,7 +9,7 @@ use crate::words::words;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MtuView {
-    /// The outbound SAs to the peer, oldest first.
+    /// The outbound SAs to the peer, those of pairs first, each oldest first.
     pub sas: Vec<MtuRow>,
 }
 
@@ -17,8 +17,8 @@ pub struct MtuView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MtuRow {
-    /// The pair it belongs to.
-    pub pair: u64,
+    /// The pair it belongs to; null for an SA of one direction, a state of `latchway xfrm`.
+    pub pair: Option<u64>,
     /// The peer's identity.
     pub peer: String,
     /// Its SPI.

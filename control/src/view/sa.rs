@@ -14,7 +14,7 @@ use crate::words::words;
 page! {
     /// SAs.
     Sas {
-        /// The SAs, two of a pair after each other, inbound first.
+        /// The SAs: two of a pair after each other, inbound first; then those of one direction, oldest first.
         sas: SaRow
     }
 }
@@ -23,8 +23,8 @@ page! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SaRow {
-    /// The pair it belongs to.
-    pub pair: u64,
+    /// The pair it belongs to; null for an SA of one direction, a state of `latchway xfrm`.
+    pub pair: Option<u64>,
     /// What it protects: what we receive or what we send.
     pub direction: DirectionSpec,
     /// Its SPI.
@@ -61,12 +61,12 @@ pub struct SaRow {
     pub esn: bool,
     /// The size of the replay window in packets, 0 where replays are not checked; null for outbound SAs.
     pub replay_window: Option<u32>,
-    /// Where protected packets go.
-    pub path: PathView,
+    /// Where protected packets go; null for an SA of one direction that receives.
+    pub path: Option<PathView>,
     /// The inner flows it may carry.
     pub selectors: Vec<SelectorView>,
-    /// The congruence class.
-    pub class: u32,
+    /// The congruence class; null for an SA of one direction that makes no pair with another.
+    pub class: Option<u32>,
     /// How long ago it was installed.
     pub age: u64,
     /// How long ago a packet passed; null where none has.
@@ -96,6 +96,8 @@ words! {
         Hand = "hand",
         /// A latch that somebody asked for: it goes with the latch. Of rules only.
         Latch = "latch",
+        /// `latchway xfrm`, which alone changes it.
+        Xfrm = "xfrm",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use latchway_datapath::fitting::Fitting;
+use latchway_datapath::sad::{Role, Shape};
 use latchway_tagging::{AuthMethod, Class, ClassId, IdentityId, IdentityRecord, PadEntryId};
 
 use crate::evidence::Evidence;
@@ -11,7 +13,8 @@ use crate::pad::{Pad, PadEntry};
 use crate::pair::PairId;
 use crate::policy::RuleView;
 use crate::secrets::ShownSa;
-use crate::view::{Counts, IdentityView, PairView, PeerView};
+use crate::single::{Single, SingleId, SingleSa, SingleSending, SingleView, Terms};
+use crate::view::{Counts, IdentityView, PairView, PeerView, SaView};
 
 impl Keying {
     /// Every pair, oldest first.
@@ -25,6 +28,71 @@ impl Keying {
     #[must_use]
     pub fn keys(&self) -> Vec<ShownSa> {
         self.pairs.values().flat_map(|pair| pair.secrets.shown(pair.path)).collect()
+    }
+
+    /// The single SAs, in the order in which they were added.
+    #[must_use]
+    pub fn singles(&self) -> Vec<SingleView> {
+        let view = |(id, single): (&SingleId, &Single)| {
+            let entry = &self.current.sad.get(single.sa)?.entry;
+            Some(SingleView {
+                id: *id,
+                partner: single.partner.map(|(partner, _)| partner),
+                packets: entry.use_.packets.get(),
+                octets: entry.use_.octets.get(),
+                added: entry.added,
+                last_used: entry.use_.last_used(),
+                soft_expired: entry.use_.is_soft_expired(),
+                expired: entry.use_.is_expired(),
+            })
+        };
+        self.singles.iter().filter_map(view).collect()
+    }
+
+    /// The single SAs as wholes, in the order in which they were added. What goes around others is shown with those.
+    #[must_use]
+    pub fn single_sas(&self) -> Vec<SingleSa> {
+        self.singles.iter().filter_map(|(id, single)| self.single_sa(*id, single)).collect()
+    }
+
+    fn single_sa(&self, id: SingleId, single: &Single) -> Option<SingleSa> {
+        let entry = &self.current.sad.get(single.sa)?.entry;
+        if entry.is_for_another() {
+            return None;
+        }
+        let Terms { peer, suite, align, anti_replay, .. } = &single.new;
+        let around = single.nested.and_then(|sa| self.singles.get(self.single_by_sa.get(&sa)?));
+        let header = around.and_then(|around| self.sa_view(around));
+        let (shape, sending) = match &entry.role {
+            Role::Inbound { outer, .. } => (Shape { outer: outer.clone(), ..Shape::default() }, None),
+            Role::Outbound { path, shape, .. } => {
+                let (outermost, align) =
+                    around.map_or((*suite, *align), |around| (around.new.suite, around.new.align));
+                let fitting = Fitting::of(entry, *suite)?.within(outermost, align);
+                let sending = SingleSending { path: *path, fitting, path_mtu: entry.mtu()? };
+                (shape.clone(), Some(sending))
+            }
+        };
+        Some(SingleSa {
+            id,
+            peer: peer.clone(),
+            mode: entry.mode,
+            class: single.partner.map(|(_, class)| class),
+            selectors: entry.selectors.to_vec(),
+            anti_replay: *anti_replay,
+            carrier: entry.carrier(),
+            sa: self.sa_view(single)?,
+            header,
+            shape,
+            align: *align,
+            sending,
+        })
+    }
+
+    fn sa_view(&self, single: &Single) -> Option<SaView> {
+        let entry = &self.current.sad.get(single.sa)?.entry;
+        let Terms { suite, sequence, .. } = single.new;
+        Some(SaView::of(entry, suite, sequence, entry.use_.is_expired()))
     }
 
     /// Every entry of the PAD in its order, with its pairs.

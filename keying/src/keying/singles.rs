@@ -25,8 +25,8 @@ use crate::nat::Nat;
 use crate::notice::Notice;
 use crate::proposal::{Narrowing, Proposal, Suites};
 use crate::single::{
-    Built, NewSingle, RevisedEnd, Revision, Single, SingleChange, SingleError, SingleFault, SingleId,
-    SingleView, Terms, Way,
+    Built, NewSingle, RevisedEnd, Revision, Single, SingleChange, SingleError, SingleFault, SingleId, Terms,
+    Way,
 };
 
 impl Keying {
@@ -63,25 +63,6 @@ impl Keying {
         self.publish(sad, spd);
         gone.into_iter().for_each(|sa| self.rest_slot(sa, now));
         Ok(added)
-    }
-
-    /// The single SAs, in the order in which they were added.
-    #[must_use]
-    pub fn singles(&self) -> Vec<SingleView> {
-        let view = |(id, single): (&SingleId, &Single)| {
-            let entry = &self.current.sad.get(single.sa)?.entry;
-            Some(SingleView {
-                id: *id,
-                partner: single.partner.map(|(partner, _)| partner),
-                packets: entry.use_.packets.get(),
-                octets: entry.use_.octets.get(),
-                added: entry.added,
-                last_used: entry.use_.last_used(),
-                soft_expired: entry.use_.is_soft_expired(),
-                expired: entry.use_.is_expired(),
-            })
-        };
-        self.singles.iter().filter_map(view).collect()
     }
 
     /// Whose SA it is that a lifetime is over of. Returns whether it is a single one.
@@ -318,7 +299,7 @@ pub(super) fn proposal(
         mode,
         suites,
         header: None,
-        replay_checked: terms.replay_checked.unwrap_or(true),
+        replay_checked: terms.replay_checked(),
         reqid,
         evidence: Evidence::default(),
         nat: Nat::default(),

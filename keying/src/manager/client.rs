@@ -19,7 +19,7 @@ use crate::pair::PairId;
 use crate::policy::{RuleError, RuleNumber, RuleView};
 use crate::proposal::{Offer, Proposal, Refusal};
 use crate::secrets::ShownSa;
-use crate::single::{SingleChange, SingleFault, SingleId, SingleView};
+use crate::single::{SingleChange, SingleFault, SingleId, SingleSa, SingleView};
 use crate::ticket::Ticket;
 use crate::transaction::{CommitError, Committed, Transaction};
 use crate::view::{Counts, PairView, PeerView};
@@ -69,6 +69,7 @@ impl Request {
 pub(super) enum Show {
     Pairs(Sender<Vec<PairView>>),
     Singles(Sender<Vec<SingleView>>),
+    SingleSas(Sender<Vec<SingleSa>>),
     Peers(Sender<Vec<PeerView>>),
     Policy(Sender<Vec<RuleView>>),
     Pad(Sender<Pad>),
@@ -180,6 +181,14 @@ impl KeyManagerClient {
     /// [`Stopped`].
     pub fn singles(&self) -> Result<Vec<SingleView>, Stopped> {
         self.see(Show::Singles)
+    }
+
+    /// [`Keying::single_sas`](crate::Keying::single_sas).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn single_sas(&self) -> Result<Vec<SingleSa>, Stopped> {
+        self.see(Show::SingleSas)
     }
 
     /// [`Keying::peer_gone`](crate::Keying::peer_gone), answered when no worker goes by the peer's SAs any more.

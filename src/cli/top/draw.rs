@@ -215,7 +215,7 @@ fn sas(board: &Board, skipped: usize) -> Table<'static> {
             false => (sa.row.usage.name(), Tone::Plain),
         };
         Row::new([
-            right(sa.row.pair.to_string()),
+            right(sa.row.pair.map_or_else(|| "-".to_owned(), |pair| pair.to_string())),
             left(crate::cli::view::direction(sa.row.direction)),
             left(&crate::cli::view::spi(sa.row.spi)),
             left(&sa.row.peer),

@@ -195,8 +195,9 @@ fn by_key<T, K: Eq + Hash>(rows: &[T], key: impl Fn(&T) -> K) -> HashMap<K, &T> 
     rows.iter().map(|row| (key(row), row)).collect()
 }
 
-const fn sa_key(sa: &SaRow) -> (u64, bool) {
-    (sa.pair, is_outbound(sa.direction))
+/// SPIs of one direction are told apart by the peer, too.
+fn sa_key(sa: &SaRow) -> (Option<u64>, bool, u32, String) {
+    (sa.pair, is_outbound(sa.direction), sa.spi, sa.peer.clone())
 }
 
 fn drop_key(drop: &DropRow) -> (bool, String) {

@@ -26,7 +26,7 @@ fn sample(at: u64, moved: u64) -> Sample {
         })
     };
     let sa = |pair: u64, direction, octets: u64| SaRow {
-        pair,
+        pair: Some(pair),
         direction,
         spi: 4096 + u32::try_from(pair).unwrap(),
         expired: pair == 2,

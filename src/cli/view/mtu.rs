@@ -26,7 +26,8 @@ fn about(sa: &MtuRow) -> Table {
     let mut table = Table::pairs();
     let mut row = |name: &str, value| table.row([cell(name), value]);
     let mode = if sa.transport { "transport" } else { "tunnel" };
-    row("sa", cell(format!("pair {}, SPI {}, {} {mode}, with {}", sa.pair, spi(sa.spi), sa.suite, sa.peer)));
+    let pair = sa.pair.map_or_else(|| "of `latchway xfrm`".to_owned(), |pair| format!("pair {pair}"));
+    row("sa", cell(format!("{pair}, SPI {}, {} {mode}, with {}", spi(sa.spi), sa.suite, sa.peer)));
     let path = &sa.path;
     row("path", cell(format!("{} to {}: {} octets configured", path.from, path.to, path.mtu)));
     row(
@@ -97,7 +98,7 @@ mod tests {
     fn sample() -> MtuRow {
         let part = |part, octets| MtuPart { part, octets };
         MtuRow {
-            pair: 7,
+            pair: Some(7),
             peer: "b.example".into(),
             spi: 0x1001,
             suite: "aes-128-gcm".into(),

@@ -8,7 +8,7 @@ use crate::cli::table::{Cell, Table, Tone, cell, left, right, text, toned};
 use crate::cli::units::{count, octets, span};
 use crate::cli::view::{direction, milliseconds, spi};
 
-/// Two rows per pair.
+/// Two rows per pair, one per SA of one direction.
 pub fn table(sas: &[SaRow]) -> Table {
     let mut columns = vec![
         right("PAIR"),
@@ -32,7 +32,7 @@ pub fn table(sas: &[SaRow]) -> Table {
     let mut table = Table::new(columns);
     for sa in sas {
         let mut row = vec![
-            cell(sa.pair),
+            of_pair(sa.pair),
             cell(direction(sa.direction)),
             cell(spi(sa.spi)),
             cell(form(sa)),
@@ -51,6 +51,11 @@ pub fn table(sas: &[SaRow]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// The pair. A state of `latchway xfrm` is of one direction.
+fn of_pair(pair: Option<u64>) -> Cell {
+    pair.map_or_else(|| toned("-", Tone::Faint), cell)
 }
 
 /// Mode and carrier, in a word.
@@ -83,12 +88,13 @@ const fn by(origin: Origin) -> &'static str {
         Origin::Configuration => "file",
         Origin::Hand => "hand",
         Origin::Latch => "latch",
+        Origin::Xfrm => "xfrm",
     }
 }
 
 /// What its path was found to take, where that is less than it is configured to, or in doubt.
 fn path_mtu(sa: &SaRow) -> Option<Cell> {
-    let PathView { mtu, in_force, suspected, .. } = sa.path;
+    let PathView { mtu, in_force, suspected, .. } = sa.path?;
     let outbound = sa.direction == DirectionSpec::Outbound;
     match (outbound, suspected) {
         (true, true) => Some(toned(format!("{in_force}, in doubt"), Tone::Warn)),
@@ -126,7 +132,7 @@ pub mod tests {
 
     pub fn sample() -> SaRow {
         SaRow {
-            pair: 1,
+            pair: Some(1),
             direction: DirectionSpec::Inbound,
             spi: 0x1001,
             mode: ModeSpec::Tunnel,
@@ -145,15 +151,15 @@ pub mod tests {
             hard: LifetimeView { octets: Some(10_000_000), left: Some(3_600_000), ..LifetimeView::default() },
             esn: true,
             replay_window: Some(4096),
-            path: PathView {
+            path: Some(PathView {
                 from: "192.0.2.1".parse().unwrap(),
                 to: "192.0.2.2:4500".parse().unwrap(),
                 mtu: 1500,
                 in_force: 1500,
                 suspected: false,
-            },
+            }),
             selectors: vec![],
-            class: 1,
+            class: Some(1),
             age: 1000,
             idle: Some(20),
         }
@@ -163,18 +169,19 @@ pub mod tests {
     fn sas_read_as_a_table() {
         let inbound = sample();
         let soft = SaRow { direction: DirectionSpec::Outbound, spi: 0x1002, soft_expired: true, ..sample() };
-        let expired = SaRow { pair: 2, expired: true, idle: None, ..sample() };
+        let expired = SaRow { pair: Some(2), expired: true, idle: None, ..sample() };
         let unused = SaRow {
             hard: LifetimeView { from_first_use: Some(7_200_000), ..LifetimeView::default() },
             ..sample()
         };
         let endless = SaRow {
-            pair: 3,
+            pair: Some(3),
             usage: SaUsage::Standby,
             origin: Origin::Hand,
             hard: LifetimeView::default(),
             ..sample()
         };
+        let alone = SaRow { pair: None, origin: Origin::Xfrm, path: None, class: None, ..endless.clone() };
         let expected = "\
 PAIR  DIR  SPI         FORM        SUITE                     PEER       USAGE    BY    PACKETS   OCTETS   IDLE  ENDS
    1  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 1 h or 8.50 MB
@@ -182,16 +189,17 @@ PAIR  DIR  SPI         FORM        SUITE                     PEER       USAGE   
    2  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  expired  file    1 234  1.50 MB      -  over
    1  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  active   file    1 234  1.50 MB  20 ms  in 2 h of use
    3  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  standby  hand    1 234  1.50 MB  20 ms  never
+   -  in   0x00001001  tunnel udp  aes-128-cbc-hmac-sha-256  b.example  standby  xfrm    1 234  1.50 MB  20 ms  never
 ";
-        assert_eq!(shown(&table(&[inbound, soft, expired, unused, endless]), None), expected);
+        assert_eq!(shown(&table(&[inbound, soft, expired, unused, endless, alone]), None), expected);
     }
 
     #[test]
     fn a_path_that_takes_less_shows() {
         let outbound = SaRow { direction: DirectionSpec::Outbound, ..sample() };
         let (mut narrow, mut doubted) = (outbound.clone(), outbound);
-        narrow.path.in_force = 1400;
-        doubted.path.suspected = true;
+        narrow.path.iter_mut().for_each(|path| path.in_force = 1400);
+        doubted.path.iter_mut().for_each(|path| path.suspected = true);
         let text = shown(&table(&[sample(), narrow, doubted]), None);
         let ends: Vec<_> = text.lines().map(|line| line.split("MB").last().unwrap().trim_end()).collect();
         assert!(ends[0].ends_with("PATH MTU") && ends[1].is_empty(), "{text}");

@@ -28,11 +28,12 @@ pub fn show(cast: &Cast, connection: &Connection) -> Result<Latched, Failure> {
     let latch = connection.expect_latch(&cast.alice)?;
     let inbound = Cast::sa(&cast.alice, association.spis[1])?;
     let suite = association.suite.name();
-    let expected = format!("ESTABLISHED with {} by {suite}, class {}", BOB.identity, inbound.class);
+    let expected =
+        format!("ESTABLISHED with {} by {suite}, class {}", BOB.identity, inbound.class.unwrap_or_default());
     let holds = latch.state == LatchState::Established
         && latch.peer.contains(BOB.identity)
         && latch.protection.contains(suite)
-        && latch.class == inbound.class;
+        && Some(latch.class) == inbound.class;
     expect(holds, &expected, || format!("{latch:?}"))?;
     let tag = latch.last_tag.filter(|tag| tag.class == latch.class);
     let missing = || {

@@ -22,7 +22,7 @@ use crate::gateway::configuration::Configuration;
 use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
 use crate::gateway::rows::{
-    drop_row, milliseconds, peer_row, policy_row, sa_rows, unix_milliseconds, wire_spec,
+    drop_row, milliseconds, peer_row, policy_row, sa_rows, single_row, unix_milliseconds, wire_spec,
 };
 use crate::gateway::selectors;
 use crate::gateway::state::State;
@@ -98,7 +98,9 @@ impl Gateway for State {
 
     fn sas(&self, rows: Rows<'_, SaRow>) -> Answer<()> {
         let (pairs, now) = (self.keying.pairs().map_err(stopped)?, since(self.started));
-        give(pairs.iter().flat_map(|pair| sa_rows(pair, &self.devices.listen, now)), rows)
+        let (singles, listen) = (self.keying.single_sas().map_err(stopped)?, &self.devices.listen);
+        let of_pairs = pairs.iter().flat_map(|pair| sa_rows(pair, listen, now));
+        give(of_pairs.chain(singles.iter().map(|single| single_row(single, listen, now))), rows)
     }
 
     fn policies(&self, rows: Rows<'_, PolicyRow>) -> Answer<()> {

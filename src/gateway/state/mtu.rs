@@ -1,15 +1,17 @@
 //! How long the packets to a peer may be: the sums of `latchway mtu explain`, which the packet path goes by as well.
 
 use latchway_config::Listen;
-use latchway_control::{DiscoverySpec, Failure, FragmentSpec, MtuPart, MtuRow, MtuView, PartKind, call};
-use latchway_datapath::fitting::Parts;
-use latchway_datapath::pmtu::{Discovery, Fragment};
-use latchway_keying::PairView;
+use latchway_control::{
+    DiscoverySpec, Failure, FragmentSpec, MtuPart, MtuRow, MtuView, PartKind, PathView, SaUsage, call,
+};
+use latchway_datapath::fitting::{Fitting, Parts};
+use latchway_datapath::pmtu::{Discovery, Fragment, Sizing};
+use latchway_keying::{PairView, SingleSa};
 use latchway_tagging::Mode;
 
 use crate::gateway::convert;
 use crate::gateway::operator::Answer;
-use crate::gateway::rows::{path_view, sa_usage};
+use crate::gateway::rows::{path_view, sa_usage, sending_path};
 use crate::gateway::state::State;
 use crate::gateway::state::answers::stopped;
 
@@ -22,7 +24,12 @@ impl State {
         let pairs = self.keying.pairs().map_err(stopped)?;
         let identity = convert::named(&asked.peer).ok();
         let is_meant = |pair: &&PairView| named.contains(&pair.id) || Some(&pair.peer) == identity.as_ref();
-        let sas: Vec<_> = pairs.iter().filter(is_meant).map(|pair| row(pair, &self.devices.listen)).collect();
+        let singles = self.keying.single_sas().map_err(stopped)?;
+        let singles = singles.iter().filter(|single| Some(&single.peer) == identity.as_ref());
+        let listen = &self.devices.listen;
+        let singles = singles.filter_map(|single| single_row(single, listen));
+        let sas: Vec<_> =
+            pairs.iter().filter(is_meant).map(|pair| row(pair, listen)).chain(singles).collect();
         if sas.is_empty() {
             return Err(Failure::not_found(
                 format!("there is no SA with {}", asked.peer),
@@ -34,7 +41,30 @@ impl State {
 }
 
 fn row(pair: &PairView, listen: &[Listen]) -> MtuRow {
-    let (fitting, sizing, mtu) = (pair.fitting, pair.sizing, usize::from(pair.path_mtu.in_force));
+    MtuRow {
+        pair: Some(pair.id.raw()),
+        peer: pair.peer.to_string(),
+        spi: pair.outbound.spi.get(),
+        suite: pair.outbound.suite.to_string(),
+        usage: sa_usage(pair.usage),
+        ..sum(&pair.fitting, pair.sizing, path_view(pair, listen))
+    }
+}
+
+/// An SA of one direction, if it sends.
+fn single_row(single: &SingleSa, listen: &[Listen]) -> Option<MtuRow> {
+    let sending = single.sending.as_ref()?;
+    Some(MtuRow {
+        peer: single.peer.to_string(),
+        spi: single.sa.spi.get(),
+        suite: single.sa.suite.to_string(),
+        ..sum(&sending.fitting, single.shape.sizing, sending_path(sending, listen))
+    })
+}
+
+/// What fits, of an SA of which nothing else is said yet.
+fn sum(fitting: &Fitting, sizing: Sizing, path: PathView) -> MtuRow {
+    let mtu = usize::from(path.in_force);
     let front = fitting.usual_front();
     let inner = fitting.max_inner(mtu, front);
     let parts = fitting.parts(inner, mtu);
@@ -42,18 +72,18 @@ fn row(pair: &PairView, listen: &[Listen]) -> MtuRow {
     let transport = fitting.mode() == Mode::Transport;
     let mss = |v6: bool| {
         let headers = if v6 { 40 + 20 } else { 20 + 20 };
-        let carries = !transport || pair.path.to.is_ipv6() == v6;
+        let carries = !transport || path.to.is_ipv6() == v6;
         carries.then(|| number(inner.saturating_sub(headers)))
     };
     MtuRow {
-        pair: pair.id.raw(),
-        peer: pair.peer.to_string(),
-        spi: pair.outbound.spi.get(),
-        suite: pair.outbound.suite.to_string(),
-        usage: sa_usage(pair.usage),
+        pair: None,
+        peer: String::new(),
+        spi: 0,
+        suite: String::new(),
+        usage: SaUsage::Active,
         transport,
-        path: path_view(pair, listen),
-        floor: number(floor.min(pair.path.mtu.into())),
+        path,
+        floor: number(floor.min(path.mtu.into())),
         discovery: match sizing.pmtu.discovery {
             Discovery::Off => DiscoverySpec::Fixed,
             Discovery::Hints => DiscoverySpec::Learn,

@@ -114,6 +114,19 @@ impl Book {
         self.journal.iter().any(|entry| matches!(entry, Entry::Policy(..)))
     }
 
+    /// How much the steps that are not settled yet have changed.
+    pub const fn journalled(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Which of these changes was the last of a place.
+    pub fn last_change(&self, place: Place) -> Option<usize> {
+        let is_there = |entry: &Entry| match entry {
+            Entry::State(at, _) | Entry::Policy(at, _) => *at == place,
+        };
+        self.journal.iter().rposition(is_there)
+    }
+
     /// The states, oldest first.
     pub fn states(&self) -> impl DoubleEndedIterator<Item = (Place, &Arc<Held>)> {
         self.states.iter().map(|(place, held)| (*place, held))
@@ -130,8 +143,8 @@ impl Book {
     }
 
     /// The policies, oldest first.
-    pub fn policies(&self) -> impl DoubleEndedIterator<Item = &Arc<XfrmPolicyRow>> {
-        self.policies.values()
+    pub fn policies(&self) -> impl DoubleEndedIterator<Item = (Place, &Arc<XfrmPolicyRow>)> {
+        self.policies.iter().map(|(place, row)| (*place, row))
     }
 
     /// Takes a state out that is gone by itself.
@@ -413,7 +426,7 @@ mod tests {
     }
 
     fn priorities(book: &Book) -> Vec<(String, u32)> {
-        book.policies().map(|row| (row.policy.selector.dst.to_string(), row.policy.priority)).collect()
+        book.policies().map(|(_, row)| (row.policy.selector.dst.to_string(), row.policy.priority)).collect()
     }
 
     /// RFC 4302 3.3.3.2.1: to what AH is aligned is part of the ICV, so that an update of it must not pass for done.
@@ -467,7 +480,7 @@ mod tests {
         for dst in ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"] {
             said(&mut book, &format!("policy add dst {dst} dir out priority 7")).unwrap();
         }
-        let indices = |book: &Book| book.policies().map(|row| row.policy.index).collect::<Vec<_>>();
+        let indices = |book: &Book| book.policies().map(|(_, row)| row.policy.index).collect::<Vec<_>>();
         let before = (priorities(&book), indices(&book));
         said(&mut book, "policy update dst 10.0.0.0/8 dir out priority 7 action block").unwrap();
         assert_eq!((priorities(&book), indices(&book)), before);
@@ -488,7 +501,7 @@ mod tests {
         assert!(said(&mut book, "policy add dst 10.1.0.0/16 dir in index 9").is_err());
         // One that is taken is not had twice.
         said(&mut book, "policy add dst 10.1.0.0/16 dir out index 9").unwrap();
-        let indices: Vec<_> = book.policies().map(|row| row.policy.index).collect();
+        let indices: Vec<_> = book.policies().map(|(_, row)| row.policy.index).collect();
         assert!(indices[0] == 9 && indices[1] != 9 && indices[1] & 7 == 1, "{indices:?}");
         assert!(said(&mut book, "policy delete index 9 dir in").is_err());
         said(&mut book, "policy delete index 9 dir out").unwrap();

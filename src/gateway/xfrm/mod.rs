@@ -47,6 +47,9 @@ pub struct Xfrm {
     told: Told,
 }
 
+/// Why steps cannot be, and which place in the book is at fault, where one is.
+type Fault = (Option<Place>, Failure);
+
 /// What the key manager knows of single SAs.
 type Singles = HashMap<SingleId, SingleView>;
 
@@ -99,14 +102,24 @@ impl Xfrm {
     fn take_steps(&self, book: &mut Book, asked: &XfrmApply) -> Answer<Vec<Change>> {
         // What somebody began and did not end, since he panicked.
         book.undo();
-        let mut changes = Vec::new();
-        for (place, step) in asked.steps.iter().enumerate() {
+        let (mut changes, mut ends) = (Vec::new(), Vec::new());
+        for (number, step) in asked.steps.iter().enumerate() {
             let now = unix_milliseconds(SystemTime::now());
             let done = book.step(step, asked.ephemeral_keys, now);
-            changes.extend(done.map_err(|failure| at(place, asked.steps.len(), step, failure))?);
+            changes.extend(done.map_err(|failure| at(asked, number, failure))?);
+            ends.push(book.journalled());
         }
-        let rules = book.has_changed_policies().then(|| book.rules(&self.tun)).transpose()?;
-        self.change_states(book)?;
+        // Which step it was that changed what is at fault.
+        let blame = |book: &Book, (place, failure): Fault| {
+            let entry = place.and_then(|place| book.last_change(place));
+            let number = entry.map(|entry| ends.partition_point(|end| *end <= entry));
+            number.map_or(failure.clone(), |number| at(asked, number, failure))
+        };
+        let rules = match book.has_changed_policies() {
+            true => Some(book.rules(&self.tun).map_err(|fault| blame(book, fault))?),
+            false => None,
+        };
+        self.change_states(book).map_err(|fault| blame(book, fault))?;
         let mut in_force = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = rules.filter(|rules| *rules != *in_force) {
             self.keying.replace_templated(rules.clone()).map_err(stopped)?;
@@ -156,7 +169,7 @@ impl Xfrm {
     /// [`Failure`]
     pub fn policies(&self, rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
         let book = self.book();
-        book.policies().rev().map(|row| rows(XfrmPolicyRow::clone(row))).find(ControlFlow::is_break);
+        book.policies().rev().map(|(_, row)| rows(XfrmPolicyRow::clone(row))).find(ControlFlow::is_break);
         Ok(())
     }
 
@@ -211,7 +224,7 @@ impl Xfrm {
     }
 
     /// Has the key manager make of the states what they are to be. The book learns what they are there.
-    fn change_states(&self, book: &mut Book) -> Answer<()> {
+    fn change_states(&self, book: &mut Book) -> Result<(), Fault> {
         let making = Making {
             identity: &self.identity,
             listen: &self.listen,
@@ -230,12 +243,15 @@ impl Xfrm {
             let held = Held::clone(held);
             match held.single {
                 Some(single) => {
-                    revise.push(making.revision(single, &held.spec)?);
+                    revise
+                        .push(making.revision(single, &held.spec).map_err(|failure| (Some(place), failure))?);
                     named.push(place);
                 }
                 None => {
                     remove.extend(before);
-                    add.push(making.single(&held, &mut book.reqids)?);
+                    add.push(
+                        making.single(&held, &mut book.reqids).map_err(|failure| (Some(place), failure))?,
+                    );
                     made.push(place);
                 }
             }
@@ -244,11 +260,11 @@ impl Xfrm {
             return Ok(());
         }
         let places: Vec<_> = made.iter().chain(&named).copied().collect();
-        let changed = self.keying.change_singles(SingleChange { remove, add, revise }).map_err(stopped)?;
+        let changed = self.keying.change_singles(SingleChange { remove, add, revise });
+        let changed = changed.map_err(|ended| (None, stopped(ended)))?;
         let added = changed.map_err(|SingleFault { place, error }| {
-            let held = place.and_then(|place| places.get(place)).and_then(|place| book.state(*place));
-            let name = held.map_or_else(|| "the change".to_owned(), |held| named_state(&held.spec));
-            Failure::refused(format!("{name}: {error}"), hint_of(&error))
+            let place = place.and_then(|place| places.get(place)).copied();
+            (place, Failure::refused(error.to_string(), hint_of(&error)))
         })?;
         for (place, single) in made.into_iter().zip(added) {
             book.state_mut(place).into_iter().for_each(|held| held.single = Some(single));
@@ -295,16 +311,26 @@ fn view_of<'s>(held: &Held, singles: &'s Singles) -> Option<&'s SingleView> {
     singles.get(&held.single?)
 }
 
-/// Which step it was, where there are several.
-fn at(place: usize, of: usize, step: &XfrmStep, mut failure: Failure) -> Failure {
-    if let Some(message) = failure.parameters.message.as_mut().filter(|_| of > 1) {
-        let what = match step {
-            XfrmStep::AddState(state) | XfrmStep::UpdateState(state) => named_state(state),
-            XfrmStep::DeleteState(_) | XfrmStep::FlushStates { .. } => "a state".to_owned(),
-            _ => "a policy".to_owned(),
-        };
-        *message = format!("step {} of {of}, {what}: {message}; none of them was done", place + 1);
-    }
+/// Which step it was: by its line, where the caller has lines, or by its number, where there are several.
+fn at(asked: &XfrmApply, number: usize, mut failure: Failure) -> Failure {
+    let of = asked.steps.len();
+    let (Some(message), Some(step)) = (failure.parameters.message.as_mut(), asked.steps.get(number)) else {
+        return failure;
+    };
+    let what = match step {
+        XfrmStep::AddState(state) | XfrmStep::UpdateState(state) => named_state(state),
+        XfrmStep::DeleteState(_) | XfrmStep::FlushStates { .. } => "a state".to_owned(),
+        _ => "a policy".to_owned(),
+    };
+    let none = if of > 1 { "; nothing of it was done" } else { "" };
+    *message = match asked.lines.get(number) {
+        Some(line) => format!("line {line}, {what}: {message}{none}"),
+        None if of > 1 => format!("step {} of {of}, {what}: {message}{none}", number + 1),
+        None if matches!(step, XfrmStep::AddState(_) | XfrmStep::UpdateState(_)) => {
+            format!("{what}: {message}")
+        }
+        None => return failure,
+    };
     failure
 }
 

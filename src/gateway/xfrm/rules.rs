@@ -1,7 +1,8 @@
 //! Policies as rules of the SPD (RFC 4301 section 4.4.1), and what ties states to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use latchway_control::{
@@ -18,7 +19,8 @@ use latchway_keying::Wanted;
 use latchway_tagging::Mode;
 
 use crate::gateway::operator::Answer;
-use crate::gateway::xfrm::book::Book;
+use crate::gateway::xfrm::Fault;
+use crate::gateway::xfrm::book::{Book, Place};
 
 /// What states have in common that serve the same rules: a reqid of the gateway's own for each combination, beyond those
 /// of its configuration.
@@ -47,17 +49,20 @@ impl Book {
     /// The rules, in the order in which they decide: by priority, and those of one priority as they came.
     ///
     /// # Errors
-    /// [`Failure`], which names what of a policy is not served.
-    pub fn rules(&mut self, tun: &str) -> Answer<Vec<Rule>> {
+    /// [`Failure`], which names what of a policy is not served, and that policy's place.
+    pub fn rules(&mut self, tun: &str) -> Result<Vec<Rule>, Fault> {
         let mut reqids = std::mem::take(&mut self.reqids);
-        let mut ordered: Vec<&XfrmPolicy> = self.policies().map(|row| &row.policy).collect();
-        ordered.sort_by_key(|policy| policy.priority);
-        let rules = ordered.into_iter().map(|policy| rule(policy, tun, &mut reqids));
-        let rules = rules.collect::<Answer<Vec<_>>>();
+        let mut ordered: Vec<_> = self.policies().collect();
+        ordered.sort_by_key(|(_, row)| row.policy.priority);
+        let mut named = |(place, row): (Place, &Arc<XfrmPolicyRow>)| {
+            let rule = rule(&row.policy, tun, &mut reqids).map_err(|failure| (Some(place), failure))?;
+            Ok((place, rule))
+        };
+        let rules = ordered.into_iter().map(&mut named).collect::<Result<Vec<_>, Fault>>();
         self.reqids = reqids;
         let rules = rules?;
         check_bundles(&rules)?;
-        Ok(rules)
+        Ok(rules.into_iter().map(|(_, rule)| rule).collect())
     }
 
     /// The policy whose rule wants an SA that is not there.
@@ -66,7 +71,7 @@ impl Book {
         let mut reqids = std::mem::take(&mut self.reqids);
         let mut is =
             |row: &XfrmPolicyRow| rule(&row.policy, tun, &mut reqids).is_ok_and(|rule| rule == *wanted);
-        let found = self.policies().find(|row| is(row)).map(|row| XfrmPolicyRow::clone(row));
+        let found = self.policies().find(|(_, row)| is(row)).map(|(_, row)| XfrmPolicyRow::clone(row));
         self.reqids = reqids;
         found
     }
@@ -156,22 +161,26 @@ fn bundle(
 
 /// That no states are wanted in a bundle by one policy and otherwise by another: they have AH around them, or not (RFC 4301
 /// section 4.3).
-fn check_bundles(rules: &[Rule]) -> Answer<()> {
-    let (mut around, mut headers, mut alone) = (HashMap::new(), HashSet::new(), HashSet::new());
-    for rule in rules {
+fn check_bundles(rules: &[(Place, Rule)]) -> Result<(), Fault> {
+    let (mut around, mut headers, mut alone) = (HashMap::new(), HashMap::new(), HashMap::new());
+    // Whichever came last is at fault.
+    let divided = |one: Place, other: Place| (Some(one.max(other)), divided());
+    for (place, rule) in rules {
         let Action::Protect(protection) = rule.action else { continue };
         let Some(reqid) = protection.reqid else { continue };
         let name = (rule.direction, reqid);
         let wanted = protection.template.and_then(|template| template.around);
-        if *around.entry(name).or_insert(wanted) != wanted {
-            return Err(divided());
+        let (first, other) = *around.entry(name).or_insert((*place, wanted));
+        if other != wanted {
+            return Err(divided(first, *place));
         }
         match wanted {
-            Some(wanted) => headers.extend(wanted.reqid.map(|reqid| (rule.direction, reqid))),
-            None => drop(alone.insert(name)),
+            Some(wanted) => headers.extend(wanted.reqid.map(|reqid| ((rule.direction, reqid), *place))),
+            None => drop(alone.insert(name, *place)),
         }
     }
-    if headers.is_disjoint(&alone) { Ok(()) } else { Err(divided()) }
+    let both = headers.iter().find_map(|(name, place)| Some((*place, *alone.get(name)?)));
+    both.map_or(Ok(()), |(one, other)| Err(divided(one, other)))
 }
 
 fn divided() -> Failure {
@@ -316,7 +325,7 @@ mod tests {
             let Ok(Command::Apply(step)) = Command::read(&words, Family::Any) else { panic!("{line}") };
             book.step(&step, false, 0)?;
         }
-        book.rules("lw0")
+        book.rules("lw0").map_err(|(_, failure)| failure)
     }
 
     const OUT: &str = "src 10.1.0.0/16 dst 10.2.0.0/16 dir out";
