@@ -95,10 +95,17 @@ impl Policy {
     }
 
     /// Rules with their numbers: those that they had before, and new ones.
-    fn renumbered(&mut self, mut before: Vec<Numbered>, rules: &[Rule]) -> Vec<Numbered> {
-        let numbered = |rule: &Rule| match before.iter().position(|numbered| numbered.rule == *rule) {
-            Some(place) => before.remove(place),
-            None => self.number(rule.clone()),
+    fn renumbered(&mut self, before: Vec<Numbered>, rules: &[Rule]) -> Vec<Numbered> {
+        let mut before: Vec<Option<Numbered>> = before.into_iter().map(Some).collect();
+        // Mostly the next is the one behind the last, so that a long list is not gone through for each.
+        let mut next = 0;
+        let numbered = |rule: &Rule| {
+            let is = |other: &Option<Numbered>| other.as_ref().is_some_and(|other| other.rule == *rule);
+            let behind = before.iter().skip(next).position(is).map(|place| next + place);
+            let found = behind.or_else(|| before.iter().take(next).position(is));
+            let kept = found.and_then(|place| before.get_mut(place)?.take());
+            next = found.map_or(next, |place| place + 1);
+            kept.unwrap_or_else(|| self.number(rule.clone()))
         };
         rules.iter().map(numbered).collect()
     }

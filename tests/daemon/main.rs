@@ -28,5 +28,7 @@ mod site;
 mod traffic;
 mod unreachable;
 mod xfrm;
+mod xfrm_forms;
+mod xfrm_life;
 
 use crate::gateway::{PATIENCE, eventually, scenario};
