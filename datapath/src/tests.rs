@@ -27,6 +27,7 @@ use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
 mod corpus;
 mod hostile;
 mod modes;
+mod replays;
 mod sizes;
 
 const NOW: Time = Time::from_nanos(1_000_000);
