@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod packet;
 pub mod ping;
+pub mod relay;
 pub mod skip;
 pub mod sockets;
 pub mod sysctl;

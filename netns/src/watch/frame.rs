@@ -124,7 +124,7 @@ impl Frame {
 }
 
 impl Direction {
-    pub(super) fn of(sender: &LinkAddr) -> Self {
+    pub(crate) fn of(sender: &LinkAddr) -> Self {
         if sender.pkttype() == PACKET_OUTGOING { Self::Outbound } else { Self::Inbound }
     }
 }

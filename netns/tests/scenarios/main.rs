@@ -5,5 +5,6 @@ mod links;
 mod namespace;
 mod ping;
 mod quiet;
+mod relay;
 mod support;
 mod watch;
