@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod authenticated;
 mod captured;
 mod case;
 #[path = "../support/process.rs"]

@@ -14,6 +14,9 @@ Where scapy differs from the RFCs, the RFC is followed here:
   - A sequence number whose low half is 0 can be sent, after a wrap (RFC 4303 section 3.3.3).
   - Padding is 1, 2, 3 and so on, and no longer than it must be (RFC 4303 section 2.4); scapy looks at neither.
   - Over IPv6 UDP has a checksum (RFC 8200 section 8.1); scapy leaves it 0.
+  - On its way by a source route, a packet is authenticated for where it ends (RFC 4302 section 3.3.3.1.1.1); scapy takes the
+    header's destination.
+AH without a source route is scapy's own, the high half of the number and the padding of the header included.
 """
 
 import json
@@ -49,6 +52,18 @@ def salted(sa, iv, **_):
     return sa.crypt_salt + iv
 
 
+def zeroed(packet, sending=False, scapys=ipsec.zero_mutable_fields):
+    end = packet.dst
+    if packet.version == 4:
+        for option in packet.options:
+            # RFC 791 section 3.1: the pointer counts from 1, and a route that is used up is no route.
+            if option.option in (3, 9) and option.pointer <= option.length:
+                end = option.routers[-1]
+    packet = scapys(packet, sending)
+    packet.dst = end
+    return packet
+
+
 def register():
     """What scapy lacks."""
     for size in (8, 12):
@@ -60,6 +75,7 @@ def register():
         ipsec.CRYPT_ALGOS[f"{name}-IIV"] = ipsec.CryptAlgo(
             f"{name}-IIV", cipher=sent.cipher, mode=None, key_size=sent.key_size, block_size=1, iv_size=0,
             salt_size=sent.salt_size, icv_size=sent.icv_size, format_mode_iv=counted)
+    ipsec.zero_mutable_fields = zeroed
     sent = ipsec.AUTH_ALGOS["SHA2-256-128"]
     ipsec.AUTH_ALGOS["SHA2-256-96"] = ipsec.AuthAlgo("SHA2-256-96", sent.mac, sent.digestmod, icv_size=12)
 
@@ -121,7 +137,7 @@ def parsed(octets):
 
 def protect(sa, packet):
     outer = sa.encrypt(packet)
-    if UDP in outer and outer.version == 6:
+    if sa.nat_t_header and outer.version == 6:
         del outer[UDP].chksum
     return raw(outer)
 

@@ -108,11 +108,11 @@ impl Sample {
 }
 
 /// A whole UDP packet of a host.
-fn inner_packet(family: Family, payload: &[u8]) -> Vec<u8> {
+pub fn inner_packet(family: Family, payload: &[u8]) -> Vec<u8> {
     ip(family, UDP, &udp_datagram(9, payload))
 }
 
-fn udp_datagram(port: u16, payload: &[u8]) -> Vec<u8> {
+pub fn udp_datagram(port: u16, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(8 + payload.len()).unwrap();
     let fields = [port.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes(), [0, 0]];
     [fields.as_flattened(), payload].concat()
@@ -141,7 +141,7 @@ pub fn ip(family: Family, protocol: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -156,7 +156,7 @@ pub const fn header_len(family: Family) -> usize {
 }
 
 /// The first number, the last of 32 bits, the first of the next epoch, and one of the last epoch.
-const NUMBERS: [(u64, SequenceKind); 6] = [
+pub const NUMBERS: [(u64, SequenceKind); 6] = [
     (1, SequenceKind::Seq32),
     (0xffff_ffff, SequenceKind::Seq32),
     (1, SequenceKind::Extended),

@@ -75,14 +75,15 @@ impl Sample {
 }
 
 /// The process that answers.
-struct Scapy {
+pub struct Scapy {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Scapy {
-    fn start(test: &str) -> Option<Self> {
+    /// Starts it; `None`, loudly, where there is no scapy.
+    pub fn start(test: &str) -> Option<Self> {
         let python = fetched("scapy").join("bin/python");
         if !python.exists() {
             skip::report(test, "no scapy: run `tests/interop/fetch scapy`");
@@ -95,7 +96,8 @@ impl Scapy {
         Some(Self { child, orders, answers })
     }
 
-    fn ask(&mut self, order: &Value) -> Value {
+    /// Gives an order of `oracle.py`, and returns its answer.
+    pub fn ask(&mut self, order: &Value) -> Value {
         writeln!(self.orders, "{order}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
