@@ -94,7 +94,9 @@ impl Plan {
                 },
                 persistent: false,
                 settings: Some(TunSettings {
-                    mtu: spec.tun.mtu.unwrap_or_else(|| inner_mtu(spec.sas.iter().map(described))),
+                    mtu: spec.tun.mtu.unwrap_or_else(|| {
+                        with_room(inner_mtu(spec.sas.iter().map(described)), &spec.tun.addresses)
+                    }),
                     addresses: spec.tun.addresses.clone(),
                     routes: spec.tun.routes.clone(),
                 }),
@@ -146,7 +148,15 @@ impl Plan {
 /// The MTU of a configured gateway's inner side.
 pub fn configured_mtu(config: &Config) -> u16 {
     let sas = config.peers.iter().flat_map(|peer| &peer.sas);
-    config.tun.mtu.unwrap_or_else(|| inner_mtu(sas.map(|sa| (sa.mtu, Some(sa.suite)))))
+    config.tun.mtu.unwrap_or_else(|| {
+        with_room(inner_mtu(sas.map(|sa| (sa.mtu, Some(sa.suite)))), &config.tun.addresses)
+    })
+}
+
+/// What a device with these addresses can have for its MTU: with one of IPv6 no less than 1280 (RFC 8200 section 5).
+fn with_room(mtu: u16, addresses: &[IpNet]) -> u16 {
+    let v6 = addresses.iter().any(|address| address.addr().is_ipv6());
+    if v6 { mtu.max(LEAST_OVER_IPV6) } else { mtu }
 }
 
 /// The path's MTU and the suite of a described pair.
@@ -171,7 +181,26 @@ fn inner_mtu(sas: impl Iterator<Item = (u16, Option<Suite>)>) -> u16 {
     u16::try_from(largest.unwrap_or(0)).unwrap_or(u16::MAX)
 }
 
+/// RFC 8200 section 5.
+const LEAST_OVER_IPV6: u16 = 1280;
+
 /// A super-packet of this size, sealed, still leaves in one send of at most 65507 octets: at an inner MTU of 1420 these
 /// are 44 segments of 1458, and at 1280, 49 of 1318. What does not fit costs a second send, receive and TUN
 /// write.
 pub const GSO_MAX_SIZE: u32 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8200 section 5: a narrow path leaves an IPv6 address on the TUN what it must have, and nothing else more.
+    #[test]
+    fn a_narrow_path_leaves_room_for_ipv6_addresses() {
+        let addresses = |all: &[&str]| all.iter().map(|one| one.parse().unwrap()).collect::<Vec<IpNet>>();
+        let narrow = inner_mtu([(1300, Some(Suite::AES_128_GCM))].into_iter());
+        assert!((1200..1280).contains(&narrow), "{narrow}");
+        assert_eq!(with_room(narrow, &addresses(&["10.0.1.1/24"])), narrow);
+        assert_eq!(with_room(narrow, &addresses(&["10.0.1.1/24", "fd00:1::1/64"])), 1280);
+        assert_eq!(with_room(1400, &addresses(&["fd00:1::1/64"])), 1400);
+    }
+}
