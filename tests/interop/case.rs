@@ -19,6 +19,10 @@ pub struct Case {
     pub esn: bool,
     /// AH around ESP.
     pub ah: Option<Suite>,
+    /// Whether AH over IPv4 is a multiple of 4 octets, as RFC 4302 has it, or of 8.
+    pub align4: bool,
+    /// The number that both SAs have behind them, where both sides are told by `ip xfrm`.
+    pub behind: u64,
     /// Further words of `ip xfrm state add`, for the SA that the kernel receives with, and the other.
     pub words: [String; 2],
     /// Further lines of our configuration.
@@ -96,6 +100,8 @@ impl Case {
             udp: true,
             esn: true,
             ah: None,
+            align4: true,
+            behind: 0,
             words: [String::new(), String::new()],
             lines: String::new(),
         }
@@ -122,47 +128,15 @@ impl Case {
 
     /// What `ip -batch` is told to be the other end.
     pub fn kernel(&self) -> String {
-        let Self { number, suite, outer, inner, .. } = self;
-        let (theirs, ours) = (self.stranger(), outer.gateway());
+        let Self { outer, inner, .. } = self;
+        let theirs = self.stranger();
         let (host, remote) = self.ends();
-        let mode = self.mode();
-        let udp = if self.udp { " encap espinudp 4500 4500 0.0.0.0" } else { "" };
-        let window = if self.esn { 128 } else { 32 };
         let mut text = format!("address add {theirs}/{} dev {LINK}{}\n", outer.wire(), outer.at_once());
         if self.tunnel {
             writeln!(text, "address add {host}/{} dev lo{}", inner.single(), inner.at_once()).unwrap();
             writeln!(text, "route replace {remote}/{} dev {LINK} src {host}", inner.single()).unwrap();
         }
-        let mut protocols = Vec::new();
-        for suite in std::iter::once(suite).chain(&self.ah) {
-            let protocol = if suite.is_ah() { "ah" } else { "esp" };
-            protocols.push(protocol);
-            let mut flags = String::new();
-            for (flag, set) in [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah())] {
-                if set {
-                    write!(flags, " {flag}").unwrap();
-                }
-            }
-            let flags = if flags.is_empty() { flags } else { format!(" flag{flags}") };
-            for (way, (src, dst), words) in [
-                (Way::ToStranger, (ours, theirs), &self.words[0]),
-                (Way::FromStranger, (theirs, ours), &self.words[1]),
-            ] {
-                let (spi, key) = (self.spi(way), suite.kernel(&self.key_of(suite, way)));
-                writeln!(
-                    text,
-                    "xfrm state add src {src} dst {dst} proto {protocol} spi {spi:#x} reqid {number} mode {mode} \
-                     replay-window {window}{flags}{key}{udp} {words}"
-                )
-                .unwrap();
-            }
-        }
-        let ends = |src, dst| if self.tunnel { format!("src {src} dst {dst} ") } else { String::new() };
-        let template = |src, dst| {
-            let one =
-                |protocol| format!("tmpl {}proto {protocol} reqid {number} mode {mode} ", ends(src, dst));
-            protocols.iter().map(one).collect::<String>()
-        };
+        text += &self.states(&self.words);
         // In transport mode the policy is about the datagrams of UDP, too, which come without more around them.
         if self.udp && !self.tunnel {
             writeln!(text, "xfrm policy add src {remote} dst {host} proto udp dport 4500 dir in priority 1")
@@ -177,19 +151,72 @@ impl Case {
                 }
             }
         }
-        writeln!(
-            text,
-            "xfrm policy add src {host} dst {remote} dir out priority 9 {}",
-            template(theirs, ours)
-        )
-        .unwrap();
-        writeln!(
-            text,
-            "xfrm policy add src {remote} dst {host} dir in priority 9 {}",
-            template(ours, theirs)
-        )
-        .unwrap();
+        text + &self.policy(Way::FromStranger, "out") + &self.policy(Way::ToStranger, "in")
+    }
+
+    /// What `latchway xfrm -batch` is told to be this end: of states, what the kernel is told.
+    pub fn ours(&self) -> String {
+        let states = self.states(&[const { String::new() }; 2]);
+        states + &self.policy(Way::ToStranger, "out") + &self.policy(Way::FromStranger, "in")
+    }
+
+    /// The states of both directions, each with some more words.
+    fn states(&self, words: &[String; 2]) -> String {
+        let (number, mode) = (self.number, self.mode());
+        let (theirs, ours) = (self.stranger(), self.outer.gateway());
+        let udp = if self.udp { " encap espinudp 4500 4500 0.0.0.0" } else { "" };
+        let window = if self.esn { 128 } else { 32 };
+        let mut text = String::new();
+        for suite in std::iter::once(&self.suite).chain(&self.ah) {
+            let flags = self.flags(suite);
+            for (way, (src, dst), words) in
+                [(Way::ToStranger, (ours, theirs), &words[0]), (Way::FromStranger, (theirs, ours), &words[1])]
+            {
+                let (spi, key) = (self.spi(way), suite.kernel(&self.key_of(suite, way)));
+                let behind = self.numbers();
+                writeln!(
+                    text,
+                    "xfrm state add src {src} dst {dst} proto {} spi {spi:#x} reqid {number} mode {mode} \
+                     replay-window {window}{flags}{behind}{key}{udp} {words}",
+                    protocol(suite)
+                )
+                .unwrap();
+            }
+        }
         text
+    }
+
+    fn flags(&self, suite: &Suite) -> String {
+        let all = [("esn", self.esn), ("af-unspec", self.tunnel), ("align4", suite.is_ah() && self.align4)];
+        let set: String = all.iter().filter(|(_, set)| *set).map(|(flag, _)| format!(" {flag}")).collect();
+        if set.is_empty() { set } else { format!(" flag{set}") }
+    }
+
+    /// What `ip xfrm` calls the numbers that were.
+    fn numbers(&self) -> String {
+        let (high, low) = (self.behind >> 32, self.behind & 0xffff_ffff);
+        match self.behind {
+            0 => String::new(),
+            _ if self.esn => {
+                format!(" replay-seq {low} replay-seq-hi {high} replay-oseq {low} replay-oseq-hi {high}")
+            }
+            _ => format!(" replay-seq {low} replay-oseq {low}"),
+        }
+    }
+
+    /// The policy of one side about what goes this way.
+    fn policy(&self, way: Way, direction: &str) -> String {
+        let (host, remote) = self.ends();
+        let (theirs, ours) = (self.stranger(), self.outer.gateway());
+        let ((src, dst), (from, to)) = match way {
+            Way::ToStranger => ((remote, host), (ours, theirs)),
+            Way::FromStranger => ((host, remote), (theirs, ours)),
+        };
+        let (number, mode) = (self.number, self.mode());
+        let ends = if self.tunnel { format!("src {from} dst {to} ") } else { String::new() };
+        let template = |suite| format!(" tmpl {ends}proto {} reqid {number} mode {mode}", protocol(suite));
+        let templates: String = std::iter::once(&self.suite).chain(&self.ah).map(template).collect();
+        format!("xfrm policy add src {src} dst {dst} dir {direction} priority 9{templates}\n")
     }
 
     /// What our configuration says of the other end.
@@ -197,12 +224,13 @@ impl Case {
         let Self { number, suite, esn, lines, .. } = self;
         let (host, _) = self.ends();
         let sa = |way| (self.spi(way), self.key_of(suite, way));
+        let align = if self.align4 { "" } else { "align = 8\n" };
         let mut peer = Peer::new(
             &format!("{number}.example"),
             (self.stranger(), &format!("{host}/{}", self.inner.single())),
             (&suite.name, [sa(Way::FromStranger), sa(Way::ToStranger)]),
             self.udp,
-            &format!("esn = {esn}\nmode = {:?}\n{lines}", self.mode()),
+            &format!("esn = {esn}\nmode = {:?}\n{align}{lines}", self.mode()),
         );
         if let Some(ah) = &self.ah {
             let [inbound, outbound] = [Way::FromStranger, Way::ToStranger].map(|way| {
@@ -229,6 +257,11 @@ impl Case {
         base + u32::from(self.number)
     }
 
+    /// The keying material of one direction, in hexadecimal.
+    pub fn key(&self, way: Way) -> String {
+        self.key_of(&self.suite, way)
+    }
+
     /// The keying material of one direction, for the suite of ESP or that of the AH around it, in hexadecimal.
     fn key_of(&self, suite: &Suite, way: Way) -> String {
         let seed = u64::from(self.spi(way)) << 1 | u64::from(suite.is_ah());
@@ -239,6 +272,11 @@ impl Case {
         }
         key
     }
+}
+
+/// What the kernel calls the protocol of a suite.
+fn protocol(suite: &Suite) -> &'static str {
+    if suite.is_ah() { "ah" } else { "esp" }
 }
 
 /// A peer of our configuration with one pair of SAs, and the key files that it names.
@@ -291,6 +329,7 @@ impl Display for Case {
         let esn = if self.esn { "esn" } else { "32 bits" };
         let (inner, outer) = (number(self.inner), number(self.outer));
         let ah = self.ah.as_ref().map(|ah| format!("  within {}", ah.name)).unwrap_or_default();
-        write!(formatter, "{:32} {mode:9} {inner}o{outer}  {carrier:6}  {esn:7}{ah}", self.suite.name)
+        let eight = if self.align4 { "" } else { "  multiples of 8" };
+        write!(formatter, "{:32} {mode:9} {inner}o{outer}  {carrier:6}  {esn:7}{ah}{eight}", self.suite.name)
     }
 }

@@ -43,6 +43,19 @@ fn authentication_headers_in_transport_mode() {
     carry("kernel::authentication_headers_in_transport_mode", &matrix(&ah(), false, false));
 }
 
+/// RFC 4302 sections 2.2 and 3.3.3.2.1: with the kernel's own alignment, which is not the RFC's over IPv4, where our file says
+/// so.
+#[test]
+fn authentication_headers_in_multiples_of_eight() {
+    let mut cases = matrix(&ah(), true, false);
+    cases.extend(matrix(&ah(), false, false));
+    cases.retain(|case| case.outer == Family::V4);
+    for (number, case) in (1..).zip(&mut cases) {
+        (case.number, case.align4) = (number, false);
+    }
+    carry("kernel::authentication_headers_in_multiples_of_eight", &cases);
+}
+
 /// RFC 4301 section 4.3: AH around ESP, in transport mode.
 #[test]
 fn bundles_of_ah_around_esp() {

@@ -15,6 +15,7 @@ mod kernel;
 mod numbers;
 mod sample;
 mod scapy;
+mod scripts;
 mod shape;
 mod site;
 mod strongswan;

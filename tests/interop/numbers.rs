@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use latchway_netns::inject::Injector;
 use latchway_netns::ping::{self, Echo, PingReport};
-use latchway_netns::watch::{Direction, Frame, Sniffer};
+use latchway_netns::watch::{Direction, Frame, Options, Sniffer};
 
 use crate::case::{Case, Way};
-use crate::guest::guest;
-use crate::scenario;
-use crate::site::{Site, WIRE};
+use crate::guest::{Kind, Talk, guest};
+use crate::site::{Site, TUN, WIRE};
 use crate::suite::Suite;
+use crate::{eventually, scenario};
 
 /// RFC 4303 section 2.2.1, appendix A2 (T10): what the kernel sends on both sides of a wrap is one row of numbers to us.
 #[test]
@@ -26,11 +26,11 @@ fn the_kernels_numbers_wrap() {
         });
         let site = Site::start(&mut guest, &cases);
         for case in &cases {
-            let wire = Sniffer::start(site.gateway.place(), WIRE).unwrap();
+            let wire = watch(&site);
             let mark = wire.mark();
             let report = pings(&site, case, 200);
             assert_eq!((report.received, report.duplicates), (200, 0), "{case}: {report:?}");
-            let numbers = numbers(&wire.frames_since(mark).unwrap(), case.spi(Way::FromStranger));
+            let numbers = numbers(&wire.frames_since(mark).unwrap(), case, Way::FromStranger);
             assert_eq!(numbers.first(), Some(&0_u32.wrapping_sub(79)), "{case}");
             let expected: Vec<_> = (1..=200).map(|n| 0_u32.wrapping_sub(80).wrapping_add(n)).collect();
             assert_eq!(numbers, expected, "{case}");
@@ -54,6 +54,67 @@ fn the_kernels_numbers_end() {
     });
 }
 
+/// RFC 4303 sections 2.2.1 and 3.3.3, appendix A2 (T10): what we send on both sides of a wrap is one row of numbers to the
+/// kernel, while its own wrap, too; at the first wrap and at a later one.
+#[test]
+fn our_numbers_wrap() {
+    let test = "numbers::our_numbers_wrap";
+    scenario(test, || {
+        let Some(mut guest) = guest(test) else { return };
+        let mut cases = SUITES.map(|(number, suite)| Case::new(number, Suite::named(suite)));
+        for (wraps, case) in (1..).zip(&mut cases) {
+            case.udp = wraps % 2 == 0;
+            case.behind = (wraps << 32) - 80;
+        }
+        let ah =
+            Case { udp: false, behind: cases[2].behind, ..Case::new(5, Suite::named("ah-hmac-sha-256")) };
+        let cases = [&cases[..], &[ah]].concat();
+        let site = Site::by_script(&mut guest, &cases);
+        let expected: Vec<_> = (1..=200).map(|n| 0_u32.wrapping_sub(80).wrapping_add(n)).collect();
+        for case in &cases {
+            let wire = watch(&site);
+            let mark = wire.mark();
+            let report = pings(&site, case, 200);
+            assert_eq!((report.received, report.duplicates), (200, 0), "{case}: {report:?}");
+            let frames = wire.frames_since(mark).unwrap();
+            for way in [Way::ToStranger, Way::FromStranger] {
+                assert_eq!(numbers(&frames, case, way), expected, "{case} {way:?}");
+            }
+            let (theirs, ours) = case.ends();
+            let talk = Talk { kind: Kind::Tcp, from: theirs, to: ours, lengths: vec![20_000] };
+            assert_eq!(guest.talk(&[talk]), [None], "{case}");
+        }
+        let drops = site.gateway.rows("drops").into_iter().filter(|row| row["direction"] == "inbound");
+        assert_eq!((drops.count(), guest.refusals()), (0, String::new()));
+    });
+}
+
+/// RFC 4303 section 3.3.3: without extended numbers our SA ends with the number 2^32 - 1, counts what it does not send, and
+/// sends none of it in the clear; the kernel takes all until then.
+#[test]
+fn our_numbers_end() {
+    let test = "numbers::our_numbers_end";
+    scenario(test, || {
+        let Some(mut guest) = guest(test) else { return };
+        let behind = u64::from(u32::MAX) - 40;
+        let udp = Case { esn: false, behind, ..Case::new(1, Suite::named("aes-128-gcm")) };
+        let ah =
+            Case { udp: false, ..Case { suite: Suite::named("ah-hmac-sha-256"), number: 2, ..udp.clone() } };
+        let cases = [udp, ah];
+        let site = Site::by_script(&mut guest, &cases);
+        for case in &cases {
+            let wire = watch(&site);
+            let (mark, before) = (wire.mark(), site.gateway.drops("outbound", "seq_exhausted"));
+            assert_eq!(pings(&site, case, 60).received, 40, "{case}");
+            let sent = numbers(&wire.frames_since(mark).unwrap(), case, Way::ToStranger);
+            assert_eq!(sent, (u32::MAX - 39..=u32::MAX).collect::<Vec<_>>(), "{case}");
+            assert_eq!(site.gateway.drops("outbound", "seq_exhausted") - before, 20, "{case}");
+            assert!(!wire.contains(PATTERN).unwrap() || case.suite.is_ah(), "{case}: in the clear");
+        }
+        assert_eq!(guest.refusals(), "");
+    });
+}
+
 /// RFC 4303 section 3.4.3 (T08): what was recorded on the wire and comes once more is dropped and counted, by either.
 #[test]
 fn replays_are_refused_on_both_sides() {
@@ -61,7 +122,7 @@ fn replays_are_refused_on_both_sides() {
         let Some(mut guest) = guest("numbers::replays_are_refused_on_both_sides") else { return };
         let case = Case::new(1, Suite::named("aes-256-gcm"));
         let site = Site::start(&mut guest, std::slice::from_ref(&case));
-        let wire = Sniffer::start(site.gateway.place(), WIRE).unwrap();
+        let wire = watch(&site);
         let mark = wire.mark();
         assert_eq!(pings(&site, &case, 20).received, 20);
         let frames = wire.frames_since(mark).unwrap();
@@ -87,10 +148,47 @@ fn replays_are_refused_on_both_sides() {
         for _ in 0..2 {
             theirs.iter().for_each(|frame| to_us.send(&frame.bytes).unwrap());
         }
-        crate::eventually("replays are counted", || site.gateway.drops("inbound", "replayed") == 40);
+        eventually("replays are counted", || site.gateway.drops("inbound", "replayed") == 40);
         assert_eq!(pings(&site, &case, 20).received, 20, "the window is where it was");
         assert_eq!(guest.refusals(), "XfrmInStateSeqError=20");
         assert_eq!(site.gateway.drops("inbound", "replayed"), 40);
+    });
+}
+
+/// RFC 4303 section 3.4.3: where neither refuses replays, what comes once more is taken once more, by either.
+#[test]
+fn without_anti_replay_both_take_what_comes_again() {
+    let test = "numbers::without_anti_replay_both_take_what_comes_again";
+    scenario(test, || {
+        let Some(mut guest) = guest(test) else { return };
+        let mut case = Case { esn: false, udp: false, ..Case::new(1, Suite::named("aes-256-gcm")) };
+        case.words[0] = "replay-window 0".to_owned();
+        case.lines = "replay_window = \"off\"".to_owned();
+        let site = Site::start(&mut guest, std::slice::from_ref(&case));
+        let (wire, tun) = (watch(&site), Sniffer::start(&site.inner, TUN).unwrap());
+        let mark = wire.mark();
+        assert_eq!(pings(&site, &case, 20).received, 20);
+        let frames = wire.frames_since(mark).unwrap();
+        let answers = |mark, count: usize| {
+            eventually("each is answered again", || {
+                let frames = tun.frames_since(mark).unwrap();
+                let came = frames.iter().filter(|frame| frame.direction == Direction::Inbound);
+                came.filter(|frame| frame.source == Some(case.ends().0)).count() == count
+            });
+        };
+        let again = |way, injector: &Injector| {
+            let spi = case.spi(way).to_be_bytes();
+            let of_sa: Vec<_> = frames.iter().filter(|frame| frame.head.starts_with(&spi)).collect();
+            assert_eq!(of_sa.len(), 20, "{way:?}");
+            of_sa.iter().for_each(|frame| injector.send(&frame.bytes).unwrap());
+        };
+        let mark = tun.mark();
+        again(Way::ToStranger, &Injector::open(site.gateway.place(), WIRE).unwrap());
+        answers(mark, 20);
+        let mark = tun.mark();
+        again(Way::FromStranger, &guest.injector());
+        answers(mark, 20);
+        assert_eq!((site.gateway.drops("inbound", "replayed"), guest.refusals()), (0, String::new()));
     });
 }
 
@@ -105,7 +203,7 @@ fn hard_lifetimes_end_on_both_sides() {
         let mut ours = Case::new(2, suite);
         ours.lines = "hard = { packets = 30 }".to_owned();
         let site = Site::start(&mut guest, &[theirs.clone(), ours.clone()]);
-        let wire = Sniffer::start(site.gateway.place(), WIRE).unwrap();
+        let wire = watch(&site);
         for case in [&theirs, &ours] {
             let received = pings(&site, case, 50).received;
             assert!((29..=30).contains(&received), "{case}: {received}");
@@ -129,10 +227,19 @@ fn pings(site: &Site, case: &Case, count: u16) -> PingReport {
     ping::echo(&site.inner, &echo).unwrap()
 }
 
-/// The low halves of the numbers of an SA, in their order.
-fn numbers(frames: &[Frame], spi: u32) -> Vec<u32> {
-    let of_sa = frames.iter().filter_map(|frame| frame.head.strip_prefix(&spi.to_be_bytes()));
-    of_sa.map(|rest| u32::from_be_bytes(rest[..4].try_into().unwrap())).collect()
+/// The low halves of the numbers of an SA, in their order. A frame may be of many datagrams; ESP and AH both have the number
+/// behind the SPI.
+fn numbers(frames: &[Frame], case: &Case, way: Way) -> Vec<u32> {
+    let spi = case.spi(way).to_be_bytes();
+    let places = frames.iter().flat_map(|frame| frame.bytes.windows(8));
+    let of_sa = places.filter_map(|octets| octets.strip_prefix(&spi));
+    of_sa.map(|number| u32::from_be_bytes(number.try_into().unwrap())).collect()
+}
+
+/// What sees the wire, with all of every frame.
+fn watch(site: &Site) -> Sniffer {
+    let whole = Options { snap: 1 << 17, ..Options::default() };
+    Sniffer::start_with(site.gateway.place(), WIRE, whole).unwrap()
 }
 
 const SUITES: [(u16, &str); 4] = [

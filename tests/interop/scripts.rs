@@ -91,10 +91,7 @@ fn policies_decide_by_priority() {
         let case = Case::new(1, Suite::named("aes-256-cbc-hmac-sha-256"));
         let site = Site::by_script(&mut guest, std::slice::from_ref(&case));
         let (theirs, ours) = case.ends();
-        let script = |words: &str| {
-            let said = site.gateway.verb(&["xfrm"]).args(words.split(' ')).output().unwrap();
-            assert!(said.status.success(), "{words}: {said:?}");
-        };
+        let script = |words: &str| site.xfrm(&words.split(' ').collect::<Vec<_>>());
         let passes = |kind| {
             let talk = Talk { kind, from: ours, to: theirs, lengths: vec![100] };
             assert_eq!(talk::talk(&site.inner, &[talk]), [None], "{kind:?}");

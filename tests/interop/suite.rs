@@ -40,6 +40,15 @@ impl Suite {
             .sum()
     }
 
+    /// How many octets its ICV has.
+    pub fn icv_len(&self) -> usize {
+        let bits = self.parts.iter().map(|part| match part {
+            Part::Aead(_, _, bits) | Part::Integrity(_, _, bits) => usize::from(*bits),
+            Part::Encryption(..) => 0,
+        });
+        bits.sum::<usize>() / 8
+    }
+
     /// What `ip xfrm state add` calls it, with this key, given in hexadecimal.
     pub fn kernel(&self, mut key: &str) -> String {
         let mut words = String::new();
