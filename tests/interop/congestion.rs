@@ -36,6 +36,11 @@ fn what_routers_mark_is_told_to_the_inner_hosts() {
         // RFC 6040 section 4.2: where somebody does, the inner host could not be told of the congestion, and the packet is lost.
         lies.store(true, Ordering::Relaxed);
         for (dropped, case) in (1..).zip(&cases) {
+            assert_eq!(
+                heard_by_the_kernel(&site, &mut guest, case, NOT_ECT),
+                NOT_ECT,
+                "{case}: the kernel takes it"
+            );
             say_as_the_kernel(&mut guest, case, NOT_ECT);
             eventually("what cannot be marked inside is dropped", || {
                 site.gateway.drops("inbound", "ecn_ce_not_ect") == dropped

@@ -7,6 +7,8 @@
 mod authenticated;
 mod captured;
 mod case;
+mod congestion;
+mod extension;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those of the daemon")]
 mod gateway;
