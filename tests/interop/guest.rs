@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use latchway_netns::inject::Injector;
+use latchway_netns::watch::Sniffer;
 use latchway_netns::{Links, Namespace, links, skip};
 use serde_json::{Value, json};
 
@@ -22,6 +23,8 @@ use crate::gateway::Folder;
 
 /// The bridge of the street, which is the guest's neighbourhood.
 pub const BRIDGE: &str = "bridge";
+/// The host's end of the guest's link to the bridge.
+const TAP: &str = "peer";
 /// The guest's interface towards the bridge.
 pub const LINK: &str = "vec0";
 /// The port of the echo servers.
@@ -65,8 +68,8 @@ impl Guest {
         let within = |script: &str| host(&street, script);
         // A tap that is down when the guest sends its first packet stays dead for it.
         within(&format!(
-            "ip link add {BRIDGE} type bridge && ip link set {BRIDGE} up && for tap in peer orders; do ip tuntap add $tap \
-             mode tap && ip link set $tap up || exit; done; ip link set peer master {BRIDGE}; \
+            "ip link add {BRIDGE} type bridge && ip link set {BRIDGE} up && for tap in {TAP} orders; do ip tuntap add $tap \
+             mode tap && ip link set $tap up || exit; done; ip link set {TAP} master {BRIDGE}; \
              ip address add {HOST}/30 dev orders"
         ));
         // Read by place, written at the end; its name goes with the folder when the guest stands.
@@ -93,6 +96,11 @@ impl Guest {
     /// What sends frames to whoever joined last, as if the guest had sent them.
     pub fn injector(&self) -> Injector {
         Injector::open(&self.street, &port(self.joined)).unwrap()
+    }
+
+    /// Sees what the guest gets and sends.
+    pub fn watch(&self) -> Sniffer {
+        Sniffer::start(&self.street, TAP).unwrap()
     }
 
     /// Runs a script, which must succeed, and returns what it says.
@@ -142,7 +150,7 @@ impl Guest {
     fn forget(&mut self) {
         self.run(&format!(
             "ip -batch - <<'END'\nxfrm policy flush\nxfrm state flush\naddress flush dev {LINK}\naddress flush dev lo scope \
-             global\nroute flush dev {LINK}\nlink set {LINK} mtu 1500\nEND"
+             global\nroute flush dev {LINK}\nroute flush cache\nlink set {LINK} mtu 1500\nEND\nsysctl -qw net.ipv4.icmp_echo_ignore_all=0"
         ));
         self.before = self.counters();
     }
@@ -208,7 +216,7 @@ impl Kernel {
             .args(["con=null", "con0=null,fd:1", "umid=guest"])
             .arg(format!("uml_dir={}/", folder.as_ref().display()))
             .args([
-                "vec0:transport=tap,ifname=peer,depth=128,gro=0",
+                &*format!("vec0:transport=tap,ifname={TAP},depth=128,gro=0"),
                 "vec1:transport=tap,ifname=orders,depth=128,gro=0",
             ])
             .arg("--")
