@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use latchway_datapath::arrival::Carrier;
 use latchway_datapath::sad::{Follow, Path, Scope, Shape};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::Reqid;
@@ -14,8 +15,9 @@ use latchway_tagging::{AuthMethod, Class, ClassId, Identity, Mode, PadEntryId, S
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 
 use crate::{
-    ClassObserver, ClassRefused, Commitment, Committed, Evidence, KeyOrigin, Keying, Keys, Narrowing, Nat,
-    Op, Pad, PadEntry, PeerPattern, Proposal, PublicKey, SaKeys, Settings, Start, Suites, Transaction,
+    ClassObserver, ClassRefused, Commitment, Committed, Evidence, HeaderKeys, KeyOrigin, Keying, Keys,
+    Narrowing, Nat, Op, Pad, PadEntry, PeerPattern, Proposal, PublicKey, SaKeys, Settings, Start, Suites,
+    Transaction,
 };
 
 pub(crate) fn range(first: &str, last: &str) -> AddressRange {
@@ -142,6 +144,23 @@ pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
         worker: WorkerId(0),
         start: Start::Active,
     }
+}
+
+/// A path without UDP, between these addresses.
+pub(crate) fn native_path(from: [u8; 4], to: [u8; 4]) -> Path {
+    Path { from: from.into(), to: (to, 0).into(), carrier: Carrier::Native, ..path(4500) }
+}
+
+/// What a bundle is proposed as: AH around ESP (RFC 4301 section 4.3).
+pub(crate) fn bundle(peer: &str) -> Proposal {
+    Proposal { header: Some(Suites::both(Suite::AH_HMAC_SHA_256)), ..proposal(peer) }
+}
+
+/// Its keys. SPIs of AH have nothing to do with those of ESP, and are the same here.
+pub(crate) fn bundle_keys(spi: u32) -> Keys {
+    let Keys { inbound, outbound, .. } = keys(spi, Suite::AH_HMAC_SHA_256);
+    let path = native_path([192, 0, 2, 254], [192, 0, 2, 1]);
+    Keys { header: Some(HeaderKeys { inbound, outbound }), path, ..keys(spi, Suite::AES_128_GCM) }
 }
 
 /// Commits, and lets it come into force where it must be waited for. No worker may be in the middle of a batch.

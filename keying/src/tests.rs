@@ -1,5 +1,6 @@
 //! What the key manager as a whole must hold to, row by row.
 
+mod bundles;
 mod change;
 mod commit;
 mod conflicts;
@@ -8,6 +9,7 @@ mod identity;
 mod install;
 mod latching;
 mod model;
+mod moves;
 mod policy;
 mod propose;
 mod rekey;
