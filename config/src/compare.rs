@@ -10,8 +10,8 @@ use latchway_tagging::{AuthMethod, PeerPattern};
 
 use crate::keyring::Keyring;
 use crate::model::{
-    Action, Applications, Config, Direction, LatchTerms, Model, OnConflict, OnPolicyChange, Peer, Policy, Sa,
-    SaDirection, Unlatchable,
+    Action, Applications, Config, Direction, Hiding, LatchTerms, Model, OnConflict, OnPolicyChange, Outer,
+    Peer, Policy, Sa, SaDirection, Sizing, Unlatchable,
 };
 
 /// The changes from one configuration to another. Its text is a line for each.
@@ -23,10 +23,12 @@ pub struct Changes<'c> {
     pub peers_removed: Vec<&'c Peer>,
     /// Peers that stay, and not as they were: old and new.
     pub peers_changed: Vec<(&'c Peer, &'c Peer)>,
-    /// SAs that come, with the identity of their peer. One that was changed comes, too.
+    /// SAs that come, with the identity of their peer. One of which something was changed that its keys depend on comes, too.
     pub sas_added: Vec<(&'c PeerPattern, &'c Sa)>,
-    /// SAs that go, with the identity of their peer. One that was changed goes, too.
+    /// SAs that go, with the identity of their peer. One of which something was changed that its keys depend on goes, too.
     pub sas_removed: Vec<(&'c PeerPattern, &'c Sa)>,
+    /// SAs that stay, and of which something else is said: their numbers, windows and latches go on.
+    pub sas_revised: Vec<RevisedSa<'c>>,
     /// SPIs, inbound or outbound, of SAs that were changed and kept them: no SA can follow itself (T12).
     pub spis_kept: Vec<(&'c PeerPattern, Spi)>,
     /// Policies that come.
@@ -42,6 +44,17 @@ pub struct Changes<'c> {
     pub terms: bool,
     /// Keys of the file whose change takes a restart.
     pub restart: Vec<&'static str>,
+}
+
+/// An SA of which something else is said that its keys do not depend on (RFC 4301 section 4.4.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisedSa<'c> {
+    /// Its peer.
+    pub peer: &'c PeerPattern,
+    /// What is said of it now.
+    pub sa: &'c Sa,
+    /// The keys of the file that say something else.
+    pub keys: Vec<&'static str>,
 }
 
 /// What differs between two configurations and their keys.
@@ -70,6 +83,7 @@ impl<'c> Changes<'c> {
             && self.peers_changed.is_empty()
             && self.sas_added.is_empty()
             && self.sas_removed.is_empty()
+            && self.sas_revised.is_empty()
             && self.policies_added.is_empty()
             && self.policies_removed.is_empty()
             && !self.policies_reordered
@@ -105,11 +119,17 @@ impl<'c> Changes<'c> {
     fn sas(&mut self, (old, old_keys): (&'c Peer, &Keyring), (new, new_keys): (&'c Peer, &Keyring)) {
         let spis = |sa: &Sa| (sa.inbound.spi, sa.outbound.spi);
         let before: HashMap<_, _> = old.sas.iter().map(|sa| (spis(sa), sa)).collect();
-        let same = |was: &Sa, is: &Sa| {
-            same(was, is) && unchanged(was, is) && same_keys((was, old_keys), (is, new_keys))
-        };
-        let stays = |sa: &&Sa| before.get(&spis(sa)).is_some_and(|was| same(was, sa));
-        let kept: HashSet<_> = new.sas.iter().filter(stays).map(spis).collect();
+        let same = |was: &Sa, is: &Sa| same(was, is) && same_keys((was, old_keys), (is, new_keys));
+        let stayed = |sa: &'c Sa| Some((*before.get(&spis(sa)).filter(|was| same(was, sa))?, sa));
+        let staying: Vec<(&Sa, &Sa)> = new.sas.iter().filter_map(stayed).collect();
+        let kept: HashSet<_> = staying.iter().map(|(_, sa)| spis(sa)).collect();
+        let moved = (old.endpoint != new.endpoint).then_some("endpoint");
+        for (was, sa) in staying {
+            let keys: Vec<_> = moved.into_iter().chain(revised(was, sa)).collect();
+            if !keys.is_empty() {
+                self.sas_revised.push(RevisedSa { peer: &new.identity, sa, keys });
+            }
+        }
         let added = || new.sas.iter().filter(|sa| !kept.contains(&spis(sa)));
         let removed = || old.sas.iter().filter(|sa| !kept.contains(&spis(sa)));
         self.sas_removed.extend(removed().map(|sa| (&old.identity, sa)));
@@ -144,6 +164,9 @@ impl fmt::Display for Changes<'_> {
         }
         self.peers_added.iter().try_for_each(|peer| writeln!(f, "+ peer {}", peer.identity))?;
         self.sas_removed.iter().try_for_each(|(peer, sa)| writeln!(f, "- SA {}", Pair(peer, sa)))?;
+        for RevisedSa { peer, sa, keys } in &self.sas_revised {
+            writeln!(f, "~ SA {}: {}", Pair(peer, sa), keys.join(", "))?;
+        }
         self.sas_added.iter().try_for_each(|(peer, sa)| writeln!(f, "+ SA {}", Pair(peer, sa)))?;
         for (peer, spi) in &self.spis_kept {
             writeln!(
@@ -268,11 +291,34 @@ fn same(a: &Sa, b: &Sa) -> bool {
         && a.selectors == b.selectors
 }
 
-/// Whether two SAs that are the same are so in all that can be changed while they stay.
-fn unchanged(a: &Sa, b: &Sa) -> bool {
-    (a.mtu, a.from, a.follow, a.keepalive) == (b.mtu, b.from, b.follow, b.keepalive)
-        && (&a.outer, a.hiding, a.sizing) == (&b.outer, b.hiding, b.sizing)
-        && (a.soft, a.hard) == (b.soft, b.hard)
+/// What is said anew of an SA that is the same, by the keys of the file: all that can be changed while it stays.
+fn revised(was: &Sa, sa: &Sa) -> impl Iterator<Item = &'static str> + use<> {
+    let (outer, hiding, sizing) = (&sa.outer, &sa.hiding, &sa.sizing);
+    let Outer { dscp, decapsulate_dscp, ecn, df, ttl, flow_label } = &was.outer;
+    let Hiding { tfc, dummies } = was.hiding;
+    let Sizing { discovery, floor, probe, fragment, clamp_mss } = was.sizing;
+    let revised = [
+        ("mtu", was.mtu != sa.mtu),
+        ("from", was.from != sa.from),
+        ("follow", was.follow != sa.follow),
+        ("keepalive", was.keepalive != sa.keepalive),
+        ("dscp", *dscp != outer.dscp),
+        ("decapsulate_dscp", *decapsulate_dscp != outer.decapsulate_dscp),
+        ("ecn", *ecn != outer.ecn),
+        ("df", *df != outer.df),
+        ("ttl", *ttl != outer.ttl),
+        ("flow_label", *flow_label != outer.flow_label),
+        ("tfc", tfc != hiding.tfc),
+        ("dummies", dummies != hiding.dummies),
+        ("fragment", fragment != sizing.fragment),
+        ("pmtu", discovery != sizing.discovery),
+        ("pmtu_floor", floor != sizing.floor),
+        ("probe", probe != sizing.probe),
+        ("mss_clamp", clamp_mss != sizing.clamp_mss),
+        ("soft", was.soft != sa.soft),
+        ("hard", was.hard != sa.hard),
+    ];
+    revised.into_iter().filter_map(|(key, revised)| revised.then_some(key))
 }
 
 /// Whether they have the same keys, whose content counts and not the file.

@@ -24,7 +24,7 @@ mod reference;
 mod tests;
 mod value;
 
-pub use compare::{Changes, compare};
+pub use compare::{Changes, RevisedSa, compare};
 pub use file::{LoadError, Loaded, load};
 pub use keyring::{Key, Keyring, read_keys};
 pub use model::{

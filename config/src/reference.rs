@@ -214,7 +214,7 @@ table! {
     STANDING = "standing", "a string", Some("that of the method"), r#""pre-shared-key""#, Reload,
         "The highest standing that it has, however it proves itself: the name of a method.";
     ENDPOINT = "endpoint", "an address, with or without port", Some("none"), r#""192.0.2.2:4500""#, Reload,
-        "Where it is reached; the port is 4500 where none is given. A peer with SAs must have one.";
+        "Where it is reached; the port is 4500 where none is given. A peer with SAs must have one. In tunnel mode its SAs go on, and lead to where it is now.";
     INNER = "inner", "an address range or a list of them", None, r#"["10.2.0.0/24", "fd00:2::/64"]"#, Reload,
         "The inner addresses that it may claim, as prefixes or as \"first-last\". They overlap neither those of another peer nor our own inner networks.";
     SHARED = "shared", "true or false", Some("false"), "false", Reload,
@@ -225,7 +225,7 @@ table! {
 
 table! {
     /// `[[peer.sa]]`.
-    mod sa: "peer.sa.", "[[peer.sa]]", "A pair of SAs with the peer above it, one for each direction. A short one is written `sa = { ... }`. What is changed here makes another pair: choose new SPIs and new keys for it.";
+    mod sa: "peer.sa.", "[[peer.sa]]", "A pair of SAs with the peer above it, one for each direction. A short one is written `sa = { ... }`. Where and how packets travel, how they are made to fit, and how long the pair lasts can be changed while it goes on, with its numbers and latches. A change of what protects or of what is carried (`suite`, `mode`, `encapsulation`, `inbound`, `outbound`, `ah`, `align`, `esn`, `replay_window`, `selectors`) makes another pair: choose new SPIs and new keys for it.";
     SUITE = "suite", "a string", Some(r#""aes-256-cbc-hmac-sha-256""#), r#""aes-256-cbc-hmac-sha-256""#, Reload,
         "How packets are protected. Keys in files are used for long, and no key exchange limits what one of them gives away: the default has the long key, at some cost in speed (RFC 8221 sections 3 and 5).";
     MODE = "mode", r#""tunnel" or "transport""#, Some(r#""tunnel""#), r#""tunnel""#, Reload,

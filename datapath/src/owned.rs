@@ -347,6 +347,7 @@ fn revise_limits(lifetime: &mut Lifetime, old: &SadEntry, revised: &SadEntry) ->
     let others = old.limits != revised.limits;
     if others {
         lifetime.revise(&revised.limits, revised.added, revised.use_.first_used());
+        revised.use_.renew();
     }
     others
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use latchway_datapath::flow::FlowKey;
+use latchway_datapath::lifetime::Limits;
+use latchway_datapath::sad::{Follow, Path, Shape};
 use latchway_datapath::spd::Rule;
 use latchway_esp::Spi;
 use latchway_tagging::{Identity, SnapshotId, StateVersion};
@@ -24,6 +26,8 @@ pub struct Change {
     /// Pairs to add. They are of the configuration ([`Origin::Configuration`](crate::Origin)), and begin as their keys
     /// ask.
     pub add: Vec<NewPair>,
+    /// Pairs of which something else is said. They stay, with their SPIs, numbers, windows and latches.
+    pub revise: Vec<RevisedPair>,
     /// Pairs that shall send.
     pub activate: Vec<PairId>,
     /// Pairs that shall only receive what is under way, and stay.
@@ -45,11 +49,30 @@ pub struct NewPair {
     pub keys: Keys,
 }
 
+/// What a [`Change`] says anew of a pair that stays: what its keys and its class do not depend on (RFC 4301 section 4.4.2.1,
+/// C-17). Whether packets travel in UDP stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisedPair {
+    /// Which.
+    pub pair: PairId,
+    /// Where it sends. A peer that is followed and has moved (T34) stays where it was found, unless this leads elsewhere than it
+    /// was last said to.
+    pub path: Path,
+    /// What packets look like from outside, and what becomes of outer headers that arrive.
+    pub shape: Shape,
+    /// What becomes of packets from elsewhere than the path leads to.
+    pub follow: Follow,
+    /// The soft and hard lifetime of either direction. What was used stays used.
+    pub limits: Limits,
+}
+
 /// What a [`Change`] would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// How many pairs it adds.
     pub added: usize,
+    /// Pairs that stay, and of which something else will be said.
+    pub revised: Vec<PairId>,
     /// Pairs that will send and do not now.
     pub activated: Vec<PairId>,
     /// Pairs that will only receive, and stay.
@@ -170,6 +193,11 @@ pub enum Problem {
     /// What is asked of a pair that is there cannot be.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// A revision that takes another pair.
+    #[error(
+        "packets of a pair travel in UDP, or without it, for as long as it lives; add a new pair with new SPIs and keys"
+    )]
+    OtherCarrier,
     /// One pair, two wishes.
     #[error("the change names this pair more than once; say one thing of it")]
     NamedTwice,
@@ -185,6 +213,7 @@ impl Change {
         self.pad.is_none()
             && self.rules.is_none()
             && self.add.is_empty()
+            && self.revise.is_empty()
             && self.activate.is_empty()
             && self.retire.is_empty()
             && self.remove.is_empty()

@@ -247,27 +247,7 @@ impl Keys {
         if terms.replay_checked == matches!(self.anti_replay, AntiReplay::Off) {
             return Err(InstallError::OtherReplay);
         }
-        self.check_path(terms)
-    }
-
-    /// Whether the path is one for such SAs.
-    fn check_path(&self, terms: &Proposal) -> Result<(), InstallError> {
-        let Path { from, to, carrier, .. } = self.path;
-        let ah = self.each().any(|keys| keys.material.suite().protocol() == Protocol::Ah);
-        if ah && carrier == Carrier::Udp {
-            return Err(InstallError::HeaderInUdp);
-        }
-        let transport = terms.mode == Mode::Transport;
-        if from.is_unspecified() && (transport || carrier == Carrier::Native) {
-            return Err(InstallError::NoSource);
-        }
-        let is_end = |range: AddressRange, end| AddressRange::new(end, end) == Ok(range);
-        let between_ends =
-            |selector: &Selector| is_end(selector.local, from) && is_end(selector.remote, to.ip());
-        if transport && !terms.selectors.iter().all(between_ends) {
-            return Err(InstallError::TransportEnds(from, to.ip()));
-        }
-        Ok(())
+        check_path(&self.path, terms)
     }
 
     /// Whether cryptographic state can be made of them. Nothing of what is on record is taken.
@@ -317,6 +297,25 @@ impl Keys {
         let (suite, anti_replay) = (material.suite(), self.anti_replay);
         InboundConfig { spi, suite, keys: material, sequence, anti_replay, top }
     }
+}
+
+/// Whether the path is one for such SAs.
+pub(crate) fn check_path(path: &Path, terms: &Proposal) -> Result<(), InstallError> {
+    let Path { from, to, carrier, .. } = *path;
+    let ah = terms.header.is_some() || terms.suites.outbound.protocol() == Protocol::Ah;
+    if ah && carrier == Carrier::Udp {
+        return Err(InstallError::HeaderInUdp);
+    }
+    let transport = terms.mode == Mode::Transport;
+    if from.is_unspecified() && (transport || carrier == Carrier::Native) {
+        return Err(InstallError::NoSource);
+    }
+    let is_end = |range: AddressRange, end| AddressRange::new(end, end) == Ok(range);
+    let between_ends = |selector: &Selector| is_end(selector.local, from) && is_end(selector.remote, to.ip());
+    if transport && !terms.selectors.iter().all(between_ends) {
+        return Err(InstallError::TransportEnds(from, to.ip()));
+    }
+    Ok(())
 }
 
 const fn outbound_config(keys: &SaKeys, reservation: Option<Reservation>) -> OutboundConfig<'_> {

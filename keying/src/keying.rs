@@ -15,6 +15,7 @@ mod holding;
 mod inquiring;
 mod joining;
 mod recovery;
+mod revising;
 mod settling;
 mod showing;
 mod singles;
@@ -428,13 +429,10 @@ impl Keying {
     /// address (C-17).
     fn note_moved(&mut self, sa: SaRef, from: SocketAddr, to: SocketAddr) {
         let Some(id) = self.by_sa.get(&sa).copied() else { return };
-        let Some(pair) = self.pairs.get_mut(&id).filter(|pair| pair.path.to == from) else { return };
-        for name in pair.outbound_names() {
-            self.outbound_names.remove(&name);
-        }
-        pair.path.to = to;
-        self.outbound_names.extend(pair.outbound_names());
+        let Some(pair) = self.pairs.get(&id).filter(|pair| pair.path.to == from) else { return };
         let (mut sad, sas, peer) = (self.current.sad.clone(), pair.sas(), pair.terms.peer.clone());
+        let path = Path { to, ..pair.path };
+        self.lead(id, path);
         for sa in sas {
             let entry = sad.get(sa).map(|slot| SadEntry::clone(&slot.entry));
             if let Some(entry) = entry {

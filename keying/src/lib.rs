@@ -51,7 +51,9 @@ mod testing;
 mod tests;
 
 pub use archive::EvidenceLimit;
-pub use change::{Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem};
+pub use change::{
+    Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem, RevisedPair,
+};
 pub use evidence::{Certificate, Evidence, EvidenceError, Fingerprint, PublicKey, TrustAnchor};
 pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
 pub use install::{HeaderKeys, InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};

@@ -56,6 +56,13 @@ pub enum Notice {
         /// Where it is.
         to: SocketAddr,
     },
+    /// Something else is said of a pair that stays.
+    PairRevised {
+        /// The pair.
+        pair: PairId,
+        /// Its peer.
+        peer: Identity,
+    },
     /// A pair is gone.
     PairRemoved {
         /// The pair.

@@ -42,6 +42,8 @@ pub(crate) struct Pair {
     pub(crate) sequence: (SequenceKind, SequenceKind),
     pub(crate) worker: WorkerId,
     pub(crate) path: Path,
+    /// Where that was last said to lead, wherever the peer moved to since.
+    pub(crate) said: SocketAddr,
     pub(crate) usage: Usage,
     /// How it begins once it is settled.
     pub(crate) start: Start,
@@ -105,7 +107,15 @@ impl Pair {
 
     /// What the peer knows its outbound SAs by.
     pub(crate) fn outbound_names(&self) -> impl Iterator<Item = (Protocol, Spi, SocketAddr)> + use<> {
-        let (to, header) = (self.path.to, self.header.map(|header| (Protocol::Ah, header.outbound_spi)));
+        self.outbound_names_at(self.path.to)
+    }
+
+    /// What it would know them by at another address.
+    pub(crate) fn outbound_names_at(
+        &self,
+        to: SocketAddr,
+    ) -> impl Iterator<Item = (Protocol, Spi, SocketAddr)> + use<> {
+        let header = self.header.map(|header| (Protocol::Ah, header.outbound_spi));
         let names = [(self.terms.suites.outbound.protocol(), self.outbound_spi)].into_iter().chain(header);
         names.map(move |(protocol, spi)| (protocol, spi, to))
     }

@@ -15,6 +15,7 @@ mod propose;
 mod rekey;
 mod restart;
 mod resumption;
+mod revise;
 mod service;
 mod singles;
 mod thread;

@@ -67,6 +67,9 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
         Notice::PeerMoved { pair, peer, from, to } => {
             of_pair(EventKind::PeerMoved, *pair, peer, &format!("leads to {to} now, and led to {from}"))
         }
+        Notice::PairRevised { pair, peer } => {
+            of_pair(EventKind::PairRevised, *pair, peer, "goes on, and travels or ends otherwise")
+        }
         Notice::PairRemoved { pair, peer } => of_pair(EventKind::PairRemoved, *pair, peer, "is gone"),
         Notice::PolicyChanged(_) => Some(EventView::new(EventKind::PolicyChanged, "the policy is another")),
         Notice::OfferExpired { ticket, peer } => {

@@ -1,20 +1,22 @@
 //! The configuration in force, and how another one takes its place: all of it or nothing, without touching what stays.
 
+mod telling;
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latchway_config::{
-    Changes, Config, Header, Keyring, Lifetime, Loaded, Peer, Sa, SaDirection, compare, load,
+    Changes, Config, Header, Keyring, Lifetime, Loaded, Peer, RevisedSa, Sa, SaDirection, compare, load,
 };
-use latchway_control::{ChangeKind, ChangeRow, Reloaded};
+use latchway_control::Reloaded;
 use latchway_datapath::lifetime::{Bounds, Limits};
-use latchway_datapath::sad::{Follow, Scope};
+use latchway_datapath::sad::{self, Follow, Scope};
 use latchway_esp::{KeyMaterial, Spi};
 use latchway_keying::{
-    Change, ChangeError, HeaderKeys, KeyManagerClient, KeyOrigin, Keys, NewPair, Outline, PadEntryIds,
-    PairId, SaKeys, Start,
+    Change, ChangeError, HeaderKeys, KeyManagerClient, KeyOrigin, Keys, NewPair, PadEntryIds, PairId,
+    RevisedPair, SaKeys, Start,
 };
 use latchway_tagging::{PeerPattern, WorkerId};
 
@@ -23,6 +25,8 @@ use crate::gateway::prepared::Prepared;
 use crate::gateway::records::Records;
 use crate::gateway::surroundings::prefixes;
 use crate::gateway::{GatewayError, configured};
+
+use self::telling::{breaks, quoted, rows};
 
 /// What a gateway was told, and what it made of it.
 pub struct Configuration {
@@ -75,12 +79,6 @@ pub enum ReloadError {
         "{0} would be given to another SA while packets of the old one are under way; choose new SPIs where an SA changes"
     )]
     SameSpi(String),
-    /// SAs would have to send to another address.
-    #[error(
-        "{0} has another endpoint, and SAs that are there send to the old one; give the peer new SAs, or end the gateway and \
-         start it"
-    )]
-    Moved(PeerPattern),
     /// The key manager refuses.
     #[error(transparent)]
     Refused(#[from] ChangeError),
@@ -217,11 +215,17 @@ impl Configuration {
         let removed = changes.sas_removed.iter().filter_map(|(_, sa)| pairs.get(&name(sa)).copied());
         // Somebody may have removed one by hand.
         let removed = removed.filter(|pair| there.contains(pair));
+        let stays = |revised: &RevisedSa<'_>| {
+            let pair = pairs.get(&name(revised.sa)).copied().filter(|pair| there.contains(pair))?;
+            config.peer(revised.peer).map(|peer| revision(config, peer, revised.sa, pair))
+        };
+        let revise = changes.sas_revised.iter().filter_map(stays);
         Ok(Change {
             pad: Some(configured::pad(config, ids).map_err(GatewayError::from)?),
             rules: Some(configured::rules(config, ids).map_err(GatewayError::from)?),
             remove: removed.collect(),
             add: self.pairs((config, keys), &changes.sas_added, ids, record)?,
+            revise: revise.collect::<Result<_, _>>()?,
             ..Change::default()
         })
     }
@@ -256,10 +260,8 @@ impl Configuration {
         sa: &Sa,
         ids: &mut PadEntryIds,
     ) -> Result<NewPair, GatewayError> {
-        let unusable =
-            |what| GatewayError::Unusable { peer: peer.identity.clone(), spi: sa.inbound.spi, what };
-        let limits = Limits::new(bounds(&sa.soft), bounds(&sa.hard))
-            .map_err(|_| unusable("its soft lifetime does not lie below the hard one"))?;
+        let unusable = |what| unusable(peer, sa, what);
+        let limits = limits(peer, sa)?;
         let direction = |of: &SaDirection, suite, limits| -> Result<SaKeys, GatewayError> {
             let key = keys.key(of).ok_or_else(|| unusable("its key was not read"))?;
             let material = KeyMaterial::new(suite, key.expose())
@@ -270,8 +272,7 @@ impl Configuration {
             let one = |of| direction(of, header.suite, Limits::default());
             Ok(HeaderKeys { inbound: one(&header.inbound)?, outbound: one(&header.outbound)? })
         };
-        let path = configured::path(config, peer, sa);
-        let path = path.ok_or_else(|| unusable("its peer has no endpoint that a listen address reaches"))?;
+        let path = path(config, peer, sa)?;
         let one = |of| direction(of, sa.suite, limits);
         let (inbound, outbound) = (one(&sa.inbound)?, one(&sa.outbound)?);
         Ok(NewPair {
@@ -284,7 +285,7 @@ impl Configuration {
                 align: sa.align,
                 path,
                 shape: configured::shape(sa),
-                follow: if sa.follow { Follow::Follow } else { Follow::Fixed },
+                follow: follow(sa),
                 scope: Scope::Selectors,
                 origin: KeyOrigin::Static,
                 resumption: None,
@@ -311,15 +312,34 @@ impl Configuration {
     }
 }
 
+/// What is said anew of a pair that stays.
+fn revision(config: &Config, peer: &Peer, sa: &Sa, pair: PairId) -> Result<RevisedPair, GatewayError> {
+    let (path, limits) = (path(config, peer, sa)?, limits(peer, sa)?);
+    Ok(RevisedPair { pair, path, shape: configured::shape(sa), follow: follow(sa), limits })
+}
+
+fn path(config: &Config, peer: &Peer, sa: &Sa) -> Result<sad::Path, GatewayError> {
+    let nowhere = || unusable(peer, sa, "its peer has no endpoint that a listen address reaches");
+    configured::path(config, peer, sa).ok_or_else(nowhere)
+}
+
+fn limits(peer: &Peer, sa: &Sa) -> Result<Limits, GatewayError> {
+    Limits::new(bounds(&sa.soft), bounds(&sa.hard))
+        .map_err(|_| unusable(peer, sa, "its soft lifetime does not lie below the hard one"))
+}
+
+const fn follow(sa: &Sa) -> Follow {
+    if sa.follow { Follow::Follow } else { Follow::Fixed }
+}
+
+fn unusable(peer: &Peer, sa: &Sa, what: &'static str) -> GatewayError {
+    GatewayError::Unusable { peer: peer.identity.clone(), spi: sa.inbound.spi, what }
+}
+
 /// What no reload can do.
 fn refuse(changes: &Changes<'_>) -> Result<(), ReloadError> {
     if !changes.restart.is_empty() {
         return Err(ReloadError::Restart(quoted(&changes.restart)));
-    }
-    let stays = |sa: &Sa| !changes.sas_added.iter().any(|(_, added)| std::ptr::eq(*added, sa));
-    let moved = |(old, new): &&(&Peer, &Peer)| old.endpoint != new.endpoint && new.sas.iter().any(stays);
-    if let Some((_, peer)) = changes.peers_changed.iter().find(moved) {
-        return Err(ReloadError::Moved(peer.identity.clone()));
     }
     if !changes.spis_kept.is_empty() {
         let spis = changes.spis_kept.iter().map(|(peer, spi)| format!("SPI {spi} of {peer}"));
@@ -340,75 +360,4 @@ fn bounds(lifetime: &Lifetime) -> Bounds {
     let Lifetime { octets, packets, seconds, since_first_use } = *lifetime;
     let [time, since_first_use] = [seconds, since_first_use].map(|time| time.map(Duration::from_secs));
     Bounds { octets, packets, time, since_first_use }
-}
-
-/// What differs, a row for each.
-fn rows(changes: &Changes<'_>) -> Vec<ChangeRow> {
-    let row =
-        |kind, what: &str, name: String, text: String| ChangeRow { kind, what: what.into(), name, text };
-    let mut rows = Vec::new();
-    rows.extend(changes.restart.iter().map(|key| {
-        row(ChangeKind::NeedsRestart, key, (*key).into(), format!("`{key}` changes with a restart only"))
-    }));
-    let peers = [(ChangeKind::Removed, &changes.peers_removed), (ChangeKind::Added, &changes.peers_added)];
-    for (kind, peers) in peers {
-        rows.extend(
-            peers
-                .iter()
-                .map(|peer| row(kind, "peer", peer.identity.to_string(), format!("peer {}", peer.identity))),
-        );
-    }
-    rows.extend(changes.peers_changed.iter().map(|(_, peer)| {
-        row(
-            ChangeKind::Changed,
-            "peer",
-            peer.identity.to_string(),
-            format!("peer {}: endpoint, inner ranges or how it proves itself", peer.identity),
-        )
-    }));
-    for (kind, sas) in [(ChangeKind::Removed, &changes.sas_removed), (ChangeKind::Added, &changes.sas_added)]
-    {
-        rows.extend(sas.iter().map(|(peer, sa)| {
-            let name = format!("{}/{}", sa.inbound.spi, sa.outbound.spi);
-            let text = format!("SA {} in, {} out with {peer}, {}", sa.inbound.spi, sa.outbound.spi, sa.suite);
-            row(kind, "sa", name, text)
-        }));
-    }
-    let policies =
-        [(ChangeKind::Removed, &changes.policies_removed), (ChangeKind::Added, &changes.policies_added)];
-    for (kind, policies) in policies {
-        rows.extend(
-            policies
-                .iter()
-                .map(|policy| row(kind, "policy", policy.to_string(), format!("policy: {policy}"))),
-        );
-    }
-    if changes.policies_reordered {
-        rows.push(row(ChangeKind::Changed, "policy", "order".into(), "the order of the policies".into()));
-    }
-    if let Some(latch) = changes.latch {
-        let text = format!("policies that do not say it {}", if latch { "latch" } else { "do not latch" });
-        rows.push(row(ChangeKind::Changed, "latch", "latch".into(), text));
-    }
-    if changes.terms {
-        let text = "the terms of latches: for new ones; those that are there keep theirs";
-        rows.push(row(ChangeKind::Changed, "latch", "terms".into(), text.into()));
-    }
-    rows
-}
-
-fn quoted(keys: &[&str]) -> String {
-    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// Which latched connections a change would end, for whoever only asks (L-45, L-76).
-fn breaks(outline: &Outline) -> Option<String> {
-    let named: Vec<_> =
-        outline.breaking.iter().map(|flow| format!("{} with {}", flow.local(), flow.remote())).collect();
-    let more = match outline.breaks.saturating_sub(named.len()) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
-    (outline.breaks > 0)
-        .then(|| format!("latches that would break: {} ({}{more})", outline.breaks, named.join(", ")))
 }

@@ -74,6 +74,51 @@ fn t14_unchanged_sas_keep_their_numbers_and_latches() {
     });
 }
 
+/// T14, C-17: what an SA's keys do not depend on is said anew of the SA that is there, while it carries the load: SPIs, numbers
+/// and latches go on, and `--dry-run` says so.
+#[test]
+fn t14_c_17_a_reload_revises_an_sa_in_place() {
+    scenario("reload::t14_c_17_a_reload_revises_an_sa_in_place", || {
+        let site = Site::start(&Terms::default());
+        let load = Load::start(&site);
+        eventually("the load runs", || load.count().0 > 50);
+        let before = latches(&site.a);
+        let pair = site.a.rows("sa list")[0]["pair"].clone();
+        let lines =
+            "dscp = 46\ntfc = 64\nfollow = true\nkeepalive = \"20s\"\nhard = { packets = 900_000_000 }";
+        let revised = Terms { sas: vec![(1, lines.to_owned())], ..Terms::default() };
+        for (terms, dscp, hard) in
+            [(revised, json!(46), json!(900_000_000)), (Terms::default(), Value::Null, Value::Null)]
+        {
+            let packets = packets(&site.a);
+            site.configure(Side::A, &terms);
+            let dry = site.a.shown("reload --dry-run");
+            let [row] = &dry["changes"].as_array().unwrap()[..] else { panic!("{dry}") };
+            assert_eq!((&row["kind"], &row["what"]), (&json!("changed"), &json!("sa")));
+            let text = row["text"].as_str().unwrap();
+            assert!(text.ends_with("goes on: follow, keepalive, dscp, tfc, hard"), "{text}");
+            assert!(!dry["warnings"].to_string().contains("would break"), "{dry}");
+            assert_eq!(site.a.shown("reload")["changes"], dry["changes"]);
+            for row in site.a.rows("sa list") {
+                assert_eq!((&row["pair"], &row["usage"]), (&pair, &json!("active")), "{row}");
+                assert_eq!((&row["form"]["dscp"], &row["hard"]["packets"]), (&dscp, &hard), "{row}");
+            }
+            assert!(self::packets(&site.a) >= packets, "its numbers begin anew");
+            let after = load.count();
+            eventually("the load goes on", || load.count().0 > after.0 + 50);
+        }
+        for latch in before {
+            let same = |now: &Value| now["flow"] == latch["flow"] && now["class"] == latch["class"];
+            assert!(latches(&site.a).iter().any(same), "{latch} is gone: {:?}", latches(&site.a));
+        }
+        load.end().is_whole();
+        for gateway in [&site.a, &site.b] {
+            let dropped = ["replayed", "too_old", "no_sa", "outer_mismatch"];
+            assert_eq!(dropped.map(|reason| gateway.drops("inbound", reason)), [0; 4]);
+        }
+    });
+}
+
 /// T14, T32: two hundred reloads, each of which adds or removes a peer, SAs and policies, while hosts talk by an SA that none of
 /// them names: not one packet is lost or comes twice.
 #[test]

@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use latchway_datapath::sad::Usage;
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::event::Event;
+use latchway_datapath::lifetime::{Bounds, Limits};
+use latchway_datapath::sad::{Path, Shape, Tfc, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_datapath::spd::{Action, Protection, Rule};
-use latchway_keying::{Change, NewPair, PairId};
+use latchway_esp::EspHeader;
+use latchway_keying::{Change, NewPair, PairId, PairView, RevisedPair};
 
 use crate::rekey::exchange;
 use crate::support::gateway::{Gateway, Host, Terms, keys, proposal};
 use crate::support::net::{ALICE, BOB, Net, Tunnel, join, rekey};
-use crate::{no_drops, only, open, tcp};
+use crate::{drops, no_drops, only, open, tcp};
 
 /// T14, R-2: a reload that replaces the pair at both ends, first at one and then at the other.
 #[test]
@@ -78,6 +82,78 @@ fn r_2_a_reload_that_adds_a_pair_on_the_same_terms_serves_the_latches_that_are_t
     assert_eq!((alice[0].usage, alice[1].usage), (Usage::Retired, Usage::Active));
     assert_eq!(alice[0].class, alice[1].class);
     no_drops(&net);
+}
+
+/// T14, C-17: a reload that revises the pair at both ends, one after the other: SPIs, numbers, windows and latches go on, and
+/// packets are what is said of them now.
+#[test]
+fn t14_c_17_a_reload_that_revises_a_pair_goes_on_with_its_numbers_window_and_latches() {
+    let (mut net, terms) = (Net::new(Protection::LATCHED), Terms::default());
+    let tunnel = join(&mut net.alice, &mut net.bob, &terms, net.now);
+    open(&mut net);
+    exchange(&mut net, 1);
+    let (before, pair) = (latches(&net), net.alice.pair(tunnel.0));
+    for round in 0..4 {
+        let seq = 1 + 10 * round;
+        let sealed = net.alice.send(&tcp().data(seq, b"as before"), net.now);
+        let last = EspHeader::parse(&sealed[0].octets).unwrap();
+        assert_eq!(net.carry(sealed.clone()), only("bob", tcp().data(seq, b"as before")));
+        let tfc = if round % 2 == 0 { Tfc::Multiple(512) } else { Tfc::None };
+        let mut ends = [(ALICE, tunnel.0), (BOB, tunnel.1)];
+        ends.rotate_left(round as usize % 2);
+        for (host, pair) in ends {
+            let PairView { path, follow, .. } = net.gateway(host).pair(pair);
+            let packets = |packets| Bounds { packets: Some(packets), ..Bounds::default() };
+            let limits = Limits::new(packets(1000 + u64::from(round)), packets(2000)).unwrap();
+            let shape = Shape { tfc, ..Shape::default() };
+            let path = Path { mtu: 1400 + round as u16, ..path };
+            let revise = vec![RevisedPair { pair, path, shape, follow, limits }];
+            apply(&mut net, host, Change { rules: Some(rules(round)), revise, ..Change::default() });
+            exchange(&mut net, seq + 1);
+        }
+        let next = net.alice.send(&tcp().data(seq + 2, b"as said now"), net.now);
+        let header = EspHeader::parse(&next[0].octets).unwrap();
+        // Two flows went each way after each revision.
+        assert_eq!((header.spi, header.seq.0), (last.spi, last.seq.0 + 5));
+        assert_eq!(next[0].octets.len() > 512, round % 2 == 0);
+        assert_eq!(net.carry(next), only("bob", tcp().data(seq + 2, b"as said now")));
+        assert_eq!(net.carry(sealed), [], "the window goes on, too");
+        drops(&net.bob, Direction::Inbound, DropReason::Replayed, u64::from(round) + 1);
+    }
+    let after = net.alice.pair(tunnel.0);
+    assert_eq!((after.outbound.sa, after.inbound.sa), (pair.outbound.sa, pair.inbound.sa));
+    assert!(after.outbound.packets > pair.outbound.packets);
+    assert_eq!(latches(&net), before);
+    assert_eq!((net.alice.events(), net.bob.events()), (vec![], vec![]));
+}
+
+/// RFC 4301 4.4.2.1: limits that are revised count what was used, and the soft one is told anew.
+#[test]
+fn rfc_4301_4_4_2_1_revised_limits_count_what_was_used_and_are_told_anew() {
+    let packets = |packets| Bounds { packets: Some(packets), ..Bounds::default() };
+    let limits = |soft, hard| Limits::new(packets(soft), packets(hard)).unwrap();
+    let terms = Terms { limits: limits(2, 100), ..Terms::default() };
+    let mut net = Net::new(Protection::LATCHED);
+    let tunnel = join(&mut net.alice, &mut net.bob, &terms, net.now);
+    open(&mut net);
+    let soft = |net: &Net| net.alice.pair(tunnel.0).outbound.soft_expired;
+    net.alice.datapath.begin(net.now);
+    assert!(soft(&net) && !net.alice.events().is_empty());
+    let revise = |net: &mut Net, limits| {
+        let PairView { path, shape, follow, .. } = net.alice.pair(tunnel.0);
+        let revise = vec![RevisedPair { pair: tunnel.0, path, shape, follow, limits }];
+        apply(net, ALICE, Change { revise, ..Change::default() });
+    };
+    revise(&mut net, limits(4, 5));
+    assert!(!soft(&net), "it is further than that");
+    assert_eq!(net.alice.events(), []);
+    for (seq, passes) in [(1, true), (2, true), (3, true), (4, false)] {
+        assert_eq!(net.send(ALICE, &tcp().data(seq, b"one more")).len(), usize::from(passes), "{seq}");
+        net.alice.datapath.begin(net.now);
+        assert_eq!(soft(&net), seq >= 2, "{seq}");
+    }
+    let told = net.alice.events();
+    assert!(matches!(told[..], [Event::SoftExpired { .. }, Event::HardExpired { .. }]), "{told:?}");
 }
 
 /// Latching-04 2.1: whatever the key manager was about, it goes on with, and no worker and no latch sees anything.

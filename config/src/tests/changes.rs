@@ -53,9 +53,14 @@ fn read(text: &str, folder: &Path) -> (Config, Keyring) {
 
 /// The lines that tell the change from the base to what `edit` makes of it.
 fn changes(edit: impl Fn(String) -> String) -> Vec<String> {
+    edited(BASE, edit)
+}
+
+/// The same, from another base.
+fn edited(base: &str, edit: impl Fn(String) -> String) -> Vec<String> {
     let folder = keys();
-    let (old, old_keys) = read(BASE, folder.path());
-    let (new, new_keys) = read(&edit(BASE.to_owned()), folder.path());
+    let (old, old_keys) = read(base, folder.path());
+    let (new, new_keys) = read(&edit(base.to_owned()), folder.path());
     let changes = compare((&old, &old_keys), (&new, &new_keys));
     let lines: Vec<_> = changes.to_string().lines().map(str::to_owned).collect();
     assert_eq!(changes.is_empty(), lines.is_empty());
@@ -98,14 +103,17 @@ fn peers_come_and_go_with_their_sas_and_policies() {
 fn a_peer_that_moves_or_claims_more_is_changed() {
     assert_eq!(
         replace("192.0.2.2:4500", "192.0.2.2:4501"),
-        ["~ peer fqdn:b.example: endpoint 192.0.2.2:4500 -> 192.0.2.2:4501"]
+        [
+            "~ peer fqdn:b.example: endpoint 192.0.2.2:4500 -> 192.0.2.2:4501",
+            "~ SA 0x00001001 in, 0x00001002 out with fqdn:b.example, aes-256-cbc-hmac-sha-256: endpoint"
+        ]
     );
     let wider = replace("10.2.0.0/24", "10.2.0.0/23");
     assert_eq!(wider[0], "~ peer fqdn:b.example: may claim 10.2.0.0/24 -> 10.2.0.0/23");
     assert!(wider.iter().any(|line| line.starts_with("+ policy")), "{wider:?}");
 }
 
-/// A changed SA goes and comes; one that keeps its SPIs cannot follow itself.
+/// An SA of which something is changed that its keys depend on goes and comes; one that keeps its SPIs cannot follow itself.
 #[test]
 fn a_changed_sa_is_another_one() {
     let fresh = changes(|text| {
@@ -120,26 +128,59 @@ fn a_changed_sa_is_another_one() {
         format!("+ {}", sa("0x00003001 in, 0x00003002 out")),
     ];
     assert_eq!(fresh, expected);
-    let kept = changes(|text| text.replacen("[[peer.sa]]", "[[peer.sa]]\nmtu = 1400", 1));
-    assert_eq!(kept.len(), 4, "{kept:#?}");
-    assert!(
-        kept[2].starts_with("! an SA with fqdn:b.example was changed and kept its SPI 0x00001001"),
-        "{kept:#?}"
-    );
     for edit in [
         "esn = false",
         "replay_window = 64",
-        "from = \"192.0.2.1\"",
-        "soft = { packets = 1 }",
-        "hard = { packets = 1 }",
+        "suite = \"ah-hmac-sha-512\"",
+        "suite = \"aes-128-cbc-hmac-sha-384\"",
+        "encapsulation = \"none\"",
         "selectors = { protocol = 6 }",
     ] {
-        assert_eq!(
-            changes(|text| text.replacen("[[peer.sa]]", &format!("[[peer.sa]]\n{edit}"), 1)).len(),
-            4,
-            "{edit}"
-        );
+        let native = BASE.replace("listen = [", "listen = [\"native:192.0.2.1\", ");
+        let kept = edited(&native, |text| text.replacen("[[peer.sa]]", &format!("[[peer.sa]]\n{edit}"), 1));
+        assert_eq!(kept.len(), 4, "{edit}: {kept:#?}");
+        let refused = "! an SA with fqdn:b.example was changed and kept its SPI 0x00001001";
+        assert!(kept[2].starts_with(refused), "{edit}: {kept:#?}");
     }
+}
+
+/// What the keys of an SA do not depend on is said anew of the SA that is there: it keeps its SPIs.
+#[test]
+fn what_can_be_revised_of_an_sa_is_named_and_the_sa_stays() {
+    let sa = "~ SA 0x00001001 in, 0x00001002 out with fqdn:b.example, aes-256-cbc-hmac-sha-256: ";
+    let edits = [
+        ("mtu = 1400", "mtu"),
+        ("from = \"192.0.2.1\"", "from"),
+        ("follow = true", "follow"),
+        ("keepalive = \"20s\"", "keepalive"),
+        ("dscp = 10", "dscp"),
+        ("decapsulate_dscp = true", "decapsulate_dscp"),
+        ("ecn = \"compatibility\"", "ecn"),
+        ("df = \"clear\"", "df"),
+        ("tfc = 64", "tfc"),
+        ("dummies = \"1s\"", "dummies"),
+        ("fragment = \"after\"", "fragment"),
+        ("pmtu = \"fixed\"", "pmtu"),
+        ("pmtu_floor = 1300", "pmtu_floor"),
+        ("probe = { from = \"10.1.0.1\", to = \"10.2.0.1\" }", "probe"),
+        ("mss_clamp = true", "mss_clamp"),
+        ("soft = { packets = 1 }", "soft"),
+        ("hard = { packets = 1 }", "hard"),
+        ("mtu = 1400\ntfc = \"mtu\"", "mtu, tfc"),
+    ];
+    for (edit, named) in edits {
+        let lines = changes(|text| text.replacen("[[peer.sa]]", &format!("[[peer.sa]]\n{edit}"), 1));
+        assert_eq!(lines, [format!("{sa}{named}")], "{edit}");
+    }
+    let native = BASE
+        .replace("192.0.2.1:4500", "native:192.0.2.1")
+        .replace("[[peer.sa]]", "[[peer.sa]]\nencapsulation = \"none\"");
+    let ttl = edited(&native, |text| text.replacen("[[peer.sa]]", "[[peer.sa]]\nttl = 9", 1));
+    assert_eq!(ttl, [format!("{sa}ttl")]);
+    let native = native.replace("192.0.2.", "2001:db8::");
+    let native = native.replace(":4500", "");
+    let label = edited(&native, |text| text.replacen("[[peer.sa]]", "[[peer.sa]]\nflow_label = \"copy\"", 1));
+    assert_eq!(label, [format!("{sa}flow_label")]);
 }
 
 /// Equality sees the keys: another key is another SA, another name of its file is not.

@@ -75,6 +75,8 @@ words! {
         PairRetired = "pair_retired",
         /// The peer of a pair is at another address or port, as an authenticated packet said (T34).
         PeerMoved = "peer_moved",
+        /// Something else is said of a pair of SAs, whose numbers, windows and latches go on.
+        PairRevised = "pair_revised",
         /// A pair of SAs is gone.
         PairRemoved = "pair_removed",
         /// A provider did not use its ticket in time.

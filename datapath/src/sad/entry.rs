@@ -307,6 +307,11 @@ impl SaUse {
         self.soft_expired.store(true, Ordering::Relaxed);
     }
 
+    /// The soft limit is another, and not reached as far as is known.
+    pub(crate) fn renew(&self) {
+        self.soft_expired.store(false, Ordering::Relaxed);
+    }
+
     /// Marks the hard lifetime as over.
     pub(crate) fn expire(&self) {
         self.expired.store(true, Ordering::Relaxed);

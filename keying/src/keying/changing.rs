@@ -34,7 +34,9 @@ impl Keying {
         self.check_named(change, &mut faults);
         self.check_staying(change, pad, &mut faults);
         self.check_by_hand(change, &mut faults);
-        let mut breaking = self.check_additions(change, pad, &mut faults);
+        let mut names = Names::default();
+        self.check_revisions(change, &mut names, &mut faults);
+        let mut breaking = self.check_additions(change, (pad, &mut names), &mut faults);
         if !faults.is_empty() {
             return Err(ChangeError { faults });
         }
@@ -52,7 +54,7 @@ impl Keying {
     pub fn begin_change(&mut self, change: Change, now: Time) -> Result<(), ChangeError> {
         self.expire_tickets(now);
         let outline = self.check_change(&change)?;
-        let Change { pad, rules, add, activate, retire, remove, cut } = change;
+        let Change { pad, rules, add, revise, activate, retire, remove, cut } = change;
         let mut sad = self.current.sad.clone();
         let mut prepared = Vec::new();
         for (index, new) in add.iter().enumerate() {
@@ -70,7 +72,7 @@ impl Keying {
         }
         let added: Vec<_> = prepared.into_iter().map(|pair| self.remember(pair)).collect();
         let policy = rules.map(|rules| self.policy.with_configured(&rules));
-        let lists = Staged { added, activate, retire, remove, cut, ..Staged::new(outline) };
+        let lists = Staged { added, revise, activate, retire, remove, cut, ..Staged::new(outline) };
         self.stage(Staged { pad, policy, ..lists }, sad);
         self.enact_pad(now);
         Ok(())
@@ -103,6 +105,10 @@ impl Keying {
                 let faulty = problem.into_iter().chain(twice);
                 faults.extend(faulty.map(|problem| Fault { element: self.element(*id), problem }));
             }
+        }
+        for revision in &change.revise {
+            let problem = (!named.insert(revision.pair)).then_some(Problem::NamedTwice);
+            faults.extend(problem.map(|problem| Fault { element: self.element(revision.pair), problem }));
         }
     }
 
@@ -156,7 +162,7 @@ impl Keying {
     fn check_additions(
         &self,
         change: &Change,
-        pad: &Pad,
+        (pad, names): (&Pad, &mut Names),
         faults: &mut Vec<Fault>,
     ) -> BTreeMap<LatchId, FlowKey> {
         let mut breaking = BTreeMap::new();
@@ -164,7 +170,7 @@ impl Keying {
             return breaking;
         }
         let mut rehearsal = self.interned.rehearsal();
-        let (mut names, mut keys, mut room) = (Names::default(), HashSet::new(), self.slots.available());
+        let (mut keys, mut room) = (HashSet::new(), self.slots.available());
         let leaving: HashSet<_> = change.remove.iter().chain(&change.cut).copied().collect();
         for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
             let allowed = judge(pad, proposal).and_then(|judged| {
@@ -172,7 +178,7 @@ impl Keying {
                 rehearsal.keep(class, &proposal.evidence);
                 self.stakes(&judged.selectors, (class, judged.standing))
             });
-            let named = self.check_names(of, &mut names).map_err(|error| self.hint(error, &leaving));
+            let named = self.check_names(of, names).map_err(|error| self.hint(error, &leaving));
             let wanted = of.each().count();
             let fits = if room >= wanted { Ok(()) } else { Err(InstallError::Full) };
             room = room.saturating_sub(wanted);
@@ -205,6 +211,7 @@ impl Keying {
         let policy = change.rules.as_ref().map(|rules| self.policy.with_configured(rules).spd());
         Outline {
             added: change.add.len(),
+            revised: change.revise.iter().map(|revision| revision.pair).collect(),
             activated: becomes(&change.activate, Usage::Active),
             retired: becomes(&change.retire, Usage::Retired),
             removed: change.remove.iter().chain(&change.cut).copied().collect(),
@@ -240,7 +247,7 @@ impl Keying {
         self.interned.release(pair.class, now);
     }
 
-    fn element(&self, id: PairId) -> Element {
+    pub(super) fn element(&self, id: PairId) -> Element {
         self.pairs.get(&id).map_or(Element::Missing(id), |pair| Element::Pair {
             pair: id,
             peer: pair.terms.peer.clone(),

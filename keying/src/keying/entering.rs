@@ -21,7 +21,7 @@ use crate::ticket::Promise;
 #[derive(Debug, Default)]
 pub(super) struct Names {
     inbound: HashSet<(Protocol, Spi)>,
-    outbound: HashSet<(Protocol, Spi, SocketAddr)>,
+    pub(super) outbound: HashSet<(Protocol, Spi, SocketAddr)>,
 }
 
 impl Keying {
@@ -223,13 +223,17 @@ fn entries(pair: &Pair, keys: &Keys, built: Built, now: Time) -> Vec<SadEntry> {
             nested: Some(within),
             ..entry
         };
-        // Keepalives, dummies and padding are those of ESP.
-        let shape = Shape { outer: keys.shape.outer.clone(), sizing: keys.shape.sizing, ..Shape::default() };
+        let shape = shape_around(&keys.shape);
         let received = entry(sas.inbound, sas.outbound, &header.inbound, receiving(inbound));
         let sent = entry(sas.outbound, sas.inbound, &header.outbound, sending(outbound, shape));
         entries.extend([around(pair.inbound, received), around(pair.outbound, sent)]);
     }
     entries
+}
+
+/// What packets look like that AH goes around: keepalives, dummies and padding are those of the ESP within.
+pub(super) fn shape_around(within: &Shape) -> Shape {
+    Shape { outer: within.outer.clone(), sizing: within.sizing, ..Shape::default() }
 }
 
 /// The pair, its SAs in these slots.
@@ -261,6 +265,7 @@ fn pair_of(promise: Promise, keys: &Keys, mut slot: impl FnMut() -> Option<SaRef
         sequence: (keys.inbound.sequence, keys.outbound.sequence),
         worker: keys.worker,
         path: keys.path,
+        said: keys.path.to,
         usage: Usage::Pending,
         start: keys.start,
         settling: None,

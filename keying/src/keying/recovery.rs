@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use latchway_datapath::sad::Usage;
+use latchway_datapath::sad::{Role, Usage};
 use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, SaRef};
 use latchway_ulp_shim::LatchView;
@@ -96,9 +96,13 @@ impl Keying {
         for (id, pair) in &mut self.pairs {
             self.last_pair = self.last_pair.max(id.raw());
             self.by_sa.extend(pair.sas().map(|sa| (sa, *id)));
-            self.outbound_names.extend(pair.outbound_names());
             let usage = self.current.sad.get(pair.inbound).map(|slot| slot.usage);
             pair.usage = usage.unwrap_or(pair.usage);
+            let sending = self.current.sad.get(pair.outbound).map(|slot| &slot.entry.role);
+            if let Some(Role::Outbound { path, .. }) = sending {
+                pair.path = *path;
+            }
+            self.outbound_names.extend(pair.outbound_names());
             pair.settling = None;
             if pair.usage == Usage::Pending && !staged.contains(id) {
                 pair.settling = Some(Stage::Pending(self.publication));

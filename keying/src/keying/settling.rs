@@ -14,7 +14,7 @@
 use latchway_datapath::sad::Usage;
 use latchway_datapath::time::Time;
 
-use crate::change::{Changed, Outline};
+use crate::change::{Changed, Outline, RevisedPair};
 use crate::judge::still_allows;
 use crate::keying::{Keying, Progress};
 use crate::notice::Notice;
@@ -44,6 +44,8 @@ pub(super) struct Staged {
     pub(super) policy: Option<Policy>,
     /// The pairs that it adds.
     pub(super) added: Vec<PairId>,
+    /// What it says anew of pairs that stay.
+    pub(super) revise: Vec<RevisedPair>,
     pub(super) activate: Vec<PairId>,
     pub(super) retire: Vec<PairId>,
     pub(super) remove: Vec<PairId>,
@@ -63,6 +65,7 @@ impl Staged {
             pad: None,
             policy: None,
             added: Vec::new(),
+            revise: Vec::new(),
             activate: Vec::new(),
             retire: Vec::new(),
             remove: Vec::new(),
@@ -129,14 +132,17 @@ impl Keying {
         for (id, usage, _) in &turns {
             self.pairs.get(id).into_iter().for_each(|pair| pair.turn(&mut sad, *usage));
         }
+        let revisions = staged.map(|staged| staged.revise.clone()).unwrap_or_default();
+        revisions.iter().for_each(|revision| self.revise(revision, &mut sad));
         let spd = policy.as_ref().map_or_else(|| self.current.spd.clone(), Policy::spd);
         if spd != self.current.spd {
             self.join(&mut sad, &spd, now);
         }
-        if !turns.is_empty() || spd != self.current.spd {
+        if !turns.is_empty() || !revisions.is_empty() || spd != self.current.spd {
             self.publish(sad, spd);
         }
         policy.into_iter().for_each(|policy| self.policy = policy);
+        revisions.iter().for_each(|revision| self.note_revised(revision));
         let begun: Vec<_> = turns
             .iter()
             .filter(|(id, usage, _)| usage.is_some() && self.begins(*id))

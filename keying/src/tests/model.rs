@@ -308,6 +308,7 @@ impl Model {
             pad: peers.map(pad),
             rules: None,
             add: add.iter().map(new).collect(),
+            revise: Vec::new(),
             activate: of(Wish::Activate),
             retire: of(Wish::Retire),
             remove: of(Wish::Drain),

@@ -80,6 +80,11 @@ impl Measured {
             *outbound = sum(*outbound, used.outbound);
             self.expired = add(self.expired, used.expiries);
         }
+        // Whose limits were revised is not over any more, and was.
+        for pair in pairs {
+            let renewed = self.live.get(&pair.id).map(|before| less(before.expiries, used(pair).expiries));
+            self.expired = add(self.expired, renewed.unwrap_or_default());
+        }
     }
 
     fn peer(&self, name: &str, pairs: u64) -> Peer {
@@ -118,6 +123,10 @@ fn by_usage(pairs: &[PairView]) -> Pairs {
 
 const fn sum(a: Moved, b: Moved) -> Moved {
     Moved { packets: a.packets.saturating_add(b.packets), octets: a.octets.saturating_add(b.octets) }
+}
+
+const fn less(a: Expiries, b: Expiries) -> Expiries {
+    Expiries { soft: a.soft.saturating_sub(b.soft), hard: a.hard.saturating_sub(b.hard) }
 }
 
 const fn add(a: Expiries, b: Expiries) -> Expiries {
