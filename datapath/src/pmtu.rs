@@ -40,7 +40,7 @@ pub struct Hint {
     pub protocol: Protocol,
     /// The sequence number in it, where the error encloses so much.
     pub low_seq: Option<SeqLow>,
-    /// The largest outer IP packet that is said to pass.
+    /// The largest outer IP packet that is said to pass; 0 where it is not said (RFC 1191 section 5).
     pub claimed: u16,
     /// Who says so.
     pub reporter: IpAddr,
@@ -129,8 +129,11 @@ impl<U: Ulp> Datapath<U> {
             if !owned.has_sent(low) || owned.entry.role.discovery() == Discovery::Off {
                 continue;
             }
-            if let Some(tracked) = paths.track(&mut self.sas, sa, (hint.claimed, self.now)) {
-                tracked.search.hint(hint.claimed, self.now);
+            // RFC 1191 section 5: a router that is older than that document does not say how much it takes.
+            let names_none = hint.claimed == 0 && hint.reporter.is_ipv4();
+            let claimed = if names_none { self.sas.floor(sa).unwrap_or(0) } else { hint.claimed };
+            if let Some(tracked) = paths.track(&mut self.sas, sa, (claimed, self.now)) {
+                tracked.search.hint(claimed, self.now);
             }
         }
         self.paths = paths;

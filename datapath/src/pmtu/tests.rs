@@ -230,7 +230,7 @@ fn t18_hints_that_cannot_be_are_counted_and_that_is_all() {
         Hint { claimed: 1500, ..good },
         Hint { claimed: 1343, ..good },
         Hint { claimed: 68, ..good },
-        Hint { claimed: 0, ..good },
+        Hint { claimed: 0, reporter: "2001:db8::9".parse().unwrap(), ..good },
     ];
     for hint in bad {
         world.one.datapath.hint_mtu(hint);
@@ -241,6 +241,26 @@ fn t18_hints_that_cannot_be_are_counted_and_that_is_all() {
     world.one.datapath.hint_mtu(good);
     world.pass(2 * SECOND);
     assert_eq!(world.probes, 2);
+}
+
+/// RFC 1191 5: of a router too old to say how much it takes, as many octets as always must fit are what is asked for, and the
+/// search goes up from there.
+#[test]
+fn rfc_1191_5_what_a_router_that_names_no_size_takes_is_searched_for() {
+    for takes in [1344, 1400, 1492] {
+        let mut world = World::new();
+        world.takes = takes;
+        world.hint(0);
+        world.pass(MINUTE);
+        let found = world.shown().unwrap();
+        assert!(!found.suspected && usize::from(found.in_force) <= takes, "{takes}: {found:?}");
+        assert!(takes - usize::from(found.in_force) < 12, "{takes}: {found:?}");
+    }
+    let mut world = World::new();
+    world.hint(0);
+    world.pass(MINUTE);
+    let unharmed = PathMtu { in_force: 1500, suspected: false };
+    assert!(world.shown().is_none_or(|found| found == unharmed), "a forged one is found to be wrong (T18)");
 }
 
 /// RFC 4301 8.2, 8.2.1: a path that narrowed is found, inner senders are told the exact size, and what may be cut is.
