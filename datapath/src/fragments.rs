@@ -28,7 +28,8 @@ use self::waiting::Waiting;
 /// Remembers the flows of datagrams whose fragments are passing, and keeps fragments that came before their first.
 #[derive(Debug)]
 pub struct FragmentFlows {
-    seen: Box<[Option<Seen>]>,
+    rows: Box<[Row]>,
+    share: usize,
     hasher: RandomState,
     waiting: Waiting,
 }
@@ -49,9 +50,16 @@ struct Datagram {
     id: FragmentId,
 }
 
-/// Datagrams remembered at a time. When two fall on one place, the later takes it if it is of the same class, and is
-/// refused if it is not.
-const PLACES: usize = 8192;
+/// Datagrams that are looked for in the same place.
+type Row = [Option<Seen>; PLACES];
+
+/// Rows, and datagrams remembered in each: which row is a datagram's nobody can tell. When a class has its share of a row, or
+/// others have the rest, the latest takes the place of its oldest; without one it is refused.
+const ROWS: usize = 1024;
+const PLACES: usize = 8;
+
+/// Places of a row that one class may have.
+const SHARE: usize = PLACES / 4;
 
 /// How long fragments may trail their first: as long as a host may be reassembling (RFC 8200 4.5).
 const TRAIL: Duration = Duration::from_secs(60);
@@ -61,14 +69,21 @@ const TRAIL: Duration = Duration::from_secs(60);
 const RENEWAL: Duration = Duration::from_secs(1);
 
 impl FragmentFlows {
-    /// Remembers nothing yet.
+    /// Remembers nothing yet; each class has a share of the room.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            seen: vec![None; PLACES].into_boxed_slice(),
+            rows: vec![[None; PLACES]; ROWS].into_boxed_slice(),
+            share: SHARE,
             hasher: RandomState::default(),
             waiting: Waiting::new(),
         }
+    }
+
+    /// The same where all packets are of one class.
+    #[must_use]
+    pub fn of_one_class() -> Self {
+        Self { share: PLACES, ..Self::new() }
     }
 
     /// The packet with its flow known, if `admit` lets it pass: for a later fragment the flow comes from memory,
@@ -125,9 +140,9 @@ impl FragmentFlows {
         admit: impl FnOnce(&IpPacket<'p>) -> Result<(), DropReason>,
     ) -> Result<Option<IpPacket<'p>>, DropReason> {
         let (datagram, class) = (Datagram::of(packet.flow(), fragment.id), tag.map(|tag| tag.class));
-        let place = self.place(&datagram);
-        let known = self.seen.get_mut(place).and_then(Option::as_mut);
-        match known.filter(|seen| seen.datagram == datagram && !seen.is_over(now)) {
+        let known = row(&mut self.rows, &self.hasher, &datagram).iter_mut().flatten();
+        let mut known = known.filter(|seen| seen.datagram == datagram && !seen.is_over(now));
+        match known.next() {
             Some(seen) if seen.class == class => {
                 let packet = packet.resolved_to(seen.traffic);
                 admit(&packet)?;
@@ -140,23 +155,43 @@ impl FragmentFlows {
     }
 
     fn remember(&mut self, fragment: &Fragment, first: Seen) -> Result<(), DropReason> {
-        let place = self.place(&first.datagram);
-        let place = self.seen.get_mut(place).ok_or(DropReason::FragmentConflict)?;
+        let row = row(&mut self.rows, &self.hasher, &first.datagram);
+        let place = place_for(row, &first, self.share).ok_or(DropReason::FragmentConflict)?;
         let is_fresh = |seen: &Seen| first.at.since(seen.at) < RENEWAL && !seen.pieces.is_complete();
         match place {
-            Some(seen) if seen.class != first.class && first.at.since(seen.at) <= TRAIL => {
-                return Err(DropReason::FragmentConflict);
-            }
             Some(seen) if seen.datagram == first.datagram && is_fresh(seen) => seen.pieces.add(fragment)?,
             _ => *place = Some(first),
         }
         self.waiting.wake(&first.datagram, first.class);
         Ok(())
     }
+}
 
-    fn place(&self, datagram: &Datagram) -> usize {
-        self.hasher.hash_one(datagram) as usize % PLACES
-    }
+fn row<'r>(rows: &'r mut [Row], hasher: &RandomState, datagram: &Datagram) -> &'r mut [Option<Seen>] {
+    let row = hasher.hash_one(datagram) as usize % ROWS;
+    rows.get_mut(row).map_or(&mut [], |row| row.as_mut_slice())
+}
+
+/// Where in its row a datagram is remembered: where it is already, where nothing is that anybody needs, or where the oldest of
+/// its class is. `None` where it is another class's, or others have all the room.
+fn place_for<'r>(row: &'r mut [Option<Seen>], first: &Seen, share: usize) -> Option<&'r mut Option<Seen>> {
+    let of_class = |seen: &Seen| seen.class == first.class && !seen.is_over(first.at);
+    let own = row.iter().flatten().filter(|seen| of_class(seen)).count();
+    let same = row.iter().position(|place| place.is_some_and(|seen| seen.datagram == first.datagram));
+    let place = match same {
+        Some(place) => {
+            let seen = (*row.get(place)?)?;
+            let is_others = seen.class != first.class && first.at.since(seen.at) <= TRAIL;
+            (!is_others).then_some(place)
+        }
+        None => {
+            let free = row.iter().position(|place| place.is_none_or(|seen| seen.is_over(first.at)));
+            let ages = row.iter().enumerate().filter_map(|(place, seen)| Some((place, (*seen)?)));
+            let oldest = ages.filter(|(_, seen)| of_class(seen)).min_by_key(|(_, seen)| seen.at);
+            free.filter(|_| own < share).or(oldest.map(|(place, _)| place))
+        }
+    };
+    row.get_mut(place?)
 }
 
 impl Seen {

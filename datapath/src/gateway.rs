@@ -79,7 +79,7 @@ impl<U: Ulp> Datapath<U> {
             snapshot: Arc::default(),
             version: clock.now(),
             now: Time::default(),
-            outbound_fragments: FragmentFlows::new(),
+            outbound_fragments: FragmentFlows::of_one_class(),
             inbound_fragments: FragmentFlows::new(),
             counters,
             too_big: PacketTooBig::new(oversize),

@@ -159,6 +159,35 @@ fn t20_t41_no_class_takes_more_than_its_share_of_the_room_to_wait() {
     assert_eq!(flows.expire(at(100)) as usize, waiting::MOST_OF_CLASS + 8 + 16);
 }
 
+/// T20, T41: whoever sends first fragments and never the rest has a share of what is remembered, and leaves the others theirs.
+#[test]
+fn t20_t41_no_class_takes_more_than_its_share_of_what_is_remembered() {
+    let mut flows = FragmentFlows::new();
+    // Datagrams of some other hosts.
+    let of = |host: u16, offset: u16, id: u16| {
+        let mut octets = fragment(offset, offset == 0, id);
+        octets[14..16].copy_from_slice(&host.to_be_bytes());
+        octets
+    };
+    for id in 0..u16::MAX {
+        assert!(resolve(&mut flows, &of(1, 0, id), Some(1), 0).is_ok(), "its latest take its oldest's place");
+    }
+    let mut passed = 0;
+    for id in 0..1000 {
+        let flow = resolve(&mut flows, &of(2, 0, id), Some(2), 1).unwrap();
+        passed += usize::from(resolve(&mut flows, &of(2, 9, id), Some(2), 1) == Ok(flow));
+    }
+    assert_eq!(passed, 1000);
+    let seen: Vec<_> = flows.rows.iter().flatten().flatten().collect();
+    assert_eq!(seen.iter().filter(|seen| seen.class == tag(1).class.into()).count(), ROWS * SHARE);
+    // Where all are of one class, they have all the room.
+    let mut flows = FragmentFlows::of_one_class();
+    for id in 0..u16::MAX {
+        assert!(resolve(&mut flows, &of(1, 0, id), None, 0).is_ok());
+    }
+    assert_eq!(flows.rows.iter().flatten().flatten().count(), ROWS * PLACES);
+}
+
 /// T20: what waited in many chunks comes back as it was, whatever went before it.
 #[test]
 fn t20_what_waited_is_what_came() {
