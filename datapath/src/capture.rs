@@ -10,7 +10,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ struct Sink {
     wanted: Wanted,
     packets: Sender<Captured>,
     lost: Arc<AtomicU64>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// Which packets to look at.
@@ -66,6 +67,8 @@ pub struct Capture {
     taps: Taps,
     packets: Receiver<Captured>,
     lost: Arc<AtomicU64>,
+    /// Octets of packets that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// A side of the gateway.
@@ -124,19 +127,20 @@ pub struct Tap {
     wires: Arc<[(SocketAddr, Carrier)]>,
 }
 
-/// Packets that may wait for one who looks.
+/// Packets that may wait for one who looks, and their octets.
 const ROOM: usize = 4096;
+const ROOM_OCTETS: usize = 16 << 20;
 
 impl Taps {
     /// Begins to look.
     #[must_use]
     pub fn open(&self, wanted: Wanted) -> Capture {
-        let ((sender, packets), lost) = (bounded(ROOM), Arc::new(AtomicU64::new(0)));
+        let ((sender, packets), lost, waiting) = (bounded(ROOM), Arc::default(), Arc::default());
         let mut sinks = self.sinks();
-        sinks.push(Sink { wanted, packets: sender, lost: Arc::clone(&lost) });
+        sinks.push(Sink { wanted, packets: sender, lost: Arc::clone(&lost), waiting: Arc::clone(&waiting) });
         self.0.on.store(true, Ordering::Relaxed);
         drop(sinks);
-        Capture { taps: self.clone(), packets, lost }
+        Capture { taps: self.clone(), packets, lost, waiting }
     }
 
     /// The end for a worker with these wires: the address and the carrier of each.
@@ -154,7 +158,9 @@ impl Capture {
     /// The next packet, waited for so long at most; `None` where there was none.
     #[must_use]
     pub fn next(&self, patience: Duration) -> Option<Captured> {
-        self.packets.recv_timeout(patience).ok()
+        let captured = self.packets.recv_timeout(patience).ok()?;
+        self.waiting.fetch_sub(captured.octets.len(), Ordering::Relaxed);
+        Some(captured)
     }
 
     /// How many packets there was no room for, since this was asked last.
@@ -169,6 +175,19 @@ impl Drop for Capture {
         let mut sinks = self.taps.sinks();
         sinks.retain(|sink| !Arc::ptr_eq(&sink.lost, &self.lost));
         self.taps.0.on.store(!sinks.is_empty(), Ordering::Relaxed);
+    }
+}
+
+impl Sink {
+    /// Lets a packet wait, or counts it where there is no room.
+    fn take(&self, captured: Captured) {
+        let len = captured.octets.len();
+        let has_room = self.waiting.fetch_add(len, Ordering::Relaxed) + len <= ROOM_OCTETS;
+        let is_lost = !has_room || matches!(self.packets.try_send(captured), Err(TrySendError::Full(_)));
+        if is_lost {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -275,13 +294,12 @@ impl Tap {
             if side.is_some_and(|side| side != captured.side) || (dropped && !is_dropped) {
                 continue;
             }
-            let octets = captured.octets.slice(..captured.octets.len().min(snap_len));
-            match sink.packets.try_send(Captured { octets, ..captured.clone() }) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-                Err(TrySendError::Full(_)) => {
-                    sink.lost.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            // What is not wanted of a packet is not kept.
+            let octets = match captured.octets.get(..snap_len) {
+                Some(first) => Bytes::copy_from_slice(first),
+                None => captured.octets.clone(),
+            };
+            sink.take(Captured { octets, ..captured.clone() });
         }
     }
 }

@@ -15,8 +15,9 @@ pub struct Capturing {
     started_at: SystemTime,
 }
 
-/// Octets of packets in one reply: it stays below what a reply may be, written in base64.
+/// Octets of packets in one reply, and what is said of each besides: it stays below what a reply may be, written in base64.
 const PAGE: usize = 1 << 20;
+const BESIDES: usize = 512;
 
 impl Capturing {
     /// Begins to capture in a gateway that started then.
@@ -34,17 +35,9 @@ impl Capturing {
 
     /// What there is, or what comes first if that is soon enough.
     pub fn next_page(&self, patience: Duration) -> CapturedPackets {
-        let mut page = CapturedPackets::default();
-        let (mut wait, mut octets) = (patience, 0);
-        while octets < PAGE
-            && let Some(captured) = self.capture.next(wait)
-        {
-            octets += captured.octets.len();
-            page.packets.push(self.shown(&captured));
-            wait = Duration::ZERO;
-        }
-        page.lost = self.capture.take_lost();
-        page
+        let packets = up_to_a_page(patience, |wait| self.capture.next(wait));
+        let packets = packets.iter().map(|captured| self.shown(captured)).collect();
+        CapturedPackets { packets, lost: self.capture.take_lost() }
     }
 
     fn shown(&self, captured: &Captured) -> CapturedPacket {
@@ -74,6 +67,49 @@ impl Capturing {
             spi: sa.map(|sa| sa.spi.get()),
             class: tag.map(|(class, _)| class.raw()),
             sa: tag.map(|(_, sa)| (u32::try_from(sa.index.get()).unwrap_or(u32::MAX), sa.generation)),
+        }
+    }
+}
+
+/// As many packets as fit one reply, of which only the first is waited for.
+fn up_to_a_page(patience: Duration, mut next: impl FnMut(Duration) -> Option<Captured>) -> Vec<Captured> {
+    let (mut wait, mut octets, mut packets) = (patience, 0, Vec::new());
+    while octets < PAGE
+        && let Some(captured) = next(wait)
+    {
+        octets += captured.octets.len() + BESIDES;
+        packets.push(captured);
+        wait = Duration::ZERO;
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    use latchway_control::MAX_REPLY;
+    use latchway_datapath::time::Time;
+
+    use super::*;
+
+    /// T41: packets may come faster than they are written down, and little may be wanted of each.
+    #[test]
+    fn t41_a_reply_ends_however_many_packets_come() {
+        let captured = |len: usize| Captured {
+            at: Time::default(),
+            side: Side::Inner,
+            direction: Direction::Outbound,
+            len,
+            octets: vec![0; len].into(),
+            verdict: Verdict::Dropped(latchway_datapath::drop::DropReason::FragmentUnresolved),
+            sa: None,
+        };
+        let taps = Taps::default();
+        let capturing = Capturing::begin(&taps, &CaptureSpec::default(), SystemTime::UNIX_EPOCH);
+        for len in [0, 20, 1400, 65_575] {
+            let packets = up_to_a_page(Duration::ZERO, |_| Some(captured(len)));
+            let packets: Vec<_> = packets.iter().map(|captured| capturing.shown(captured)).collect();
+            let reply = serde_json::to_vec(&packets).unwrap_or_default();
+            assert!((1 << 18..MAX_REPLY).contains(&(reply.len() as u64)), "{len}: {}", reply.len());
         }
     }
 }

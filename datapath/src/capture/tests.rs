@@ -118,6 +118,29 @@ fn whoever_is_too_slow_loses_the_newest_and_is_told_how_many() {
     assert_eq!((all(&capture).len(), capture.take_lost(), capture.take_lost()), (ROOM, 7, 0));
 }
 
+/// T41: strangers who send what is long fill no memory, however slow whoever looks is, and however little they look at.
+#[test]
+fn t41_what_waits_to_be_looked_at_is_bounded_in_octets() {
+    let (_, mut two) = joined(Open, Open);
+    let (tap, capture) = tapped(2, ALL);
+    for _ in 0..ROOM / 4 {
+        receive(&tap, &mut two, vec![7; 60_000]);
+    }
+    let (seen, lost) = (all(&capture), capture.take_lost());
+    let octets: usize = seen.iter().map(|one| one.octets.len()).sum();
+    assert!((ROOM_OCTETS - 61_000..=ROOM_OCTETS).contains(&octets), "{octets}");
+    assert_eq!(seen.len() as u64 + lost, ROOM as u64 / 4);
+    receive(&tap, &mut two, vec![7; 60_000]);
+    assert_eq!(all(&capture).len(), 1, "there is room again");
+    let (tap, capture) = tapped(2, Wanted { snap_len: 100, ..ALL });
+    for _ in 0..ROOM / 4 {
+        receive(&tap, &mut two, vec![7; 60_000]);
+    }
+    let seen = all(&capture);
+    assert_eq!(seen.len(), ROOM / 4);
+    assert!(seen.iter().all(|one| one.octets.len() == 100 && one.octets.is_unique()));
+}
+
 #[test]
 fn nothing_is_looked_at_once_nobody_looks() {
     let taps = Taps::default();
