@@ -35,7 +35,7 @@ impl<U: Ulp> Datapath<U> {
 
     /// Whether the packet passes now; it may be a fragment that waits.
     pub(crate) fn admit_unprotected(&mut self, octets: &[u8]) -> Result<bool, DropReason> {
-        let packet = IpPacket::parse(octets, Direction::Inbound)?;
+        let mut packet = IpPacket::parse(octets, Direction::Inbound)?;
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
         }
@@ -43,9 +43,9 @@ impl<U: Ulp> Datapath<U> {
         let context = context(snapshot, self.version, self.now);
         let admit = |packet: &IpPacket<'_>| {
             let policy = snapshot.spd.action_on(packet, Direction::Inbound);
-            ulp.unprotected(&Unprotected::new(*packet), policy, &context)
+            ulp.unprotected(&Unprotected::new(packet), policy, &context)
         };
-        Ok(inbound_fragments.resolve(packet, None, self.now, admit)?.is_some())
+        inbound_fragments.resolve(&mut packet, None, self.now, admit)
     }
 }
 

@@ -86,9 +86,9 @@ impl FragmentFlows {
         Self { share: PLACES, ..Self::new() }
     }
 
-    /// The packet with its flow known, if `admit` lets it pass: for a later fragment the flow comes from memory,
-    /// and a first one is remembered only once it is admitted. `None` where the packet waits: it comes again by
-    /// [`next`](Self::next) once its first fragment has come under the same class.
+    /// Makes a packet's flow known, and returns whether it goes on, if `admit` lets it pass: for a later fragment the flow
+    /// comes from memory, and a first one is remembered only once it is admitted. A packet that does not go on waits: it comes
+    /// again by [`next`](Self::next) once its first fragment has come under the same class.
     ///
     /// # Errors
     /// What `admit` says; [`DropReason::FragmentUnresolved`] where there is no room to wait;
@@ -97,23 +97,23 @@ impl FragmentFlows {
     #[inline]
     pub fn resolve<'p>(
         &mut self,
-        packet: IpPacket<'p>,
+        packet: &mut IpPacket<'p>,
         tag: Option<InboundTag>,
         now: Time,
         admit: impl FnOnce(&IpPacket<'p>) -> Result<(), DropReason>,
-    ) -> Result<Option<IpPacket<'p>>, DropReason> {
+    ) -> Result<bool, DropReason> {
         match *packet.upper() {
             Upper::LaterFragment(fragment) => self.resolve_later(packet, fragment, (tag, now), admit),
             Upper::FirstFragment(fragment) => {
-                admit(&packet)?;
+                admit(packet)?;
                 let (datagram, traffic) = (Datagram::of(packet.flow(), fragment.id), *packet.traffic());
                 let (class, pieces) = (tag.map(|tag| tag.class), Pieces::of(&fragment));
                 self.remember(&fragment, Seen { datagram, class, traffic, pieces, at: now })?;
-                Ok(Some(packet))
+                Ok(true)
             }
             _ => {
-                admit(&packet)?;
-                Ok(Some(packet))
+                admit(packet)?;
+                Ok(true)
             }
         }
     }
@@ -125,31 +125,37 @@ impl FragmentFlows {
         self.waiting.next(buffer)
     }
 
+    /// Whether a fragment waits.
+    #[inline]
+    pub(crate) const fn wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Lets go of fragments whose first did not come in time. Returns how many, which are dropped as
     /// [`DropReason::FragmentUnresolved`].
-    #[inline]
+    #[cold]
     pub fn expire(&mut self, now: Time) -> u64 {
         self.waiting.expire(now)
     }
 
     fn resolve_later<'p>(
         &mut self,
-        packet: IpPacket<'p>,
+        packet: &mut IpPacket<'p>,
         fragment: Fragment,
         (tag, now): (Option<InboundTag>, Time),
         admit: impl FnOnce(&IpPacket<'p>) -> Result<(), DropReason>,
-    ) -> Result<Option<IpPacket<'p>>, DropReason> {
+    ) -> Result<bool, DropReason> {
         let (datagram, class) = (Datagram::of(packet.flow(), fragment.id), tag.map(|tag| tag.class));
         let known = row(&mut self.rows, &self.hasher, &datagram).iter_mut().flatten();
         let mut known = known.filter(|seen| seen.datagram == datagram && !seen.is_over(now));
         match known.next() {
             Some(seen) if seen.class == class => {
-                let packet = packet.resolved_to(seen.traffic);
-                admit(&packet)?;
+                packet.resolve_to(seen.traffic);
+                admit(packet)?;
                 seen.pieces.add(&fragment)?;
-                Ok(Some(packet))
+                Ok(true)
             }
-            None if self.waiting.hold(datagram, tag, packet.octets(), now) => Ok(None),
+            None if self.waiting.hold(datagram, tag, packet.octets(), now) => Ok(false),
             _ => Err(DropReason::FragmentUnresolved),
         }
     }

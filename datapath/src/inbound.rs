@@ -109,16 +109,18 @@ impl<U: Ulp> Datapath<U> {
     #[inline(always)]
     fn judge(&mut self, opened: &Opened, octets: &[u8]) -> Result<Judged, DropReason> {
         let owned = self.sas.inbound(Some(opened.sa.index))?;
-        let packet = IpPacket::parse(octets, Direction::Inbound)?;
+        // Read where it was written: it is large.
+        let mut parsed = IpPacket::parse(octets, Direction::Inbound);
+        let packet = parsed.as_mut().map_err(|reason| *reason)?;
         if opened.mode == Mode::Transport {
-            owned.joins(&packet)?;
+            owned.joins(packet)?;
         }
         let tag = InboundTag { class: owned.entry.class, sa: opened.sa, version: self.version };
-        let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, |packet| {
-            owned.entry.may_bring(packet, &self.snapshot.spd)
-        })?;
-        let Some(packet) = packet else { return Ok(Judged { len: 0, opens: false }) };
-        if self.is_probe_answer(&packet, tag.class) {
+        let admit = |packet: &IpPacket<'_>| owned.entry.may_bring(packet, &self.snapshot.spd);
+        if !self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)? {
+            return Ok(Judged { len: 0, opens: false });
+        }
+        if self.is_probe_answer(packet, tag.class) {
             return Err(DropReason::ProbeAnswer);
         }
         let (len, opens) = (packet.octets().len(), packet.opens_connection());

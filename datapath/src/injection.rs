@@ -17,6 +17,7 @@ use crate::packet::IpPacket;
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
 use crate::ulp::Ulp;
+use crate::wrapping::Packets;
 
 /// An IP packet of the gateway's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,21 +145,18 @@ impl<U: Ulp> Datapath<U> {
             return Err(DropReason::HardExpired);
         }
         let (sa, octets) = (entry.sa, packet.octets());
-        let sealing = self.sas.sealing(sa, &mut self.headers)?;
-        let wrapping = sealing.wrap(&packet)?;
-        let room = sealing.room(&wrapping, octets.len());
+        let wrapping = self.sas.sealing(sa, &mut self.headers)?.wrap(&packet, octets.len())?;
         if octets.len() > wrapping.most {
             return Err(DropReason::TooBig);
         }
-        if !batch.has_room_for(1, room) {
+        if !batch.has_room_for(1, wrapping.room) {
             return Err(DropReason::NoBuffer);
         }
-        let protected = sealing.protected(&wrapping, octets.len());
-        self.charge(sa, 1, protected)?;
         let tag = OutboundTag { demand: Demand::Class(class), ..OutboundTag::default() };
-        let number = self.take(sa, 1, (packet.flow(), tag))?.next_number().ok_or(DropReason::SeqExhausted)?;
+        let mut numbers = self.spend(&wrapping, Packets::one(octets.len()), (packet.flow(), tag))?;
+        let number = numbers.next_number().ok_or(DropReason::SeqExhausted)?;
         let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
-        sealing.seal_into(batch, number, (&wrapping, room), |payload| {
+        sealing.seal_into(batch, number, &wrapping, |payload| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
             Some(octets.len())
         })

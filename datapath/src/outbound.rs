@@ -3,13 +3,12 @@
 //! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, charge, take
 //! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
-use latchway_esp::{FreshSeqs, TakeError};
+use latchway_esp::TakeError;
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef};
 
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::{Datapath, context};
-use crate::lifetime::HardExpired;
 use crate::owned::OwnedOutbound;
 use crate::packet::IpPacket;
 use crate::refusal::may_be_over;
@@ -18,7 +17,7 @@ use crate::send_batch::SendBatch;
 use crate::spd::Action;
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
-use crate::wrapping::{Numbers, Protected, Wrapping};
+use crate::wrapping::{Numbers, Packets, Spent, Wrapping};
 
 /// What became of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,41 +81,49 @@ impl<U: Ulp> Datapath<U> {
         super_packet: SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
-        let Some(packet) = self.parse_outbound(super_packet.packet())? else { return Ok(Outbound::Kept) };
+        // Read where it was written: it is large.
+        let mut parsed = IpPacket::parse(super_packet.packet(), Direction::Outbound);
+        let packet = parsed.as_mut().map_err(|reason| *reason)?;
+        if !self.resolve_outbound(packet)? {
+            return Ok(Outbound::Kept);
+        }
         let flow = *packet.flow();
-        let tag = self.ulp.outbound(&packet, &context(&self.snapshot, self.version, self.now))?;
-        let route = self.choose(&self.carried_as(&packet, tag), tag)?;
+        let tag = self.ulp.outbound(packet, &context(&self.snapshot, self.version, self.now))?;
+        let route = self.choose(&self.carried_as(packet, tag), tag)?;
         let Route::Protect(sa) = route else {
             self.feed_back(&flow, tag, &route)?;
             return Ok(Outbound::Bypass);
         };
-        self.show_leaving(&packet, sa);
-        let mut wrapping = self.wrap(sa, &packet, tag)?;
+        self.show_leaving(packet, sa);
+        let mut wrapping = self.wrap(sa, (packet, super_packet.max_segment_len()), tag)?;
         let fit = self.fit(&mut wrapping, &super_packet, batch)?;
         if let Fit::Not { most } = fit {
-            return Ok(self.refuse(super_packet, most));
+            return Ok(self.refuse(&super_packet, most));
         }
         self.feed_back(&flow, tag, &route)?;
         if fit == Fit::InFragments {
-            return self.seal_in_fragments(&wrapping, (&flow, tag), super_packet, batch);
+            return self.seal_in_fragments(&wrapping, (&flow, tag), &super_packet, batch);
         }
-        let octets = self.sas.sealing(sa, &mut self.headers)?.protected_len(&wrapping, &super_packet);
-        self.charge(sa, super_packet.segment_count(), octets)?;
-        let numbers = self.take(sa, super_packet.segment_count(), (&flow, tag))?;
-        self.seal(&wrapping, numbers, super_packet, batch)
+        let numbers = self.spend(&wrapping, Packets::of(&super_packet), (&flow, tag))?;
+        self.seal(&wrapping, numbers, &super_packet, batch)
     }
 
     /// What goes around the packet. An SA of which something is gone, such as half of a bundle, serves nobody.
-    fn wrap(&mut self, sa: SaRef, packet: &IpPacket<'_>, tag: OutboundTag) -> Result<Wrapping, DropReason> {
+    fn wrap(
+        &mut self,
+        sa: SaRef,
+        (packet, longest): (&IpPacket<'_>, usize),
+        tag: OutboundTag,
+    ) -> Result<Wrapping, DropReason> {
         match self.sas.sealing(sa, &mut self.headers) {
-            Ok(sealing) => sealing.wrap(packet),
+            Ok(sealing) => sealing.wrap(packet, longest),
             Err(reason) => self.unserved(packet.flow(), tag.demand.class(), reason).and(Err(reason)),
         }
     }
 
-    /// Bounds proven, flow known; link-local traffic goes no further (RFC 4291 2.5.6, 2.7).
-    fn parse_outbound<'p>(&mut self, octets: &'p [u8]) -> Result<Option<IpPacket<'p>>, DropReason> {
-        let packet = IpPacket::parse(octets, Direction::Outbound)?;
+    /// Makes the flow known, if it is not that of a fragment that waits; link-local traffic goes no further (RFC 4291 2.5.6,
+    /// 2.7).
+    fn resolve_outbound(&mut self, packet: &mut IpPacket<'_>) -> Result<bool, DropReason> {
         if packet.flow().is_link_local() {
             return Err(DropReason::LinkLocal);
         }
@@ -189,9 +196,7 @@ impl<U: Ulp> Datapath<U> {
             let fragments = !wrapping.is_transport() && self.may_fragment(super_packet, most);
             return Ok(if fragments { Fit::InFragments } else { Fit::Not { most } });
         }
-        let sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
-        let room = sealing.room(wrapping, super_packet.max_segment_len());
-        if !batch.has_room_for(super_packet.segment_count(), room) {
+        if !batch.has_room_for(super_packet.segment_count(), wrapping.room) {
             return Err(DropReason::NoBuffer);
         }
         Ok(Fit::Whole)
@@ -212,58 +217,32 @@ impl<U: Ulp> Datapath<U> {
         self.ulp.feedback(flow, feedback, &context(&self.snapshot, self.version, self.now))
     }
 
-    /// Spends the lifetime of the SA, and of the one around it, for all packets or for none (RFC 4301 4.4.2.1).
-    pub(crate) fn charge(&mut self, sa: SaRef, packets: usize, octets: Protected) -> Result<(), DropReason> {
-        let owned = self.owned(sa)?;
-        if !owned.plain
-            && let Some(around) = owned.entry.nested
-        {
-            self.charge_one(around, packets, octets.around)?;
-        }
-        self.charge_one(sa, packets, octets.own)
-    }
-
-    fn charge_one(&mut self, sa: SaRef, packets: usize, octets: u64) -> Result<(), DropReason> {
-        let now = self.now;
-        match self.owned(sa)?.charge(packets as u64, octets, now) {
-            Ok(soft) => self.soft_reached |= soft,
-            Err(HardExpired) => {
-                self.sas.bury(sa);
-                return Err(DropReason::HardExpired);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a number for each packet in one step, of each SA of a bundle.
-    pub(crate) fn take(
+    /// Spends the lifetime of the SA, and of the one around it, and a number of each for each packet: for all packets or for
+    /// none (RFC 4301 4.4.2.1).
+    #[inline]
+    pub(crate) fn spend(
         &mut self,
-        sa: SaRef,
-        packets: usize,
+        wrapping: &Wrapping,
+        packets: Packets,
         asked_by: (&FlowKey, OutboundTag),
     ) -> Result<Numbers, DropReason> {
-        let owned = self.owned(sa)?;
-        let nested = if owned.plain { None } else { owned.entry.nested };
-        let around = nested.map(|around| self.take_one(around, packets, asked_by)).transpose()?;
-        Ok(Numbers { own: self.take_one(sa, packets, asked_by)?, around })
+        let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
+        let spent = sealing.spend(wrapping, packets, self.now, &mut self.soft_reached);
+        spent.map_err(|spent| self.spent(spent, asked_by))
     }
 
-    /// Where numbers are spent, another SA is asked for (RFC 4303 3.3.3); where they are not reserved yet, the SA goes on as
-    /// soon as they are.
-    fn take_one(
-        &mut self,
-        sa: SaRef,
-        packets: usize,
-        (flow, tag): (&FlowKey, OutboundTag),
-    ) -> Result<FreshSeqs, DropReason> {
-        let count = u32::try_from(packets).map_err(|_| DropReason::BadOffload)?;
-        self.owned(sa)?.sa.take(count).map_err(|refused| match refused {
-            TakeError::Exhausted { .. } => {
+    /// Where a lifetime is over, keys go. Where numbers are spent, another SA is asked for (RFC 4303 3.3.3); where they are
+    /// not reserved yet, the SA goes on as soon as they are.
+    #[cold]
+    fn spent(&mut self, spent: Spent, (flow, tag): (&FlowKey, OutboundTag)) -> DropReason {
+        match spent {
+            Spent::Lifetime(sa) => self.sas.end(sa),
+            Spent::Numbers(TakeError::Exhausted { .. }) => {
                 self.acquire(flow, tag.demand.class());
                 DropReason::SeqExhausted
             }
-            TakeError::Unreserved { .. } => DropReason::NumbersUnreserved,
-        })
+            Spent::Numbers(TakeError::Unreserved { .. }) => DropReason::NumbersUnreserved,
+        }
     }
 
     /// Writes each segment straight into the send buffer and seals it there, each under a number of its own.
@@ -272,16 +251,15 @@ impl<U: Ulp> Datapath<U> {
         &mut self,
         wrapping: &Wrapping,
         mut numbers: Numbers,
-        super_packet: SuperPacket<'_>,
+        super_packet: &SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
         let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
-        let room = sealing.room(wrapping, super_packet.max_segment_len());
         let street = self.counters.street(Direction::Outbound);
         let mut segments = super_packet.segments();
         while let Some(number) = numbers.next_number() {
             let write = |payload: &mut [u8]| segments.write_next(payload);
-            let len = sealing.seal_into(batch, number, (wrapping, room), write)?;
+            let len = sealing.seal_into(batch, number, wrapping, write)?;
             street.packets.add(1);
             street.octets.add(len as u64);
         }

@@ -16,7 +16,7 @@ use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::ulp::Ulp;
-use crate::wrapping::Wrapping;
+use crate::wrapping::{Packets, Wrapping};
 
 /// How packets that do not fit their SA are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl<U: Ulp> Datapath<U> {
 
     /// Drops a super-packet of which no segment longer than `most` octets fits, and tells its sender if that is allowed.
     #[cold]
-    pub(crate) fn refuse(&mut self, super_packet: SuperPacket<'_>, most: usize) -> Outbound {
+    pub(crate) fn refuse(&mut self, super_packet: &SuperPacket<'_>, most: usize) -> Outbound {
         let segments = super_packet.segment_count() as u64;
         self.counters.street(Direction::Outbound).drop(DropReason::TooBig, segments);
         // The sender knows packets, and of a super-packet what the first of them would have been.
@@ -113,7 +113,7 @@ impl<U: Ulp> Datapath<U> {
         &mut self,
         wrapping: &Wrapping,
         asked_by: (&FlowKey, OutboundTag),
-        super_packet: SuperPacket<'_>,
+        super_packet: &SuperPacket<'_>,
         batch: &mut SendBatch,
     ) -> Result<Outbound, DropReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -136,20 +136,19 @@ impl<U: Ulp> Datapath<U> {
     ) -> Result<Outbound, DropReason> {
         // What follows a packet in what was read is no part of it, and must not become data.
         let packet = IpPacket::parse(packet, Direction::Outbound)?.octets();
-        let sa = wrapping.sa;
-        let mut fragments = Fragments::of(packet, wrapping.most).ok_or(DropReason::TooBig)?;
+        let (mut wrapping, most) = (*wrapping, wrapping.most);
+        let mut fragments = Fragments::of(packet, most).ok_or(DropReason::TooBig)?;
         let is_cut = fragments.count() > 1;
-        let room = self.sas.sealing(sa, &mut self.headers)?.room(wrapping, wrapping.most);
-        if !batch.has_room_for(fragments.count(), room) {
+        self.sas.sealing(wrapping.sa, &mut self.headers)?.make_room(&mut wrapping, most);
+        if !batch.has_room_for(fragments.count(), wrapping.room) {
             return Err(DropReason::NoBuffer);
         }
         while let Some(len) = fragments.next_len() {
-            let octets = self.sas.sealing(sa, &mut self.headers)?.protected(wrapping, len);
-            self.charge(sa, 1, octets)?;
-            let number = self.take(sa, 1, asked_by)?.next_number().ok_or(DropReason::SeqExhausted)?;
-            let mut sealing = self.sas.sealing(sa, &mut self.headers)?;
+            let mut numbers = self.spend(&wrapping, Packets::one(len), asked_by)?;
+            let number = numbers.next_number().ok_or(DropReason::SeqExhausted)?;
+            let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
             let write = |payload: &mut [u8]| fragments.write_next(payload);
-            sealing.seal_into(batch, number, (wrapping, room), write)?;
+            sealing.seal_into(batch, number, &wrapping, write)?;
             let street = self.counters.street(Direction::Outbound);
             street.packets.add(1);
             street.octets.add(len as u64);

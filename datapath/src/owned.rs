@@ -135,34 +135,40 @@ impl OwnedSas {
     /// What seals under the outbound SA that a reference means.
     ///
     /// # Errors
-    /// [`DropReason::NoOutboundSa`]
+    /// [`DropReason::NoOutboundSa`] or [`DropReason::HardExpired`]
     #[inline]
     pub(crate) fn sealing<'s>(
-        &'s self,
+        &'s mut self,
         sa: SaRef,
         source: &'s mut HeaderSource,
     ) -> Result<Sealing<'s>, DropReason> {
-        match self.slots.get(sa.index.get()) {
-            Some(Some(Owned::Outbound(own))) if own.entry.sa == sa && own.usage == Usage::Active => {
-                let around = if own.plain { None } else { self.around(own)? };
-                Ok(Sealing { own, around, source })
-            }
-            _ => Err(DropReason::NoOutboundSa),
+        let own = self.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
+        if !own.plain
+            && let Some(other) = own.entry.nested
+        {
+            let [own, around] = self.bundle(sa, other)?;
+            return Ok(Sealing { own, around: Some(around), source });
         }
+        let own = self.outbound(sa).ok_or(DropReason::NoOutboundSa)?;
+        Ok(Sealing { own, around: None, source })
     }
 
-    /// The AH SA that goes around an ESP SA, if one must (RFC 4301 4.3). A bundle of which half is missing sends nothing.
-    fn around(&self, own: &OwnedOutbound) -> Result<Option<&OwnedOutbound>, DropReason> {
-        let Some(other) = own.entry.nested else { return Ok(None) };
-        match self.slots.get(other.index.get()) {
-            Some(Some(Owned::Outbound(around)))
-                if around.entry.sa == other
-                    && around.usage == Usage::Active
-                    && around.entry.is_around(&own.entry) =>
+    /// An ESP SA and the AH SA that must go around it (RFC 4301 4.3). A bundle of which half is missing sends nothing.
+    #[inline(never)]
+    fn bundle(&mut self, own: SaRef, around: SaRef) -> Result<[&mut OwnedOutbound; 2], DropReason> {
+        if let Some(Some(Owned::Expired { entry, .. })) = self.slots.get(around.index.get())
+            && entry.sa == around
+        {
+            return Err(DropReason::HardExpired);
+        }
+        match self.slots.get_disjoint_mut([own.index.get(), around.index.get()]) {
+            Ok([Some(Owned::Outbound(own)), Some(Owned::Outbound(other))])
+                if other.entry.sa == around
+                    && other.usage == Usage::Active
+                    && other.entry.is_around(&own.entry) =>
             {
-                Ok(Some(around))
+                Ok([own, other])
             }
-            Some(Some(Owned::Expired { entry, .. })) if entry.sa == other => Err(DropReason::HardExpired),
             _ => Err(DropReason::NoOutboundSa),
         }
     }

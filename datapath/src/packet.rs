@@ -117,18 +117,18 @@ pub struct Fragment {
 /// is the proof that it came through ESP.
 #[derive(Clone, Copy, Debug)]
 pub struct Authenticated<'p> {
-    packet: IpPacket<'p>,
+    packet: &'p IpPacket<'p>,
     tag: InboundTag,
 }
 
 /// A packet that came in the clear, through the bypass port: visibly untagged (L-91).
 #[derive(Clone, Copy, Debug)]
 pub struct Unprotected<'p> {
-    packet: IpPacket<'p>,
+    packet: &'p IpPacket<'p>,
 }
 
 impl<'p> Authenticated<'p> {
-    pub(crate) const fn new(packet: IpPacket<'p>, tag: InboundTag) -> Self {
+    pub(crate) const fn new(packet: &'p IpPacket<'p>, tag: InboundTag) -> Self {
         Self { packet, tag }
     }
 
@@ -136,7 +136,7 @@ impl<'p> Authenticated<'p> {
     #[inline]
     #[must_use]
     pub const fn packet(&self) -> &IpPacket<'p> {
-        &self.packet
+        self.packet
     }
 
     /// Which SA protected it.
@@ -148,7 +148,7 @@ impl<'p> Authenticated<'p> {
 }
 
 impl<'p> Unprotected<'p> {
-    pub(crate) const fn new(packet: IpPacket<'p>) -> Self {
+    pub(crate) const fn new(packet: &'p IpPacket<'p>) -> Self {
         Self { packet }
     }
 
@@ -156,7 +156,7 @@ impl<'p> Unprotected<'p> {
     #[inline]
     #[must_use]
     pub const fn packet(&self) -> &IpPacket<'p> {
-        &self.packet
+        self.packet
     }
 }
 
@@ -225,10 +225,9 @@ impl<'p> IpPacket<'p> {
         Some(kind)
     }
 
-    /// The same packet with what its datagram shows: how a later fragment gets its ports.
-    #[must_use]
-    pub const fn resolved_to(self, traffic: Traffic) -> Self {
-        Self { traffic, ..self }
+    /// Lets the packet show what its datagram shows: how a later fragment gets its ports.
+    pub const fn resolve_to(&mut self, traffic: Traffic) {
+        self.traffic = traffic;
     }
 }
 

@@ -25,6 +25,7 @@ use crate::send_batch::SendBatch;
 use crate::spd::Action;
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
+use crate::wrapping::Packets;
 
 use self::search::Step;
 use self::tracked::Tracked;
@@ -240,18 +241,17 @@ impl<U: Ulp> Datapath<U> {
         let packet = IpPacket::parse(packet, Direction::Outbound).ok()?;
         let (sa, octets) = (tracked.sa, packet.octets());
         let sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
-        let mut wrapping = sealing.wrap(&packet).ok()?;
+        let mut wrapping = sealing.wrap(&packet, octets.len()).ok()?;
         // Neither padded to what is in force, nor cut to pass all the same.
         wrapping.most = octets.len();
         wrapping.let_be_cut(false);
-        let room = sealing.room(&wrapping, octets.len());
-        if !batch.has_room_for(1, room) {
+        sealing.make_room(&mut wrapping, octets.len());
+        if !batch.has_room_for(1, wrapping.room) {
             return None;
         }
-        let protected = sealing.protected(&wrapping, octets.len());
-        self.charge(sa, 1, protected).ok()?;
         let tag = OutboundTag { demand: Demand::Class(tracked.class()), ..OutboundTag::default() };
-        let number = self.take(sa, 1, (packet.flow(), tag)).ok()?.next_number()?;
+        let mut numbers = self.spend(&wrapping, Packets::one(octets.len()), (packet.flow(), tag)).ok()?;
+        let number = numbers.next_number()?;
         let mut sealing = self.sas.sealing(sa, &mut self.headers).ok()?;
         let write = |payload: &mut [u8]| {
             payload.get_mut(..octets.len())?.copy_from_slice(octets);
@@ -259,7 +259,7 @@ impl<U: Ulp> Datapath<U> {
         };
         // A short one that left in a run with a long one would be lost with it.
         batch.end_run();
-        let sealed = sealing.seal_into(batch, number, (&wrapping, room), write);
+        let sealed = sealing.seal_into(batch, number, &wrapping, write);
         batch.end_run();
         sealed.ok()?;
         Some(())

@@ -45,10 +45,11 @@ impl<U: Ulp> Datapath<U> {
     /// Lets go of fragments whose first did not come in time.
     #[inline]
     pub(crate) fn expire_fragments(&mut self) {
-        for (direction, fragments) in [
-            (Direction::Inbound, &mut self.inbound_fragments),
-            (Direction::Outbound, &mut self.outbound_fragments),
-        ] {
+        let (inbound, outbound) = (&mut self.inbound_fragments, &mut self.outbound_fragments);
+        for (direction, fragments) in [(Direction::Inbound, inbound), (Direction::Outbound, outbound)] {
+            if !fragments.wait() {
+                continue;
+            }
             let count = fragments.expire(self.now);
             if count > 0 {
                 self.counters.street(direction).drop(DropReason::FragmentUnresolved, count);
@@ -60,16 +61,17 @@ impl<U: Ulp> Datapath<U> {
     #[cold]
     fn judge_again(&mut self, octets: &[u8], tag: Option<InboundTag>) -> Result<bool, DropReason> {
         let Some(tag) = tag else { return self.admit_unprotected(octets) };
-        let packet = IpPacket::parse(octets, Direction::Inbound)?;
+        let mut packet = IpPacket::parse(octets, Direction::Inbound)?;
         let (entry, spd) =
             (&self.snapshot.sad.get(tag.sa).ok_or(DropReason::NoSa)?.entry, &self.snapshot.spd);
         let admit = |packet: &IpPacket<'_>| entry.may_bring(packet, spd);
-        let packet = self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)?;
-        let Some(packet) = packet else { return Ok(false) };
+        if !self.inbound_fragments.resolve(&mut packet, Some(tag), self.now, admit)? {
+            return Ok(false);
+        }
         if self.is_probe_answer(&packet, tag.class) {
             return Err(DropReason::ProbeAnswer);
         }
-        self.ask_upper_layer(&Authenticated::new(packet, tag))?;
+        self.ask_upper_layer(&Authenticated::new(&packet, tag))?;
         Ok(true)
     }
 }

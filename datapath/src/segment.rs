@@ -44,12 +44,13 @@ impl<'a> SuperPacket<'a> {
     }
 
     /// The packets, ready to be written one after the other.
-    pub fn segments(self) -> Segmenter<'a> {
+    #[inline]
+    pub fn segments(&self) -> Segmenter<'a> {
         let total = self.segment_count();
         // A layout was proven on this very packet, so a cut always has its template.
-        let template = self.cut.and_then(|cut| Template::new(self.packet, cut.layout, 1));
-        let segment_size = self.cut.map_or(self.packet.len(), |cut| cut.segment_size);
-        let header_len = self.cut.map_or(0, |cut| cut.layout.header_len);
+        let template = self.cut.as_ref().and_then(|cut| Template::new(self.packet, cut.layout, 1));
+        let segment_size = self.cut.as_ref().map_or(self.packet.len(), |cut| cut.segment_size);
+        let header_len = self.cut.as_ref().map_or(0, |cut| cut.layout.header_len);
         let payload = self.packet.get(header_len..).unwrap_or_default();
         Segmenter { payload, template, segment_size, total, index: 0, overflowed: false }
     }
@@ -63,7 +64,7 @@ impl<'a> SuperPacket<'a> {
     /// How many packets this is; at least one.
     #[inline]
     pub fn segment_count(&self) -> usize {
-        self.cut.map_or(1, |cut| self.total_payload().div_ceil(cut.segment_size).max(1))
+        self.cut.as_ref().map_or(1, |cut| self.total_payload().div_ceil(cut.segment_size).max(1))
     }
 
     /// Length of all the packets it becomes together: its headers once for each, its payload once.
@@ -76,7 +77,7 @@ impl<'a> SuperPacket<'a> {
     /// Length of the longest packet it becomes, IP header included.
     #[inline]
     pub fn max_segment_len(&self) -> usize {
-        self.cut.map_or(self.packet.len(), |cut| {
+        self.cut.as_ref().map_or(self.packet.len(), |cut| {
             cut.layout.header_len + cut.segment_size.min(self.total_payload())
         })
     }
@@ -84,7 +85,7 @@ impl<'a> SuperPacket<'a> {
     /// Upper-layer payload bytes of a super-packet; of a single packet, everything.
     #[inline]
     pub fn total_payload(&self) -> usize {
-        self.packet.len() - self.cut.map_or(0, |cut| cut.layout.header_len)
+        self.packet.len() - self.cut.as_ref().map_or(0, |cut| cut.layout.header_len)
     }
 }
 

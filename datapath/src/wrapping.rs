@@ -4,11 +4,12 @@
 //! Worked out once for a super-packet, whose packets differ in nothing that matters here. Where ESP travels through a tunnel
 //! in UDP the system writes the outer header, so that there is nothing to wrap: each packet is sealed where it was written.
 
-use latchway_esp::{FreshSeq, FreshSeqs, NextHeader, Protocol, SealError};
+use latchway_esp::{FreshSeq, FreshSeqs, NextHeader, Protocol, SealError, TakeError};
 use latchway_tagging::{Mode, SaRef};
 
 use crate::arrival::Carrier;
 use crate::drop::DropReason;
+use crate::lifetime::HardExpired;
 use crate::mss;
 use crate::native::{HeaderSource, OuterHeader, amend, header_len};
 use crate::outer::own_marks;
@@ -17,6 +18,7 @@ use crate::packet::IpPacket;
 use crate::sad::Tfc;
 use crate::segment::SuperPacket;
 use crate::send_batch::{Marks, SendBatch, Target};
+use crate::time::Time;
 use crate::transport::{self, Place};
 
 /// The wrapping of one super-packet.
@@ -26,7 +28,9 @@ pub(crate) struct Wrapping {
     pub(crate) sa: SaRef,
     /// The largest inner packet that fits the path.
     pub(crate) most: usize,
-    target: Target,
+    /// The room that each packet takes while it is sealed.
+    pub(crate) room: usize,
+    marks: Marks,
     form: Form,
 }
 
@@ -34,8 +38,8 @@ pub(crate) struct Wrapping {
 enum Form {
     /// The system writes the outer header.
     InUdp,
-    /// The gateway writes it.
-    Native(OuterHeader),
+    /// The gateway writes it, with this flow label.
+    Native { flow_label: u32 },
     /// The packet's own stays in front.
     Transport(Place),
     /// The system writes one like the packet's own.
@@ -45,8 +49,8 @@ enum Form {
 /// What packets are sealed with: their SA, the one that goes around it in a bundle (RFC 4301 section 4.3), and what the
 /// headers take that the gateway writes.
 pub(crate) struct Sealing<'s> {
-    pub(crate) own: &'s OwnedOutbound,
-    pub(crate) around: Option<&'s OwnedOutbound>,
+    pub(crate) own: &'s mut OwnedOutbound,
+    pub(crate) around: Option<&'s mut OwnedOutbound>,
     pub(crate) source: &'s mut HeaderSource,
 }
 
@@ -62,11 +66,43 @@ pub(crate) struct Number {
     around: Option<FreshSeq>,
 }
 
-/// Octets that are protected, which lifetimes count, of each SA.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Protected {
-    pub(crate) own: u64,
-    pub(crate) around: u64,
+/// Inner packets that are sealed together, by their lengths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packets {
+    count: usize,
+    /// Of all but the last.
+    longest: usize,
+    last: usize,
+}
+
+/// Why an SA seals nothing more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spent {
+    /// Its lifetime is over, or that of the SA around it.
+    Lifetime(SaRef),
+    /// There is no number for the packets.
+    Numbers(TakeError),
+}
+
+impl Packets {
+    /// One packet.
+    pub(crate) const fn one(len: usize) -> Self {
+        Self { count: 1, longest: len, last: len }
+    }
+
+    /// What a super-packet is cut into. The last segment may be shorter than the others.
+    #[inline]
+    pub(crate) fn of(super_packet: &SuperPacket<'_>) -> Self {
+        let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
+        Self { count, longest, last: super_packet.total_len() - longest * (count - 1) }
+    }
+
+    /// The sum over all packets of what one takes.
+    #[inline]
+    fn sum(self, one: impl Fn(usize) -> usize) -> u64 {
+        let last = one(self.last) as u64;
+        if self.count == 1 { last } else { one(self.longest) as u64 * (self.count as u64 - 1) + last }
+    }
 }
 
 impl Numbers {
@@ -79,56 +115,55 @@ impl Numbers {
 }
 
 impl Sealing<'_> {
-    /// Works out the wrapping of a packet, or of a super-packet by its first header.
+    /// Works out the wrapping of a packet, or of a super-packet by its first header, of which no packet is longer than
+    /// `longest`.
     ///
     /// # Errors
     /// In transport mode [`DropReason::TransportEnds`], [`DropReason::TransportFragment`] or
     /// [`DropReason::TransportHeader`].
     #[inline]
-    pub(crate) fn wrap(&self, packet: &IpPacket<'_>) -> Result<Wrapping, DropReason> {
-        let own = self.own;
+    pub(crate) fn wrap(&self, packet: &IpPacket<'_>, longest: usize) -> Result<Wrapping, DropReason> {
+        let own = &*self.own;
         let marks = own.shape.outer.marks(packet.octets());
-        let target = Target { to: own.path.to, wire: own.path.wire, marks };
-        let wrapping = Wrapping { sa: own.entry.sa, most: own.max_payload, target, form: Form::InUdp };
-        if own.plain { Ok(wrapping) } else { self.wrap_otherwise(packet, wrapping) }
+        let (most, room) = (own.max_payload, own.sa.sealed_len(longest));
+        let wrapping = Wrapping { sa: own.entry.sa, most, room, marks, form: Form::InUdp };
+        if own.plain { Ok(wrapping) } else { self.wrap_otherwise(packet, longest, wrapping) }
     }
 
-    /// The room that inner packets of up to `longest` octets take while they are sealed.
-    #[inline]
-    pub(crate) fn room(&self, wrapping: &Wrapping, longest: usize) -> usize {
-        if self.own.plain {
-            return self.own.sa.sealed_len(longest);
-        }
-        let sealed = self.sealed_len(wrapping, wrapping.payload_len(self.own, longest));
+    /// Keeps as much room for each packet as inner ones of up to `longest` octets take.
+    pub(crate) fn make_room(&self, wrapping: &mut Wrapping, longest: usize) {
+        wrapping.room = self.room(wrapping, longest);
+    }
+
+    fn room(&self, wrapping: &Wrapping, longest: usize) -> usize {
+        let sealed = self.sealed_len(wrapping.payload_len(self.own, longest));
         match wrapping.form {
             // Its own header is written, too, and taken away before it is sealed.
             Form::TransportInUdp(place) => place.at + sealed,
-            _ => wrapping.header_len() + self.around_len(wrapping) + sealed,
+            _ => self.header_len(wrapping) + self.around_len() + sealed,
         }
     }
 
-    /// What is protected when every packet of a super-packet is sealed.
+    /// Spends lifetime and numbers of the SA, and of the one around it, for all packets or for none (RFC 4301 section
+    /// 4.4.2.1). `soft` is set where an SA is to be looked at.
     #[inline]
-    pub(crate) fn protected_len(&self, wrapping: &Wrapping, super_packet: &SuperPacket<'_>) -> Protected {
-        let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
-        // The last segment may be shorter than the others.
-        let last = super_packet.total_len() - longest * (count - 1);
-        let (longest, last) = (self.protected(wrapping, longest), self.protected(wrapping, last));
-        let all = |longest: u64, last: u64| longest * (count as u64 - 1) + last;
-        Protected { own: all(longest.own, last.own), around: all(longest.around, last.around) }
-    }
-
-    /// The same for one inner packet.
-    #[inline]
-    pub(crate) fn protected(&self, wrapping: &Wrapping, inner_len: usize) -> Protected {
+    pub(crate) fn spend(
+        &mut self,
+        wrapping: &Wrapping,
+        packets: Packets,
+        now: Time,
+        soft: &mut bool,
+    ) -> Result<Numbers, Spent> {
+        let count = u32::try_from(packets.count).unwrap_or(u32::MAX);
         if self.own.plain {
-            return Protected { own: self.own.sa.encrypted_len(inner_len) as u64, around: 0 };
+            let octets = packets.sum(|len| self.own.sa.encrypted_len(len));
+            let own = self.own.spend(count, octets, now, soft)?;
+            return Ok(Numbers { own, around: None });
         }
-        self.protected_otherwise(wrapping, inner_len)
+        self.spend_otherwise(wrapping, (packets, count), now, soft)
     }
 
-    /// Has `write` write an IP packet straight into the send buffer, where it may take up to `room` octets once sealed,
-    /// and seals it there. Returns the packet's length.
+    /// Has `write` write an IP packet straight into the send buffer, and seals it there. Returns the packet's length.
     ///
     /// # Errors
     /// [`DropReason::NoBuffer`] or [`DropReason::BadOffload`].
@@ -137,10 +172,12 @@ impl Sealing<'_> {
         &mut self,
         batch: &mut SendBatch,
         number: Number,
-        (wrapping, room): (&Wrapping, usize),
+        wrapping: &Wrapping,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<usize, DropReason> {
-        let datagram = batch.reserve(wrapping.target, room).ok_or(DropReason::NoBuffer)?;
+        let (path, marks) = (&self.own.path, wrapping.marks);
+        let target = Target { to: path.to, wire: path.wire, marks };
+        let datagram = batch.reserve(target, wrapping.room).ok_or(DropReason::NoBuffer)?;
         let (len, sealed) = if self.own.plain {
             self.own.seal_tunnel(number.own, datagram, write)?
         } else {
@@ -150,30 +187,48 @@ impl Sealing<'_> {
         Ok(len)
     }
 
-    /// Of AH it is what stands behind its header.
+    /// All SAs are charged before any gives a number away.
     #[inline(never)]
-    fn protected_otherwise(&self, wrapping: &Wrapping, inner_len: usize) -> Protected {
-        let payload_len = wrapping.payload_len(self.own, inner_len);
-        let own = match self.own.entry.protocol {
-            Protocol::Esp => self.own.sa.encrypted_len(payload_len),
-            Protocol::Ah => payload_len,
-        };
-        let around = self.around.map_or(0, |_| self.sealed_len(wrapping, payload_len));
-        Protected { own: own as u64, around: around as u64 }
+    fn spend_otherwise(
+        &mut self,
+        wrapping: &Wrapping,
+        (packets, count): (Packets, u32),
+        now: Time,
+        soft: &mut bool,
+    ) -> Result<Numbers, Spent> {
+        let payload_len = |len| wrapping.payload_len(self.own, len);
+        // Of AH it is what stands behind its header.
+        let octets = packets.sum(|len| match self.own.entry.protocol {
+            Protocol::Esp => self.own.sa.encrypted_len(payload_len(len)),
+            Protocol::Ah => payload_len(len),
+        });
+        let around_octets = packets.sum(|len| self.sealed_len(payload_len(len)));
+        if let Some(around) = &mut self.around {
+            around.charge_for(count, around_octets, now, soft)?;
+        }
+        self.own.charge_for(count, octets, now, soft)?;
+        let around = self.around.as_mut().map(|around| around.sa.take(count)).transpose();
+        let around = around.map_err(Spent::Numbers)?;
+        Ok(Numbers { own: self.own.sa.take(count).map_err(Spent::Numbers)?, around })
     }
 
     #[inline(never)]
-    fn wrap_otherwise(&self, packet: &IpPacket<'_>, mut wrapping: Wrapping) -> Result<Wrapping, DropReason> {
-        let own = self.own;
+    fn wrap_otherwise(
+        &self,
+        packet: &IpPacket<'_>,
+        longest: usize,
+        mut wrapping: Wrapping,
+    ) -> Result<Wrapping, DropReason> {
+        let own = &*self.own;
         wrapping.form = match (own.entry.mode, own.path.carrier) {
             // Only ESP travels in UDP (RFC 3948 section 1).
             (_, Carrier::Udp) if self.has_ah() => return Err(DropReason::NoOutboundSa),
             (Mode::Tunnel, Carrier::Udp) => Form::InUdp,
-            (Mode::Tunnel, Carrier::Native) => Form::Native(self.outer_header(packet, wrapping.target.marks)),
+            (Mode::Tunnel, Carrier::Native) => Form::Native { flow_label: self.flow_label(packet) },
             (Mode::Transport, carrier) => {
                 own.joins(packet)?;
                 let place = Place::for_protection(packet.octets())?;
-                wrapping.target.marks = own_marks(packet.octets());
+                wrapping.marks = own_marks(packet.octets());
                 match carrier {
                     Carrier::Native => Form::Transport(place),
                     Carrier::Udp if place.at == header_len(&own.path.to) => Form::TransportInUdp(place),
@@ -181,45 +236,58 @@ impl Sealing<'_> {
                 }
             }
         };
-        let around = self.around_len(&wrapping);
+        let around = self.around_len();
         let fitting = if around > 0 { own.fitting().behind(around) } else { own.fitting() };
         wrapping.most = fitting.max_inner(own.path.mtu.into(), wrapping.kept());
+        self.make_room(&mut wrapping, longest);
         Ok(wrapping)
     }
 
-    fn outer_header(&self, packet: &IpPacket<'_>, marks: Marks) -> OuterHeader {
+    fn flow_label(&self, packet: &IpPacket<'_>) -> u32 {
+        self.source.label(self.own.shape.outer.flow_label, packet.octets(), packet.flow())
+    }
+
+    fn outer_header(&self, marks: Marks, flow_label: u32) -> OuterHeader {
         let (path, outer) = (&self.own.path, &self.own.shape.outer);
-        OuterHeader {
-            from: path.from,
-            to: path.to.ip(),
-            traffic_class: marks.traffic_class,
-            may_fragment: marks.may_fragment,
-            ttl: outer.ttl,
-            flow_label: self.source.label(outer.flow_label, packet.octets(), packet.flow()),
-        }
+        let Marks { traffic_class, may_fragment } = marks;
+        let (from, to, ttl) = (path.from, path.to.ip(), outer.ttl);
+        OuterHeader { from, to, traffic_class, may_fragment, ttl, flow_label }
     }
 
     fn has_ah(&self) -> bool {
         self.around.is_some() || self.own.entry.protocol == Protocol::Ah
     }
 
-    /// Octets of the AH header around ESP.
-    fn around_len(&self, wrapping: &Wrapping) -> usize {
-        self.around.map_or(0, |around| around.sa.ah_len(wrapping.is_v6()))
-    }
-
-    /// What the SA itself makes in front of what it protects.
-    fn offset(&self, wrapping: &Wrapping) -> usize {
-        match self.own.entry.protocol {
-            Protocol::Esp => self.own.sa.payload_offset(),
-            Protocol::Ah => self.own.sa.ah_len(wrapping.is_v6()),
+    /// Octets of the outer header, where the gateway writes it.
+    fn header_len(&self, wrapping: &Wrapping) -> usize {
+        match wrapping.form {
+            Form::InUdp | Form::TransportInUdp(_) => 0,
+            Form::Native { .. } => header_len(&self.own.path.to),
+            Form::Transport(place) => place.at,
         }
     }
 
-    fn sealed_len(&self, wrapping: &Wrapping, payload_len: usize) -> usize {
+    const fn is_v6(&self) -> bool {
+        self.own.path.to.is_ipv6()
+    }
+
+    /// Octets of the AH header around ESP.
+    fn around_len(&self) -> usize {
+        self.around.as_ref().map_or(0, |around| around.sa.ah_len(self.is_v6()))
+    }
+
+    /// What the SA itself makes in front of what it protects.
+    fn offset(&self) -> usize {
+        match self.own.entry.protocol {
+            Protocol::Esp => self.own.sa.payload_offset(),
+            Protocol::Ah => self.own.sa.ah_len(self.is_v6()),
+        }
+    }
+
+    fn sealed_len(&self, payload_len: usize) -> usize {
         match self.own.entry.protocol {
             Protocol::Esp => self.own.sa.sealed_len(payload_len),
-            Protocol::Ah => self.offset(wrapping) + payload_len,
+            Protocol::Ah => self.offset() + payload_len,
         }
     }
 
@@ -231,8 +299,8 @@ impl Sealing<'_> {
         datagram: &mut [u8],
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<(usize, usize), DropReason> {
-        let front = wrapping.header_len() + self.around_len(wrapping);
-        let payload_at = front + self.offset(wrapping);
+        let front = self.header_len(wrapping) + self.around_len();
+        let payload_at = front + self.offset();
         // A header that stays is written so far back that what it heads is where it is sealed.
         let written_at = match wrapping.form {
             Form::Transport(place) => payload_at - place.at,
@@ -252,10 +320,9 @@ impl Sealing<'_> {
                 let payload = payload_at + place.at..payload_at + place.at + payload_len;
                 datagram.copy_within(payload, payload_at);
             }
-            Form::InUdp | Form::Native(_) => {}
+            Form::InUdp | Form::Native { .. } => {}
         }
-        let end =
-            front + self.sealed_len(wrapping, wrapping.payload_len(self.own, payload_len + wrapping.kept()));
+        let end = front + self.sealed_len(wrapping.payload_len(self.own, payload_len + wrapping.kept()));
         let packet = datagram.get_mut(..end).ok_or(DropReason::NoBuffer)?;
         self.protect(number, wrapping, packet, (front, next_header, payload_len))?;
         Ok((len, end))
@@ -269,9 +336,20 @@ impl Sealing<'_> {
         packet: &mut [u8],
         (front, next_header, payload_len): (usize, NextHeader, usize),
     ) -> Result<(), DropReason> {
-        let (own, at) = (self.own, wrapping.header_len());
+        let (own, at) = (&*self.own, self.header_len(wrapping));
         let outermost = if self.has_ah() { Protocol::Ah } else { Protocol::Esp };
-        let mut head = |packet: &mut [u8]| wrapping.head(packet, outermost.number(), self.source);
+        let outer = match wrapping.form {
+            Form::Native { flow_label } => Some(self.outer_header(wrapping.marks, flow_label)),
+            _ => None,
+        };
+        let mut head = |packet: &mut [u8]| match (outer, wrapping.form) {
+            (Some(header), _) => header.write(packet, outermost.number(), self.source),
+            (None, Form::Transport(place)) => {
+                self.source.identify(packet);
+                amend(packet, (place.next_header_at, outermost.number()))
+            }
+            (None, _) => Some(()),
+        };
         if own.entry.protocol == Protocol::Ah {
             head(packet).ok_or(DropReason::NoBuffer)?;
             return own.sa.authenticate(number.own, packet, at, next_header).map_err(unsealed);
@@ -280,7 +358,7 @@ impl Sealing<'_> {
         let esp = packet.get_mut(front..).ok_or(DropReason::NoBuffer)?;
         own.sa.seal_padded(number.own, next_header, esp, payload_len, padding).map_err(unsealed)?;
         head(packet).ok_or(DropReason::NoBuffer)?;
-        let Some(around) = self.around else { return Ok(()) };
+        let Some(around) = &self.around else { return Ok(()) };
         let number = number.around.ok_or(DropReason::SeqExhausted)?;
         let next_header = NextHeader(Protocol::Esp.number());
         around.sa.authenticate(number, packet, at, next_header).map_err(unsealed)
@@ -292,13 +370,30 @@ const fn unsealed(_: SealError) -> DropReason {
     DropReason::NoBuffer
 }
 
+impl OwnedOutbound {
+    /// Spends lifetime and numbers for packets of so many octets in all.
+    #[inline]
+    fn spend(&mut self, count: u32, octets: u64, now: Time, soft: &mut bool) -> Result<FreshSeqs, Spent> {
+        self.charge_for(count, octets, now, soft)?;
+        self.sa.take(count).map_err(Spent::Numbers)
+    }
+
+    #[inline]
+    fn charge_for(&mut self, count: u32, octets: u64, now: Time, soft: &mut bool) -> Result<(), Spent> {
+        match self.charge(count.into(), octets, now) {
+            Ok(reached) => {
+                *soft |= reached;
+                Ok(())
+            }
+            Err(HardExpired) => Err(Spent::Lifetime(self.entry.sa)),
+        }
+    }
+}
+
 impl Wrapping {
     /// Lets the outer packet be cut on its way, or not.
     pub(crate) const fn let_be_cut(&mut self, may_fragment: bool) {
-        self.target.marks.may_fragment = may_fragment;
-        if let Form::Native(header) = &mut self.form {
-            header.may_fragment = may_fragment;
-        }
+        self.marks.may_fragment = may_fragment;
     }
 
     /// Whether a packet's own header stays in front of it. Such packets are protected whole (RFC 4303 section 3.3.4).
@@ -306,20 +401,11 @@ impl Wrapping {
         matches!(self.form, Form::Transport(_) | Form::TransportInUdp(_))
     }
 
-    /// Octets of the outer header, where the gateway writes it.
-    fn header_len(&self) -> usize {
-        match &self.form {
-            Form::InUdp | Form::TransportInUdp(_) => 0,
-            Form::Native(_) => header_len(&self.target.to),
-            Form::Transport(place) => place.at,
-        }
-    }
-
     /// Octets of an inner packet that are not protected: its own header in transport mode.
     fn kept(&self) -> usize {
         match &self.form {
             Form::Transport(place) | Form::TransportInUdp(place) => place.at,
-            Form::InUdp | Form::Native(_) => 0,
+            Form::InUdp | Form::Native { .. } => 0,
         }
     }
 
@@ -331,10 +417,6 @@ impl Wrapping {
         len.saturating_sub(self.kept())
     }
 
-    const fn is_v6(&self) -> bool {
-        self.target.to.is_ipv6()
-    }
-
     /// What of a packet is protected: what it is, and how long. What follows a packet in what was read is no part of it, and
     /// in transport mode would become part of the upper layer's data.
     fn payload(&self, packet: &[u8], len: usize) -> Result<(NextHeader, usize), DropReason> {
@@ -343,19 +425,7 @@ impl Wrapping {
                 let payload_len = transport::length(packet)?.min(len).checked_sub(place.at);
                 Ok((NextHeader(place.next_header), payload_len.ok_or(DropReason::Runt)?))
             }
-            Form::InUdp | Form::Native(_) => Ok((inner_header(packet), len)),
-        }
-    }
-
-    /// Completes the header in front.
-    fn head(&self, packet: &mut [u8], protocol: u8, source: &mut HeaderSource) -> Option<()> {
-        match &self.form {
-            Form::InUdp | Form::TransportInUdp(_) => Some(()),
-            Form::Native(header) => header.write(packet, protocol, source),
-            Form::Transport(place) => {
-                source.identify(packet);
-                amend(packet, (place.next_header_at, protocol))
-            }
+            Form::InUdp | Form::Native { .. } => Ok((inner_header(packet), len)),
         }
     }
 }

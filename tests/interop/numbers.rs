@@ -124,7 +124,8 @@ fn replays_are_refused_on_both_sides() {
         let site = Site::start(&mut guest, std::slice::from_ref(&case));
         let wire = watch(&site);
         let mark = wire.mark();
-        assert_eq!(pings(&site, &case, 20).received, 20);
+        // One by one: what leaves together is one frame here.
+        assert!((0..20).all(|_| pings(&site, &case, 1).received == 1));
         let frames = wire.frames_since(mark).unwrap();
         let of = |way, direction| {
             let spi = case.spi(way).to_be_bytes();

@@ -30,9 +30,9 @@ fn resolve(
     class: Option<u32>,
     seconds: u64,
 ) -> Result<Option<FlowKey>, DropReason> {
-    let packet = IpPacket::parse(octets, Direction::Outbound).unwrap();
-    let resolved = flows.resolve(packet, class.map(tag), at(seconds), |_| Ok(()));
-    resolved.map(|packet| packet.map(|packet| *packet.flow()))
+    let mut packet = IpPacket::parse(octets, Direction::Outbound).unwrap();
+    let goes_on = flows.resolve(&mut packet, class.map(tag), at(seconds), |_| Ok(()))?;
+    Ok(goes_on.then(|| *packet.flow()))
 }
 
 /// What waited and may go on, with the class that it came under.
@@ -245,9 +245,9 @@ fn t20_rfc_5722_4_fragments_that_overlap_end_their_datagram() {
 fn t20_a_first_fragment_that_is_not_admitted_takes_no_place() {
     let mut flows = FragmentFlows::new();
     let first = fragment(0, true, 9);
-    let packet = IpPacket::parse(&first, Direction::Inbound).unwrap();
+    let mut packet = IpPacket::parse(&first, Direction::Inbound).unwrap();
     let refuse = |_: &IpPacket<'_>| Err(DropReason::SelectorMismatch);
-    let refused = flows.resolve(packet, Some(tag(2)), Time::default(), refuse);
+    let refused = flows.resolve(&mut packet, Some(tag(2)), Time::default(), refuse);
     assert_eq!(refused.unwrap_err(), DropReason::SelectorMismatch);
     assert!(resolve(&mut flows, &first, Some(1), 0).is_ok());
 }

@@ -94,8 +94,12 @@ impl Waiting {
         Some((one.octets.len, one.tag))
     }
 
-    /// Lets go of those whose first did not come in time. Returns how many.
     #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.fragments.is_empty()
+    }
+
+    /// Lets go of those whose first did not come in time. Returns how many.
     pub(super) fn expire(&mut self, now: Time) -> u64 {
         // They came in order, so the first is the first to go.
         let Self { fragments, pool, awake } = self;
