@@ -94,7 +94,7 @@ impl FragmentFlows {
     /// What `admit` says; [`DropReason::FragmentUnresolved`] where there is no room to wait;
     /// [`DropReason::FragmentOverlap`] where its octets have passed already; [`DropReason::FragmentConflict`] where another
     /// class holds the identification.
-    #[inline]
+    #[inline(always)]
     pub fn resolve<'p>(
         &mut self,
         packet: &mut IpPacket<'p>,

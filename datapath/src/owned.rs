@@ -381,7 +381,7 @@ impl OwnedInbound {
     ///
     /// # Errors
     /// [`HardExpired`]
-    #[inline]
+    #[inline(always)]
     pub fn charge(&mut self, octets: u64, now: Time) -> Result<bool, HardExpired> {
         let soft = self.lifetime.charge(1, octets, now)?;
         self.entry.use_.charge(1, octets, now);

@@ -380,7 +380,8 @@ impl Fragment {
     }
 }
 
-#[inline]
+// Once for each family: what it is given stays in registers.
+#[inline(always)]
 fn upper(network: Network<'_>) -> Result<IpPacket<'_>, DropReason> {
     let Network { octets, source, destination, protocol, payload, fragment, direction } = network;
     let (upper, (source_port, destination_port)) = match fragment {

@@ -4,7 +4,7 @@
 //! well as large ones of one flow do. Every datagram of a run has the same size but the last, which may be shorter and
 //! ends it (RFC 3948 leaves each of them a datagram of its own).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
 /// A buffer of sealed packets and the runs they form.
@@ -13,7 +13,7 @@ pub struct SendBatch {
     buffer: Box<[u8]>,
     end: usize,
     runs: Vec<Slot>,
-    reserved: Option<Reserved>,
+    reserved: Reserved,
 }
 
 impl SendBatch {
@@ -28,7 +28,7 @@ impl SendBatch {
             buffer: vec![0; bytes].into_boxed_slice(),
             end: 0,
             runs: Vec::with_capacity(runs),
-            reserved: None,
+            reserved: Reserved { target: Target::new(NOBODY, 0), max_len: 0 },
         }
     }
 
@@ -39,29 +39,26 @@ impl SendBatch {
         if !self.has_room_for(1, max_len) {
             return None;
         }
-        self.reserved = Some(Reserved { target, max_len });
+        self.reserved = Reserved { target, max_len };
         self.buffer.get_mut(self.end..self.end + max_len)
     }
 
     /// Makes the first `len` bytes of what was reserved a datagram. More than was reserved, or nothing, adds nothing.
     #[inline]
     pub fn commit(&mut self, len: usize) {
-        let Some(reserved) = self.reserved.take().filter(|reserved| (1..=reserved.max_len).contains(&len))
-        else {
+        let max_len = std::mem::take(&mut self.reserved.max_len);
+        if !(1..=max_len).contains(&len) {
             return;
-        };
-        let end = self.end + len;
-        match self.runs.last_mut().filter(|run| run.admits(&reserved, len)) {
+        }
+        let (end, target) = (self.end + len, &self.reserved.target);
+        match self.runs.last_mut().filter(|run| run.admits(target, len)) {
             Some(run) => {
                 run.open = len == run.segment_size;
                 run.range.end = end;
             }
-            None => self.runs.push(Slot {
-                target: reserved.target,
-                segment_size: len,
-                range: self.end..end,
-                open: true,
-            }),
+            None => {
+                self.runs.push(Slot { target: *target, segment_size: len, range: self.end..end, open: true })
+            }
         }
         self.end = end;
     }
@@ -78,7 +75,7 @@ impl SendBatch {
     pub fn clear(&mut self) {
         self.runs.clear();
         self.end = 0;
-        self.reserved = None;
+        self.reserved.max_len = 0;
     }
 
     /// Whether `datagrams` more of at most `max_len` bytes each are sure to fit.
@@ -187,7 +184,9 @@ pub const MAX_RUN_LEN: usize = 65_507;
 
 const BUFFER_LEN: usize = 256 * 1024;
 const MAX_RUNS: usize = 1024;
+const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
+/// Room for one datagram; none where it has no length.
 #[derive(Debug)]
 struct Reserved {
     target: Target,
@@ -204,13 +203,13 @@ struct Slot {
 
 impl Slot {
     #[inline]
-    fn admits(&self, next: &Reserved, len: usize) -> bool {
+    fn admits(&self, target: &Target, len: usize) -> bool {
         let total = self.range.len() + len;
         self.open
             && len <= self.segment_size
             && total <= MAX_RUN_LEN
             && total <= MAX_RUN_SEGMENTS * self.segment_size
-            && self.target == next.target
+            && self.target == *target
     }
 }
 

@@ -79,7 +79,7 @@ impl OwnedInbound {
     ///
     /// # Errors
     /// [`DropReason::OuterMismatch`]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn comes_from_peer(&self, arrival: &Arrival) -> Result<(), DropReason> {
         let from = arrival.from.ip();
         if from == self.from.address || self.may_come_from(from) {

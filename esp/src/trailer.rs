@@ -64,13 +64,23 @@ impl<'p> Decapsulated<'p> {
         let Some((payload, padding)) = split else {
             return Err(BadPadding::Length { pad, available });
         };
-        let counts = || padding.iter().zip(1..=u8::MAX).all(|(&found, expected)| found == expected);
-        if contents == PaddingContents::Counting && !counts() {
+        if contents == PaddingContents::Counting && !COUNT.starts_with(padding) {
             return Err(BadPadding::Contents);
         }
         Ok(Self { next_header, payload, offset })
     }
 }
+
+/// What padding counts (RFC 4303 section 2.4): 1, 2, 3, ...
+const COUNT: [u8; 255] = {
+    let mut count = [0; 255];
+    let (mut rest, mut next): (&mut [u8], u8) = (&mut count, 1);
+    while let Some((place, others)) = rest.split_first_mut() {
+        *place = next;
+        (rest, next) = (others, next.wrapping_add(1));
+    }
+    count
+};
 
 /// Fills `trailer`, which begins right behind the payload, with 1, 2, 3, ..., the pad length and the next header.
 // RFC 4303 section 2.4: the padding MUST be 1, 2, 3, ... where the algorithm does not say otherwise.

@@ -100,7 +100,7 @@ impl InboundSa {
 
     /// The full number a packet must mean, if a packet with that number is welcome. Reads only; trusts nothing.
     // RFC 4303 section 3.4.3 and appendix A2.2. The epoch is followed with anti-replay off, too (T10).
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, low: SeqLow) -> Result<SeqNum, ReplayError> {
         let seq = match (self.sequence, &self.received) {
             (SequenceKind::Seq32, _) => SeqNum::from_halves(EsnHigh(0), low),
@@ -120,7 +120,7 @@ impl InboundSa {
     /// Verifies and decrypts a whole ESP packet, from SPI to ICV, in place. Where it fails, what was protected is
     /// wiped: no plaintext is left (T05).
     // RFC 4303 section 3.4.4.2; a packet that fails the check is discarded.
-    #[inline]
+    #[inline(always)]
     pub fn open<'p>(
         &self,
         seq: SeqNum,
@@ -222,7 +222,7 @@ impl<'p> Opened<'p> {
 
     /// Takes the trailer off. Comes after [`InboundSa::commit`]: a bad trailer does not save the number.
     // RFC 4303 section 3.4.4.2: padding is looked at once the ICV is known to be right.
-    #[inline]
+    #[inline(always)]
     pub fn decapsulate(self) -> Result<Decapsulated<'p>, BadPadding> {
         Decapsulated::read(self.plaintext, self.offset, self.padding)
     }
