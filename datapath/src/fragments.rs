@@ -13,7 +13,7 @@ mod waiting;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use latchway_tagging::{ClassId, InboundTag};
 
 use crate::drop::DropReason;

@@ -370,9 +370,8 @@ impl Bed {
             _ => self.datagram(Direction::Inbound),
         };
         cut(&mut octets, if first { 0x2000 } else { 0x0008 });
-        let packet = IpPacket::parse(&octets, Direction::Inbound)
-            .unwrap()
-            .resolved_to(Traffic::of(&self.flow(protocol)));
+        let mut packet = IpPacket::parse(&octets, Direction::Inbound).unwrap();
+        packet.resolve_to(Traffic::of(&self.flow(protocol)));
         let tag = InboundTag { class, sa: self.sa(class), version: self.version() };
         let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
         self.shim.judge_inbound(&packet, &tag, &context)
