@@ -63,7 +63,9 @@ fn frames_pass_both_ways_as_they_were_changed() {
 
 /// Marks what goes over IPv6 as having met congestion.
 fn congested(frame: &mut [u8]) {
-    if frame.get(12..14) == Some(&[0x86, 0xdd]) {
-        frame[15] |= 0x30;
+    if let [.., 0x86, 0xdd] = frame.get(..14).unwrap_or_default()
+        && let Some(class) = frame.get_mut(15)
+    {
+        *class |= 0x30;
     }
 }
