@@ -8,7 +8,7 @@
 
 use crate::drop::Direction;
 use crate::spd::Rule;
-use crate::spd::extent::{Extent, LOCAL, Point, REMOTE};
+use crate::spd::extent::{Extent, LOCAL, REMOTE, Values};
 use crate::spd::tree::{LEAF, Tree};
 use crate::traffic::Traffic;
 
@@ -30,7 +30,10 @@ impl Classifier {
                 members.push((place, extent));
             }
         }
-        Self { families: families.map(|members| trees(&members)) }
+        let [v6, from_v6, from_v4, v4] = families;
+        let trees = |members: &[_], are_v4| trees(members, Extent::between(are_v4));
+        let (v6, v4) = (trees(&v6, [false; 2]), trees(&v4, [true; 2]));
+        Self { families: [v6, trees(&from_v6, [false, true]), trees(&from_v4, [true, false]), v4] }
     }
 
     /// The place of the first rule that speaks of the packet.
@@ -38,8 +41,7 @@ impl Classifier {
     pub(super) fn find(&self, rules: &[Rule], traffic: &Traffic, direction: Direction) -> Option<usize> {
         let is_v4 = |number: u128| number >> 32 == 0xffff;
         let family = family(is_v4(traffic.flow.local_number()), is_v4(traffic.flow.remote_number()));
-        let point = Point { traffic, direction };
-        let mut found = u32::MAX;
+        let (mut values, mut found) = (None, u32::MAX);
         for tree in self.families.get(family)? {
             if found < tree.first {
                 break;
@@ -47,7 +49,10 @@ impl Classifier {
             let speaks = |place: &&u32| {
                 rules.get(**place as usize).is_some_and(|rule| rule.speaks_of(traffic, direction))
             };
-            let before = tree.candidates(&point).iter().take_while(|place| **place < found);
+            let candidates = tree.few().unwrap_or_else(|| {
+                tree.candidates(values.get_or_insert_with(|| Values::of(traffic, direction)))
+            });
+            let before = candidates.iter().take_while(|place| **place < found);
             found = before.into_iter().find(speaks).copied().unwrap_or(found);
         }
         (found < u32::MAX).then_some(found as usize)
@@ -63,8 +68,8 @@ impl Classifier {
     /// How many rules there are in the leaves where a packet is looked for.
     #[cfg(test)]
     pub(super) fn looked_at(&self, traffic: &Traffic, direction: Direction) -> usize {
-        let point = Point { traffic, direction };
-        self.families.iter().flatten().map(|tree| tree.candidates(&point).len()).sum()
+        let values = Values::of(traffic, direction);
+        self.families.iter().flatten().map(|tree| tree.candidates(&values).len()).sum()
     }
 }
 
@@ -73,7 +78,7 @@ const fn family(local_v4: bool, remote_v4: bool) -> usize {
 }
 
 /// The trees of one family, in the order of their first rules.
-fn trees(members: &[(u32, Extent)]) -> Box<[Tree]> {
+fn trees(members: &[(u32, Extent)], whole: Extent) -> Box<[Tree]> {
     if members.is_empty() {
         return Box::default();
     }
@@ -92,7 +97,7 @@ fn trees(members: &[(u32, Extent)]) -> Box<[Tree]> {
         groups.get_mut(family(local, remote)).into_iter().for_each(|group| group.push(*member));
     }
     let mut trees: Vec<_> =
-        groups.iter().filter(|group| !group.is_empty()).map(|group| Tree::over(group)).collect();
+        groups.iter().filter(|group| !group.is_empty()).map(|group| Tree::over(group, whole)).collect();
     trees.sort_by_key(|tree| tree.first);
     trees.into()
 }
