@@ -45,6 +45,10 @@ fn address(v4: bool, number: u32) -> IpAddr {
         Ipv4Addr::from_bits(number).into()
     } else if number > u32::MAX / 2 {
         Ipv6Addr::from_bits(u128::MAX - u128::from(u32::MAX - number)).into()
+    } else if number.is_multiple_of(5) {
+        // Of several networks, at their ends and behind those.
+        let (network, host) = (u128::from(number / 10), number.is_multiple_of(2));
+        Ipv6Addr::from_bits(network << 64 | if host { 1 } else { u128::from(u64::MAX) }).into()
     } else {
         // On both sides of those that stand for IPv4 addresses.
         let base: u128 = if number.is_multiple_of(2) { 0xfffe_ffff_fff0 } else { 0x1_0000_0000_0000 };
