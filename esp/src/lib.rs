@@ -68,7 +68,7 @@ pub use key::{KeyMaterial, ShownKey};
 pub use number::{EsnHigh, FreshSeq, FreshSeqs, SeqLow, SeqNum, Spi, Verified};
 pub use protocol::Protocol;
 pub use replay::{AntiReplay, ReplayWindow, WindowSize};
-pub use reservation::{ReceivedTop, Reservation};
+pub use reservation::{ReceivedTop, Reservation, ShownTop};
 pub use sa::{InboundConfig, InboundSa, Opened, OutboundConfig, OutboundSa};
 pub use sequence::{SeqCounter, SequenceKind};
 pub use suite::{AesKey, Cipher, Combined, HEADER_LEN, IcvLen, Integrity, Suite};

@@ -4,8 +4,8 @@
 //! Whoever keeps the record raises a bound once it is stored; the sender takes no number above it. Neither waits for
 //! the other: the sender reads the bound only where its copy is used up, and tells how far it came by one plain store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::error::ConfigError;
 use crate::number::SeqNum;
@@ -95,10 +95,26 @@ impl ReceivedTop {
         Arc::try_unwrap(self.0).map(|seq| SeqNum(seq.into_inner())).map_err(Self)
     }
 
+    /// The same for whoever only shows it: where the SA ends, the top is known for good all the same.
+    pub fn show(&self) -> ShownTop {
+        ShownTop(Arc::downgrade(&self.0))
+    }
+
     /// Tells how far the window moved. Only the SA calls this.
     #[inline]
     pub(crate) fn publish(&self, top: SeqNum) {
         self.0.store(top.0, Ordering::Relaxed);
+    }
+}
+
+/// Shows how far a [`ReceivedTop`] is, for as long as its SA is there, and keeps neither.
+#[derive(Clone, Debug, Default)]
+pub struct ShownTop(Weak<AtomicU64>);
+
+impl ShownTop {
+    /// The highest number verified so far, 0 before the first; `None` once the SA is gone.
+    pub fn seq(&self) -> Option<SeqNum> {
+        self.0.upgrade().map(|seq| SeqNum(seq.load(Ordering::Relaxed)))
     }
 }
 
@@ -123,6 +139,16 @@ mod tests {
         assert_eq!(reservation.claim(SeqNum(4)), Err(ConfigError::ReservationInUse));
         assert_eq!(reservation.clone().claim(SeqNum(0)), Err(ConfigError::ReservationInUse));
         assert_eq!(reservation.taken(), SeqNum(4));
+    }
+
+    /// T12: who looks on holds up nobody who asks where it ended.
+    #[test]
+    fn a_top_that_is_shown_is_nobodys_hold() {
+        let top = ReceivedTop::new();
+        let shown = top.show();
+        top.publish(SeqNum(9));
+        assert_eq!((shown.seq(), top.into_seq().unwrap()), (Some(SeqNum(9)), SeqNum(9)));
+        assert_eq!(shown.seq(), None);
     }
 
     /// T12: where it ended is known only once nobody can go on.

@@ -9,7 +9,7 @@ use latchway_datapath::sad::{Follow, InsertError, Path, Scope, Shape, Usage};
 use latchway_datapath::selector::{AddressRange, Selector};
 use latchway_esp::{
     Align, AntiReplay, ConfigError, InboundConfig, InboundSa, KeyMaterial, OutboundConfig, OutboundSa,
-    Protocol, ReceivedTop, Reservation, SeqNum, SequenceKind, Spi, Suite,
+    Protocol, ReceivedTop, Reservation, SeqNum, SequenceKind, ShownTop, Spi, Suite,
 };
 use latchway_tagging::{Mode, WorkerId};
 
@@ -97,8 +97,26 @@ impl Resumption {
 pub(crate) struct Built {
     pub(crate) inbound: InboundSa,
     pub(crate) outbound: OutboundSa,
+    /// How far the first of them comes.
+    pub(crate) received: Received,
     /// Of the AH around both.
     pub(crate) header: Option<(InboundSa, OutboundSa)>,
+}
+
+/// What an inbound SA receives, for who looks on.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    after: SeqNum,
+    top: ShownTop,
+}
+
+impl Received {
+    /// How many numbers were passed whose packets did not come, of which so many did (RFC 4303 section 3.4.3). `None` once the SA
+    /// is gone.
+    pub(crate) fn lost(&self, came: u64) -> Option<u64> {
+        let passed = self.top.seq()?.0.saturating_sub(self.after.0);
+        Some(passed.saturating_sub(came))
+    }
 }
 
 /// Where keys come from, which decides what they may be used for (RFC 8221 section 3).
@@ -266,30 +284,31 @@ impl Keys {
     /// The cryptographic state of all SAs. What is on record can be taken once.
     pub(crate) fn build(&self) -> Result<Built, ConfigError> {
         let resumption = self.resumption.as_ref();
-        let (inbound, outbound) = self.build_pair((&self.inbound, &self.outbound), resumption)?;
+        let (inbound, outbound, received) = self.build_pair((&self.inbound, &self.outbound), resumption)?;
         let of_header = resumption.and_then(|on| on.header.as_deref());
         let header = self.header.as_ref();
         let header = header.map(|header| self.build_pair((&header.inbound, &header.outbound), of_header));
-        Ok(Built { inbound, outbound, header: header.transpose()? })
+        let header = header.transpose()?.map(|(inbound, outbound, _)| (inbound, outbound));
+        Ok(Built { inbound, outbound, received, header })
     }
 
     fn build_pair(
         &self,
         (inbound, outbound): (&SaKeys, &SaKeys),
         resumption: Option<&Resumption>,
-    ) -> Result<(InboundSa, OutboundSa), ConfigError> {
+    ) -> Result<(InboundSa, OutboundSa, Received), ConfigError> {
+        let (after, top) =
+            resumption.map_or_else(|| (SeqNum(0), ReceivedTop::new()), |on| (on.after, on.top.clone()));
+        let received = Received { after, top: top.show() };
+        let inbound = self.inbound_config(inbound, Some(top));
         let (inbound, outbound) = match resumption {
-            None => {
-                let inbound = InboundSa::new(self.inbound_config(inbound, None))?;
-                (inbound, OutboundSa::new(outbound_config(outbound, None))?)
-            }
-            Some(Resumption { next, reservation, after, top, .. }) => {
-                let inbound =
-                    InboundSa::resume_after(self.inbound_config(inbound, Some(top.clone())), *after)?;
-                (inbound, OutboundSa::resume_at(outbound_config(outbound, Some(reservation.clone())), *next)?)
+            None => (InboundSa::new(inbound)?, OutboundSa::new(outbound_config(outbound, None))?),
+            Some(Resumption { next, reservation, .. }) => {
+                let outbound = outbound_config(outbound, Some(reservation.clone()));
+                (InboundSa::resume_after(inbound, after)?, OutboundSa::resume_at(outbound, *next)?)
             }
         };
-        Ok((inbound.aligned(self.align), outbound.aligned(self.align)))
+        Ok((inbound.aligned(self.align), outbound.aligned(self.align), received))
     }
 
     const fn inbound_config<'k>(&self, keys: &'k SaKeys, top: Option<ReceivedTop>) -> InboundConfig<'k> {

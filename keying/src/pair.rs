@@ -9,7 +9,7 @@ use latchway_datapath::time::Time;
 use latchway_esp::{Align, AntiReplay, Protocol, SequenceKind, Spi};
 use latchway_tagging::{ClassId, PadEntryId, SaRef, WorkerId};
 
-use crate::install::{KeyOrigin, Start};
+use crate::install::{KeyOrigin, Received, Start};
 use crate::keying::Stage;
 use crate::origin::Origin;
 use crate::proposal::Proposal;
@@ -44,6 +44,7 @@ pub(crate) struct Pair {
     pub(crate) path: Path,
     /// Where that was last said to lead, wherever the peer moved to since.
     pub(crate) said: SocketAddr,
+    pub(crate) received: Received,
     pub(crate) usage: Usage,
     /// How it begins once it is settled.
     pub(crate) start: Start,
@@ -168,6 +169,9 @@ impl Pair {
         let Role::Outbound { shape, .. } = &sad.get(self.outbound)?.entry.role else { return None };
         let Role::Inbound { from, .. } = &sad.get(self.inbound)?.entry.role else { return None };
         let (shape, follow) = (shape.clone(), from.follow);
+        let came = view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?;
+        // Without a window, what comes twice counts twice.
+        let checked = self.anti_replay != AntiReplay::Off;
         Some(PairView {
             id,
             peer: terms.peer,
@@ -184,7 +188,7 @@ impl Pair {
             key_origin: self.key_origin,
             anti_replay: self.anti_replay,
             worker: self.worker,
-            inbound: view(self.inbound, terms.suites.inbound, inbound, self.inbound_expired)?,
+            inbound: SaView { lost: checked.then(|| self.received.lost(came.packets)).flatten(), ..came },
             outbound: view(self.outbound, terms.suites.outbound, outbound, self.outbound_expired)?,
             header,
             path: self.path,

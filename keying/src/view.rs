@@ -98,6 +98,9 @@ pub struct SaView {
     pub first_used: Option<Time>,
     /// When it carried a packet last; `None` where it never did.
     pub last_used: Option<Time>,
+    /// How many numbers were passed whose packets did not come, or were not the peer's (RFC 4303 section 3.4.3): of an inbound
+    /// SA of a pair that refuses replays.
+    pub lost: Option<u64>,
     /// Whether its soft lifetime is over, and a successor wanted (T36).
     pub soft_expired: bool,
     /// Whether its hard lifetime is over, and its keys gone.
@@ -118,6 +121,7 @@ impl SaView {
             octets: entry.use_.octets.get(),
             first_used: entry.use_.first_used(),
             last_used: entry.use_.last_used(),
+            lost: None,
             soft_expired: entry.use_.is_soft_expired(),
             expired,
         }

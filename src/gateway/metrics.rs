@@ -64,6 +64,8 @@ pub struct Peer {
     pub identity: String,
     /// Pairs of SAs that it has now.
     pub pairs: u64,
+    /// Numbers of those that were passed and whose packets did not come (RFC 4303 section 3.4.3).
+    pub lost: u64,
     /// Received from it. SAs that are gone count on, or the count would go backwards.
     pub inbound: Moved,
     /// Sent to it, likewise.

@@ -122,6 +122,7 @@ fn of_one(direction: DirectionSpec, sa: &SaView, anti_replay: Option<AntiReplay>
         expired: sa.expired,
         packets: sa.packets,
         octets: sa.octets,
+        lost: sa.lost,
         soft: lifetime(sa.limits.soft(), sa, now),
         hard: lifetime(sa.limits.hard(), sa, now),
         esn: sa.sequence == SequenceKind::Extended,

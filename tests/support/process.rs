@@ -274,7 +274,7 @@ pub fn complaint(output: &Output) -> String {
 
 /// Takes out what passes with time or traffic alone, and how often it was reloaded.
 fn timeless(value: Value) -> Value {
-    const PASSING: [&str; 12] = [
+    const PASSING: [&str; 21] = [
         "age",
         "idle",
         "left",
@@ -286,6 +286,15 @@ fn timeless(value: Value) -> Value {
         "told_too_big",
         "told_over",
         "fragmented",
+        "told_prohibited",
+        "ecn_unusual",
+        "mtu_hints",
+        "mtu_probes",
+        "mtu_probes_answered",
+        "peers_moved",
+        "keepalives",
+        "dummies",
+        "lost",
         "reloads",
     ];
     match value {

@@ -156,6 +156,22 @@ fn rfc_4301_4_4_2_1_revised_limits_count_what_was_used_and_are_told_anew() {
     assert!(matches!(told[..], [Event::SoftExpired { .. }, Event::HardExpired { .. }]), "{told:?}");
 }
 
+/// RFC 4303 3.4.3: numbers that were passed are lost until their packets come.
+#[test]
+fn rfc_4303_3_4_3_what_was_passed_unreceived_is_shown_until_it_comes() {
+    let mut net = Net::new(Protection::LATCHED);
+    let tunnel = join(&mut net.alice, &mut net.bob, &Terms::default(), net.now);
+    open(&mut net);
+    let lost = |net: &Net| net.bob.pair(tunnel.1).inbound.lost;
+    assert_eq!((lost(&net), net.bob.pair(tunnel.1).outbound.lost), (Some(0), None));
+    let late = net.alice.send(&tcp().data(1, b"late"), net.now);
+    net.alice.send(&tcp().data(2, b"never"), net.now);
+    net.send(ALICE, &tcp().data(3, b"on time"));
+    assert_eq!(lost(&net), Some(2));
+    assert_eq!(net.carry(late).len(), 1);
+    assert_eq!(lost(&net), Some(1));
+}
+
 /// Latching-04 2.1: whatever the key manager was about, it goes on with, and no worker and no latch sees anything.
 #[test]
 fn a_key_manager_that_is_rebuilt_in_mid_traffic_drops_nothing_and_moves_no_latch() {

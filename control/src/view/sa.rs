@@ -53,6 +53,9 @@ pub struct SaRow {
     pub packets: u64,
     /// Octets that the cipher was applied to.
     pub octets: u64,
+    /// How many sequence numbers were passed whose packets did not come (RFC 4303 3.4.3); null for outbound SAs, and where replays
+    /// are not checked.
+    pub lost: Option<u64>,
     /// Where its soft lifetime ends.
     pub soft: LifetimeView,
     /// Where its hard lifetime ends.

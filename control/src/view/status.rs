@@ -44,8 +44,24 @@ pub struct StatusView {
     pub told_too_big: u64,
     /// Inner senders that were told that their connection is over (L-87, L-103); their packets are drops besides.
     pub told_over: u64,
+    /// Messages to inner senders whose packets policy discards (RFC 4301 5.1.1); those packets are drops besides.
+    pub told_prohibited: u64,
     /// Inner IPv4 packets that were sealed in fragments, each of which counts as a packet (RFC 4301 8.2.1).
     pub fragmented: u64,
+    /// Inner and outer ECN fields that no tunnel makes, where the packet went on (RFC 6040 4.2).
+    pub ecn_unusual: u64,
+    /// Unauthenticated messages that a path takes less than it is thought to (RFC 4301 8.2, T18).
+    pub mtu_hints: u64,
+    /// Packets by which paths were asked what they take.
+    pub mtu_probes: u64,
+    /// Packets that answered them.
+    pub mtu_probes_answered: u64,
+    /// How often a peer was found elsewhere, as an authenticated packet said (T34).
+    pub peers_moved: u64,
+    /// NAT keepalives sent (RFC 3948 2.3); those received are drops, `keepalive`.
+    pub keepalives: u64,
+    /// Dummy packets sent (RFC 4303 2.6); those received are drops, `dummy`.
+    pub dummies: u64,
     /// Latches by state.
     pub latches: LatchCounts,
     /// Pairs of SAs.

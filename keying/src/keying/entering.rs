@@ -10,7 +10,7 @@ use latchway_datapath::time::Time;
 use latchway_esp::{Protocol, Spi};
 use latchway_tagging::{Mode, SaRef};
 
-use crate::install::{Built, InstallError, Keys, SaKeys};
+use crate::install::{Built, InstallError, Keys, Received, SaKeys};
 use crate::keying::{Keying, Stage};
 use crate::notice::Notice;
 use crate::pair::{HeaderSas, Pair, PairId};
@@ -55,7 +55,7 @@ impl Keying {
         let built = keys.build()?;
         let slots = self.take_slots(if keys.header.is_some() { 4 } else { 2 }, now);
         let mut slots = slots.ok_or(InstallError::Full)?.into_iter();
-        let pair = pair_of(promise, keys, || slots.next()).ok_or(InstallError::Full)?;
+        let pair = pair_of(promise, (keys, &built.received), || slots.next()).ok_or(InstallError::Full)?;
         for entry in entries(&pair, keys, built, now) {
             if let Err(error) = sad.insert(Arc::new(entry), Usage::Pending) {
                 pair.sas().for_each(|sa| drop(sad.remove(sa)));
@@ -237,7 +237,11 @@ pub(super) fn shape_around(within: &Shape) -> Shape {
 }
 
 /// The pair, its SAs in these slots.
-fn pair_of(promise: Promise, keys: &Keys, mut slot: impl FnMut() -> Option<SaRef>) -> Option<Pair> {
+fn pair_of(
+    promise: Promise,
+    (keys, received): (&Keys, &Received),
+    mut slot: impl FnMut() -> Option<SaRef>,
+) -> Option<Pair> {
     let Promise { terms, entry, class, origin, .. } = promise;
     let (inbound, outbound) = (slot()?, slot()?);
     let header = match &keys.header {
@@ -266,6 +270,7 @@ fn pair_of(promise: Promise, keys: &Keys, mut slot: impl FnMut() -> Option<SaRef
         worker: keys.worker,
         path: keys.path,
         said: keys.path.to,
+        received: received.clone(),
         usage: Usage::Pending,
         start: keys.start,
         settling: None,

@@ -29,6 +29,10 @@ pub fn table(sas: &[SaRow]) -> Table {
     if narrows {
         columns.push(text("PATH MTU"));
     }
+    let loses = sas.iter().any(|sa| sa.lost.is_some_and(|lost| lost > 0));
+    if loses {
+        columns.push(right("LOST"));
+    }
     let mut table = Table::new(columns);
     for sa in sas {
         let mut row = vec![
@@ -47,6 +51,9 @@ pub fn table(sas: &[SaRow]) -> Table {
         ];
         if narrows {
             row.push(path_mtu(sa).unwrap_or_else(|| cell("")));
+        }
+        if loses {
+            row.push(cell(sa.lost.map_or_else(String::new, count)));
         }
         table.row(row);
     }
@@ -147,6 +154,7 @@ pub mod tests {
             expired: false,
             packets: 1234,
             octets: 1_500_000,
+            lost: Some(0),
             soft: LifetimeView::default(),
             hard: LifetimeView { octets: Some(10_000_000), left: Some(3_600_000), ..LifetimeView::default() },
             esn: true,
@@ -204,6 +212,16 @@ PAIR  DIR  SPI         FORM        SUITE                     PEER       USAGE   
         let ends: Vec<_> = text.lines().map(|line| line.split("MB").last().unwrap().trim_end()).collect();
         assert!(ends[0].ends_with("PATH MTU") && ends[1].is_empty(), "{text}");
         assert!(ends[2].ends_with("1400 of 1500") && ends[3].ends_with("1500, in doubt"), "{text}");
+    }
+
+    /// RFC 4303 3.4.3.
+    #[test]
+    fn what_was_lost_shows() {
+        let lossy = SaRow { lost: Some(1234), ..sample() };
+        let outbound = SaRow { direction: DirectionSpec::Outbound, lost: None, ..sample() };
+        let text = shown(&table(&[lossy, outbound]), None);
+        let ends: Vec<_> = text.lines().map(|line| line.split_at(line.len().saturating_sub(5)).1).collect();
+        assert!(ends[0].ends_with("LOST") && ends[1] == "1 234" && !ends[2].contains("234"), "{text}");
     }
 
     #[test]

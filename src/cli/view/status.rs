@@ -30,6 +30,21 @@ pub fn table(status: &StatusView, now: Duration) -> Table {
     if let Some(sizes) = sizes(status) {
         row("too big", cell(sizes));
     }
+    if let Some(told) = prohibited(status) {
+        row("forbidden", cell(told));
+    }
+    if let Some(asked) = asked(status) {
+        row("path mtu", cell(asked));
+    }
+    if let Some(done) = by_itself(status) {
+        row("by itself", cell(done));
+    }
+    if status.peers_moved > 0 {
+        row("peers", cell(format!("{} times found elsewhere", count(status.peers_moved))));
+    }
+    if status.ecn_unusual > 0 {
+        row("ecn", cell(format!("{} unusual fields", count(status.ecn_unusual))));
+    }
     row("latches", latches(&status.latches));
     row("sa pairs", cell(count(status.pairs)));
     if let Some(state) = &status.state {
@@ -82,6 +97,25 @@ fn sizes(status: &StatusView) -> Option<String> {
     let (told, fragmented) = (count(status.told_too_big), count(status.fragmented));
     let any = status.told_too_big > 0 || status.fragmented > 0;
     any.then(|| format!("{told} senders told, {fragmented} packets fragmented"))
+}
+
+/// Who was told that policy forbids something, where anybody was.
+fn prohibited(status: &StatusView) -> Option<String> {
+    (status.told_prohibited > 0).then(|| format!("{} senders told", count(status.told_prohibited)))
+}
+
+/// How often it was asked what paths take, if ever, and what others said of them.
+fn asked(status: &StatusView) -> Option<String> {
+    let StatusView { mtu_hints, mtu_probes, mtu_probes_answered, .. } = *status;
+    let [hints, probes, answered] = [mtu_hints, mtu_probes, mtu_probes_answered].map(count);
+    let any = mtu_hints > 0 || mtu_probes > 0;
+    any.then(|| format!("{hints} hints, {probes} probes, {answered} answered"))
+}
+
+/// What was sent unasked, if anything.
+fn by_itself(status: &StatusView) -> Option<String> {
+    let any = status.keepalives > 0 || status.dummies > 0;
+    any.then(|| format!("{} keepalives, {} dummies", count(status.keepalives), count(status.dummies)))
 }
 
 /// The states that there are latches in.
@@ -151,7 +185,15 @@ pub mod tests {
             },
             told_too_big: 2,
             told_over: 0,
+            told_prohibited: 4,
             fragmented: 7,
+            ecn_unusual: 1,
+            mtu_hints: 3,
+            mtu_probes: 9,
+            mtu_probes_answered: 8,
+            peers_moved: 1,
+            keepalives: 20,
+            dummies: 6,
             latches: LatchCounts { capacity: 65_536, established: 12, broken: 1, ..LatchCounts::default() },
             pairs: 2,
             state: Some(StateHealth {
@@ -184,6 +226,11 @@ listens    192.0.2.1:4500, [2001:db8::1]:4500
 inbound    1 234 packets, 1.50 MB, 3 dropped; on the wire 1 237 datagrams, 1.60 MB
 outbound   5 packets, 420 B, 0 dropped
 too big    2 senders told, 7 packets fragmented
+forbidden  4 senders told
+path mtu   3 hints, 9 probes, 8 answered
+by itself  20 keepalives, 6 dummies
+peers      1 times found elsewhere
+ecn        1 unusual fields
 latches    12 established, 1 broken; room for 65 536
 sa pairs   2
 state      /var/lib/latchway/branch, healthy

@@ -39,7 +39,7 @@ impl Family {
 
 /// Every family, as the dictionary and the dashboard may name it.
 #[cfg(test)]
-const FAMILIES: [&Family; 20] = [
+const FAMILIES: [&Family; 29] = [
     &GATEWAY,
     &STARTED,
     &ALIVE,
@@ -49,6 +49,14 @@ const FAMILIES: [&Family; 20] = [
     &PACKETS,
     &OCTETS,
     &DROPS,
+    &TOLD,
+    &FRAGMENTED,
+    &ECN_UNUSUAL,
+    &MTU_HINTS,
+    &MTU_PROBES,
+    &PEERS_MOVED,
+    &KEEPALIVES,
+    &DUMMIES,
     &LATCHES,
     &LATCH_CAPACITY,
     &UNLATCHED,
@@ -60,6 +68,7 @@ const FAMILIES: [&Family; 20] = [
     &PEER_PAIRS,
     &PEER_PACKETS,
     &PEER_OCTETS,
+    &PEER_LOST,
 ];
 
 const GATEWAY: Family = Family::gauge("gateway_info", "Name, identity and version of the gateway; always 1");
@@ -67,6 +76,17 @@ const STARTED: Family = Family::gauge("start_time_seconds", "When the gateway st
 const PACKETS: Family = Family::counter("packets", "Inner packets that passed every check");
 const OCTETS: Family = Family::counter("octets", "Octets of the inner packets that passed every check");
 const DROPS: Family = Family::counter("drops", "Packets dropped, by reason");
+const TOLD: Family = Family::counter("told", "Messages to inner senders, by what they are about");
+const FRAGMENTED: Family = Family::counter("fragmented", "Inner packets that were sealed in fragments");
+const ECN_UNUSUAL: Family =
+    Family::counter("ecn_unusual", "ECN fields that no tunnel makes, of packets that passed");
+const MTU_HINTS: Family =
+    Family::counter("mtu_hints", "Unauthenticated messages that a path takes less than it is thought to");
+const MTU_PROBES: Family =
+    Family::counter("mtu_probes", "Packets that asked what a path takes, and their answers");
+const PEERS_MOVED: Family = Family::counter("peers_moved", "How often a peer was found elsewhere");
+const KEEPALIVES: Family = Family::counter("keepalives", "NAT keepalives sent");
+const DUMMIES: Family = Family::counter("dummies", "Dummy packets sent");
 const LATCHES: Family = Family::gauge("latches", "Latches by state");
 const LATCH_CAPACITY: Family = Family::gauge("latch_capacity", "Latches and other flows there is room for");
 const UNLATCHED: Family = Family::gauge("unlatched_flows", "Flows remembered without a latch");
@@ -77,6 +97,8 @@ const PEER_PAIRS: Family = Family::gauge("peer_sa_pairs", "Pairs of SAs that a p
 const PEER_PACKETS: Family = Family::counter("peer_packets", "Inner packets that a peer's SAs carried");
 const PEER_OCTETS: Family =
     Family::counter("peer_octets", "Octets of a peer's SAs that the cipher was applied to");
+const PEER_LOST: Family =
+    Family::gauge("peer_lost", "Numbers of a peer's SAs that were passed and whose packets did not come");
 const RESERVED: Family =
     Family::gauge("reservations_healthy", "Whether sequence numbers can be reserved on disk");
 const UNRESERVED: Family =
@@ -135,7 +157,27 @@ impl Snapshot {
                 (labels, street.dropped(reason))
             })
         });
-        out.family(&DROPS, drops)
+        out.family(&DROPS, drops)?;
+        self.encode_asides(out)
+    }
+
+    /// What is neither a packet that passed nor one that was dropped.
+    fn encode_asides(&self, out: &mut Exposition<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        let told = [
+            ("too_big", &counters.told_too_big),
+            ("over", &counters.told_over),
+            ("prohibited", &counters.told_prohibited),
+        ];
+        out.family(&TOLD, told.map(|(about, count)| ([("about", about)], count.get())))?;
+        out.single(&FRAGMENTED, counters.fragmented.get())?;
+        out.single(&ECN_UNUSUAL, counters.ecn_unusual.get())?;
+        out.single(&MTU_HINTS, counters.mtu_hints.get())?;
+        let probes = [("sent", &counters.mtu_probes), ("answered", &counters.mtu_probes_answered)];
+        out.family(&MTU_PROBES, probes.map(|(what, count)| ([("what", what)], count.get())))?;
+        out.single(&PEERS_MOVED, counters.peers_moved.get())?;
+        out.single(&KEEPALIVES, counters.keepalives.get())?;
+        out.single(&DUMMIES, counters.dummies.get())
     }
 
     fn encode_latches(&self, out: &mut Exposition<'_>) -> fmt::Result {
@@ -182,7 +224,8 @@ impl Snapshot {
             })
         };
         out.family(&PEER_PACKETS, of_each(|moved| moved.packets))?;
-        out.family(&PEER_OCTETS, of_each(|moved| moved.octets))
+        out.family(&PEER_OCTETS, of_each(|moved| moved.octets))?;
+        out.family(&PEER_LOST, peers.iter().map(|peer| (label(peer), peer.lost)))
     }
 }
 
@@ -227,6 +270,7 @@ fn bounded(peers: &[Peer]) -> Vec<Peer> {
         let place = *places.entry(identity).or_insert(bounded.len());
         if let Some(sum) = bounded.get_mut(place) {
             sum.pairs = sum.pairs.saturating_add(peer.pairs);
+            sum.lost = sum.lost.saturating_add(peer.lost);
             sum.inbound = sum.inbound.and(peer.inbound);
             sum.outbound = sum.outbound.and(peer.outbound);
         } else {
@@ -278,8 +322,13 @@ pub(super) mod tests {
         counters.street(Direction::Outbound).octets.add(u64::MAX);
         counters.street(Direction::Inbound).drop(DropReason::Replayed, 3);
         let moved = Moved { packets: 5, octets: 500 };
-        let peer =
-            |identity: &str| Peer { identity: identity.into(), pairs: 1, inbound: moved, outbound: moved };
+        let peer = |identity: &str| Peer {
+            identity: identity.into(),
+            pairs: 1,
+            lost: 2,
+            inbound: moved,
+            outbound: moved,
+        };
         Snapshot {
             gateway: "branch".into(),
             identity: "a.example".into(),
@@ -354,6 +403,7 @@ pub(super) mod tests {
         let peer = |number| Peer {
             identity: format!("{number}.example"),
             pairs: 1,
+            lost: 1,
             inbound: moved,
             outbound: moved,
         };

@@ -60,7 +60,7 @@ impl Measured {
             counters: Arc::clone(&self.state.counters),
             latches: self.state.database.counts(),
             pairs: by_usage(&pairs),
-            peers: peers.iter().map(|peer| self.peer(&peer.name, peer.pairs.len() as u64)).collect(),
+            peers: peers.iter().map(|peer| self.peer(&peer.name, &peer.pairs, &pairs)).collect(),
             expiries: self.live.values().fold(self.expired, |sum, used| add(sum, used.expiries)),
             reservations: self.records.as_ref().map(|records| Reservations {
                 healthy: records.failing().is_none(),
@@ -87,13 +87,16 @@ impl Measured {
         }
     }
 
-    fn peer(&self, name: &str, pairs: u64) -> Peer {
+    fn peer(&self, name: &str, own: &[PairId], pairs: &[PairView]) -> Peer {
+        let lost =
+            pairs.iter().filter(|pair| own.contains(&pair.id)).filter_map(|pair| pair.inbound.lost).sum();
+        let pairs = own.len() as u64;
         let gone = self.gone.get(name).copied().unwrap_or_default();
         let own = self.live.values().filter(|used| used.peer == name);
         let (inbound, outbound) = own.fold(gone, |(inbound, outbound), used| {
             (sum(inbound, used.inbound), sum(outbound, used.outbound))
         });
-        Peer { identity: name.into(), pairs, inbound, outbound }
+        Peer { identity: name.into(), pairs, lost, inbound, outbound }
     }
 }
 
