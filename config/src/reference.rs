@@ -145,7 +145,7 @@ table! {
     METRICS = "metrics", "an address with port", Some("none"), r#""127.0.0.1:9450""#, Restart,
         "Where metrics are offered to Prometheus.";
     AUDIT = "audit", "true or false", Some("true"), "true", Restart,
-        "Whether auditable drops (RFC 4301 section 5, RFC 4302 and RFC 4303 section 4) are logged and told as events, each with the time, the SPI, the sequence number, the addresses or the flow: ten a second at most. They are counted all the same.";
+        "Whether auditable drops (RFC 4301 section 5, RFC 4302 and RFC 4303 section 4) are logged and told as events, each with the time, the SPI, the sequence number, the addresses or the flow: ten a second of each direction at most. They are counted all the same.";
     ANSWER_DISCARD = "answer_discard", "true or false", Some("true"), "true", Restart,
         "Whether inner senders are told, by an ICMP error, that policy discards their packets (RFC 4301 section 5.1.1): fifty at once and a thousand a second at most.";
     USER = "user", "a string", Some("whoever starts it"), r#""latchway""#, Restart,

@@ -58,14 +58,16 @@ pub struct Auditor(Option<Open>);
 #[derive(Debug)]
 struct Open {
     records: Sender<Record>,
-    limit: Limit,
+    /// Each way has its own, so that strangers on the wire cannot keep off the record what inner hosts do.
+    inbound: Limit,
+    outbound: Limit,
     unrecorded: u64,
 }
 
 /// Records that may wait to be read.
 const ROOM: usize = 256;
 
-/// Between two records, and what is saved up for bursts: ten a second, thirty at once.
+/// Between two records of a direction, and what is saved up for bursts: ten a second, thirty at once.
 const INTERVAL: Duration = Duration::from_millis(100);
 const SAVED: Duration = Duration::from_secs(3);
 
@@ -74,16 +76,26 @@ impl Auditor {
     #[must_use]
     pub fn open() -> (Self, Receiver<Record>) {
         let (records, read) = bounded(ROOM);
-        (Self(Some(Open { records, limit: Limit::every(INTERVAL, SAVED), unrecorded: 0 })), read)
+        let [inbound, outbound] = [Limit::every(INTERVAL, SAVED), Limit::every(INTERVAL, SAVED)];
+        (Self(Some(Open { records, inbound, outbound, unrecorded: 0 })), read)
     }
 
     /// Nothing is written of what is not auditable; what can tell is asked only where something is.
     #[inline]
-    fn note(&mut self, reason: DropReason, now: Time, record: impl FnOnce() -> Record) {
+    fn note(
+        &mut self,
+        (direction, reason): (Direction, DropReason),
+        now: Time,
+        record: impl FnOnce() -> Record,
+    ) {
         let Some(open) = self.0.as_mut().filter(|_| reason.info().severity == Severity::Audit) else {
             return;
         };
-        let heard = open.limit.allows(now)
+        let limit = match direction {
+            Direction::Inbound => &mut open.inbound,
+            Direction::Outbound => &mut open.outbound,
+        };
+        let heard = limit.allows(now)
             && open.records.try_send(Record { unrecorded: open.unrecorded, ..record() }).is_ok();
         open.unrecorded = if heard { 0 } else { open.unrecorded + 1 };
     }
@@ -101,7 +113,7 @@ impl<U> Datapath<U> {
     #[cold]
     pub(crate) fn audit_inbound(&mut self, reason: DropReason, packet: &[u8], arrival: &Arrival) {
         let Self { auditor, now, .. } = self;
-        auditor.note(reason, *now, || Record {
+        auditor.note((Direction::Inbound, reason), *now, || Record {
             outer: Some(Outer::of(packet, arrival)),
             ..Record::new(*now, Direction::Inbound, reason)
         });
@@ -111,7 +123,7 @@ impl<U> Datapath<U> {
     #[cold]
     pub(crate) fn audit_inner(&mut self, direction: Direction, reason: DropReason, octets: &mut [u8]) {
         let Self { auditor, now, .. } = self;
-        auditor.note(reason, *now, || {
+        auditor.note((direction, reason), *now, || {
             let packet = SuperPacket::parse(octets).ok();
             let flow =
                 packet.and_then(|packet| Some(*IpPacket::parse(packet.packet(), direction).ok()?.flow()));
@@ -123,7 +135,7 @@ impl<U> Datapath<U> {
     #[cold]
     pub(crate) fn audit_packet(&mut self, direction: Direction, reason: DropReason, octets: &[u8]) {
         let Self { auditor, now, .. } = self;
-        auditor.note(reason, *now, || {
+        auditor.note((direction, reason), *now, || {
             let flow = IpPacket::parse(octets, direction).ok().map(|packet| *packet.flow());
             Record { flow, ..Record::new(*now, direction, reason) }
         });
@@ -225,6 +237,20 @@ mod tests {
         one.send(&inner("10.9.9.9:53"), NOW + INTERVAL);
         assert_eq!(records.try_recv().unwrap().unrecorded, 970);
         assert_eq!(one.dropped(Direction::Outbound, DropReason::NoPolicy), 1001);
+    }
+
+    /// T41: what strangers send keeps nothing off the record that inner hosts do.
+    #[test]
+    fn t41_a_flood_from_the_wire_leaves_the_record_to_inner_hosts() {
+        let (mut one, _) = joined(Layer, Layer);
+        let records = audited(&mut one);
+        for _ in 0..1000 {
+            one.receive(&[7; 100], NOW);
+        }
+        assert_eq!(records.try_iter().count(), 30);
+        one.send(&inner("10.9.9.9:53"), NOW);
+        let record = records.try_recv().unwrap();
+        assert_eq!((record.reason, record.unrecorded), (DropReason::NoPolicy, 970));
     }
 
     /// RFC 4301 sections 5.2 and 7.3, RFC 4302 and RFC 4303 section 3: whatever these documents call auditable is.
