@@ -126,6 +126,29 @@ impl Reservations {
         self.settle(staged, sending)
     }
 
+    /// What [`enrol_outbound`](Self::enrol_outbound) would say, with nothing enrolled. No number can be taken of what it gives.
+    ///
+    /// # Errors
+    /// [`EnrolError`]
+    pub fn rehearse_outbound(&mut self, keys: &SaKeys) -> Result<Sending, EnrolError> {
+        let mut staged = self.stage();
+        let sending = self.stage_outbound(&mut staged, keys);
+        self.put_back(staged);
+        let next = sending?.next;
+        Ok(Sending { next, reservation: Reservation::new(SeqNum(next.0.saturating_sub(1))) })
+    }
+
+    /// What [`enrol_inbound`](Self::enrol_inbound) would say, with nothing enrolled.
+    ///
+    /// # Errors
+    /// [`EnrolError`]
+    pub fn rehearse_inbound(&mut self, keys: &SaKeys) -> Result<Receiving, EnrolError> {
+        let mut staged = self.stage();
+        let receiving = self.stage_inbound(&mut staged, keys);
+        self.put_back(staged);
+        receiving
+    }
+
     /// Whether a key is on record: somebody used it before, and it is fresh no more.
     #[must_use]
     pub fn knows(&self, keys: &SaKeys) -> bool {

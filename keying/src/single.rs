@@ -260,7 +260,8 @@ pub(crate) enum Built {
 
 impl NewSingle {
     /// Whether its numbers are on record.
-    pub(crate) const fn is_on_record(&self) -> bool {
+    #[must_use]
+    pub const fn is_on_record(&self) -> bool {
         match &self.way {
             Way::Inbound { top, .. } => top.is_some(),
             Way::Outbound { reservation, .. } => reservation.is_some(),

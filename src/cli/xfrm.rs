@@ -1,6 +1,6 @@
 //! `latchway xfrm`: what ip-xfrm(8) says to a kernel, said to a gateway.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -84,7 +84,7 @@ impl Talking {
             Command::DeleteStates(filter) => {
                 let states = self.states_without_keys()?;
                 let meant = states.iter().filter(|row| filter.admits(&row.state));
-                self.apply(meant.map(|row| XfrmStep::DeleteState(row.state.id())).collect())
+                self.apply_in_parts(meant.map(|row| XfrmStep::DeleteState(row.state.id())))
             }
             Command::CountStates => {
                 let count = self.states_without_keys()?.len();
@@ -105,7 +105,7 @@ impl Talking {
                 let policies = self.policies()?;
                 let meant = policies.iter().filter(|row| filter.admits(&row.policy));
                 let id = |row: &XfrmPolicyRow| XfrmStep::DeletePolicy(Box::new(row.policy.id()));
-                self.apply(meant.map(id).collect())
+                self.apply_in_parts(meant.map(id))
             }
             Command::CountPolicies => {
                 let policies = self.policies()?;
@@ -120,6 +120,15 @@ impl Talking {
 
     fn apply(&mut self, steps: Vec<XfrmStep>) -> Result<(), Failure> {
         self.apply_lines(steps, Vec::new())
+    }
+
+    /// The same of so many that they are more than a call may hold, as `deleteall` means them.
+    fn apply_in_parts(&mut self, steps: impl Iterator<Item = XfrmStep>) -> Result<(), Failure> {
+        let mut steps = steps.peekable();
+        while steps.peek().is_some() {
+            self.apply(steps.by_ref().take(PART).collect())?;
+        }
+        Ok(())
     }
 
     /// The same of a file's lines, of which the gateway names the one that cannot be done.
@@ -238,6 +247,9 @@ impl Talking {
     }
 }
 
+/// Steps that a message has room for, without keys.
+const PART: usize = 1000;
+
 /// Text that may hold keys.
 struct Zeroed(Zeroizing<String>);
 
@@ -251,18 +263,30 @@ impl FromIterator<String> for Zeroed {
 }
 
 fn read(source: &Source) -> Result<Zeroizing<String>, Failure> {
-    // Never moved while it grows, so that no copy of a key is left behind.
-    let mut text = Zeroizing::new(String::with_capacity(1 << 16));
     let (name, outcome) = match source {
-        Source::Input => ("standard input", io::stdin().lock().read_to_string(&mut text).map(drop)),
-        Source::File(name) => {
-            (name.as_str(), fs::read_to_string(name).map(|whole| text = Zeroizing::new(whole)))
-        }
+        Source::Input => ("standard input", wiped(&mut io::stdin().lock())),
+        Source::File(name) => (name.as_str(), File::open(name).and_then(|mut file| wiped(&mut file))),
     };
     outcome.map_err(|error| {
-        Failure::new(format!("cannot read {name}: {error}"), "name a file that can be read")
-    })?;
-    Ok(text)
+        Failure::new(format!("cannot read {name}: {error}"), "name a file of text that can be read")
+    })
+}
+
+/// All of it, with no copy of a key left behind where it grows.
+fn wiped(from: &mut impl Read) -> io::Result<Zeroizing<String>> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(1 << 16));
+    loop {
+        let room = octets.capacity() - octets.len();
+        if from.by_ref().take(room as u64).read_to_end(&mut octets)? < room {
+            break;
+        }
+        let mut larger = Zeroizing::new(Vec::with_capacity(octets.capacity().saturating_mul(2)));
+        larger.extend_from_slice(&octets);
+        octets = larger;
+    }
+    let text =
+        str::from_utf8(&octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// There at once for whoever reads it.

@@ -83,15 +83,34 @@ impl Records {
     /// # Errors
     /// [`RecordError`]
     pub fn resume_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
+        self.go_on_single(new, (Reservations::enrol_inbound, Reservations::enrol_outbound))
+    }
+
+    /// Whether a single SA could go on where its key is on record, with nothing enrolled.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn rehearse_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
+        self.go_on_single(new, (Reservations::rehearse_inbound, Reservations::rehearse_outbound))
+    }
+
+    fn go_on_single(
+        &self,
+        new: NewSingle,
+        (inbound, outbound): (
+            fn(&mut Reservations, &SaKeys) -> Result<Receiving, EnrolError>,
+            fn(&mut Reservations, &SaKeys) -> Result<Sending, EnrolError>,
+        ),
+    ) -> Result<NewSingle, RecordError> {
         let mut store = lock(&self.store);
         let store = store.as_mut().ok_or(RecordError::Closed)?;
         let way = match new.way {
             Way::Inbound { anti_replay, from, outer, .. } => {
-                let Receiving { after, top } = store.enrol_inbound(&new.keys)?;
+                let Receiving { after, top } = inbound(store, &new.keys)?;
                 Way::Inbound { anti_replay, from, outer, after, top: Some(top) }
             }
             Way::Outbound { path, shape, .. } => {
-                let Sending { next, reservation } = store.enrol_outbound(&new.keys)?;
+                let Sending { next, reservation } = outbound(store, &new.keys)?;
                 Way::Outbound { path, shape, next, reservation: Some(reservation) }
             }
         };

@@ -54,7 +54,11 @@ pub struct Quoted(String);
 
 impl Quoted {
     pub(crate) fn new(word: &str) -> Self {
-        let shown = word.len() <= MOST_QUOTED && !word.bytes().any(|octet| octet.is_ascii_control());
+        // A key may be text, too: of letters and digits alone, and at least as long as the shortest key, a word is none of
+        // the grammar.
+        let plain = word.bytes().all(|octet| octet.is_ascii_alphanumeric());
+        let most = if plain { MOST_PLAIN } else { MOST_QUOTED };
+        let shown = word.len() <= most && !word.bytes().any(|octet| octet.is_ascii_control());
         Self(if shown { format!("\"{word}\"") } else { format!("a word of {} octets", word.len()) })
     }
 }
@@ -70,6 +74,9 @@ impl fmt::Debug for Quoted {
         f.write_str(&self.0)
     }
 }
+
+/// Shorter than any key.
+const MOST_PLAIN: usize = 15;
 
 /// Longer than any word of the grammar, shorter than the hexadecimal digits of any key.
 const MOST_QUOTED: usize = 31;

@@ -35,7 +35,7 @@ impl Keying {
     /// # Errors
     /// [`SingleFault`]; nothing changed then.
     pub fn change_singles(&mut self, change: SingleChange, now: Time) -> Result<Vec<SingleId>, SingleFault> {
-        self.check_singles(&change)?;
+        self.check_additions_of(&change)?;
         let mut sad = self.current.sad.clone();
         let parted = self.take_out(&change.remove, &mut sad);
         let mut entered = Vec::new();
@@ -107,7 +107,20 @@ impl Keying {
         self.singles.get(&id).is_some_and(|single| single.partner.is_none())
     }
 
-    fn check_singles(&self, change: &SingleChange) -> Result<(), SingleFault> {
+    /// Whether single SAs can be changed so. Nothing changes, and nothing is taken of what is on record.
+    ///
+    /// # Errors
+    /// [`SingleFault`]
+    pub fn check_singles(&self, change: &SingleChange) -> Result<(), SingleFault> {
+        self.check_additions_of(change)?;
+        for (place, new) in change.add.iter().enumerate() {
+            let admitted = self.admitted(&new.terms(), &new.selectors, new.mode, new.reqid);
+            admitted.map_err(|error| SingleFault { place: Some(place), error })?;
+        }
+        Ok(())
+    }
+
+    fn check_additions_of(&self, change: &SingleChange) -> Result<(), SingleFault> {
         let unknown = |id: &&SingleId| !self.singles.contains_key(id);
         if let Some(id) = change.remove.iter().find(unknown) {
             return Err(SingleFault { place: None, error: SingleError::Unknown(*id) });

@@ -44,6 +44,7 @@ pub(super) enum Request {
     DeleteRule(RuleNumber, Sender<Result<Vec<Rule>, RuleError>>),
     Templated(Box<[Rule]>, Sender<()>),
     Singles(Box<SingleChange>, Sender<Result<Vec<SingleId>, SingleFault>>),
+    CheckSingles(Box<SingleChange>, Sender<Result<SingleChange, SingleFault>>),
     Latch(LatchCall),
     PeerGone(Box<Identity>, PeerGone, Sender<Gone>),
     Show(Show),
@@ -173,6 +174,14 @@ impl KeyManagerClient {
         change: SingleChange,
     ) -> Result<Result<Vec<SingleId>, SingleFault>, Stopped> {
         self.ask(|reply| Request::Singles(Box::new(change), reply))
+    }
+
+    /// [`Keying::check_singles`](crate::Keying::check_singles), which gives the change back where it can be.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`SingleFault`] inside.
+    pub fn check_singles(&self, change: SingleChange) -> Result<Result<SingleChange, SingleFault>, Stopped> {
+        self.ask(|reply| Request::CheckSingles(Box::new(change), reply))
     }
 
     /// [`Keying::singles`](crate::Keying::singles).

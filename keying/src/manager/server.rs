@@ -166,6 +166,9 @@ impl<'e> Server<'e> {
                 Ok(added) => self.arrive(reply, Ok(added)),
                 Err(fault) => reply.send(Err(fault)).is_ok(),
             },
+            Request::CheckSingles(change, reply) => {
+                reply.send(keying.check_singles(&change).map(|()| *change)).is_ok()
+            }
             Request::PeerGone(peer, why, reply) => {
                 let gone = keying.peer_gone(&peer, why, now);
                 self.tell_removed(&gone.pairs);

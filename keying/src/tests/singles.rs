@@ -10,7 +10,9 @@ use latchway_datapath::sad::{Path, SadEntry, Scope, Shape, Usage};
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::{Action, Around, Protection, Reqid, Rule, Template};
 use latchway_datapath::time::Time;
-use latchway_esp::{Align, AntiReplay, Integrity, Protocol, SeqNum, SequenceKind, Suite, WindowSize};
+use latchway_esp::{
+    Align, AntiReplay, Integrity, Protocol, Reservation, SeqNum, SequenceKind, Suite, WindowSize,
+};
 use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
 
 use crate::testing::{fqdn, keying_with, range};
@@ -153,6 +155,55 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
     }
     assert_eq!(keying.snapshot().id, before);
     assert_eq!(entries(&keying).len(), 1);
+}
+
+/// T12: a key that began at 1 off the record cannot begin there again on it, nor one on record off it; whether the SA is gone or
+/// not, and in whatever suite of the same counter it comes.
+#[test]
+fn t12_a_key_begins_once_on_the_record_or_off_it() {
+    let mut keying = world();
+    let on_record = |new: NewSingle, next: u64| {
+        let reservation = Some(Reservation::new(SeqNum(next + 99)));
+        let way = Way::Outbound { path: path(), shape: Shape::default(), next: SeqNum(next), reservation };
+        NewSingle { origin: KeyOrigin::Static, way, ..new }
+    };
+    let mut change = |remove: Vec<_>, new| {
+        let change = SingleChange { remove, add: vec![new], ..SingleChange::default() };
+        keying.change_singles(change, NOW).map(|added| added[0]).map_err(|fault| fault.error)
+    };
+    let repeated = |spi| Err(SingleError::Install(InstallError::RepeatedKey(outbound(spi, 1).keys.spi)));
+    let fresh = change(vec![], outbound(0x2000, 1)).unwrap();
+    assert_eq!(change(vec![], on_record(outbound(0x2001, 1), 1)), repeated(0x2001));
+    let other = change(vec![fresh], outbound(0x2002, 2)).unwrap();
+    assert_eq!(change(vec![], on_record(outbound(0x2000, 1), 1)), repeated(0x2000));
+    let recorded = change(vec![other], on_record(outbound(0x2003, 3), 1)).unwrap();
+    assert_eq!(change(vec![recorded], outbound(0x2003, 3)), repeated(0x2003));
+    // As the record says it goes on.
+    assert!(change(vec![recorded], on_record(outbound(0x2003, 3), 101)).is_ok());
+}
+
+/// T11, T12: what is only asked takes nothing, and what is refused is refused before a record binds a key.
+#[test]
+fn t12_a_question_takes_nothing_of_a_reservation() {
+    let mut keying = world();
+    let reservation = Reservation::new(SeqNum(100));
+    let way = Way::Outbound {
+        path: path(),
+        shape: Shape::default(),
+        next: SeqNum(1),
+        reservation: Some(reservation),
+    };
+    let new = NewSingle { origin: KeyOrigin::Static, way, ..outbound(0x2000, 1) };
+    let change = add(vec![new]);
+    let before = keying.snapshot().id;
+    for _ in 0..3 {
+        assert_eq!(keying.check_singles(&change), Ok(()));
+    }
+    assert_eq!(keying.snapshot().id, before);
+    keying.change_singles(change, NOW).unwrap();
+    let stranger = NewSingle { peer: fqdn("stranger"), ..outbound(0x2001, 2) };
+    let fault = keying.check_singles(&add(vec![outbound(0x2002, 3), stranger])).unwrap_err();
+    assert!(fault.place == Some(1) && matches!(fault.error, SingleError::Refused(_)), "{fault:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use latchway_keying::{KeyOrigin, NewSingle, RevisedEnd, Revision, SaKeys, Single
 use latchway_tagging::{Identity, Mode, WorkerId};
 
 use crate::gateway::operator::Answer;
-use crate::gateway::records::Records;
+use crate::gateway::records::{RecordError, Records};
 use crate::gateway::xfrm::book::Held;
 use crate::gateway::xfrm::rules::{Reqids, Tie, of_state, through};
 
@@ -157,7 +157,16 @@ impl Making<'_> {
         })
     }
 
-    /// Has the numbers of a counter-mode key go on where the record says (T12).
+    /// The same SA, whose key is bound to the record from now on where it is of one. To be called when nothing else stands
+    /// against it: a key that was refused is bound to nothing.
+    pub fn enrolled(&self, new: NewSingle) -> Answer<NewSingle> {
+        match self.records.filter(|_| new.is_on_record()) {
+            Some(records) => records.resume_single(new).map_err(|error| unrecorded(&error)),
+            None => Ok(new),
+        }
+    }
+
+    /// Has the numbers of a counter-mode key go on where the record says (T12). It is not bound by that yet.
     fn on_record(&self, new: NewSingle, held: &Held) -> Answer<NewSingle> {
         let suite = new.keys.material.suite();
         if !suite.is_counter_mode() {
@@ -188,10 +197,12 @@ impl Making<'_> {
                 "leave replay-seq and replay-oseq out; or assert by --ephemeral-keys that nobody uses the key any more",
             ));
         }
-        records.resume_single(new).map_err(|error| {
-            Failure::refused(error.to_string(), "use a new key, or --ephemeral-keys if this one is fresh")
-        })
+        records.rehearse_single(new).map_err(|error| unrecorded(&error))
     }
+}
+
+fn unrecorded(error: &RecordError) -> Failure {
+    Failure::refused(error.to_string(), "use a new key, or --ephemeral-keys if this one is fresh")
 }
 
 /// Where packets may go and come from. In transport mode these are the ends alone.

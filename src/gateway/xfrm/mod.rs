@@ -22,7 +22,9 @@ use latchway_control::{
 use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 use latchway_esp::KeyMaterial;
-use latchway_keying::{KeyManagerClient, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted};
+use latchway_keying::{
+    KeyManagerClient, NewSingle, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted,
+};
 use latchway_tagging::Identity;
 
 use crate::gateway::clock::since;
@@ -260,12 +262,20 @@ impl Xfrm {
             return Ok(());
         }
         let places: Vec<_> = made.iter().chain(&named).copied().collect();
-        let changed = self.keying.change_singles(SingleChange { remove, add, revise });
-        let changed = changed.map_err(|ended| (None, stopped(ended)))?;
-        let added = changed.map_err(|SingleFault { place, error }| {
+        let fault = |SingleFault { place, error }| {
             let place = place.and_then(|place| places.get(place)).copied();
             (place, Failure::refused(error.to_string(), hint_of(&error)))
-        })?;
+        };
+        let ended = |ended| (None, stopped(ended));
+        let mut change = SingleChange { remove, add, revise };
+        if change.add.iter().any(NewSingle::is_on_record) {
+            change = self.keying.check_singles(change).map_err(ended)?.map_err(fault)?;
+            let enrolled = |(new, place): (NewSingle, &Place)| {
+                making.enrolled(new).map_err(|failure| (Some(*place), failure))
+            };
+            change.add = change.add.into_iter().zip(&made).map(enrolled).collect::<Result<_, Fault>>()?;
+        }
+        let added = self.keying.change_singles(change).map_err(ended)?.map_err(fault)?;
         for (place, single) in made.into_iter().zip(added) {
             book.state_mut(place).into_iter().for_each(|held| held.single = Some(single));
         }
