@@ -83,7 +83,7 @@ impl Records {
     /// # Errors
     /// [`RecordError`]
     pub fn resume_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
-        self.go_on_single(new, (Reservations::enrol_inbound, Reservations::enrol_outbound))
+        self.go_on_single(new, Reservations::enrol_inbound, Reservations::enrol_outbound)
     }
 
     /// Whether a single SA could go on where its key is on record, with nothing enrolled.
@@ -91,16 +91,14 @@ impl Records {
     /// # Errors
     /// [`RecordError`]
     pub fn rehearse_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
-        self.go_on_single(new, (Reservations::rehearse_inbound, Reservations::rehearse_outbound))
+        self.go_on_single(new, Reservations::rehearse_inbound, Reservations::rehearse_outbound)
     }
 
     fn go_on_single(
         &self,
         new: NewSingle,
-        (inbound, outbound): (
-            fn(&mut Reservations, &SaKeys) -> Result<Receiving, EnrolError>,
-            fn(&mut Reservations, &SaKeys) -> Result<Sending, EnrolError>,
-        ),
+        inbound: impl FnOnce(&mut Reservations, &SaKeys) -> Result<Receiving, EnrolError>,
+        outbound: impl FnOnce(&mut Reservations, &SaKeys) -> Result<Sending, EnrolError>,
     ) -> Result<NewSingle, RecordError> {
         let mut store = lock(&self.store);
         let store = store.as_mut().ok_or(RecordError::Closed)?;

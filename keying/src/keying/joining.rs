@@ -45,8 +45,11 @@ struct Kinship {
 #[derive(Debug, Default)]
 struct Bundles {
     named: HashMap<(Direction, Reqid), Around>,
-    any: HashMap<(Direction, Mode, Option<(IpAddr, IpAddr)>), Around>,
+    any: HashMap<Unnamed, Around>,
 }
+
+/// What a template without a reqid names.
+type Unnamed = (Direction, Mode, Option<(IpAddr, IpAddr)>);
 
 impl Keying {
     /// Makes bundles of single SAs that policy wants, and pairs of those that have no partner and match.
