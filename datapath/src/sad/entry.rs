@@ -111,7 +111,11 @@ impl SadEntry {
     #[inline]
     #[must_use]
     pub fn admits(&self, traffic: &Traffic) -> bool {
-        self.selectors.iter().any(|selector| selector.admits(traffic))
+        match &self.selectors[..] {
+            // Most have one, and a loop prepares for many.
+            [one] => one.admits(traffic),
+            many => many.iter().any(|selector| selector.admits(traffic)),
+        }
     }
 
     /// How its packets travel.
