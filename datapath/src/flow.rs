@@ -80,10 +80,13 @@ impl FlowKey {
 
     /// Whether either address has no meaning beyond one link: 169.254/16, 224.0.0/24, fe80::/10, ff02::/16, and the
     /// unspecified source of duplicate address detection (RFC 3927, RFC 5771, RFC 4291).
+    #[inline]
     #[must_use]
     pub const fn is_link_local(&self) -> bool {
-        let (local, remote) = (self.local_number(), self.remote_number());
-        is_link_local(local) || is_link_local(remote) || (local == 0 && remote >> 120 == 0xff)
+        let [local, local_low, remote, remote_low, _] = self.words;
+        is_link_local(local, local_low)
+            || is_link_local(remote, remote_low)
+            || (local | local_low == 0 && remote >> 56 == 0xff)
     }
 
     /// The local address and port.
@@ -156,11 +159,13 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-const fn is_link_local(number: u128) -> bool {
-    number >> 16 == 0xffff_a9fe
-        || number >> 8 == 0xff_ffe0_0000
-        || number >> 118 == 0xfe80 >> 6
-        || number >> 112 == 0xff02
+/// Of an address in two halves, IPv4 mapped.
+#[inline]
+const fn is_link_local(high: u64, low: u64) -> bool {
+    if high == 0 {
+        return low >> 16 == 0xffff_a9fe || low >> 8 == 0xff_ffe0_0000;
+    }
+    high >> 54 == 0xfe80 >> 6 || high >> 48 == 0xff02
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {
