@@ -3,6 +3,8 @@
 //! All integers are big-endian: `latchway`, version (4), secret (32), number of records (4); of each record fingerprint
 //! (32), role (1), SPI (4), number (8); SHA-256 of all that (32).
 
+use std::collections::HashSet;
+
 use latchway_esp::{SeqNum, Spi};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -110,7 +112,13 @@ impl Book {
             return Err(Damage::Length);
         }
         let records = records.iter().map(Record::decode).collect::<Option<Vec<_>>>();
-        Ok(Self { secret: Zeroizing::new(*secret), records: records.ok_or(Damage::Record)? })
+        let records = records.ok_or(Damage::Record)?;
+        // Of two that speak of one key, which one is right nobody can tell.
+        let mut seen = HashSet::with_capacity(records.len());
+        if !records.iter().all(|record| seen.insert(record.fingerprint.0)) {
+            return Err(Damage::Record);
+        }
+        Ok(Self { secret: Zeroizing::new(*secret), records })
     }
 }
 
@@ -197,6 +205,13 @@ mod tests {
             assert!(Book::decode(&bad).is_err(), "{bit}");
         }
         assert!(Book::decode(&[&good[..], &[0]].concat()).is_err());
+    }
+
+    /// T12: the lower of two numbers for one key would come again.
+    #[test]
+    fn two_records_of_one_key_contradict_each_other() {
+        let records = [record(1, Role::Outbound, 1 << 20), record(1, Role::Outbound, 1)];
+        assert_eq!(Book::decode(&Book::encode(&[7; 32], records.iter())).err(), Some(Damage::Record));
     }
 
     #[test]
