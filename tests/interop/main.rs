@@ -22,6 +22,7 @@ mod scripts;
 mod shape;
 mod short;
 mod site;
+mod sizes;
 mod strongswan;
 mod suite;
 mod talk;
