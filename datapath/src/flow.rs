@@ -78,8 +78,8 @@ impl FlowKey {
         ((self.words[2] as u128) << 64) | self.words[3] as u128
     }
 
-    /// Whether either address has no meaning beyond one link: 169.254/16, 224.0.0/24, fe80::/10, ff02::/16, and the
-    /// unspecified source of duplicate address detection (RFC 3927, RFC 5771, RFC 4291).
+    /// Whether either address has no meaning beyond one link: 169.254/16, 224.0.0/24, fe80::/10, multicast of that scope or
+    /// less, and the unspecified source of duplicate address detection (RFC 3927, RFC 5771, RFC 4291).
     #[inline]
     #[must_use]
     pub const fn is_link_local(&self) -> bool {
@@ -87,6 +87,13 @@ impl FlowKey {
         is_link_local(local, local_low)
             || is_link_local(remote, remote_low)
             || (local | local_low == 0 && remote >> 56 == 0xff)
+    }
+
+    /// Whether it is one between IPv4 addresses.
+    #[inline]
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.words[0] == 0 && self.words[1] >> 32 == 0xffff
     }
 
     /// The local address and port.
@@ -165,7 +172,8 @@ const fn is_link_local(high: u64, low: u64) -> bool {
     if high == 0 {
         return low >> 16 == 0xffff_a9fe || low >> 8 == 0xff_ffe0_0000;
     }
-    high >> 54 == 0xfe80 >> 6 || high >> 48 == 0xff02
+    // Of multicast whatever its flags are (RFC 4291 section 2.7).
+    high >> 54 == 0xfe80 >> 6 || (high >> 56 == 0xff && matches!(high >> 48 & 0xf, 1 | 2))
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {
@@ -190,12 +198,26 @@ mod tests {
             let local = if remote.starts_with('[') { "[fd00::1]:0" } else { "10.0.0.1:0" };
             FlowKey::new(protocol::UDP, local.parse().unwrap(), remote.parse().unwrap())
         };
-        for remote in ["169.254.3.4:0", "224.0.0.22:0", "[fe80::1]:0", "[ff02::16]:0", "[febf::1]:0"] {
+        for remote in [
+            "169.254.3.4:0",
+            "224.0.0.22:0",
+            "[fe80::1]:0",
+            "[ff02::16]:0",
+            "[febf::1]:0",
+            "[ff12::1]:0",
+            "[ff01::1]:0",
+        ] {
             assert!(flow(remote).is_link_local(), "{remote}");
         }
-        for remote in
-            ["169.253.3.4:0", "224.0.1.1:0", "[fec0::1]:0", "[ff05::2]:0", "10.0.0.2:0", "[fd00::2]:0"]
-        {
+        for remote in [
+            "169.253.3.4:0",
+            "224.0.1.1:0",
+            "[fec0::1]:0",
+            "[ff05::2]:0",
+            "[ff15::1]:0",
+            "10.0.0.2:0",
+            "[fd00::2]:0",
+        ] {
             assert!(!flow(remote).is_link_local(), "{remote}");
         }
     }

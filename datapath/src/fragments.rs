@@ -43,7 +43,8 @@ struct Seen {
     at: Time,
 }
 
-/// What a host reassembles by: addresses and protocol (as a flow without ports), and identification.
+/// What a host reassembles by: addresses and identification, and of IPv4 the protocol (as a flow without ports). Fragments of
+/// one IPv6 datagram may say different things of what follows (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Datagram {
     portless: FlowKey,
@@ -217,7 +218,8 @@ impl Default for FragmentFlows {
 impl Datagram {
     fn of(flow: &FlowKey, id: FragmentId) -> Self {
         let [a, b, c, d, last] = flow.words();
-        Self { portless: FlowKey::from_words([a, b, c, d, last & !0xffff_ffff]), id }
+        let protocol = if flow.is_ipv4() { last & !0xffff_ffff } else { 0 };
+        Self { portless: FlowKey::from_words([a, b, c, d, protocol]), id }
     }
 }
 

@@ -112,8 +112,11 @@ impl<U: Ulp> Datapath<U> {
         // Read where it was written: it is large.
         let mut parsed = IpPacket::parse(octets, Direction::Inbound);
         let packet = parsed.as_mut().map_err(|reason| *reason)?;
-        if opened.mode == Mode::Transport {
-            owned.joins(packet)?;
+        match opened.mode {
+            Mode::Transport => owned.joins(packet)?,
+            // What means something on one link only came from another (RFC 4291 2.5.6): neighbours are no peers.
+            Mode::Tunnel if packet.flow().is_link_local() => return Err(DropReason::LinkLocal),
+            Mode::Tunnel => {}
         }
         let tag = InboundTag { class: owned.entry.class, sa: opened.sa, version: self.version };
         let admit = |packet: &IpPacket<'_>| owned.entry.may_bring(packet, &self.snapshot.spd);

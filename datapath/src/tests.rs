@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use latchway_esp::{Reservation, SeqNum, SequenceKind, Suite};
+use latchway_esp::{NextHeader, Reservation, SeqNum, SequenceKind, Suite};
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag};
 
 use crate::drop::{Direction, DropReason};
@@ -14,12 +14,14 @@ use crate::lifetime::{Bounds, Limits};
 use crate::outbound::Outbound;
 use crate::oversize::Oversize;
 use crate::packet::{Authenticated, IpPacket, Unprotected};
-use crate::sad::Usage;
+use crate::sad::{Role, Usage};
 use crate::segment::SuperPacket;
 use crate::selector::{AddressRange, Selector};
 use crate::send_batch::SendBatch;
 use crate::spd::{Action, Rule, Spd};
-use crate::testing::{Host, Open, SaOptions, inbound_entry, inner, joined, outbound_entry, selectors};
+use crate::testing::{
+    Host, Open, SaOptions, inbound_entry, inner, joined, joined_by, outbound_entry, selectors,
+};
 use crate::time::Time;
 use crate::ulp::{Context, Ulp};
 use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
@@ -392,6 +394,23 @@ fn t12_a_sender_stops_at_its_reservation_and_goes_on_when_it_is_raised() {
     assert_eq!(one.events.try_iter().count(), 0, "another SA would not help");
 }
 
+/// T12, RFC 4301 4.4.2.1: what gets no number does not leave, and spends no lifetime.
+#[test]
+fn t12_what_waits_for_numbers_spends_no_lifetime() {
+    let mut one = Host::new(1, 2, Open);
+    let reservation = Reservation::new(SeqNum(2));
+    let hard = Bounds { packets: Some(4), ..Bounds::default() };
+    let limits = Limits::new(Bounds::default(), hard).unwrap();
+    let options = SaOptions { reservation: Some(reservation.clone()), limits, ..SaOptions::new(0x1001, 0) };
+    one.insert(outbound_entry(1, 2, &options));
+    one.publish();
+    let left =
+        |one: &mut Host<Open>, tries| (0..tries).filter(|_| !one.send(&v4(), NOW).0.is_empty()).count();
+    assert_eq!(left(&mut one, 10), 2);
+    reservation.raise(SeqNum(9));
+    assert_eq!(left(&mut one, 10), 2, "as many as its lifetime lets it");
+}
+
 #[test]
 fn r_2_a_rekey_changes_spis_and_loses_nothing() {
     let (mut one, mut two) = joined(Open, Open);
@@ -432,6 +451,23 @@ fn link_local_traffic_of_the_inner_host_goes_no_further_and_is_no_error() {
     let (mut one, _) = joined(Open, Open);
     assert!(one.send(&udp("[fe80::1]:1", "[ff02::16]:2", b"mld"), NOW).0.is_empty());
     assert_eq!(one.drops(), [(Direction::Outbound, DropReason::LinkLocal, 1)]);
+}
+
+/// RFC 4291 2.5.6: what means something on one link only is heard from no peer, whatever its SA admits.
+#[test]
+fn rfc_4291_2_5_6_link_local_traffic_of_a_peer_goes_no_further() {
+    let options = SaOptions::new(0x1001, 0);
+    let (_, mut two) = joined_by(&options);
+    let entry = outbound_entry(1, 2, &options).unwrap();
+    let Role::Outbound { sa, .. } = &entry.role else { panic!("{entry:?}") };
+    let mut sa = sa.take().unwrap();
+    let packet = udp("[fe80::1]:1", "[fd00:2::2]:2", b"another router");
+    let mut sealed = vec![0; sa.sealed_len(packet.len())];
+    sealed[sa.payload_offset()..][..packet.len()].copy_from_slice(&packet);
+    let number = sa.take(1).unwrap().next_seq().unwrap();
+    sa.seal(number, NextHeader::IPV6, &mut sealed, packet.len()).unwrap();
+    assert!(two.receive(&sealed, NOW).is_empty());
+    assert_eq!(two.drops(), [(Direction::Inbound, DropReason::LinkLocal, 1)]);
 }
 
 /// T28: what leaves by the bypass port is parsed twice, and its checksum is completed once.

@@ -187,7 +187,7 @@ impl Sealing<'_> {
         Ok(len)
     }
 
-    /// All SAs are charged before any gives a number away.
+    /// All SAs give their numbers before any is charged.
     #[inline(never)]
     fn spend_otherwise(
         &mut self,
@@ -203,13 +203,14 @@ impl Sealing<'_> {
             Protocol::Ah => payload_len(len),
         });
         let around_octets = packets.sum(|len| self.sealed_len(payload_len(len)));
+        let own = self.own.sa.take(count).map_err(Spent::Numbers)?;
+        let around = self.around.as_mut().map(|around| around.sa.take(count)).transpose();
+        let around = around.map_err(Spent::Numbers)?;
         if let Some(around) = &mut self.around {
             around.charge_for(count, around_octets, now, soft)?;
         }
         self.own.charge_for(count, octets, now, soft)?;
-        let around = self.around.as_mut().map(|around| around.sa.take(count)).transpose();
-        let around = around.map_err(Spent::Numbers)?;
-        Ok(Numbers { own: self.own.sa.take(count).map_err(Spent::Numbers)?, around })
+        Ok(Numbers { own, around })
     }
 
     #[inline(never)]
@@ -374,8 +375,10 @@ impl OwnedOutbound {
     /// Spends lifetime and numbers for packets of so many octets in all.
     #[inline]
     fn spend(&mut self, count: u32, octets: u64, now: Time, soft: &mut bool) -> Result<FreshSeqs, Spent> {
+        // A number that stays unused harms nothing; a lifetime must not be spent on what does not leave.
+        let numbers = self.sa.take(count).map_err(Spent::Numbers)?;
         self.charge_for(count, octets, now, soft)?;
-        self.sa.take(count).map_err(Spent::Numbers)
+        Ok(numbers)
     }
 
     #[inline]

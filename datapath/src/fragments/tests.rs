@@ -1,5 +1,6 @@
 use super::*;
 use crate::drop::Direction;
+use crate::flow::protocol;
 use crate::testing::{Host, Open, joined};
 use crate::virtio::VNET_HDR_LEN;
 use etherparse::PacketBuilder;
@@ -432,4 +433,27 @@ fn t20_rfc_6946_an_atomic_fragment_is_whole() {
         assert_eq!(got, [packet]);
     }
     assert_eq!((one.drops(), two.drops()), (vec![], vec![]));
+}
+
+/// T20, RFC 8200 4.5: an IPv6 host reassembles by addresses and identification alone, whatever each fragment says of what follows.
+#[test]
+fn t20_fragments_of_ipv6_are_of_one_datagram_whatever_they_say_follows() {
+    let fragment = |next: u8, offset: u16, more: bool, payload: &[u8]| {
+        let mut octets = Vec::new();
+        let builder = PacketBuilder::ipv6([0xfd; 16], [0xfc; 16], 64);
+        builder.udp(7, 8).write(&mut octets, payload).unwrap();
+        let upper = octets.split_off(40);
+        octets[4..6].copy_from_slice(&u16::try_from(8 + upper.len()).unwrap().to_be_bytes());
+        octets[6] = 44;
+        let [high, low] = (offset | u16::from(more)).to_be_bytes();
+        octets.extend([next, 0, high, low, 0, 0, 0, 9]);
+        [octets, upper].concat()
+    };
+    let mut flows = FragmentFlows::new();
+    let flow = resolve(&mut flows, &fragment(protocol::UDP, 0, true, &[0; 64]), Some(1), 0).unwrap();
+    assert!(flow.is_some());
+    assert_eq!(resolve(&mut flows, &fragment(60, 72, false, &[0; 64]), Some(1), 0), Ok(flow));
+    let conflict = resolve(&mut flows, &fragment(protocol::ICMPV6, 0, true, &[0; 64]), None, 0);
+    assert_eq!(conflict, Err(DropReason::FragmentConflict), "another class's, though of another protocol");
+    assert!(resolve(&mut flows, &fragment(protocol::ICMPV6, 144, false, &[0; 64]), None, 0).is_err());
 }

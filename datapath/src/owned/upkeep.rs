@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use latchway_esp::Protocol;
+use latchway_esp::{FreshSeq, Protocol};
 
 use super::{Owned, OwnedOutbound, OwnedSas};
 use crate::arrival::Carrier;
@@ -175,22 +175,24 @@ impl OwnedOutbound {
         if !batch.has_room_for(1, room) {
             return Ok(Some(next));
         }
-        sent.look |= self.charge(1, self.sa.suite().encrypted_len(len) as u64, now)?;
-        if self.seal_dummy((front, len), room, batch, headers).is_some() {
+        // Where no number is left, what sends packets says so.
+        let Some(number) = self.sa.take(1).ok().and_then(|mut numbers| numbers.next_seq()) else {
+            return Ok(Some(next));
+        };
+        sent.look |= self.charge(1, self.sa.encrypted_len(len) as u64, now)?;
+        if self.seal_dummy(number, (front, len, room), batch, headers).is_some() {
             sent.dummies += 1;
         }
         Ok(Some(next))
     }
 
-    /// `None` where no number is left: what sends packets says so.
     fn seal_dummy(
-        &mut self,
-        (front, len): (usize, usize),
-        room: usize,
+        &self,
+        number: FreshSeq,
+        (front, len, room): (usize, usize, usize),
         batch: &mut SendBatch,
         headers: &mut HeaderSource,
     ) -> Option<()> {
-        let number = self.sa.take(1).ok()?.next_seq()?;
         let marks = self.shape.outer.marks(&UNMARKED);
         let datagram = batch.reserve(Target { to: self.path.to, wire: self.path.wire, marks }, room)?;
         let protected = datagram.get_mut(front..)?;
