@@ -219,7 +219,13 @@ impl OwnedSas {
         }
         let Some(place) = self.slots.get_mut(index.get()) else { return };
         match (place.as_mut(), slot) {
-            (Some(owned), Some(slot)) if owned.entry().sa == slot.entry.sa => owned.revise(slot),
+            (Some(owned), Some(slot)) if owned.entry().sa == slot.entry.sa => {
+                let followed = owned.follows();
+                owned.revise(slot);
+                if followed && !owned.follows() {
+                    self.come_back(slot.entry.partner);
+                }
+            }
             (_, Some(slot)) if slot.entry.worker == self.worker => *place = Owned::take(slot),
             (_, _) => *place = None,
         }
@@ -291,6 +297,10 @@ impl Owned {
             }
             Self::Expired { entry, .. } => *entry = Arc::clone(&slot.entry),
         }
+    }
+
+    fn follows(&self) -> bool {
+        matches!(self, Self::Inbound(owned) if owned.from.follow == Follow::Follow)
     }
 
     const fn entry(&self) -> &Arc<SadEntry> {

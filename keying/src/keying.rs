@@ -30,7 +30,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchId;
 use latchway_datapath::low::publish::Publisher;
 use latchway_datapath::pmtu::PathMtu;
-use latchway_datapath::sad::{self, Path, Role, Sad, SadEntry};
+use latchway_datapath::sad::{self, Follow, Path, Role, Sad, SadEntry};
 use latchway_datapath::snapshot::Snapshot;
 use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
@@ -430,6 +430,11 @@ impl Keying {
     fn note_moved(&mut self, sa: SaRef, from: SocketAddr, to: SocketAddr) {
         let Some(id) = self.by_sa.get(&sa).copied() else { return };
         let Some(pair) = self.pairs.get(&id).filter(|pair| pair.path.to == from) else { return };
+        // Told before its worker knew that it is to stay, which has it come back.
+        let inbound = self.current.sad.get(pair.inbound).map(|slot| &slot.entry.role);
+        if !matches!(inbound, Some(Role::Inbound { from, .. }) if from.follow == Follow::Follow) {
+            return;
+        }
         let (mut sad, sas, peer) = (self.current.sad.clone(), pair.sas(), pair.terms.peer.clone());
         let path = Path { to, ..pair.path };
         self.lead(id, path);

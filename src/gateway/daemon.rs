@@ -80,6 +80,9 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let told = move |health: Result<(), &str>| told_of_record(health, &events);
     let records = loaded.config.state.as_ref().map(|state| Records::open(&state.path, told));
     let records = records.transpose().map_err(GatewayError::from)?.map(Arc::new);
+    if let Some(records) = &records {
+        state.xfrm().recorded_in(Arc::clone(records));
+    }
     let parts = (guarding, prepared, records.clone());
     let configuration = Configuration::new(path, loaded, ids, parts, keying);
     let running = Running::start(assembled, &control, asked)?;

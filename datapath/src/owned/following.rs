@@ -14,7 +14,7 @@ use super::{Owned, OwnedInbound, OwnedOutbound, OwnedSas};
 use crate::arrival::{Arrival, Carrier};
 use crate::event::Event;
 use crate::gateway::Datapath;
-use crate::sad::Follow;
+use crate::sad::{Follow, Role};
 use crate::time::Time;
 use crate::ulp::Ulp;
 
@@ -77,6 +77,18 @@ impl OwnedSas {
             inbound.heard = Some(to);
         }
         outcome == Move::Followed { news: true }
+    }
+
+    /// Sends again where the database says: the peer is not followed any more.
+    pub(super) fn come_back(&mut self, outbound: Option<SaRef>) {
+        let slot = outbound.and_then(|outbound| self.slots.get_mut(outbound.index.get()));
+        if let Some(Some(Owned::Outbound(owned))) = slot
+            && Some(owned.entry.sa) == outbound
+            && let Role::Outbound { path, .. } = &owned.entry.role
+        {
+            owned.path = *path;
+            owned.measure();
+        }
     }
 
     fn followed(&mut self, sa: SaRef) -> Option<&mut OwnedInbound> {
@@ -313,5 +325,21 @@ mod tests {
             });
         }
         assert_eq!(told, 3);
+    }
+
+    /// T34: where a peer is to stay from now on, what is sent goes to where it was said to be, whoever it followed meanwhile.
+    #[test]
+    fn t34_a_peer_that_is_followed_no_more_is_sent_to_where_it_was_said_to_be() {
+        let (mut one, mut two) = gateways(Follow::Follow);
+        let packet = two.send(&udp(2, 1), at(1)).0.remove(0);
+        receive(&mut one, &packet, ELSEWHERE, at(1));
+        assert_eq!(sends_to(&mut one, at(1)), ELSEWHERE);
+        let slot = one.snapshot.sad.slot(SaIndex::new(1)).unwrap();
+        let mut entry = (*slot.entry).clone();
+        let Role::Inbound { from, .. } = &mut entry.role else { panic!("{entry:?}") };
+        from.follow = Follow::Fixed;
+        assert!(one.snapshot.sad.revise(Arc::new(entry)));
+        one.publish();
+        assert_eq!(sends_to(&mut one, at(1)), outer(2).to_string());
     }
 }

@@ -30,12 +30,25 @@ fn moved(keying: &mut Keying, sa: SaRef, from: SocketAddr, to: SocketAddr) -> Ve
     keying.take_notices().collect()
 }
 
+fn following(keys: Keys) -> Keys {
+    Keys { follow: Follow::Follow, ..keys }
+}
+
+/// A peer that is to stay, or is to by now, is not led astray by what was told before its worker knew.
+#[test]
+fn t34_who_is_not_followed_does_not_move() {
+    let mut keying = keying();
+    installed(&mut keying, proposal("bob"), keys(0x1000, Suite::AES_128_GCM)).unwrap();
+    let (before, snapshot) = (keying.pairs(), keying.snapshot().id);
+    let told = moved(&mut keying, before[0].outbound.sa, path(4500).to, ELSEWHERE.parse().unwrap());
+    assert_eq!((told, keying.pairs(), keying.snapshot().id), (vec![], before, snapshot));
+}
+
 /// Both SAs know, and so does whoever asks; what belongs to the class, the numbers and the latches does not change.
 #[test]
 fn t34_a_peer_that_moved_is_in_both_sas_told_and_shown() {
     let mut keying = keying();
-    let follows = Keys { follow: Follow::Follow, ..keys(0x1000, Suite::AES_128_GCM) };
-    let bob = installed(&mut keying, proposal("bob"), follows).unwrap();
+    let bob = installed(&mut keying, proposal("bob"), following(keys(0x1000, Suite::AES_128_GCM))).unwrap();
     installed(&mut keying, proposal("carol"), keys(0x1001, Suite::AES_128_GCM)).unwrap();
     let (before, sas, snapshot) = (keying.pairs(), entries(&keying), keying.snapshot().id);
     let (from, to) = (path(4500).to, ELSEWHERE.parse().unwrap());
@@ -61,7 +74,7 @@ fn t34_a_peer_that_moved_is_in_both_sas_told_and_shown() {
 #[test]
 fn t34_a_move_that_is_not_from_where_the_pair_leads_moves_nothing() {
     let mut keying = keying();
-    installed(&mut keying, proposal("bob"), keys(0x1000, Suite::AES_128_GCM)).unwrap();
+    installed(&mut keying, proposal("bob"), following(keys(0x1000, Suite::AES_128_GCM))).unwrap();
     let (first, to) = (path(4500).to, ELSEWHERE.parse().unwrap());
     let sa = keying.pairs()[0].outbound.sa;
     let (before, snapshot) = (keying.pairs(), keying.snapshot().id);
@@ -81,7 +94,8 @@ fn t34_a_move_that_is_not_from_where_the_pair_leads_moves_nothing() {
 #[test]
 fn t34_names_are_those_of_where_the_peer_is() {
     let mut keying = keying();
-    let bob = installed(&mut keying, proposal("bob"), keys(0x1000, Suite::AES_128_GCM)).unwrap();
+    let keys_of_bob = following(keys(0x1000, Suite::AES_128_GCM));
+    let bob = installed(&mut keying, proposal("bob"), keys_of_bob).unwrap();
     let (first, to): (SocketAddr, SocketAddr) = (path(4500).to, ELSEWHERE.parse().unwrap());
     let sa = keying.pairs()[0].outbound.sa;
     moved(&mut keying, sa, first, to);
@@ -106,7 +120,7 @@ fn t34_names_are_those_of_where_the_peer_is() {
 fn t34_the_peer_of_a_bundle_moves_with_all_four_sas() {
     for around in [false, true] {
         let mut keying = keying();
-        installed(&mut keying, bundle("bob"), bundle_keys(0x1000)).unwrap();
+        installed(&mut keying, bundle("bob"), following(bundle_keys(0x1000))).unwrap();
         let pair = keying.pairs().remove(0);
         let [_, header] = pair.header.unwrap();
         let sa = if around { header.sa } else { pair.outbound.sa };

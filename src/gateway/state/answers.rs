@@ -13,7 +13,7 @@ use latchway_control::{
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::{Rule, Spd};
 use latchway_keying::{
-    Alerts, Holder, Op, Origin, Pad, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction,
+    Alerts, Holder, Keys, Op, Origin, Pad, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction,
 };
 
 use crate::gateway::capturing::Capturing;
@@ -174,6 +174,7 @@ impl Gateway for State {
     fn add_pair(&self, spec: &PairSpec) -> Answer<PairAdded> {
         let (proposal, keys) = convert::pair(spec, &self.identity, &self.devices.listen).map_err(refused)?;
         let proposal = convert::serving(proposal, &self.keying.pad().map_err(stopped)?);
+        self.check_fresh(&keys)?;
         let offer = self.keying.propose(proposal).map_err(stopped)?.map_err(refused)?;
         let pair = self.keying.install(offer.ticket, keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
@@ -213,12 +214,14 @@ impl Gateway for State {
     fn install(&self, spec: &InstallSpec) -> Answer<PairAdded> {
         let ticket: Ticket = spec.ticket.parse().map_err(refused)?;
         let keys = convert::keys(&spec.keys, &self.devices.listen).map_err(refused)?;
+        self.check_fresh(&keys)?;
         let pair = self.keying.install(ticket, keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
     }
 
     fn rekey(&self, spec: &RekeySpec) -> Answer<PairAdded> {
         let keys = convert::keys(&spec.keys, &self.devices.listen).map_err(refused)?;
+        self.check_fresh(&keys)?;
         let pair = self.keying.rekey(PairId::from_raw(spec.pair), keys).map_err(stopped)?.map_err(refused)?;
         Ok(PairAdded { pair: pair.raw() })
     }
@@ -285,6 +288,20 @@ impl Gateway for State {
 impl State {
     fn transact(&self, ops: Vec<Op>) -> Answer<()> {
         self.keying.commit(Transaction::new(ops)).map_err(stopped)?.map(|_| ()).map_err(refused)
+    }
+
+    /// A key of a counter mode that the record knows was used before, and would begin at 1 again here (T12).
+    fn check_fresh(&self, keys: &Keys) -> Answer<()> {
+        let header = keys.header.iter().flat_map(|header| [&header.inbound, &header.outbound]);
+        for keys in [&keys.inbound, &keys.outbound].into_iter().chain(header) {
+            if keys.material.suite().is_counter_mode() && self.xfrm().is_on_record(keys).map_err(refused)? {
+                return Err(Failure::refused(
+                    "a key is on record in the state folder, so it was used before and its numbers would come again",
+                    "make new keys",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The place of a rule among those made by hand.

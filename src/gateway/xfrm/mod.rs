@@ -23,13 +23,13 @@ use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 use latchway_esp::KeyMaterial;
 use latchway_keying::{
-    KeyManagerClient, NewSingle, Notice, SingleChange, SingleFault, SingleId, SingleView, Wanted,
+    KeyManagerClient, NewSingle, Notice, SaKeys, SingleChange, SingleFault, SingleId, SingleView, Wanted,
 };
 use latchway_tagging::Identity;
 
 use crate::gateway::clock::since;
 use crate::gateway::operator::{Answer, Rows};
-use crate::gateway::records::Records;
+use crate::gateway::records::{RecordError, Records};
 use crate::gateway::rows::unix_milliseconds;
 use crate::gateway::state::keys::in_hexadecimal;
 use crate::gateway::xfrm::book::{Book, Change, Held, Place};
@@ -72,6 +72,14 @@ impl Xfrm {
     pub fn recorded_in(&self, records: Arc<Records>) {
         // A gateway has one.
         let _ = self.records.set(records);
+    }
+
+    /// Whether the record knows a key: somebody used it before, and it is fresh no more.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn is_on_record(&self, keys: &SaKeys) -> Result<bool, RecordError> {
+        self.records.get().map_or(Ok(false), |records| records.knows(keys))
     }
 
     /// Does all the steps, or none.
