@@ -1,6 +1,8 @@
 //! What an operator and a provider of SAs do with a gateway in memory, and what they are shown of it.
 
 use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 
 use latchway_control::{
     ActionSpec, Bond, Commit, DirectionSpec, EventKind, Failure, FlowRow, InstallSpec, KeysSpec, LatchState,
@@ -11,13 +13,17 @@ use latchway_datapath::event::Event;
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::packet::IpPacket;
 use latchway_datapath::ulp::{Context, Ulp};
+use latchway_keying::KeyOrigin;
+use latchway_keying::reservations::Reservations;
 use latchway_tagging::{Feedback, WorkerId};
 use latchway_ulp_shim::Shim;
 use serde_json::json;
 
 use super::testing::World;
 use crate::gateway::clock::since;
+use crate::gateway::convert;
 use crate::gateway::operator::{Answer, Gateway, Rows};
+use crate::gateway::records::Records;
 
 /// All rows of a list.
 fn all<R>(list: impl FnOnce(Rows<'_, R>) -> Answer<()>) -> Vec<R> {
@@ -127,6 +133,29 @@ fn l_69_l_74_a_provider_proposes_installs_rekeys_and_removes() {
     let peers: Vec<PeerRow> = all(|rows| world.state.peers(rows));
     assert_eq!((&peers[0].pairs[..], peers[0].last_heard), (&[second][..], None));
     assert!(peers[1].pairs.is_empty());
+}
+
+/// T12: what begins at 1 has no key that the record knows.
+#[test]
+fn t12_no_key_on_record_serves_a_pair_by_hand() {
+    let world = World::new();
+    let folder = std::env::temp_dir().join(format!("latchway-by-hand-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    Reservations::create(&folder).unwrap().close().unwrap();
+    let mut recorded = convert::keys(&keys(0x1000), &world.state.devices.listen).unwrap();
+    recorded.origin = KeyOrigin::Static;
+    let mut store = Reservations::open(&folder).unwrap();
+    store.enrol_outbound(&recorded.outbound).unwrap();
+    store.close().unwrap();
+    world.state.xfrm().recorded_in(Arc::new(Records::open(&folder, |_| {}).unwrap()));
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let ticket = world.state.propose(&proposal("b.example", "10.2.0.0/24")).unwrap().ticket;
+    let install = |keys| InstallSpec { ticket: ticket.clone(), keys };
+    says(&world.state.install(&install(keys(0x1000))).unwrap_err(), "Refused", "on record");
+    let pair = world.state.install(&install(keys(0x1010))).unwrap().pair;
+    says(&world.state.rekey(&RekeySpec { pair, keys: keys(0x1000) }).unwrap_err(), "Refused", "on record");
+    world.state.rekey(&RekeySpec { pair, keys: keys(0x1020) }).unwrap();
 }
 
 /// What the PAD does not allow is refused before any key is asked for, and nothing changes.
