@@ -160,8 +160,10 @@ impl Draft {
                 "a state has one enc and one auth or auth-trunc, or one aead alone",
             ));
         }
-        let name = words.value("an ALGO-NAME of at most 63 octets", |word| {
-            (word.len() <= MOST_NAME && word.is_ascii()).then(|| word.to_owned())
+        let name = words.value("an ALGO-NAME of at most 63 letters, digits and ( ) , . _ -", |word| {
+            let is_part = |octet: u8| octet.is_ascii_alphanumeric() || b"(),._-".contains(&octet);
+            let is_name = (1..=MOST_NAME).contains(&word.len()) && word.bytes().all(is_part);
+            is_name.then(|| word.to_owned())
         })?;
         let key =
             words.value("an ALGO-KEYMAT: 0x with hexadecimal digits, or text, of at most 512 octets", key)?;
