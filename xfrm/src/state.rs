@@ -162,8 +162,8 @@ impl Draft {
         }
         let name = words.value("an ALGO-NAME of at most 63 letters, digits and ( ) , . _ -", |word| {
             let is_part = |octet: u8| octet.is_ascii_alphanumeric() || b"(),._-".contains(&octet);
-            let is_name = (1..=MOST_NAME).contains(&word.len()) && word.bytes().all(is_part);
-            is_name.then(|| word.to_owned())
+            let begins = word.starts_with(|first: char| first.is_ascii_alphabetic());
+            (begins && word.len() <= MOST_NAME && word.bytes().all(is_part)).then(|| word.to_owned())
         })?;
         let key =
             words.value("an ALGO-KEYMAT: 0x with hexadecimal digits, or text, of at most 512 octets", key)?;
