@@ -16,8 +16,8 @@ use crate::gateway::Datapath;
 use crate::packet::IpPacket;
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
+use crate::spending::Packets;
 use crate::ulp::Ulp;
-use crate::wrapping::Packets;
 
 /// An IP packet of the gateway's own.
 #[derive(Clone, Debug, PartialEq, Eq)]

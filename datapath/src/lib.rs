@@ -37,6 +37,7 @@ pub mod selector;
 pub mod send_batch;
 pub mod snapshot;
 pub mod spd;
+mod spending;
 pub mod time;
 pub mod traffic;
 pub mod ulp;

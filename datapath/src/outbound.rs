@@ -1,7 +1,7 @@
 //! Outbound, from the TUN to the wire: RFC 4301 section 5.1, RFC 4303 section 3.3.
 //!
-//! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, charge, take
-//! numbers, seal. Reading the TUN comes before it, and one send for the whole batch after it.
+//! The street reads as the list in the design: parse, ask the upper layer, choose the SA, fit, answer, take
+//! numbers and charge, seal. Reading the TUN comes before it, and one send for the whole batch after it.
 
 use latchway_esp::TakeError;
 use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef};
@@ -15,9 +15,10 @@ use crate::refusal::may_be_over;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
+use crate::spending::{Numbers, Packets, Spent};
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
-use crate::wrapping::{Numbers, Packets, Spent, Wrapping};
+use crate::wrapping::Wrapping;
 
 /// What became of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use crate::pmtu::Fragment;
 use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::send_batch::SendBatch;
+use crate::spending::Packets;
 use crate::ulp::Ulp;
-use crate::wrapping::{Packets, Wrapping};
+use crate::wrapping::Wrapping;
 
 /// How packets that do not fit their SA are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use crate::probe::{Probe, Secrets};
 use crate::sad::{Role, Sad, Tfc};
 use crate::send_batch::SendBatch;
 use crate::spd::Action;
+use crate::spending::Packets;
 use crate::traffic::Traffic;
 use crate::ulp::Ulp;
-use crate::wrapping::Packets;
 
 use self::search::Step;
 use self::tracked::Tracked;

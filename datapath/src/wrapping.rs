@@ -4,21 +4,19 @@
 //! Worked out once for a super-packet, whose packets differ in nothing that matters here. Where ESP travels through a tunnel
 //! in UDP the system writes the outer header, so that there is nothing to wrap: each packet is sealed where it was written.
 
-use latchway_esp::{FreshSeq, FreshSeqs, NextHeader, Protocol, SealError, TakeError};
+use latchway_esp::{NextHeader, Protocol, SealError};
 use latchway_tagging::{Mode, SaRef};
 
 use crate::arrival::Carrier;
 use crate::drop::DropReason;
-use crate::lifetime::HardExpired;
 use crate::mss;
 use crate::native::{HeaderSource, OuterHeader, amend, header_len};
 use crate::outer::own_marks;
 use crate::owned::OwnedOutbound;
 use crate::packet::IpPacket;
 use crate::sad::Tfc;
-use crate::segment::SuperPacket;
 use crate::send_batch::{Marks, SendBatch, Target};
-use crate::time::Time;
+use crate::spending::Number;
 use crate::transport::{self, Place};
 
 /// The wrapping of one super-packet.
@@ -54,66 +52,6 @@ pub(crate) struct Sealing<'s> {
     pub(crate) source: &'s mut HeaderSource,
 }
 
-/// The numbers of packets to be sealed: as many of each SA.
-pub(crate) struct Numbers {
-    pub(crate) own: FreshSeqs,
-    pub(crate) around: Option<FreshSeqs>,
-}
-
-/// The numbers of one packet.
-pub(crate) struct Number {
-    own: FreshSeq,
-    around: Option<FreshSeq>,
-}
-
-/// Inner packets that are sealed together, by their lengths.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Packets {
-    count: usize,
-    /// Of all but the last.
-    longest: usize,
-    last: usize,
-}
-
-/// Why an SA seals nothing more.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Spent {
-    /// Its lifetime is over, or that of the SA around it.
-    Lifetime(SaRef),
-    /// There is no number for the packets.
-    Numbers(TakeError),
-}
-
-impl Packets {
-    /// One packet.
-    pub(crate) const fn one(len: usize) -> Self {
-        Self { count: 1, longest: len, last: len }
-    }
-
-    /// What a super-packet is cut into. The last segment may be shorter than the others.
-    #[inline]
-    pub(crate) fn of(super_packet: &SuperPacket<'_>) -> Self {
-        let (count, longest) = (super_packet.segment_count(), super_packet.max_segment_len());
-        Self { count, longest, last: super_packet.total_len() - longest * (count - 1) }
-    }
-
-    /// The sum over all packets of what one takes.
-    #[inline]
-    fn sum(self, one: impl Fn(usize) -> usize) -> u64 {
-        let last = one(self.last) as u64;
-        if self.count == 1 { last } else { one(self.longest) as u64 * (self.count as u64 - 1) + last }
-    }
-}
-
-impl Numbers {
-    /// Those of the next packet.
-    #[inline]
-    pub(crate) fn next_number(&mut self) -> Option<Number> {
-        let own = self.own.next_seq()?;
-        Some(Number { own, around: self.around.as_mut().and_then(FreshSeqs::next_seq) })
-    }
-}
-
 impl Sealing<'_> {
     /// Works out the wrapping of a packet, or of a super-packet by its first header, of which no packet is longer than
     /// `longest`.
@@ -144,25 +82,6 @@ impl Sealing<'_> {
         }
     }
 
-    /// Spends lifetime and numbers of the SA, and of the one around it, for all packets or for none (RFC 4301 section
-    /// 4.4.2.1). `soft` is set where an SA is to be looked at.
-    #[inline]
-    pub(crate) fn spend(
-        &mut self,
-        wrapping: &Wrapping,
-        packets: Packets,
-        now: Time,
-        soft: &mut bool,
-    ) -> Result<Numbers, Spent> {
-        let count = u32::try_from(packets.count).unwrap_or(u32::MAX);
-        if self.own.plain {
-            let octets = packets.sum(|len| self.own.sa.encrypted_len(len));
-            let own = self.own.spend(count, octets, now, soft)?;
-            return Ok(Numbers { own, around: None });
-        }
-        self.spend_otherwise(wrapping, (packets, count), now, soft)
-    }
-
     /// Has `write` write an IP packet straight into the send buffer, and seals it there. Returns the packet's length.
     ///
     /// # Errors
@@ -185,32 +104,6 @@ impl Sealing<'_> {
         };
         batch.commit(sealed);
         Ok(len)
-    }
-
-    /// All SAs give their numbers before any is charged.
-    #[inline(never)]
-    fn spend_otherwise(
-        &mut self,
-        wrapping: &Wrapping,
-        (packets, count): (Packets, u32),
-        now: Time,
-        soft: &mut bool,
-    ) -> Result<Numbers, Spent> {
-        let payload_len = |len| wrapping.payload_len(self.own, len);
-        // Of AH it is what stands behind its header.
-        let octets = packets.sum(|len| match self.own.entry.protocol {
-            Protocol::Esp => self.own.sa.encrypted_len(payload_len(len)),
-            Protocol::Ah => payload_len(len),
-        });
-        let around_octets = packets.sum(|len| self.sealed_len(payload_len(len)));
-        let own = self.own.sa.take(count).map_err(Spent::Numbers)?;
-        let around = self.around.as_mut().map(|around| around.sa.take(count)).transpose();
-        let around = around.map_err(Spent::Numbers)?;
-        if let Some(around) = &mut self.around {
-            around.charge_for(count, around_octets, now, soft)?;
-        }
-        self.own.charge_for(count, octets, now, soft)?;
-        Ok(Numbers { own, around })
     }
 
     #[inline(never)]
@@ -285,7 +178,7 @@ impl Sealing<'_> {
         }
     }
 
-    fn sealed_len(&self, payload_len: usize) -> usize {
+    pub(crate) fn sealed_len(&self, payload_len: usize) -> usize {
         match self.own.entry.protocol {
             Protocol::Esp => self.own.sa.sealed_len(payload_len),
             Protocol::Ah => self.offset() + payload_len,
@@ -371,28 +264,6 @@ const fn unsealed(_: SealError) -> DropReason {
     DropReason::NoBuffer
 }
 
-impl OwnedOutbound {
-    /// Spends lifetime and numbers for packets of so many octets in all.
-    #[inline]
-    fn spend(&mut self, count: u32, octets: u64, now: Time, soft: &mut bool) -> Result<FreshSeqs, Spent> {
-        // A number that stays unused harms nothing; a lifetime must not be spent on what does not leave.
-        let numbers = self.sa.take(count).map_err(Spent::Numbers)?;
-        self.charge_for(count, octets, now, soft)?;
-        Ok(numbers)
-    }
-
-    #[inline]
-    fn charge_for(&mut self, count: u32, octets: u64, now: Time, soft: &mut bool) -> Result<(), Spent> {
-        match self.charge(count.into(), octets, now) {
-            Ok(reached) => {
-                *soft |= reached;
-                Ok(())
-            }
-            Err(HardExpired) => Err(Spent::Lifetime(self.entry.sa)),
-        }
-    }
-}
-
 impl Wrapping {
     /// Lets the outer packet be cut on its way, or not.
     pub(crate) const fn let_be_cut(&mut self, may_fragment: bool) {
@@ -414,7 +285,7 @@ impl Wrapping {
 
     /// Octets that are protected of an inner packet, with those that hide its length (RFC 4303 section 2.7). They do so in
     /// tunnel mode: there alone the receiver can always tell them from the packet. Whoever reads AH reads lengths, too.
-    fn payload_len(&self, own: &OwnedOutbound, inner_len: usize) -> usize {
+    pub(crate) fn payload_len(&self, own: &OwnedOutbound, inner_len: usize) -> usize {
         let hides = own.shape.tfc != Tfc::None && own.entry.protocol == Protocol::Esp && !self.is_transport();
         let len = if hides { own.fitting().hidden_len(inner_len, self.most) } else { inner_len };
         len.saturating_sub(self.kept())

@@ -265,7 +265,7 @@ pub const MUSTS: &[Must] = &[
         By(&[
             "datapath/src/lifetime.rs: rfc_4301_4_4_2_1_each_hard_limit_ends_the_sa_for_good_and_not_one_packet_late",
             "datapath/src/lifetime.rs: t36_of_two_times_the_one_that_is_over_first_ends_the_sa",
-            "datapath/src/tests.rs: rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_told_once",
+            "datapath/src/tests/ends.rs: rfc_4301_4_4_2_1_after_hard_expiry_every_packet_is_dropped_by_that_name_and_told_once",
             "tests/interop/numbers.rs: hard_lifetimes_end_on_both_sides",
         ]),
     ),
@@ -273,7 +273,7 @@ pub const MUSTS: &[Must] = &[
         4301,
         "4.4.2.1",
         "The counters at the two ends of an SA may differ.",
-        By(&["datapath/src/tests.rs: rfc_4301_4_4_2_1_the_ends_of_an_sa_may_count_differently"]),
+        By(&["datapath/src/tests/ends.rs: rfc_4301_4_4_2_1_the_ends_of_an_sa_may_count_differently"]),
     ),
     must(
         4301,

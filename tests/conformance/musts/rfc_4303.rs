@@ -70,7 +70,7 @@ pub const MUSTS: &[Must] = &[
         By(&[
             "esp/src/sequence.rs: no_number_beyond_the_limit",
             "esp/src/sequence.rs: exhaustion_is_told_from_numbers_that_are_not_reserved",
-            "datapath/src/tests.rs: rfc_4303_3_3_3_a_32_bit_sa_never_wraps",
+            "datapath/src/tests/ends.rs: rfc_4303_3_3_3_a_32_bit_sa_never_wraps",
             "tests/interop/numbers.rs: the_kernels_numbers_end",
         ]),
     ),
@@ -145,7 +145,7 @@ pub const MUSTS: &[Must] = &[
         By(&[
             "esp/src/sequence.rs: no_number_beyond_the_limit",
             "esp/src/sequence.rs: exhaustion_is_told_from_numbers_that_are_not_reserved",
-            "datapath/src/tests.rs: rfc_4303_3_3_3_a_32_bit_sa_never_wraps",
+            "datapath/src/tests/ends.rs: rfc_4303_3_3_3_a_32_bit_sa_never_wraps",
             "datapath/src/audit.rs: rfc_4301_5_2_rfc_4303_3_what_the_documents_call_auditable_is",
         ]),
     ),
