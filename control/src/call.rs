@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::capture::{CaptureSpec, CapturedPackets};
 use crate::failure::Failure;
-use crate::interface::{GetInfo, GetInterfaceDescription, INTERFACES, InterfaceDescription, ServiceInfo};
+use crate::interface::{INTERFACES, Interface};
 use crate::keys::{ShowKeys, ShownKeys};
 use crate::latch::{
     CloseLatch, ConnectSpec, FindLatch, InquireLatch, ListenSpec, PeerGoneSpec, ReleaseLatch, WatchLatches,
@@ -28,28 +27,43 @@ pub trait Method: Serialize {
     type Reply: Serialize + DeserializeOwned;
 }
 
-/// Declares all calls in one table.
+/// Declares all calls of an interface in one table, with those of org.varlink.service.
 macro_rules! calls {
-    ($($(#[doc = $doc:literal])* $call:ident = $name:literal: $parameters:ty => $reply:ty;)+) => {
-        /// What an operator or a provider of SAs asks of a gateway.
+    (
+        $(#[$enum_doc:meta])* $calls:ident of $interfaces:ident;
+        $($(#[doc = $doc:literal])* $call:ident = $name:literal: $parameters:ty => $reply:ty;)+
+    ) => {
+        $(#[$enum_doc])*
         #[derive(Debug)]
-        pub enum Call {
+        pub enum $calls {
+            /// Who serves this socket (org.varlink.service).
+            GetInfo(Box<$crate::interface::GetInfo>),
+            /// An interface in Varlink's own language (org.varlink.service).
+            GetInterfaceDescription(Box<$crate::interface::GetInterfaceDescription>),
             $($(#[doc = $doc])* $call(Box<$parameters>),)+
         }
 
-        $(impl Method for $parameters {
+        $(impl $crate::call::Method for $parameters {
             const NAME: &'static str = $name;
             type Reply = $reply;
         })+
 
-        impl Call {
+        impl $calls {
             /// The full names of all methods.
-            pub const NAMES: &'static [&'static str] = &[$($name,)+];
+            pub const NAMES: &'static [&'static str] = &[
+                <$crate::interface::GetInfo as $crate::call::Method>::NAME,
+                <$crate::interface::GetInterfaceDescription as $crate::call::Method>::NAME,
+                $($name,)+
+            ];
 
             /// The full name of the method.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
+                    Self::GetInfo(_) => <$crate::interface::GetInfo as $crate::call::Method>::NAME,
+                    Self::GetInterfaceDescription(_) => {
+                        <$crate::interface::GetInterfaceDescription as $crate::call::Method>::NAME
+                    }
                     $(Self::$call(_) => $name,)+
                 }
             }
@@ -57,30 +71,43 @@ macro_rules! calls {
             /// Reads the parameters of the method of this name; missing ones are an empty object.
             ///
             /// # Errors
-            /// A [`Failure`] that says which method or interface is not there, or what is wrong with the parameters.
-            pub fn read(name: &str, parameters: Option<&RawValue>) -> Result<Self, Failure> {
-                let parameters = parameters.map_or("{}", RawValue::get);
+            /// A [`Failure`](crate::Failure) that says which method or interface is not there, or what is wrong with the
+            /// parameters.
+            pub fn read(
+                name: &str,
+                parameters: Option<&serde_json::value::RawValue>,
+            ) -> Result<Self, $crate::failure::Failure> {
+                use $crate::call::{Method, understood, unknown};
+                use $crate::interface::{GetInfo, GetInterfaceDescription};
+
+                let parameters = parameters.map_or("{}", serde_json::value::RawValue::get);
                 match name {
+                    GetInfo::NAME => understood(name, parameters).map(|read| Self::GetInfo(Box::new(read))),
+                    GetInterfaceDescription::NAME => {
+                        understood(name, parameters).map(|read| Self::GetInterfaceDescription(Box::new(read)))
+                    }
                     $($name => understood(name, parameters).map(|read| Self::$call(Box::new(read))),)+
-                    _ => Err(unknown(name)),
+                    _ => Err(unknown(name, &$interfaces)),
                 }
             }
         }
 
         #[cfg(any(test, feature = "fuzz"))]
-        impl Call {
+        impl $calls {
             /// The parameters once more, as they are said.
             pub(crate) fn parameters(&self) -> serde_json::Result<serde_json::Value> {
                 match self {
+                    Self::GetInfo(parameters) => serde_json::to_value(parameters),
+                    Self::GetInterfaceDescription(parameters) => serde_json::to_value(parameters),
                     $(Self::$call(parameters) => serde_json::to_value(parameters),)+
                 }
             }
         }
 
-        /// Name, text, parameters and answer of every method.
+        /// Name, text, parameters and answer of every method of the interface itself.
         #[cfg(test)]
-        pub(crate) fn described(maker: &schemars::SchemaGenerator) -> Vec<crate::schema::Described> {
-            vec![$(crate::schema::Described {
+        pub(crate) fn described(maker: &schemars::SchemaGenerator) -> Vec<$crate::schema::Described> {
+            vec![$($crate::schema::Described {
                 name: $name,
                 text: concat!($($doc, "\n",)*),
                 parameters: maker.clone().into_root_schema_for::<$parameters>(),
@@ -90,12 +117,11 @@ macro_rules! calls {
     };
 }
 
+pub(crate) use calls;
+
 calls! {
-    /// Who serves this socket (org.varlink.service).
-    GetInfo = "org.varlink.service.GetInfo": GetInfo => ServiceInfo;
-    /// An interface in Varlink's own language (org.varlink.service).
-    GetInterfaceDescription = "org.varlink.service.GetInterfaceDescription":
-        GetInterfaceDescription => InterfaceDescription;
+    /// What an operator or a provider of SAs asks of a gateway.
+    Call of INTERFACES;
     /// How the gateway is and what it moved.
     Status = "org.latchway.Control.Status": Status => view::StatusView;
     /// Its SAs. With `more`, all of them, page by page.
@@ -395,7 +421,8 @@ const fn outbound() -> DirectionSpec {
     DirectionSpec::Outbound
 }
 
-fn understood<'a, T: Deserialize<'a>>(name: &str, parameters: &'a str) -> Result<T, Failure> {
+/// The parameters of a method.
+pub(crate) fn understood<'a, T: Deserialize<'a>>(name: &str, parameters: &'a str) -> Result<T, Failure> {
     serde_json::from_str(parameters).map_err(|error| {
         Failure::bad_call(
             format!("the parameters of {name} are not right: {error}"),
@@ -404,9 +431,10 @@ fn understood<'a, T: Deserialize<'a>>(name: &str, parameters: &'a str) -> Result
     })
 }
 
-fn unknown(name: &str) -> Failure {
+/// Which of method and interface there is not.
+pub(crate) fn unknown(name: &str, interfaces: &[Interface]) -> Failure {
     let interface = name.rsplit_once('.').map_or("", |(interface, _)| interface);
-    if INTERFACES.iter().any(|known| known.name == interface) {
+    if interfaces.iter().any(|known| known.name == interface) {
         Failure::method_not_found(name)
     } else {
         Failure::interface_not_found(interface)
@@ -415,6 +443,8 @@ fn unknown(name: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn read(name: &str, parameters: &str) -> Result<Call, Failure> {

@@ -13,7 +13,7 @@ pub struct Failure {
     pub parameters: Box<FailureParameters>,
 }
 
-/// What an error says. Those of org.latchway.Control have message and hint; those of org.varlink.service what Varlink
+/// What an error says. Those of org.latchway.Control and org.latchway.App have message and hint; those of org.varlink.service what Varlink
 /// gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,6 +46,20 @@ pub(crate) const ERRORS: [(&str, &str); 11] = [
     ("NotOwner", "The latch is somebody else's."),
     ("PolicyForbids", "The policy does not let anybody ask for this."),
     ("PrivilegeNeeded", "The policy lets only a privileged caller ask for this."),
+];
+
+/// The errors of org.latchway.App, each with message and hint.
+#[cfg(test)]
+pub(crate) const APP_ERRORS: [(&str, &str); 9] = [
+    ("BadCall", "The call cannot be understood, or its parameters cannot be used."),
+    ("NotASocket", "The descriptor that came with the call is not a socket, or none came."),
+    ("WrongSocket", "The socket is of a kind that nothing can be said of or required for."),
+    ("NotHere", "The socket is not one of those that the gateway serves."),
+    ("NotFound", "What the call speaks of is not there."),
+    ("Refused", "The gateway does not do this, and changed nothing."),
+    ("Busy", "The gateway serves as many callers as it can."),
+    ("Full", "There is no room for another."),
+    ("Failed", "The gateway could not do this."),
 ];
 
 impl Failure {
@@ -115,6 +129,39 @@ impl Failure {
         Self::control("PrivilegeNeeded", message, hint)
     }
 
+    /// What came with a call is not a socket, or nothing came.
+    #[must_use]
+    pub fn not_a_socket(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::named(APP, "NotASocket", message, hint)
+    }
+
+    /// The socket is of a kind that nothing can be said of or required for.
+    #[must_use]
+    pub fn wrong_socket(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::named(APP, "WrongSocket", message, hint)
+    }
+
+    /// The socket is not one of those that the gateway serves.
+    #[must_use]
+    pub fn not_here(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::named(APP, "NotHere", message, hint)
+    }
+
+    /// The same as org.latchway.App has it, where control.sock says it, too.
+    #[must_use]
+    pub fn of_app(self) -> Self {
+        match self.error.strip_prefix(CONTROL).and_then(|rest| rest.strip_prefix('.')) {
+            Some(word) => Self { error: format!("{APP}.{word}"), parameters: self.parameters },
+            None => self,
+        }
+    }
+
+    /// The error's name without its interface: `Busy`, for example.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.error.rsplit_once('.').map_or(&self.error, |(_, word)| word)
+    }
+
     /// There is no such method.
     #[must_use]
     pub fn method_not_found(method: &str) -> Self {
@@ -140,9 +187,13 @@ impl Failure {
     }
 
     fn control(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::named(CONTROL, name, message, hint)
+    }
+
+    fn named(interface: &str, name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         let (message, hint) = (Some(message.into()), Some(hint.into()).filter(|hint| !hint.is_empty()));
         let parameters = FailureParameters { message, hint, ..FailureParameters::default() };
-        Self { error: format!("org.latchway.Control.{name}"), parameters: Box::new(parameters) }
+        Self { error: format!("{interface}.{name}"), parameters: Box::new(parameters) }
     }
 
     fn service(name: &str, method: Option<&str>, interface: Option<&str>) -> Self {
@@ -166,3 +217,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+const CONTROL: &str = "org.latchway.Control";
+const APP: &str = "org.latchway.App";

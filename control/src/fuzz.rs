@@ -1,9 +1,10 @@
-//! The bodies of the fuzz targets: what anybody who can open the control socket, or write a gateway's description, can say.
+//! The bodies of the fuzz targets: what anybody who can open the gateway's sockets, or write a gateway's description, can say.
 //!
 //! Each takes any bytes, checks what must hold whatever they are, and panics where it does not.
 
 use serde_json::value::RawValue;
 
+use crate::app::{AppCall, MAX_APP_MESSAGE, ProtectionView};
 use crate::{Call, Frames, GatewaySpec, MAX_MESSAGE, Reply, Request, StatusView, write_message};
 
 /// A connection's octets, as calls to a gateway and as answers to an operator.
@@ -17,6 +18,18 @@ pub fn message(octets: &[u8]) {
             }
             Ok(None) => return assert!(octets.last().is_none_or(|&last| last == 0)),
             Err(_) => return assert!(octets.len() as u64 > MAX_MESSAGE || octets.last() != Some(&0)),
+        }
+    }
+}
+
+/// A connection's octets, as calls of an application and as answers to one.
+pub fn app_message(octets: &[u8]) {
+    let mut frames = Frames::new(octets, MAX_APP_MESSAGE);
+    while let Ok(Some(message)) = frames.next_message() {
+        asked_by_application(message);
+        let Ok(reply) = Reply::read(message) else { continue };
+        if let Ok(Ok(view)) = reply.answer::<ProtectionView>() {
+            assert!(serde_json::to_string(&view).is_ok());
         }
     }
 }
@@ -42,6 +55,22 @@ fn asked(message: &[u8]) {
             let parameters = call.parameters().map(|said| said.to_string()).unwrap_or_default();
             let raw = RawValue::from_string(parameters.clone()).ok();
             let again = Call::read(call.name(), raw.as_deref()).and_then(|call| {
+                call.parameters().map_err(|error| crate::Failure::failed(error.to_string(), ""))
+            });
+            assert_eq!(again.map(|again| again.to_string()), Ok(parameters));
+        }
+        Err(failure) => assert!(!failure.error.is_empty() && !failure.to_string().is_empty()),
+    }
+}
+
+/// As [`asked`], on app.sock.
+fn asked_by_application(message: &[u8]) {
+    match Request::read(message).and_then(|request| request.app_call()) {
+        Ok(call) => {
+            let parameters = call.parameters().map(|said| said.to_string()).unwrap_or_default();
+            let raw = RawValue::from_string(parameters.clone()).ok();
+            let again = AppCall::read(call.name(), raw.as_deref());
+            let again = again.and_then(|call| {
                 call.parameters().map_err(|error| crate::Failure::failed(error.to_string(), ""))
             });
             assert_eq!(again.map(|again| again.to_string()), Ok(parameters));
@@ -80,6 +109,11 @@ mod tests {
     #[test]
     fn corpus_of_message() {
         replay("control_message", message);
+    }
+
+    #[test]
+    fn corpus_of_app_message() {
+        replay("app_message", app_message);
     }
 
     #[test]
@@ -122,6 +156,11 @@ mod tests {
             let octets = read("control_message", call);
             let mut frames = Frames::new(octets.as_slice(), MAX_MESSAGE);
             Request::read(frames.next_message().unwrap().unwrap()).unwrap().call().unwrap();
+        }
+        for call in ["info", "interface", "gateway", "protection"] {
+            let octets = read("app_message", call);
+            let mut frames = Frames::new(octets.as_slice(), MAX_APP_MESSAGE);
+            Request::read(frames.next_message().unwrap().unwrap()).unwrap().app_call().unwrap();
         }
         for description in ["smallest", "two_peers", "two_pairs"] {
             serde_json::from_slice::<GatewaySpec>(&read("control_gateway", description)).unwrap();

@@ -1,7 +1,8 @@
-//! The interfaces that a control socket serves, in Varlink's own language, and what it says of itself.
+//! The interfaces that the gateway's sockets serve, in Varlink's own language, and what they say of themselves.
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::Method;
 use crate::failure::Failure;
 
 /// An interface and its description.
@@ -13,9 +14,13 @@ pub struct Interface {
     pub description: &'static str,
 }
 
-/// What is served.
+/// The interface that every socket serves: which others there are.
+pub(crate) const SERVICE: Interface =
+    Interface { name: "org.varlink.service", description: include_str!("../org.varlink.service.varlink") };
+
+/// What control.sock serves.
 pub const INTERFACES: [Interface; 2] = [
-    Interface { name: "org.varlink.service", description: include_str!("../org.varlink.service.varlink") },
+    SERVICE,
     Interface { name: "org.latchway.Control", description: include_str!("../org.latchway.Control.varlink") },
 ];
 
@@ -58,27 +63,37 @@ pub struct InterfaceDescription {
     pub description: String,
 }
 
+impl Method for GetInfo {
+    const NAME: &'static str = "org.varlink.service.GetInfo";
+    type Reply = ServiceInfo;
+}
+
+impl Method for GetInterfaceDescription {
+    const NAME: &'static str = "org.varlink.service.GetInterfaceDescription";
+    type Reply = InterfaceDescription;
+}
+
 impl ServiceInfo {
-    /// What a gateway says of itself.
+    /// What a gateway says of itself on a socket that serves these interfaces.
     #[must_use]
-    pub fn own() -> Self {
+    pub fn own(interfaces: &[Interface]) -> Self {
         Self {
             vendor: "Latchway".into(),
             product: "latchway".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             url: env!("CARGO_PKG_REPOSITORY").into(),
-            interfaces: INTERFACES.iter().map(|interface| interface.name.into()).collect(),
+            interfaces: interfaces.iter().map(|interface| interface.name.into()).collect(),
         }
     }
 }
 
 impl GetInterfaceDescription {
-    /// The description that is asked for.
+    /// The description that is asked for, on a socket that serves these interfaces.
     ///
     /// # Errors
     /// There is no such interface.
-    pub fn answer(&self) -> Result<InterfaceDescription, Failure> {
-        let found = INTERFACES.iter().find(|interface| interface.name == self.interface);
+    pub fn answer(&self, interfaces: &[Interface]) -> Result<InterfaceDescription, Failure> {
+        let found = interfaces.iter().find(|interface| interface.name == self.interface);
         found
             .map(|interface| InterfaceDescription { description: interface.description.into() })
             .ok_or_else(|| Failure::interface_not_found(&self.interface))

@@ -1,12 +1,13 @@
-//! The control protocol: what is said on control.sock, and how it is framed.
+//! The control protocol: what is said on control.sock and on app.sock, and how it is framed.
 //!
 //! Messages are those of Varlink: one JSON object, ended by a NUL octet; `{"method", "parameters"}` there,
-//! `{"parameters"}` or `{"error", "parameters"}` back, several times where the call says `more`. The interface is
-//! `org.latchway.Control`, described in `org.latchway.Control.varlink`, which is made from the types here. Types only:
-//! who listens and who connects is elsewhere.
+//! `{"parameters"}` or `{"error", "parameters"}` back, several times where the call says `more`. The interface of
+//! control.sock is `org.latchway.Control`, that of app.sock `org.latchway.App` ([`app`]); each is described in a file of
+//! that name, which is made from the types here. Types only: who listens and who connects is elsewhere.
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod call;
 mod capture;
 mod failure;

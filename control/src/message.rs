@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::app::AppCall;
 use crate::call::{Call, Method};
 use crate::failure::{Failure, FailureParameters};
 
@@ -77,12 +78,20 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Reads what is asked.
+    /// Reads what is asked on control.sock.
     ///
     /// # Errors
     /// As [`Call::read`].
     pub fn call(&self) -> Result<Call, Failure> {
         Call::read(&self.method, self.parameters)
+    }
+
+    /// Reads what is asked on app.sock.
+    ///
+    /// # Errors
+    /// As [`AppCall::read`].
+    pub fn app_call(&self) -> Result<AppCall, Failure> {
+        AppCall::read(&self.method, self.parameters)
     }
 }
 

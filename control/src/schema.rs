@@ -11,9 +11,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-use crate::call;
-use crate::failure::ERRORS;
+use crate::failure::{APP_ERRORS, ERRORS};
 use crate::interface::INTERFACES;
+use crate::{app, call};
 
 /// A method.
 pub struct Described {
@@ -27,7 +27,31 @@ pub struct Described {
     pub reply: Schema,
 }
 
-const INTERFACE: &str = "org.latchway.Control";
+/// An interface that is described.
+struct Subject {
+    name: &'static str,
+    head: &'static str,
+    methods: fn(&SchemaGenerator) -> Vec<Described>,
+    errors: &'static [(&'static str, &'static str)],
+}
+
+const CONTROL: Subject = Subject {
+    name: "org.latchway.Control",
+    head: "What an operator or a provider of SAs may ask of a Latchway gateway on its control.sock.\n\
+        A field of which the type begins with `?` may be left out of a call. No answer holds a key but that to XfrmStates\n\
+        where it was asked for.",
+    methods: call::described,
+    errors: &ERRORS,
+};
+
+const APP: Subject = Subject {
+    name: "org.latchway.App",
+    head: "What an application may ask of a Latchway gateway on its app.sock, of sockets that it has.\n\
+        A field of which the type begins with `?` may be left out of a call. A socket is passed as a descriptor, with the\n\
+        first octet of the call that it belongs to (SCM_RIGHTS). No answer holds a key.",
+    methods: app::described,
+    errors: &APP_ERRORS,
+};
 
 /// Files of docs/schema and the methods whose answers they describe.
 const FILES: [(&str, &str); 17] = [
@@ -50,17 +74,19 @@ const FILES: [(&str, &str); 17] = [
     ("xfrm-event", "XfrmMonitor"),
 ];
 
-fn methods() -> Vec<(Described, Described)> {
+/// Files of docs/schema and the methods of org.latchway.App whose answers they describe.
+const APP_FILES: [(&str, &str); 2] = [("app-gateway", "Gateway"), ("app-protection", "Protection")];
+
+fn methods(subject: &Subject) -> Vec<(Described, Described)> {
     let reads = SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize());
     let writes = SchemaGenerator::new(SchemaSettings::draft2020_12().for_serialize());
-    let (reads, writes) = (call::described(&reads), call::described(&writes));
-    reads.into_iter().zip(writes).filter(|(read, _)| read.name.starts_with(INTERFACE)).collect()
+    (subject.methods)(&reads).into_iter().zip((subject.methods)(&writes)).collect()
 }
 
 /// The description in Varlink's own language.
-fn varlink() -> String {
+fn varlink(subject: &Subject) -> String {
     let (mut types, mut body) = (BTreeMap::new(), String::new());
-    for (read, write) in methods() {
+    for (read, write) in methods(subject) {
         let (parameters, reply) = (read.parameters.as_value(), write.reply.as_value());
         for schema in [parameters, reply] {
             for (name, found) in schema.get("$defs").and_then(Value::as_object).into_iter().flatten() {
@@ -78,20 +104,16 @@ fn varlink() -> String {
         let (parameters, reply) = (fields(parameters), fields(reply));
         write!(body, "\n{}method {name}{parameters} -> {reply}\n", comment(read.text, "")).unwrap();
     }
-    let mut text = comment(HEAD, "") + "interface " + INTERFACE + "\n";
+    let mut text = comment(subject.head, "") + "interface " + subject.name + "\n";
     for (name, schema) in &types {
         write!(text, "\n{}type {name} {}\n", comment(description(schema), ""), definition(schema)).unwrap();
     }
     text.push_str(&body);
-    for (name, meaning) in ERRORS {
+    for (name, meaning) in subject.errors {
         write!(text, "\n{}error {name} (message: string, hint: ?string)\n", comment(meaning, "")).unwrap();
     }
     text
 }
-
-const HEAD: &str = "What an operator or a provider of SAs may ask of a Latchway gateway on its control.sock.\n\
-    A field of which the type begins with `?` may be left out of a call. No answer holds a key but that to XfrmStates\n\
-    where it was asked for.";
 
 fn definition(schema: &Value) -> String {
     let alternatives = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
@@ -189,19 +211,23 @@ fn compare(path: &Path, made: &str) {
 }
 
 #[test]
-fn the_interface_is_described_as_the_types_are() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("org.latchway.Control.varlink");
-    compare(&path, &varlink());
+fn the_interfaces_are_described_as_the_types_are() {
+    for subject in [CONTROL, APP] {
+        let file = format!("{}.varlink", subject.name);
+        compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &varlink(&subject));
+    }
 }
 
 #[test]
 fn the_schemas_of_answers_are_those_of_the_types() {
-    let methods = methods();
-    for (file, method) in FILES {
-        let name = format!("{INTERFACE}.{method}");
-        let (_, described) = methods.iter().find(|(described, _)| described.name == name).unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/schema/{file}.json"));
-        compare(&path, &(serde_json::to_string_pretty(&described.reply).unwrap() + "\n"));
+    for (subject, files) in [(CONTROL, &FILES[..]), (APP, &APP_FILES[..])] {
+        let methods = methods(&subject);
+        for (file, method) in files {
+            let name = format!("{}.{method}", subject.name);
+            let (_, described) = methods.iter().find(|(described, _)| described.name == name).unwrap();
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/schema/{file}.json"));
+            compare(&path, &(serde_json::to_string_pretty(&described.reply).unwrap() + "\n"));
+        }
     }
 }
 
@@ -211,7 +237,8 @@ fn the_schemas_of_answers_are_those_of_the_types() {
 fn t40_no_answer_holds_a_key() {
     let shows_states =
         |name: &str| ["XfrmStates", "XfrmMonitor", "ShowKeys"].iter().any(|method| name.ends_with(method));
-    for (_, described) in methods().into_iter().filter(|(_, described)| !shows_states(described.name)) {
+    let all = [CONTROL, APP].into_iter().flat_map(|subject| methods(&subject));
+    for (_, described) in all.filter(|(_, described)| !shows_states(described.name)) {
         let text = described.reply.as_value().to_string();
         assert!(!text.contains("\"key\"") && !text.contains("Secret"), "{}", described.name);
     }
@@ -220,9 +247,12 @@ fn t40_no_answer_holds_a_key() {
 /// What is served is what is made.
 #[test]
 fn every_method_is_described() {
-    for name in call::Call::NAMES {
-        let (interface, method) = name.rsplit_once('.').unwrap();
-        let found = INTERFACES.iter().find(|found| found.name == interface).unwrap();
-        assert!(found.description.contains(&format!("method {method}(")), "{name}");
+    for (names, interfaces) in [(call::Call::NAMES, &INTERFACES), (app::AppCall::NAMES, &app::APP_INTERFACES)]
+    {
+        for name in names {
+            let (interface, method) = name.rsplit_once('.').unwrap();
+            let found = interfaces.iter().find(|found| found.name == interface).unwrap();
+            assert!(found.description.contains(&format!("method {method}(")), "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use latchway_control::{
     Answering, Call, CaptureSpec, CapturedPackets, Done, EventKind, EventView, Failure, Flows, FrameError,
-    Frames, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, XfrmEvent, XfrmEventKind,
+    Frames, INTERFACES, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, XfrmEvent, XfrmEventKind,
     XfrmPolicies, XfrmStates, write_message,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -94,8 +94,8 @@ impl Back<'_> {
         let gateway = &*service.gateway;
         let done = |answer: Answer<()>| answer.map(|()| Done {});
         match call {
-            Call::GetInfo(_) => self.last(&ServiceInfo::own()),
-            Call::GetInterfaceDescription(which) => self.give(which.answer()),
+            Call::GetInfo(_) => self.last(&ServiceInfo::own(&INTERFACES)),
+            Call::GetInterfaceDescription(which) => self.give(which.answer(&INTERFACES)),
             Call::Status(_) => self.give(gateway.status()),
             Call::Drops(_) => self.give(gateway.drops()),
             Call::Sas(list) => pages::<Sas>(self, list.limit, |rows| gateway.sas(rows)),

@@ -1,0 +1,39 @@
+//! The calls that a gateway answers on app.sock.
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::{APP_INTERFACES, ProtectionView};
+use crate::call::calls;
+
+calls! {
+    /// What an application asks of a gateway.
+    AppCall of APP_INTERFACES;
+    /// Which gateway this is.
+    Gateway = "org.latchway.App.Gateway": Gateway => GatewayView;
+    /// What protects the socket that comes with the call, and who is on its other end.
+    Protection = "org.latchway.App.Protection": Protection => ProtectionView;
+}
+
+/// Parameters of [`AppCall::Gateway`]: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {}
+
+/// Parameters of [`AppCall::Protection`]: none. A socket comes with the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Protection {}
+
+/// A gateway, as applications see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GatewayView {
+    /// What it is called.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The number of its start: random, so that what was learnt from it before another start is known as such.
+    pub boot: u64,
+}
