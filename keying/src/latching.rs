@@ -21,7 +21,7 @@ pub(crate) use self::aside::aside;
 pub use self::constraints::{Asked, Constraints};
 pub use self::error::{BadTuple, LatchError};
 pub use self::holder::{Holder, Privilege};
-pub use self::inquiry::{Inquiry, Parameters, Party};
+pub use self::inquiry::{FlowInquiry, Inquiry, Parameters, Party};
 pub(crate) use self::listeners::Asking;
 pub(crate) use self::permission::{Permit, Plea};
 pub(crate) use self::register::{Held, Register, Sight, Waiting};

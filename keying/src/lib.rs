@@ -60,8 +60,8 @@ pub use install::{HeaderKeys, InstallError, KeyOrigin, Keys, Resumption, SaKeys,
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Gone, Keying, PeerGone, Progress, RekeyError};
 pub use latching::{
-    AlertKind, Alerts, Asked, BadTuple, ConnectionRequest, Constraints, Created, Delivery, Holder, Inquiry,
-    LatchAlert, LatchError, ListenerRequest, Parameters, Party, Privilege,
+    AlertKind, Alerts, Asked, BadTuple, ConnectionRequest, Constraints, Created, Delivery, FlowInquiry,
+    Holder, Inquiry, LatchAlert, LatchError, ListenerRequest, Parameters, Party, Privilege,
 };
 pub use latchway_tagging::PeerPattern;
 pub use manager::{Inputs, KeyManager, KeyManagerClient, Stopped};

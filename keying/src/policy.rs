@@ -31,6 +31,13 @@ pub struct RuleView {
     pub rule: Rule,
 }
 
+impl RuleView {
+    fn of((origin, numbered): (Origin, &Numbered)) -> Self {
+        let Numbered { number, rule } = numbered.clone();
+        Self { number, origin, rule }
+    }
+}
+
 /// Why a rule cannot be added or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
@@ -153,11 +160,12 @@ impl Policy {
 
     /// Every rule in its order, in step with [`spd`](Self::spd).
     pub(crate) fn views(&self) -> Vec<RuleView> {
-        let view = |(origin, numbered): (Origin, &Numbered)| {
-            let Numbered { number, rule } = numbered.clone();
-            RuleView { number, origin, rule }
-        };
-        self.numbered().map(view).collect()
+        self.numbered().map(RuleView::of).collect()
+    }
+
+    /// The rule at a place of the order.
+    pub(crate) fn view_at(&self, place: usize) -> Option<RuleView> {
+        self.numbered().nth(place).map(RuleView::of)
     }
 
     /// Counts every rule as configured.

@@ -1,5 +1,7 @@
 //! INQUIRE_LATCH (latching-04 section 2.1, L-28 to L-32, L-67): everything that is known of a latch.
 
+use latchway_datapath::drop::Direction;
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::{LatchId, LatchState};
 use latchway_datapath::sad::{Path, Role};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector, has_ports};
@@ -9,7 +11,7 @@ use latchway_tagging::{ClassId, IdentityId};
 use latchway_ulp_shim::LatchView;
 
 use crate::keying::Keying;
-use crate::latching::{Asked, Held, Inquiry, LatchError, Parameters, Party};
+use crate::latching::{Asked, FlowInquiry, Held, Inquiry, LatchError, Parameters, Party};
 use crate::origin::Origin;
 use crate::policy::{RuleNumber, RuleView};
 
@@ -36,6 +38,30 @@ impl Keying {
             fit_for_channel_binding: in_force && held.is_some(),
             latch: view,
         })
+    }
+
+    /// What is known of a flow: in one question, for who has only its socket.
+    #[must_use]
+    pub fn inquire_flow(&self, flow: &FlowKey) -> FlowInquiry {
+        let latch = self.find_latch(flow).and_then(|latch| self.inquire_latch(latch).ok());
+        let traffic = Traffic::of(flow);
+        let decides = self.current.spd.find(&traffic, Direction::Outbound);
+        let (place, action) = decides.map(|(place, rule)| (place, rule.action)).unzip();
+        let parameters = match (&latch, action) {
+            (Some(latch), _) => Some(latch.parameters.clone()),
+            (None, Some(Action::Protect(protection))) => {
+                let slot = self.current.sad.select_serving(&traffic, &protection);
+                slot.filter(|slot| !slot.entry.use_.is_expired())
+                    .and_then(|slot| self.latched(slot.entry.class))
+            }
+            (None, _) => None,
+        };
+        let group = match &parameters {
+            Some(Parameters::Latched { id, .. }) => self.interned.classes().group(*id),
+            _ => None,
+        };
+        let rule = place.and_then(|place| self.policy.view_at(place));
+        FlowInquiry { latch: latch.map(Box::new), parameters, group, rule }
     }
 
     /// The entries that stand for latches at the head of the SPD (L-77, L-115): those of connections that are not as

@@ -1,7 +1,7 @@
 //! What an inquiry tells (INQUIRE_LATCH, L-12, L-28 to L-32, L-67): all that is known of a latch, in every state.
 
 use latchway_datapath::sad::Path;
-use latchway_tagging::{Class, ClassId, IdentityId, IdentityRecord};
+use latchway_tagging::{Class, ClassId, GroupId, IdentityId, IdentityRecord};
 use latchway_ulp_shim::LatchView;
 
 use crate::evidence::Evidence;
@@ -31,6 +31,20 @@ pub struct Inquiry {
     /// Whether a channel in the sense of RFC 5056 may be bound to it (L-43, L-105, L-121): not where it was only inferred
     /// from packets. Whether the other end latched, too, is not known here, since nothing on the wire tells.
     pub fit_for_channel_binding: bool,
+}
+
+/// What is known of a flow: by its latch, or where it has none, by policy alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowInquiry {
+    /// Its latch with everything that is known of it.
+    pub latch: Option<Box<Inquiry>>,
+    /// What its latch holds it to; where it has none, what its next packet would leave under by policy. `None` where that
+    /// is nothing.
+    pub parameters: Option<Parameters>,
+    /// The group of the class of those, by which protections are compared (C-16).
+    pub group: Option<GroupId>,
+    /// The rule of the policy that decides about such packets, whatever its latch says.
+    pub rule: Option<RuleView>,
 }
 
 /// What a latch holds its connection to.

@@ -7,7 +7,7 @@ use latchway_datapath::time::Time;
 
 use crate::keying::Keying;
 use crate::latching::{
-    Alerts, ConnectionRequest, Created, Holder, Inquiry, LatchError, ListenerRequest, Privilege,
+    Alerts, ConnectionRequest, Created, FlowInquiry, Holder, Inquiry, LatchError, ListenerRequest, Privilege,
 };
 use crate::manager::Stopped;
 use crate::manager::client::{KeyManagerClient, Request};
@@ -24,6 +24,7 @@ pub(in crate::manager) enum LatchCall {
     Close(LatchId, Sender<Result<(), LatchError>>),
     Find(FlowKey, Sender<Option<LatchId>>),
     Inquire(LatchId, Sender<Result<Box<Inquiry>, LatchError>>),
+    InquireFlow(FlowKey, Sender<FlowInquiry>),
 }
 
 impl LatchCall {
@@ -45,6 +46,7 @@ impl LatchCall {
             Self::Close(latch, reply) => reply.send(keying.close_latch(latch, now)).is_ok(),
             Self::Find(flow, reply) => reply.send(keying.find_latch(&flow)).is_ok(),
             Self::Inquire(latch, reply) => reply.send(keying.inquire_latch(latch).map(Box::new)).is_ok(),
+            Self::InquireFlow(flow, reply) => reply.send(keying.inquire_flow(&flow)).is_ok(),
         }
     }
 }
@@ -130,6 +132,14 @@ impl KeyManagerClient {
     /// [`Stopped`] outside, [`LatchError`] inside.
     pub fn inquire_latch(&self, latch: LatchId) -> Result<Result<Box<Inquiry>, LatchError>, Stopped> {
         self.ask_latch(|reply| LatchCall::Inquire(latch, reply))
+    }
+
+    /// [`Keying::inquire_flow`](crate::Keying::inquire_flow).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn inquire_flow(&self, flow: FlowKey) -> Result<FlowInquiry, Stopped> {
+        self.ask_latch(|reply| LatchCall::InquireFlow(flow, reply))
     }
 
     fn ask_latch<R>(&self, call: impl FnOnce(Sender<R>) -> LatchCall) -> Result<R, Stopped> {

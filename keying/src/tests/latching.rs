@@ -1,6 +1,7 @@
 //! Latches that somebody asks for: the calls of latching-04 section 2.1 and RFC 5660 section 2.3.
 
 mod errors;
+mod flow;
 mod holders;
 mod larval;
 mod listeners;
