@@ -1,6 +1,7 @@
 //! The folder where system calls, atomics and unsafe code live.
 
 pub mod publish;
+pub mod socket_facts;
 pub mod tun;
 pub mod wire;
 

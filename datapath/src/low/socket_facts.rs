@@ -1,0 +1,55 @@
+//! What the kernel says of a socket, whoever made it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// The cookie of the network namespace that a socket belongs to (Linux 5.14): never another's, for as long as the system
+/// runs.
+///
+/// # Errors
+/// It is no socket, or the kernel does not say.
+#[expect(unsafe_code, reason = "getsockopt is a foreign function, and no crate asks this of it")]
+pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: `cookie` is as long as `length` says, and both are ours for the time of the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// From asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
+
+    use latchway_netns::{Namespace, testing};
+
+    #[test]
+    fn sockets_of_one_namespace_have_one_cookie_and_those_of_another_another() {
+        let name =
+            "low::socket_facts::tests::sockets_of_one_namespace_have_one_cookie_and_those_of_another_another";
+        testing::namespaced(name, || {
+            let cookie = |namespace: &Namespace| {
+                namespace.run(|| netns_cookie(UnixDatagram::unbound().unwrap()).unwrap()).unwrap()
+            };
+            let here = netns_cookie(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            assert_eq!(cookie(&Namespace::current().unwrap()), here);
+            let there = Namespace::create("there").unwrap();
+            assert_ne!(cookie(&there), here);
+            assert_eq!(cookie(&there), cookie(&there));
+        });
+        assert_eq!(netns_cookie(File::open("/").unwrap()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+    }
+}
