@@ -348,6 +348,7 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", old.listen != new.listen),
         ("state or counter_mode_static", old.state != new.state),
         ("control", old.control != new.control),
+        ("app", old.app != new.app),
         ("metrics", old.metrics != new.metrics),
         ("audit", old.audit != new.audit),
         ("answer_discard", old.answer_discard != new.answer_discard),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::keyring::{Keyring, read_keys};
-use crate::model::Config;
+use crate::model::{AppSocket, Config};
 use crate::problem::Report;
 use crate::read::{LONGEST, Parsed, parse_named};
 
@@ -61,6 +61,9 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         state.path = folder.join(&state.path);
     }
     config.control = config.control.map(|control| folder.join(control));
+    if let AppSocket::At(app) = &mut config.app {
+        *app = folder.join(&*app);
+    }
     let keys = read_keys(&config, &folder).map_err(wrong)?;
     Ok(Loaded { config, keys, warnings, folder })
 }

@@ -28,10 +28,10 @@ pub use compare::{Changes, RevisedSa, compare};
 pub use file::{LoadError, Loaded, load};
 pub use keyring::{Key, Keyring, read_keys};
 pub use model::{
-    Action, Applications, Backend, Config, Df, Direction, Discovery, Dscp, Ecn, Encapsulation, FlowLabel,
-    Fragment, Guard, Header, Hiding, KeyFile, LatchTerms, Latches, Lifetime, Listen, Model, NamespaceRef,
-    OnConflict, OnPolicyChange, Outer, Peer, Place, Policy, Position, Probe, Sa, SaDirection, Sizing,
-    StateDirectory, Tfc, Tun, Unlatchable,
+    Action, AppSocket, Applications, Backend, Config, Df, Direction, Discovery, Dscp, Ecn, Encapsulation,
+    FlowLabel, Fragment, Guard, Header, Hiding, KeyFile, LatchTerms, Latches, Lifetime, Listen, Model,
+    NamespaceRef, OnConflict, OnPolicyChange, Outer, Peer, Place, Policy, Position, Probe, Sa, SaDirection,
+    Sizing, StateDirectory, Tfc, Tun, Unlatchable,
 };
 pub use problem::{Problem, Report, Severity};
 pub use range::{AddressRange, IcmpRange, PortRange, Selector, SimpleSelector};

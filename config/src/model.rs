@@ -52,6 +52,8 @@ pub struct Config {
     pub state: Option<StateDirectory>,
     /// The operator's socket; `None` is the place that its clients look at.
     pub control: Option<PathBuf>,
+    /// The socket of applications.
+    pub app: AppSocket,
     /// Where metrics are offered; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// Whether auditable drops are logged.
@@ -62,6 +64,18 @@ pub struct Config {
     pub user: Option<String>,
     /// Where the addresses of programs come from that are started behind the gateway. Part of our own networks.
     pub exec: Option<IpNet>,
+}
+
+/// Where applications ask about their sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AppSocket {
+    /// Beside the operator's socket.
+    #[default]
+    Beside,
+    /// Here.
+    At(PathBuf),
+    /// Nowhere.
+    Nowhere,
 }
 
 impl Config {

@@ -21,7 +21,7 @@ use toml::de::DeTable;
 
 use crate::check;
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{Applications, Config, LatchTerms, Place, StateDirectory};
+use crate::model::{AppSocket, Applications, Config, LatchTerms, Place, StateDirectory};
 use crate::problem::Report;
 use crate::range::{AddressRange, merge};
 use crate::read::wire::Said;
@@ -125,6 +125,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     let latches = latching::limits(file, problems);
     let state = state(file, problems);
     let control = file.read(&root::CONTROL, problems, value::path);
+    let app = file.read_or(&root::APP, AppSocket::Beside, problems, value::app_socket);
     let metrics = file.read(&root::METRICS, problems, value::socket_address);
     let audit = file.read_or(&root::AUDIT, true, problems, Entry::flag);
     let answer_discard = file.read_or(&root::ANSWER_DISCARD, true, problems, Entry::flag);
@@ -170,6 +171,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
         latches,
         state: state?,
         control,
+        app: app?,
         metrics,
         audit: audit?,
         answer_discard: answer_discard?,

@@ -142,6 +142,8 @@ table! {
         "In split mode, the prefix that programs started by `latchway exec` get their addresses from. It belongs to our own inner networks.";
     CONTROL = "control", "a path", Some("`/run/latchway/NAME/control.sock`"), r#""/run/latchway/branch-office/control.sock""#, Restart,
         "The operator's socket, relative to the folder of this file.";
+    APP = "app", "a path, or true or false", Some("`app.sock` beside the operator's socket"), r#""/run/latchway/branch-office/app.sock""#, Restart,
+        "The socket on which applications ask who is on the other ends of their own sockets, and what protects them; any user may. Relative to the folder of this file. `false`: there is none.";
     METRICS = "metrics", "an address with port", Some("none"), r#""127.0.0.1:9450""#, Restart,
         "Where metrics are offered to Prometheus.";
     AUDIT = "audit", "true or false", Some("true"), "true", Restart,

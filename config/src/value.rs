@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use latchway_tagging::{AuthMethod, Identity, PeerPattern};
 
 use crate::document::{Entry, Problems};
+use crate::model::AppSocket;
 use crate::range::{AddressRange, PortRange};
 
 /// An identity (RFC 4301 section 4.4.3.1), with its kind in front, or of the kind that it looks like.
@@ -278,6 +279,14 @@ pub fn is_name(name: &str) -> bool {
 /// A path, without its useless parts.
 pub fn path(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     Some(tidy(Path::new(entry.nonempty(problems)?)))
+}
+
+/// Where applications are served: a path, or whether at all.
+pub fn app_socket(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<AppSocket> {
+    if entry.as_text().is_some() {
+        return path(entry, problems).map(AppSocket::At);
+    }
+    entry.flag(problems).map(|served| if served { AppSocket::Beside } else { AppSocket::Nowhere })
 }
 
 /// A user of the system.

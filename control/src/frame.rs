@@ -52,6 +52,12 @@ impl<R: Read> Frames<R> {
         &mut self.from
     }
 
+    /// Whether nothing was read beyond the message that was taken last.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The next message without its NUL; `None` where the other side has closed the connection between two messages.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use latchway_tagging::{AuthMethod, Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Seed, Shim};
 
 use crate::gateway::GatewayError;
+use crate::gateway::app::Spaces;
 use crate::gateway::clock::since;
 use crate::gateway::disposition::Disposer;
 use crate::gateway::plan::Plan;
@@ -46,12 +47,14 @@ pub struct Assembled {
     pub disposer: Disposer,
     /// Auditable drops, where they are to be logged, and the addresses that wires have.
     pub audit: Option<(Receiver<Record>, Vec<SocketAddr>)>,
+    /// Whose sockets applications may ask about.
+    pub spaces: Option<Spaces>,
 }
 
 /// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
 pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
-    let Ports { devices, sockets } = ports;
+    let Ports { devices, sockets, spaces } = ports;
 
     let database = LatchDatabase::new(plan.limits, Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
@@ -98,6 +101,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
         notices: told,
         disposer,
         audit: records.map(|records| (records, plan.listen.iter().map(Listen::socket_address).collect())),
+        spaces,
     })
 }
 

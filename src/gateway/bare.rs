@@ -21,14 +21,14 @@ use latchway_ulp_shim::Limits;
 use crate::gateway::assemble::assemble;
 use crate::gateway::configuration::ReloadError;
 use crate::gateway::convert::SpecError;
-use crate::gateway::daemon::{make_folder, tell, told_of_record, watch_signals};
+use crate::gateway::daemon::{make_folder, open_folder, tell, told_of_record, watch_signals};
 use crate::gateway::plan::{Plan, TunPlan, TunSettings};
 use crate::gateway::ports::Ports;
 use crate::gateway::records::Records;
-use crate::gateway::running::{Asked, Running};
+use crate::gateway::running::{Asked, Running, Sockets};
 use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, announce, harden};
+use crate::gateway::{GatewayError, announce, configured, harden};
 
 /// What a gateway without a file is told.
 #[derive(Debug, clap::Args)]
@@ -106,7 +106,7 @@ fn run_bare(tun: &str, options: &Bare, control: Option<&Path>) -> Result<(), Gat
     let plan = plan(tun, options)?;
     let usual = || PathBuf::from("/run/latchway").join(&plan.name).join("control.sock");
     let control = control.map_or_else(usual, Path::to_path_buf);
-    make_folder(&control)?;
+    let made = make_folder(&control)?;
     if let Some(state) = options.state_dir.as_ref().filter(|state| !state.is_dir()) {
         return Err(GatewayError::NoState(state.clone()));
     }
@@ -121,7 +121,11 @@ fn run_bare(tun: &str, options: &Bare, control: Option<&Path>) -> Result<(), Gat
     let assembled = assemble(&plan, ports)?;
     let state = Arc::clone(&assembled.state);
     let records = records(options.state_dir.as_deref(), &state)?;
-    let running = Running::start(assembled, &control, asked)?;
+    if made {
+        open_folder(&control)?;
+    }
+    let app = configured::beside(&control);
+    let running = Running::start(assembled, &Sockets { control: &control, app: Some(&app) }, asked)?;
     announce()?;
     let outcome = wait(&questions);
     drop(state);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use latchway_config::{
-    Action, Backend, Config, Direction, Encapsulation, Latches, Listen, NamespaceRef, Peer, Place, Policy,
-    Probe, Sa,
+    Action, AppSocket, Backend, Config, Direction, Encapsulation, Latches, Listen, NamespaceRef, Peer, Place,
+    Policy, Probe, Sa,
 };
 use latchway_datapath::arrival::Carrier;
 use latchway_datapath::drop;
@@ -231,6 +231,20 @@ pub fn control(config: &Config) -> PathBuf {
         .control
         .clone()
         .unwrap_or_else(|| PathBuf::from("/run/latchway").join(&config.name).join("control.sock"))
+}
+
+/// The socket of applications, if there is to be one.
+pub fn app(config: &Config) -> Option<PathBuf> {
+    match &config.app {
+        AppSocket::Beside => Some(beside(&control(config))),
+        AppSocket::At(path) => Some(path.clone()),
+        AppSocket::Nowhere => None,
+    }
+}
+
+/// Where it is by default: beside the operator's.
+pub fn beside(control: &std::path::Path) -> PathBuf {
+    control.with_file_name("app.sock")
 }
 
 /// Ties a peer's SAs to the rules that want that peer.

@@ -1,9 +1,9 @@
 //! `latchway run`: a gateway by its configuration, from start to end.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -25,7 +25,7 @@ use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
 use crate::gateway::prepared::Prepared;
 use crate::gateway::records::Records;
-use crate::gateway::running::{Asked, Running, ask};
+use crate::gateway::running::{Asked, Running, Sockets, ask};
 use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::state::{Measured, State};
 use crate::gateway::surroundings::Surroundings;
@@ -47,7 +47,13 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     }
     let config = &loaded.config;
     let control = configured::control(config);
-    make_folder(&control)?;
+    let app = configured::app(config);
+    let mut made = Vec::new();
+    for socket in app.iter().chain([&control]) {
+        if make_folder(socket)? {
+            made.push(socket.clone());
+        }
+    }
     if let Some(state) = config.state.as_ref().filter(|state| !state.path.is_dir()) {
         return Err(GatewayError::NoState(state.path.clone()).into());
     }
@@ -65,7 +71,8 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let metrics = config.metrics.map(listen).transpose()?;
 
     // Here there is one thread, and everything that takes privilege is open. Threads that start from here on have less.
-    let hardened = harden::apply(&hardening(&loaded, &control)).map_err(GatewayError::from)?;
+    let hardened =
+        harden::apply(&hardening(&loaded, app.iter().chain([&control]))).map_err(GatewayError::from)?;
     tell(&format!("keeps {hardened}"));
     let (asked, questions) = bounded(QUESTIONS);
     watch_signals(asked.clone())?;
@@ -85,7 +92,8 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     }
     let parts = (guarding, prepared, records.clone());
     let configuration = Configuration::new(path, loaded, ids, parts, keying);
-    let running = Running::start(assembled, &control, asked)?;
+    made.iter().try_for_each(|socket| open_folder(socket))?;
+    let running = Running::start(assembled, &Sockets { control: &control, app: app.as_deref() }, asked)?;
     let mut measured = Measured::new(Arc::clone(&state), heartbeat.clone(), records.clone());
     let metrics = metrics.map(|listener| listener.serve(move || measured.gather())).transpose();
     let metrics = metrics.map_err(GatewayError::from)?;
@@ -130,7 +138,7 @@ fn listen(address: SocketAddr) -> Result<Listener, GatewayError> {
 }
 
 /// What is given up, and what is not.
-fn hardening(loaded: &Loaded, control: &Path) -> harden::Plan {
+fn hardening<'a>(loaded: &Loaded, sockets: impl Iterator<Item = &'a PathBuf>) -> harden::Plan {
     let config = &loaded.config;
     let keys = config.peers.iter().flat_map(|peer| &peer.sas).flat_map(|sa| [&sa.inbound, &sa.outbound]);
     let folder = |path: PathBuf| path.parent().map(Path::to_path_buf);
@@ -140,21 +148,29 @@ fn hardening(loaded: &Loaded, control: &Path) -> harden::Plan {
     read.sort_unstable();
     read.dedup();
     let state = config.state.as_ref().map(|state| state.path.clone());
-    harden::Plan {
-        required: false,
-        user: config.user.clone(),
-        read,
-        write: state.into_iter().chain(folder(control.to_path_buf())).collect(),
-    }
+    let mut write: Vec<PathBuf> = state.into_iter().chain(sockets.cloned().filter_map(folder)).collect();
+    write.dedup();
+    harden::Plan { required: false, user: config.user.clone(), read, write }
 }
 
-/// The folder of the control socket, which nobody else may enter.
-pub fn make_folder(control: &Path) -> Result<(), GatewayError> {
-    let Some(folder) = control.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
-    };
+/// The folder of a socket, which nobody else may enter for now. Returns whether it was missing.
+pub fn make_folder(socket: &Path) -> Result<bool, GatewayError> {
+    let Some(folder) = folder_of(socket).filter(|folder| !folder.exists()) else { return Ok(false) };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| GatewayError::Control { path: control.into(), source })
+    made.map_err(|source| GatewayError::Control { path: socket.into(), source })?;
+    Ok(true)
+}
+
+/// Lets applications enter the folder of a socket. Only one that the gateway made is opened: of another it is not known
+/// what else is in it, and its sockets guard themselves.
+pub fn open_folder(socket: &Path) -> Result<(), GatewayError> {
+    let Some(folder) = folder_of(socket) else { return Ok(()) };
+    let opened = fs::set_permissions(folder, Permissions::from_mode(0o755));
+    opened.map_err(|source| GatewayError::Control { path: socket.into(), source })
+}
+
+fn folder_of(socket: &Path) -> Option<&Path> {
+    socket.parent().filter(|folder| !folder.as_os_str().is_empty())
 }
 
 /// Says that numbers cannot be reserved, and when they can again.

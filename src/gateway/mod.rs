@@ -2,6 +2,7 @@
 //! from a configuration file ([`daemon`]) or from a description for one run ([`once`]).
 
 mod alerts;
+mod app;
 mod assemble;
 mod audit;
 mod bare;

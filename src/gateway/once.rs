@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::gateway::operator::Gateway;
 use crate::gateway::plan::Plan;
 use crate::gateway::ports::Ports;
-use crate::gateway::running::{Asked, Running, ask};
+use crate::gateway::running::{Asked, Running, Sockets, ask};
 use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::{GatewayError, announce, assemble, harden, source};
 
@@ -36,7 +36,7 @@ pub fn run(path: &Path) -> Result<(), GatewayError> {
         let plan = Plan::of_description(&spec)?;
         assemble::assemble(&plan, Ports::open(&plan)?)?
     };
-    let running = Running::start(assembled, &spec.control, asked)?;
+    let running = Running::start(assembled, &Sockets { control: &spec.control, app: None }, asked)?;
     let outcome = serve(&spec, &running, &questions);
     running.end()?;
     outcome

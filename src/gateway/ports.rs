@@ -9,6 +9,7 @@ use latchway_netns::links::Links;
 use latchway_ulp_shim::SocketDestroyer;
 
 use crate::gateway::GatewayError;
+use crate::gateway::app::Spaces;
 use crate::gateway::plan::{GSO_MAX_SIZE, Plan, TunSettings};
 
 /// The open ports of a gateway.
@@ -17,6 +18,8 @@ pub struct Ports {
     pub devices: Devices,
     /// Ends connections in the inner namespace.
     pub sockets: SocketDestroyer,
+    /// Whose sockets applications may ask about; `None` where the kernel does not tell namespaces apart.
+    pub spaces: Option<Spaces>,
 }
 
 impl Ports {
@@ -29,7 +32,9 @@ impl Ports {
         let tun = open_tun(plan)?;
         let bypass = plan.bypass.as_deref().map(|name| open_bypass(plan, name)).transpose()?;
         let sockets = plan.inner.run(SocketDestroyer::open)??;
-        Ok(Self { devices: Devices { tun, bypass, wires }, sockets })
+        // Applications go without where that cannot be had, and packets do not.
+        let spaces = Spaces::of(&plan.inner).ok();
+        Ok(Self { devices: Devices { tun, bypass, wires }, sockets, spaces })
     }
 }
 

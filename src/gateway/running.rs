@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, TrySendError};
 use latchway_datapath::worker::Stop;
 
+use crate::gateway::app::{Applications, Spaces};
 use crate::gateway::assemble::Assembled;
 use crate::gateway::care::Care;
+use crate::gateway::daemon::tell;
 use crate::gateway::disposition::Disposing;
 use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::{Server, Service, Serving};
@@ -24,10 +26,19 @@ pub struct Running {
     stop: Stop,
     moving: JoinHandle<()>,
     server: Serving,
+    applications: Option<Serving>,
     care: Care,
     disposing: Disposing,
     telling: JoinHandle<()>,
     auditing: Option<JoinHandle<()>>,
+}
+
+/// Where a gateway is spoken to.
+pub struct Sockets<'a> {
+    /// Its operator's socket.
+    pub control: &'a Path,
+    /// That of applications, where there is to be one.
+    pub app: Option<&'a Path>,
 }
 
 /// What whoever runs a gateway is asked to do.
@@ -41,20 +52,26 @@ pub enum Asked {
 }
 
 impl Running {
-    /// Sets the parts in motion, with a control socket at `control`.
+    /// Sets the parts in motion, to be spoken to at these sockets.
     ///
     /// # Errors
     /// [`GatewayError`]; nothing moves then.
-    pub fn start(assembled: Assembled, control: &Path, asked: Sender<Asked>) -> Result<Self, GatewayError> {
-        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer, audit } =
+    pub fn start(
+        assembled: Assembled,
+        sockets: &Sockets<'_>,
+        asked: Sender<Asked>,
+    ) -> Result<Self, GatewayError> {
+        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer, audit, spaces } =
             assembled;
         let on_stop = asked.clone();
-        let server = Server::bind(control)?.start(Service {
+        let server = Server::bind(sockets.control)?.start(Service {
             gateway: Arc::clone(&state) as _,
             events: Arc::clone(state.events()),
             processes: Processes::start(Arc::clone(&state) as _)?,
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
+        let applications =
+            sockets.app.map(|app| serve_applications(app, spaces, &state)).transpose()?.flatten();
         let telling = chronicle::start(notices, Arc::clone(state.events()), Arc::clone(state.xfrm()))?;
         let auditing =
             audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
@@ -63,7 +80,7 @@ impl Running {
         let care = Care::start(keying, Arc::clone(state.counters()), Arc::clone(state.events()))?;
         let work = move || ask(&asked, Asked::Worker(worker.run()));
         let moving = thread::Builder::new().name("worker".into()).spawn(work)?;
-        Ok(Self { state, stop, moving, server, care, disposing, telling, auditing })
+        Ok(Self { state, stop, moving, server, applications, care, disposing, telling, auditing })
     }
 
     /// Ends it: first the latched connections, so that no application waits for what will not come (L-40); then the
@@ -72,7 +89,7 @@ impl Running {
     /// # Errors
     /// Where the worker cannot be woken.
     pub fn end(self) -> io::Result<()> {
-        let Self { state, stop, moving, server, care, disposing, telling, auditing } = self;
+        let Self { state, stop, moving, server, applications, care, disposing, telling, auditing } = self;
         stop.turn_away();
         let end = Instant::now() + TURNS;
         while !stop.turns_away() && !moving.is_finished() && Instant::now() < end {
@@ -81,7 +98,7 @@ impl Running {
         disposing.end_all();
         stop.stop()?;
         let _ = moving.join();
-        drop(server);
+        drop((server, applications));
         drop(care);
         drop(state);
         disposing.join();
@@ -90,6 +107,22 @@ impl Running {
         let _ = auditing.map(JoinHandle::join);
         Ok(())
     }
+}
+
+/// Offers app.sock, where the system lets the gateway know whose sockets are whose.
+fn serve_applications(
+    app: &Path,
+    spaces: Option<Spaces>,
+    state: &Arc<State>,
+) -> Result<Option<Serving>, GatewayError> {
+    let Some(spaces) = spaces else {
+        tell(
+            "applications cannot ask about their sockets: the kernel does not tell namespaces apart (Linux 5.14)",
+        );
+        return Ok(None);
+    };
+    let applications = Applications::new(Arc::clone(state), spaces)?;
+    Ok(Some(Server::bind_for_all(app)?.start(applications)?))
 }
 
 /// Never waits: where there is no room, the gateway is ending.

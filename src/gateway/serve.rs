@@ -1,9 +1,11 @@
-//! The control socket: who may speak, how many at a time, and what is answered (T40).
+//! The gateway's sockets: who may speak, how many at a time, and what is answered (T40). What is behind a socket is a
+//! [`Door`]: the operator's here, that of applications in [`crate::gateway::app`].
 
-mod callers;
+pub mod callers;
 mod conversation;
 mod latches;
 mod pages;
+pub mod passing;
 pub mod processes;
 mod socket;
 #[cfg(test)]
@@ -19,17 +21,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use latchway_control::{Answering, Failure, write_message};
+use latchway_control::{Answering, Failure, FrameError, write_message};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, shutdown, sockopt};
 
 use crate::gateway::GatewayError;
 use crate::gateway::events::EventHub;
-use crate::gateway::operator::Gateway;
-use crate::gateway::serve::callers::{Caller, Callers};
+use crate::gateway::operator::{Answer, Gateway};
+use crate::gateway::serve::callers::{Caller, Callers, Limits};
 use crate::gateway::serve::conversation::converse;
 use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::socket::SocketFile;
+
+/// What is behind a socket: who is let in, and what is said with them.
+pub trait Door: Send + Sync + 'static {
+    /// How many are served at a time.
+    const LIMITS: Limits;
+
+    /// The name of its threads.
+    const NAME: &'static str;
+
+    /// Held for as long as somebody is served.
+    type Place: Send;
+
+    /// Lets somebody in, or not: with a word to them, or without.
+    fn admit(&self, stream: &UnixStream) -> Option<Answer<Self::Place>>;
+
+    /// Answers calls until the other side is done.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    fn converse(&self, stream: &UnixStream, caller: &Caller, place: &Self::Place) -> Result<(), FrameError>;
+
+    /// Tells who listens that the gateway ends.
+    fn end(&self);
+}
 
 /// What a control socket serves.
 pub struct Service {
@@ -43,19 +69,19 @@ pub struct Service {
     pub stop: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A control socket that nobody is served on yet.
+/// A socket that nobody is served on yet.
 pub struct Server {
     file: SocketFile,
     listener: UnixListener,
 }
 
-/// A control socket in service. Dropped, it serves nobody any more, listeners have heard that the gateway ends, and the
+/// A socket in service. Dropped, it serves nobody any more, listeners have heard that the gateway ends, and the
 /// socket's file is gone.
 pub struct Serving {
     _file: SocketFile,
     listener: Arc<UnixListener>,
     ending: Arc<AtomicBool>,
-    service: Arc<Service>,
+    end: Box<dyn Fn() + Send + Sync>,
     callers: Arc<Callers>,
     thread: Option<JoinHandle<()>>,
 }
@@ -87,8 +113,20 @@ impl Server {
     /// # Errors
     /// [`GatewayError::Control`]
     pub fn bind(path: &Path) -> Result<Self, GatewayError> {
+        Self::offer(path, OWNER)
+    }
+
+    /// Offers the socket at `path`, to whoever may enter its folder.
+    ///
+    /// # Errors
+    /// [`GatewayError::Control`]
+    pub fn bind_for_all(path: &Path) -> Result<Self, GatewayError> {
+        Self::offer(path, ALL)
+    }
+
+    fn offer(path: &Path, mode: u32) -> Result<Self, GatewayError> {
         let error = |source| GatewayError::Control { path: path.into(), source };
-        let (file, listener) = SocketFile::offer(path).map_err(error)?;
+        let (file, listener) = SocketFile::offer(path, mode).map_err(error)?;
         Ok(Self { file, listener })
     }
 
@@ -96,24 +134,25 @@ impl Server {
     ///
     /// # Errors
     /// The system gave no thread.
-    pub fn start(self, service: Service) -> io::Result<Serving> {
+    pub fn start<D: Door>(self, door: D) -> io::Result<Serving> {
         let (listener, ending) = (Arc::new(self.listener), Arc::new(AtomicBool::new(false)));
-        let (service, callers) = (Arc::new(service), Arc::new(Callers::default()));
+        let (door, callers) = (Arc::new(door), Arc::new(Callers::new(D::LIMITS)));
+        let told = Arc::clone(&door);
         let mut serving = Serving {
             _file: self.file,
             listener: Arc::clone(&listener),
             ending: Arc::clone(&ending),
-            service: Arc::clone(&service),
+            end: Box::new(move || told.end()),
             callers: Arc::clone(&callers),
             thread: None,
         };
-        let thread = named().spawn(move || {
+        let thread = named::<D>().spawn(move || {
             for stream in listener.incoming() {
                 if ending.load(Ordering::Acquire) {
                     return;
                 }
                 match stream {
-                    Ok(stream) => receive(stream, &service, &callers),
+                    Ok(stream) => receive(stream, &door, &callers),
                     // Out of descriptors, mostly: asking again at once would only burn the processor.
                     Err(_) => thread::sleep(BREATH),
                 }
@@ -139,39 +178,73 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.accept_no_more();
-        self.service.events.end();
+        (self.end)();
         self.callers.dismiss(FAREWELL);
     }
 }
 
 /// Serves a new connection in a thread of its own, if it may speak and there is a place.
-fn receive(stream: UnixStream, service: &Arc<Service>, callers: &Arc<Callers>) {
+fn receive<D: Door>(stream: UnixStream, door: &Arc<D>, callers: &Arc<Callers>) {
     let stream = Arc::new(stream);
-    if !is_ours(&stream) || stream.set_write_timeout(Some(PATIENCE)).is_err() {
+    if stream.set_write_timeout(Some(PATIENCE)).is_err() {
         return;
     }
-    let Some(caller) = callers.admit(Arc::clone(&stream)) else {
-        let failure = Failure::busy("the gateway serves as many callers as it can", "try again in a moment");
-        // Nothing was written before, so there is room, and nothing is waited for.
-        let _ = write_message(&mut &*stream, &Answering::failure(&failure));
-        return;
+    let place = match door.admit(&stream) {
+        Some(Ok(place)) => place,
+        Some(Err(failure)) => return refuse(&stream, &failure),
+        None => return,
     };
-    let service = Arc::clone(service);
+    let Some(caller) = callers.admit(Arc::clone(&stream)) else {
+        let hint = "try again in a moment";
+        return refuse(&stream, &Failure::busy("the gateway serves as many callers as it can", hint));
+    };
+    let door = Arc::clone(door);
+    let serve = move || {
+        // A connection that is of no use any more is not told so.
+        let _ = door.converse(&stream, &caller, &place);
+        let _ = stream.shutdown(Shutdown::Both);
+    };
     // Where there is no thread, the caller's place is free again and the connection closed.
-    let _ = named().spawn(move || serve(&stream, &caller, &service));
+    let _ = named::<D>().spawn(serve);
 }
 
-fn serve(stream: &UnixStream, caller: &Caller, service: &Service) {
-    let _ = converse(stream, caller, service);
-    let _ = stream.shutdown(Shutdown::Both);
+/// Nothing was written before, so there is room, and nothing is waited for.
+fn refuse(mut stream: &UnixStream, failure: &Failure) {
+    let _ = write_message(&mut stream, &Answering::failure(failure));
 }
 
-fn named() -> thread::Builder {
-    thread::Builder::new().name("control".into())
+fn named<D: Door>() -> thread::Builder {
+    thread::Builder::new().name(D::NAME.into())
 }
 
-/// Only the gateway's own user and root may speak, whatever the file's mode became.
-fn is_ours(stream: &UnixStream) -> bool {
-    let own = nix::unistd::geteuid().as_raw();
-    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+impl Door for Service {
+    const LIMITS: Limits =
+        Limits { connections: MAX_CONNECTIONS, listeners: MAX_CONNECTIONS / 2, holders: MAX_HOLDERS };
+    const NAME: &'static str = "control";
+    type Place = ();
+
+    /// Only the gateway's own user and root may speak, whatever the file's mode became.
+    fn admit(&self, stream: &UnixStream) -> Option<Answer<()>> {
+        let own = nix::unistd::geteuid().as_raw();
+        let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+        (peer.uid() == own || peer.uid() == 0).then_some(Ok(()))
+    }
+
+    fn converse(&self, stream: &UnixStream, caller: &Caller, &(): &()) -> Result<(), FrameError> {
+        converse(stream, caller, self)
+    }
+
+    fn end(&self) {
+        self.events.end();
+    }
 }
+
+/// Operators served at a time.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections of operators that may hold latches at a time, beside those that only call.
+const MAX_HOLDERS: usize = 1024;
+
+/// The modes of sockets: for their owner, and for all.
+const OWNER: u32 = 0o600;
+const ALL: u32 = 0o666;

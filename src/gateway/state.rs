@@ -1,10 +1,10 @@
 //! What control.sock shows of a gateway, and what it changes.
 
-mod answers;
+pub mod answers;
 mod devices;
 mod dispositions;
 mod explain;
-mod held;
+pub mod held;
 pub mod keys;
 mod latching;
 mod measured;
@@ -45,18 +45,18 @@ use crate::gateway::xfrm::Xfrm;
 
 /// One gateway, as its operator sees it.
 pub struct State {
-    name: String,
+    pub(super) name: String,
     identity: Identity,
     mode: Mode,
     exec: Vec<IpNet>,
     inner: Option<String>,
     outer: Option<String>,
-    bypass: Option<String>,
+    pub(super) bypass: Option<String>,
     devices: DevicesView,
     started: Instant,
     started_at: SystemTime,
-    keying: KeyManagerClient,
-    database: Arc<LatchDatabase>,
+    pub(super) keying: KeyManagerClient,
+    pub(super) database: Arc<LatchDatabase>,
     counters: Arc<Counters>,
     /// Where packets can be looked at.
     taps: Taps,

@@ -131,6 +131,7 @@ fn ten_lines_are_a_tunnel() {
         latches: Latches::default(),
         state: Some(StateDirectory { path: "/var/lib/latchway/branch".into(), counter_mode_static: false }),
         control: None,
+        app: AppSocket::Beside,
         metrics: None,
         audit: true,
         answer_discard: true,

@@ -223,6 +223,7 @@ fn what_takes_a_restart_is_named() {
         ("name", "name = \"x\""),
         ("bypass_port", "bypass_port = \"x\""),
         ("control", "control = \"x\""),
+        ("app", "app = false"),
         ("metrics", "metrics = \"127.0.0.1:1\""),
         ("user", "user = \"x\""),
         ("state or counter_mode_static", "counter_mode_static = true"),
@@ -246,6 +247,6 @@ fn the_reference_knows_what_takes_a_restart() {
     use crate::reference::{Change, TABLES};
     let restarts: Vec<_> =
         TABLES[0].keys.iter().filter(|key| key.change == Change::Restart).map(|key| key.name).collect();
-    let named = "name identity mode inner outer guard addresses listen state counter_mode_static bypass_port exec control metrics audit answer_discard user tun latches";
+    let named = "name identity mode inner outer guard addresses listen state counter_mode_static bypass_port exec control app metrics audit answer_discard user tun latches";
     assert_eq!(restarts.join(" "), named);
 }

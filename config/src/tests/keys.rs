@@ -60,11 +60,12 @@ fn paths_are_relative_to_the_folder_of_the_configuration() {
     let folder = folder();
     let text = TUNNEL
         .replace("/var/lib/latchway/branch", "state")
-        .replace("inner = \"b", "control = \"c.sock\"\ninner = \"b");
+        .replace("inner = \"b", "control = \"c.sock\"\napp = \"a.sock\"\ninner = \"b");
     write(&folder, "gateway.toml", text.as_bytes(), 0o644);
     let config = load_from(&folder).unwrap().config;
     assert_eq!(config.state.unwrap().path, folder.path().join("state"));
     assert_eq!(config.control, Some(folder.path().join("c.sock")));
+    assert_eq!(config.app, AppSocket::At(folder.path().join("a.sock")));
 }
 
 #[test]

@@ -82,7 +82,7 @@ words! {
         Clear = "clear",
         /// The operator's word stands for the peer: no key is proven.
         Manual = "manual",
-        /// Its latch was only inferred from packets (L-43, L-105).
+        /// It has no latch that somebody asked for: one was only inferred from its packets, if at all (L-43, L-105).
         Inferred = "inferred",
         /// Our own key, or the peer's, is not known to the gateway.
         NoLocalKey = "no-local-key",

@@ -7,10 +7,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Everybody who is connected.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Callers {
+    limits: Limits,
     all: Mutex<All>,
     fewer: Condvar,
+}
+
+/// How many may be connected at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that only call. Each has a thread and a descriptor.
+    pub connections: usize,
+    /// Those of them that may listen to events, so that they leave room for calls.
+    pub listeners: usize,
+    /// Connections that may hold latches, beside those that only call.
+    pub holders: usize,
 }
 
 #[derive(Debug, Default)]
@@ -55,30 +67,26 @@ pub enum Doing {
     Writing,
 }
 
-/// Connections served at a time.
-pub const MAX_CONNECTIONS: usize = 64;
-
-/// Connections that may listen to events at a time, so that they leave room for calls.
-const MAX_LISTENERS: usize = MAX_CONNECTIONS / 2;
-
-/// Connections that may hold latches at a time, beside those that only call. Each has a thread and a descriptor.
-pub const MAX_HOLDERS: usize = 1024;
-
 /// How long a caller may leave an answer unread before its place is given to another.
 const UNREAD: Duration = Duration::from_secs(2);
 
 impl Callers {
+    /// Nobody yet, and as many as these at a time.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, all: Mutex::default(), fewer: Condvar::new() }
+    }
+
     /// A place for a new connection. Where all are taken, whoever has said nothing or read nothing for longest must go;
     /// `None` where everybody is busy.
     pub fn admit(self: &Arc<Self>, stream: Arc<UnixStream>) -> Option<Caller> {
         let mut all = self.lock();
-        if all.by_number.len() - all.holding >= MAX_CONNECTIONS {
+        if all.by_number.len() - all.holding >= self.limits.connections {
             let idle = all.by_number.iter().filter(|(_, entry)| !entry.holds && entry.is_idle());
             let (&longest, _) = idle.min_by_key(|(_, entry)| entry.since)?;
             all.shut_out(longest);
         }
         // A thread that was shut out takes a moment to notice. Many of them mean that someone connects without end.
-        if all.served - all.holding >= 2 * MAX_CONNECTIONS {
+        if all.served - all.holding >= 2 * self.limits.connections {
             return None;
         }
         (all.last, all.served) = (all.last + 1, all.served + 1);
@@ -156,7 +164,7 @@ impl Caller {
         let mut all = self.callers.lock();
         let all = &mut *all;
         let Some(entry) = all.by_number.get_mut(&self.number) else { return false };
-        if !entry.holds && all.holding < MAX_HOLDERS {
+        if !entry.holds && all.holding < self.callers.limits.holders {
             entry.holds = true;
             all.holding += 1;
         }
@@ -166,7 +174,7 @@ impl Caller {
     /// A place among those who listen to events; `None` where there is none.
     pub fn listen(&self) -> Option<Listener<'_>> {
         let mut all = self.callers.lock();
-        (all.listening < MAX_LISTENERS).then(|| {
+        (all.listening < self.callers.limits.listeners).then(|| {
             all.listening += 1;
             Listener(&self.callers)
         })

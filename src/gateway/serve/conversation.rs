@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use latchway_control::{
     Answering, Call, CaptureSpec, CapturedPackets, Done, EventKind, EventView, Failure, Flows, FrameError,
-    Frames, INTERFACES, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, XfrmEvent, XfrmEventKind,
-    XfrmPolicies, XfrmStates, write_message,
+    Frames, INTERFACES, Latches, MAX_MESSAGE, Peers, Policies, Request, Sas, ServiceInfo, XfrmEvent,
+    XfrmEventKind, XfrmPolicies, XfrmStates, write_message,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The file of a control socket: its folder, its lock, its mode.
+//! The file of a gateway's socket: its folder, its lock, its mode.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -26,9 +26,9 @@ struct Lock {
 }
 
 impl SocketFile {
-    /// Listens at `path`, for the owner alone. What a killed gateway left there is cleared away; a gateway that lives, a
+    /// Listens at `path`, for whom `mode` lets in. What a killed gateway left there is cleared away; a gateway that lives, a
     /// file of another kind and a folder in which others may write are errors.
-    pub fn offer(path: &Path) -> io::Result<(Self, UnixListener)> {
+    pub fn offer(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
         make_folder(path.parent().unwrap_or(Path::new("")))?;
         let lock = Lock::of(path)?;
         match fs::symlink_metadata(path) {
@@ -41,7 +41,7 @@ impl SocketFile {
             Err(_) => {}
         }
         let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         let own = inode(path)?;
         Ok((Self { path: path.into(), own, lock }, listener))
     }

@@ -381,10 +381,10 @@ fn t40_garbage_endless_and_deep_messages_harm_nobody() {
 #[test]
 fn t40_silent_callers_make_room_for_others() {
     let stand = Stand::new("silent", 100_000);
-    let silent: Vec<_> = (0..3 * callers::MAX_CONNECTIONS).map(|_| stand.raw()).collect();
+    let silent: Vec<_> = (0..3 * MAX_CONNECTIONS).map(|_| stand.raw()).collect();
     stand.serves();
     let mut deaf = Vec::new();
-    for _ in 0..callers::MAX_CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         let mut stream = stand.raw();
         stream.write_all(&said(json!({"method": "org.latchway.Control.Peers", "more": true}))).unwrap();
         deaf.push(stream);
@@ -406,7 +406,7 @@ fn t40_silent_callers_make_room_for_others() {
 #[test]
 fn as_many_listen_as_may_and_calls_are_answered() {
     let stand = Stand::new("listeners", 0);
-    let mut clients: Vec<_> = (0..callers::MAX_CONNECTIONS / 2).map(|_| stand.client()).collect();
+    let mut clients: Vec<_> = (0..MAX_CONNECTIONS / 2).map(|_| stand.client()).collect();
     for client in &mut clients {
         assert_eq!(client.events().unwrap().next().unwrap().unwrap().event, EventKind::Subscribed);
     }

@@ -374,6 +374,6 @@ pub(super) fn refused(error: impl Display) -> Failure {
     Failure::refused(error.to_string(), "")
 }
 
-pub(super) fn stopped(error: Stopped) -> Failure {
+pub fn stopped(error: Stopped) -> Failure {
     Failure::failed(error.to_string(), "")
 }

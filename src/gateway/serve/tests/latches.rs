@@ -275,22 +275,22 @@ fn a_thousand_holders_leave_room_for_calls() {
     let real = Real::new("thousand", 4096);
     let mut holders: Vec<Client> = Vec::new();
     let mut handles = HashSet::new();
-    for port in 1..=u16::try_from(callers::MAX_HOLDERS).unwrap() {
+    for port in 1..=u16::try_from(MAX_HOLDERS).unwrap() {
         let mut client = real.client();
         assert!(handles.insert(client.call(&listen(port)).unwrap().latch));
         holders.push(client);
     }
-    assert_eq!(real.held(), callers::MAX_HOLDERS);
+    assert_eq!(real.held(), MAX_HOLDERS);
     assert_eq!(refusal(real.client().call(&listen(20_000))).unwrap_err(), "Full");
     // Callers beside them come and go, more than there are places; no holder is shut out for them.
-    let silent: Vec<_> = (0..2 * callers::MAX_CONNECTIONS).map(|_| real.raw()).collect();
+    let silent: Vec<_> = (0..2 * MAX_CONNECTIONS).map(|_| real.raw()).collect();
     let mut answered = false;
     eventually(|| {
         answered = real.client().call(&call::Drops {}).is_ok();
         answered
     });
     drop(silent);
-    assert_eq!(real.held(), callers::MAX_HOLDERS);
+    assert_eq!(real.held(), MAX_HOLDERS);
     drop(holders.pop());
     eventually(|| real.client().call(&listen(20_000)).is_ok());
     for client in &mut holders {

@@ -1,0 +1,141 @@
+//! One connection of an application: calls are taken off it and answered, one after the other.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use latchway_control::app::{APP_INTERFACES, AppCall, MAX_APP_MESSAGE, MAX_APP_REPLY};
+use latchway_control::{Answering, Failure, FrameError, Frames, Request, ServiceInfo, write_message};
+use serde::Serialize;
+
+use crate::gateway::app::Applications;
+use crate::gateway::app::descriptor::Facts;
+use crate::gateway::operator::Answer;
+use crate::gateway::serve::callers::{Caller, Doing};
+use crate::gateway::serve::passing::Passing;
+
+/// A call, and whether it wants an answer.
+struct Asked {
+    call: AppCall,
+    silent: bool,
+}
+
+/// The way back to an application.
+struct Back<'a> {
+    stream: &'a UnixStream,
+    caller: &'a Caller,
+    silent: bool,
+}
+
+/// Answers calls until the other side is done.
+///
+/// # Errors
+/// The connection is of no use any more: nothing more is read of it.
+pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Applications) -> Result<(), FrameError> {
+    let mut frames = Frames::new(Passing::over(stream), MAX_APP_MESSAGE);
+    loop {
+        caller.now(Doing::Waiting);
+        if frames.is_drained() {
+            frames.connection().expect_call();
+        }
+        let asked = match frames.next_message() {
+            Ok(Some(message)) => read(message),
+            Ok(None) => return Ok(()),
+            Err(FrameError::TooLong(most)) => {
+                let text = format!("the call is longer than {most} octets");
+                return Back { stream, caller, silent: false }
+                    .give::<()>(Err(Failure::bad_call(text, "say less at once")));
+            }
+            Err(error) => return Err(error),
+        };
+        caller.now(Doing::Answering);
+        let passed = frames.connection().take();
+        // Whose call they came with cannot be told where several came at once.
+        if !passed.is_empty() && !frames.is_drained() {
+            return Err(FrameError::CutShort);
+        }
+        let silent = asked.as_ref().is_ok_and(|asked| asked.silent);
+        let mut back = Back { stream, caller, silent };
+        match asked {
+            Ok(Asked { call, .. }) => back.answer(&call, passed, applications)?,
+            Err(failure) => back.give::<()>(Err(failure))?,
+        }
+    }
+}
+
+fn read(message: &[u8]) -> Answer<Asked> {
+    let request = Request::read(message)?;
+    if request.upgrade {
+        let hint = "call it without `upgrade`";
+        return Err(Failure::bad_call("no method here goes over to another protocol", hint));
+    }
+    Ok(Asked { call: request.app_call()?, silent: request.oneway })
+}
+
+impl Back<'_> {
+    fn answer(
+        &mut self,
+        call: &AppCall,
+        passed: Vec<OwnedFd>,
+        applications: &Applications,
+    ) -> Result<(), FrameError> {
+        match call {
+            AppCall::GetInfo(_) => self.alone(passed, || Ok(ServiceInfo::own(&APP_INTERFACES))),
+            AppCall::GetInterfaceDescription(which) => self.alone(passed, || which.answer(&APP_INTERFACES)),
+            AppCall::Gateway(_) => self.alone(passed, || Ok(applications.gateway())),
+            AppCall::Protection(_) => self.give(one(passed).and_then(|socket| {
+                let facts = Facts::of(socket, &applications.spaces)?;
+                applications.protection(&facts)
+            })),
+        }
+    }
+
+    /// An answer to a call that no socket comes with.
+    fn alone<T: Serialize>(
+        &mut self,
+        passed: Vec<OwnedFd>,
+        answer: impl FnOnce() -> Answer<T>,
+    ) -> Result<(), FrameError> {
+        if passed.is_empty() {
+            return self.give(answer());
+        }
+        self.give::<T>(Err(Failure::bad_call("a descriptor came with a call that takes none", "pass none")))
+    }
+
+    /// An answer, or why there is none.
+    fn give<T: Serialize>(&mut self, answer: Answer<T>) -> Result<(), FrameError> {
+        if self.silent {
+            return Ok(());
+        }
+        let mut said = Vec::new();
+        match answer {
+            Ok(answer) => write_message(&mut said, &Answering::last(&answer))?,
+            Err(failure) => write_message(&mut said, &Answering::failure(&failure.of_app()))?,
+        }
+        if said.len() as u64 > MAX_APP_REPLY {
+            said.clear();
+            let failure = Failure::failed(format!("the answer is longer than {MAX_APP_REPLY} octets"), "");
+            write_message(&mut said, &Answering::failure(&failure.of_app()))?;
+        }
+        self.caller.now(Doing::Writing);
+        let mut stream = self.stream;
+        let written = stream.write_all(&said);
+        self.caller.now(Doing::Answering);
+        Ok(written?)
+    }
+}
+
+/// The one socket that a call brings.
+fn one(passed: Vec<OwnedFd>) -> Answer<OwnedFd> {
+    let mut passed = passed.into_iter();
+    match (passed.next(), passed.next()) {
+        (Some(socket), None) => Ok(socket),
+        (None, _) => {
+            let hint = "pass it with the first octet of the call (SCM_RIGHTS)";
+            Err(Failure::not_a_socket("no socket came with the call", hint))
+        }
+        (Some(_), Some(_)) => {
+            Err(Failure::bad_call("several sockets came with the call", "ask for one at a time"))
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What protects a socket's flow, and who is on its other end: one look at the Latch Database and one question to the key
+//! manager.
+
+use latchway_control::HeldView;
+use latchway_control::app::{AnswerKind, ProtectionView, StrengthView, Unbindable};
+use latchway_datapath::drop::DropReason;
+use latchway_datapath::flow::{FlowKey, protocol};
+use latchway_datapath::latching::{LatchState, Unlatchable};
+use latchway_datapath::spd::{Action, Protection};
+use latchway_esp::Suite;
+use latchway_keying::{FlowInquiry, Inquiry, Parameters, Suites};
+use latchway_tagging::{AuthMethod, Class, Mode, Transforms};
+use latchway_ulp_shim::FlowView;
+
+use crate::gateway::app::Applications;
+use crate::gateway::app::descriptor::Facts;
+use crate::gateway::operator::Answer;
+use crate::gateway::rows::{latch_state, protection};
+use crate::gateway::state::answers::stopped;
+use crate::gateway::state::held::{bypass, held};
+
+/// An answer, and why nothing passes, or nothing protects it.
+type Said = (AnswerKind, Option<String>);
+
+impl Applications {
+    /// What protects the flow of a socket. Where it cannot be told, nothing does.
+    ///
+    /// # Errors
+    /// The key manager does not answer.
+    pub fn protection(&self, facts: &Facts) -> Answer<ProtectionView> {
+        let Some(remote) = facts.remote else { return Ok(self.unsaid((AnswerKind::Unconnected, None))) };
+        if remote.ip().is_loopback() || remote.ip() == facts.local.ip() {
+            return Ok(self.unsaid((AnswerKind::Clear, Some("it does not leave this host".into()))));
+        }
+        let flow = FlowKey::new(facts.protocol, facts.local, remote);
+        let tracked = self.state.database.flow(&flow);
+        let inquiry = self.state.keying.inquire_flow(flow).map_err(stopped)?;
+        let said = match &inquiry.latch {
+            Some(latch) => latched(latch),
+            None => self.unlatched(tracked.as_ref(), &inquiry),
+        };
+        Ok(self.view(said, &inquiry))
+    }
+
+    /// Of a flow without a latch, policy says what becomes of it; of one that no packet was seen of, nothing is said but that
+    /// nothing is known to protect it.
+    fn unlatched(&self, tracked: Option<&FlowView>, inquiry: &FlowInquiry) -> Said {
+        let Some(tracked) = tracked else {
+            let text =
+                "no packet of it has come to the gateway: it stays on this host, goes another way, or is new";
+            return (AnswerKind::Clear, Some(text.into()));
+        };
+        let dropped = |reason: DropReason| (AnswerKind::Dropped, Some(reason.info().name.to_owned()));
+        match inquiry.rule.as_ref().map(|rule| rule.rule.action) {
+            None => dropped(DropReason::NoPolicy),
+            Some(Action::Discard) => dropped(DropReason::PolicyDiscard),
+            Some(Action::Bypass) if self.state.bypass.is_none() => dropped(DropReason::NoBypassPort),
+            Some(Action::Bypass) => (AnswerKind::Clear, None),
+            Some(Action::Protect(protection)) if is_stale(tracked, &protection) => {
+                dropped(DropReason::MidStream)
+            }
+            Some(Action::Protect(_)) if inquiry.parameters.is_none() => dropped(DropReason::NoOutboundSa),
+            Some(Action::Protect(_)) => (AnswerKind::Protected, None),
+        }
+    }
+
+    fn view(&self, said: Said, inquiry: &FlowInquiry) -> ProtectionView {
+        let latch = inquiry.latch.as_ref().map(|inquiry| &inquiry.latch);
+        let number = inquiry.rule.as_ref().map(|rule| rule.number.raw());
+        let mut view = ProtectionView {
+            latch: latch.map(|latch| latch.id.to_string()),
+            state: latch.map(|latch| latch_state(latch.state)),
+            rule: number,
+            policy: number.map(|number| format!("rule {number}")),
+            group: inquiry.group.map(latchway_tagging::GroupId::raw),
+            ..self.unsaid(said)
+        };
+        match &inquiry.parameters {
+            Some(Parameters::Latched { id, class, peer, local }) => {
+                let is_protected = matches!(view.answer, AnswerKind::Latched | AnswerKind::Protected);
+                let is_fit = inquiry.latch.as_ref().is_some_and(|latch| latch.fit_for_channel_binding);
+                let held = held(*id, class, peer, local);
+                view.audit = Some(audit(view.answer, &held));
+                view.unbindable = Some(unbindable(is_protected, is_fit, peer.record.method));
+                view.information = Some(protection(class));
+                view.class = Some(id.raw());
+                view.inbound = strength(&class.algorithms.inbound);
+                view.outbound = strength(&class.algorithms.outbound);
+                view.options_protected = protects_options(class);
+                view.held = Some(held);
+            }
+            Some(Parameters::Bypass) => view.held = Some(bypass()),
+            Some(Parameters::Wanted | Parameters::Indeterminate | Parameters::Forgotten(_)) | None => {}
+        }
+        view
+    }
+
+    fn unsaid(&self, (answer, reason): Said) -> ProtectionView {
+        ProtectionView {
+            answer,
+            latch: None,
+            state: None,
+            class: None,
+            group: None,
+            rule: None,
+            held: None,
+            inbound: None,
+            outbound: None,
+            options_protected: false,
+            policy: None,
+            information: None,
+            audit: None,
+            binding: None,
+            unbindable: Some(Unbindable::Clear),
+            reason,
+            required: false,
+            boot: self.boot,
+        }
+    }
+}
+
+/// Of a flow with a latch.
+fn latched(inquiry: &Inquiry) -> Said {
+    let latch = &inquiry.latch;
+    match (latch.state, &inquiry.parameters) {
+        (LatchState::Established, Parameters::Latched { .. }) => (AnswerKind::Latched, None),
+        (LatchState::Established, Parameters::Bypass) => {
+            (AnswerKind::Clear, Some("bypass was granted to it".into()))
+        }
+        (state, _) => {
+            let why = latch.reason.map_or_else(|| state.name().to_owned(), |reason| reason.name().to_owned());
+            (AnswerKind::Suspended, Some(why))
+        }
+    }
+}
+
+/// Whether policy wants a latch now of a connection that began without: none is taken up in the middle.
+fn is_stale(flow: &FlowView, protection: &Protection) -> bool {
+    let Some(terms) = protection.latching.terms() else { return false };
+    let may_pass = flow.passed && terms.unlatchable == Unlatchable::Pass;
+    flow.flow.protocol() == protocol::TCP && !may_pass
+}
+
+/// Why no channel can be bound: our own key is not known to the gateway.
+fn unbindable(is_protected: bool, is_fit: bool, method: AuthMethod) -> Unbindable {
+    if !is_protected {
+        Unbindable::Clear
+    } else if method == AuthMethod::Manual {
+        Unbindable::Manual
+    } else if !is_fit {
+        Unbindable::Inferred
+    } else {
+        Unbindable::NoLocalKey
+    }
+}
+
+/// Who is there and how that is known, in one line.
+fn audit(answer: AnswerKind, held: &HeldView) -> String {
+    let peer = held.peer.as_ref();
+    let name = peer.map_or("nobody", |peer| peer.asserted.as_str());
+    let method = peer.and_then(|peer| peer.method).map_or("unknown", |method| method.name());
+    let text = format!("peer={name} method={method} protection=\"{}\" answer={answer}", held.protection);
+    // A name may have anything in it that its owner liked.
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+/// Whether the header of the inner packet and its options are protected in both directions (RFC 4301 section 4.1).
+fn protects_options(class: &Class) -> bool {
+    let has_header = |transforms: &Transforms| transforms.authentication_header.is_some();
+    class.mode == Mode::Tunnel
+        || (has_header(&class.algorithms.inbound) && has_header(&class.algorithms.outbound))
+}
+
+/// How strong these algorithms are; of a bundle, ESP hides, and the better of both keeps whole.
+fn strength(transforms: &Transforms) -> Option<StrengthView> {
+    let within = Transforms { authentication_header: None, ..*transforms };
+    let header = Transforms { encryption: None, integrity: None, ..*transforms };
+    let suite =
+        |wanted: &Transforms| Suite::all().find(|suite| Suites::both(*suite).algorithms().inbound == *wanted);
+    let lengths = [suite(&within), suite(&header)].into_iter().flatten().map(Suite::icv_len);
+    let icv = u16::try_from(lengths.max()? * 8).ok()?;
+    Some(StrengthView { key_bits: transforms.encryption.map_or(0, |cipher| cipher.key_bits), icv_bits: icv })
+}
