@@ -1,0 +1,18 @@
+//! The C API of draft-ietf-btns-c-api-04: tokens that say who is on the other end of a socket and what protects it, and that
+//! demand who it must be and what must protect it.
+//!
+//! The header is `include/latchway/ipsec.h`; it is written from `names.rs` and `export.rs`, and a test compares. Unsafe code
+//! is in `export.rs` and `fork.rs` alone. A token is never a pointer (`token.rs`), so a wrong one is an errno.
+
+mod accessor;
+mod attribute;
+mod export;
+mod failure;
+mod fork;
+mod identity;
+mod names;
+mod protection;
+mod token;
+
+pub use export::*;
+pub use names::*;
