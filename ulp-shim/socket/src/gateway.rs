@@ -1,0 +1,303 @@
+//! Gateways: where they are, which of them a socket belongs to, and calls to them.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use latchway_control::app::{self, MAX_APP_SOCKETS, ProtectionView};
+use latchway_control::call::Method;
+use rustix::process::geteuid;
+
+use crate::answer::{Answer, NoGateway};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::{Exchange, Trouble};
+use crate::kept::{Kept, Turn};
+use crate::line::{Line, Trust};
+use crate::requirement::Requirement;
+
+/// The gateways that this program asks, and the connection that it keeps to one of them. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    place: Place,
+    timeout: Duration,
+    kept: Arc<Kept>,
+}
+
+/// Where gateways are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In all the places where they are by convention; which one is meant, the socket says.
+    Usual,
+    /// Here alone.
+    At(PathBuf),
+}
+
+impl Gateway {
+    /// The gateways of this host that this program may use, as the free functions of this crate ask them.
+    ///
+    /// # Errors
+    /// There is none: the host does not support tagged sockets (K-3).
+    pub fn find() -> Result<Self> {
+        if usual_places().is_empty() { Err(Error::absent(NoGateway::NoSocket)) } else { Ok(Self::of_process()) }
+    }
+
+    /// The gateways of this host, whether or not there is one now.
+    #[must_use]
+    pub fn of_process() -> Self {
+        static OF_PROCESS: LazyLock<Gateway> = LazyLock::new(|| Gateway::new(Place::Usual));
+        OF_PROCESS.clone()
+    }
+
+    /// The gateway whose `app.sock` this is, whoever it belongs to.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self::new(Place::At(path.to_owned()))
+    }
+
+    /// The same, each call of which takes no longer than this, whatever the gateway does; two seconds otherwise.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What protects a socket, and who is on its other end (Q-46, N-18).
+    ///
+    /// # Errors
+    /// [`Error`]; that there is no gateway is an answer, and none.
+    pub fn protection(&self, socket: impl AsFd) -> Result<Answer> {
+        match self.view(socket.as_fd()) {
+            Ok(view) => Answer::read(&view),
+            Err(error) => error.no_gateway().map(Answer::NoGateway).ok_or(error),
+        }
+    }
+
+    /// Requires something for a socket, from its next packet on and as long as it lives. What was required
+    /// before is replaced.
+    ///
+    /// # Errors
+    /// [`Error`]. After [`ErrorKind::TimedOut`] it may be required all the same.
+    pub fn require(&self, socket: impl AsFd, requirement: &Requirement) -> Result<()> {
+        self.call(requirement.call(), &[socket.as_fd()]).map(|_| ())
+    }
+
+    /// Requires nothing any more.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn forget(&self, socket: impl AsFd) -> Result<()> {
+        self.call(&app::Forget {}, &[socket.as_fd()]).map(|_| ())
+    }
+
+    /// Whether something is required for a socket, by whomever.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn is_required(&self, socket: impl AsFd) -> Result<bool> {
+        Ok(self.view(socket.as_fd())?.required)
+    }
+
+    fn view(&self, socket: BorrowedFd<'_>) -> Result<ProtectionView> {
+        self.call(&app::Protection {}, &[socket])
+    }
+
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Makes a call about sockets, on the connection that is kept, within the timeout.
+    pub(crate) fn call<M: Method>(&self, call: &M, sockets: &[BorrowedFd<'_>]) -> Result<M::Reply> {
+        self.call_numbered(call, sockets).map(|(reply, _)| reply)
+    }
+
+    /// The same; also tells which connection it was made on.
+    pub(crate) fn call_numbered<M: Method>(&self, call: &M, sockets: &[BorrowedFd<'_>]) -> Result<(M::Reply, u64)> {
+        let deadline = Deadline::after(self.timeout);
+        let mut turn = self.kept.turn(deadline)?;
+        let asked = match ask_standing(&mut turn, call, sockets, deadline) {
+            Standing::Answered(reply) => return reply,
+            Standing::NotHere(asked) => Some(asked),
+            Standing::None => None,
+        };
+        let mut none = if asked.is_some() { NoGateway::OtherNamespace } else { NoGateway::NoSocket };
+        for (path, trust) in self.places().into_iter().filter(|(path, _)| Some(path) != asked.as_ref()) {
+            let attempt = Line::open(&path, trust, deadline).and_then(|mut line| {
+                let reply = line.call(&mut Exchange::one(call)?, sockets, deadline);
+                Ok((line, reply))
+            });
+            match attempt {
+                Ok((line, Ok(reply))) => return Ok((reply, turn.keep(line, path).number)),
+                Ok((_, Err(Trouble::Dead))) => none = none.rather(NoGateway::Ending),
+                Ok((line, Err(Trouble::Refused(error)))) => match error.no_gateway() {
+                    Some(which) => none = none.rather(which),
+                    None => {
+                        turn.keep(line, path);
+                        return Err(error);
+                    }
+                },
+                Ok((_, Err(Trouble::Failed(error)))) => return Err(error),
+                Err(error) => match error.no_gateway() {
+                    Some(which) => none = none.rather(which),
+                    None => return Err(error),
+                },
+            }
+        }
+        Err(Error::absent(none))
+    }
+
+    /// Which connection stands now: what belonged to another is void.
+    pub(crate) fn standing(&self) -> Result<Option<u64>> {
+        let mut turn = self.kept.turn(Deadline::after(self.timeout))?;
+        Ok(turn.standing.as_mut().and_then(|standing| standing.line.stands().then_some(standing.number)))
+    }
+
+    /// Where to ask, in order.
+    pub(crate) fn places(&self) -> Vec<(PathBuf, Trust)> {
+        match &self.place {
+            Place::At(path) => vec![(path.clone(), Trust::Anyone)],
+            Place::Usual => usual_places().into_iter().map(|path| (path, Trust::OursAlone)).collect(),
+        }
+    }
+
+    fn new(place: Place) -> Self {
+        Self { place, timeout: TIMEOUT, kept: Arc::default() }
+    }
+}
+
+impl NoGateway {
+    /// Of two places where there was none, what says more.
+    pub(crate) const fn rather(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::OtherNamespace, _) | (_, Self::OtherNamespace) => Self::OtherNamespace,
+            (Self::Ending, _) | (_, Self::Ending) => Self::Ending,
+            (Self::NoSocket, Self::NoSocket) => Self::NoSocket,
+        }
+    }
+}
+
+/// What protects a socket, and who is on its other end (Q-46, N-18).
+///
+/// # Errors
+/// [`Error`]; that there is no gateway is an answer, and none.
+pub fn protection(socket: impl AsFd) -> Result<Answer> {
+    Gateway::of_process().protection(socket)
+}
+
+/// Requires something for a socket, from its next packet on and as long as it lives.
+///
+/// # Errors
+/// [`Error`]. After [`ErrorKind::TimedOut`] it may be required all the same.
+pub fn require(socket: impl AsFd, requirement: &Requirement) -> Result<()> {
+    Gateway::of_process().require(socket, requirement)
+}
+
+/// Requires nothing any more for a socket.
+///
+/// # Errors
+/// [`Error`]
+pub fn forget(socket: impl AsFd) -> Result<()> {
+    Gateway::of_process().forget(socket)
+}
+
+/// Whether something is required for a socket, by whomever.
+///
+/// # Errors
+/// [`Error`]
+pub fn is_required(socket: impl AsFd) -> Result<bool> {
+    Gateway::of_process().is_required(socket)
+}
+
+/// What came of asking on the connection that is kept.
+enum Standing<T> {
+    Answered(Result<T>),
+    /// The gateway there is another namespace's.
+    NotHere(PathBuf),
+    /// There is no connection, or it has ended.
+    None,
+}
+
+fn ask_standing<M: Method>(
+    turn: &mut Turn<'_>,
+    call: &M,
+    sockets: &[BorrowedFd<'_>],
+    deadline: Deadline,
+) -> Standing<(M::Reply, u64)> {
+    let Some(mut standing) = turn.standing.take() else { return Standing::None };
+    let mut exchange = match Exchange::one(call) {
+        Ok(exchange) => exchange,
+        Err(error) => return Standing::Answered(Err(error)),
+    };
+    let answered = match standing.line.call(&mut exchange, sockets, deadline) {
+        Ok(reply) => Ok((reply, standing.number)),
+        Err(Trouble::Dead) => return Standing::None,
+        Err(Trouble::Failed(error)) => return Standing::Answered(Err(error)),
+        Err(Trouble::Refused(error)) => Err(error),
+    };
+    let path = standing.path.clone();
+    turn.standing = Some(standing);
+    match answered {
+        Err(error) if error.kind() == ErrorKind::NoGateway(NoGateway::OtherNamespace) => Standing::NotHere(path),
+        answered => Standing::Answered(answered),
+    }
+}
+
+/// The sockets of gateways that are believed (T40), at most [`MOST_PLACES`] of them.
+fn usual_places() -> Vec<PathBuf> {
+    let named = std::env::var_os(NAMED).filter(|_| !is_privileged()).map(PathBuf::from);
+    let candidates = named.map_or_else(|| below(Path::new(RUN)), |named| vec![named]);
+    candidates.into_iter().filter(|socket| is_believed(socket)).take(MOST_PLACES).collect()
+}
+
+/// The sockets in the folders below this one, in the order of their names.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
+    let mut sockets: Vec<_> = entries.map(|entry| entry.path().join(SOCKET)).collect();
+    sockets.sort_unstable();
+    sockets
+}
+
+/// Whether a socket and its folder belong to root or to ourselves, and nobody else can put another there.
+fn is_believed(socket: &Path) -> bool {
+    let ours = |uid: u32| uid == 0 || uid == geteuid().as_raw();
+    let Some(folder) = socket.parent().and_then(|folder| fs::metadata(folder).ok()) else { return false };
+    let Ok(socket) = fs::symlink_metadata(socket) else { return false };
+    let others_write = folder.mode() & 0o022 != 0 && folder.mode() & 0o1000 == 0;
+    socket.file_type().is_socket() && ours(socket.uid()) && ours(folder.uid()) && !others_write
+}
+
+/// Whether the program has more rights than whoever started it, whose environment then says nothing (AT_SECURE). It has,
+/// where that cannot be read.
+fn is_privileged() -> bool {
+    let Ok(vector) = fs::read("/proc/self/auxv") else { return true };
+    const WORD: usize = size_of::<usize>();
+    let (words, _) = vector.as_chunks::<WORD>();
+    let (pairs, _) = words.as_chunks::<2>();
+    let secure = pairs.iter().map(|[key, value]| (usize::from_ne_bytes(*key), usize::from_ne_bytes(*value)));
+    secure.into_iter().find(|(key, _)| *key == AT_SECURE).is_none_or(|(_, secure)| secure != 0)
+}
+
+/// Of sockets that one call is about.
+pub(crate) fn few_enough(sockets: &[BorrowedFd<'_>]) -> Result<()> {
+    if (1..=MAX_APP_SOCKETS).contains(&sockets.len()) {
+        return Ok(());
+    }
+    let said = format!("{} sockets cannot be watched by one call; watch 1 to {MAX_APP_SOCKETS}", sockets.len());
+    Err(Error::new(ErrorKind::Invalid, said))
+}
+
+/// The variable that names a gateway's `app.sock`.
+const NAMED: &str = "LATCHWAY_APP";
+/// Where gateways have a folder each.
+const RUN: &str = "/run/latchway";
+/// What they listen on there.
+const SOCKET: &str = "app.sock";
+/// Of gateways that are asked.
+const MOST_PLACES: usize = 16;
+/// Of a call.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The key in the auxiliary vector (elf.h).
+const AT_SECURE: usize = 23;

@@ -1,0 +1,38 @@
+//! Sockets that know who is on the other end, and what protects the way there.
+//!
+//! The sockets are ordinary ones of the kernel. [`protection`] asks the gateway that carries a socket's traffic what protects
+//! it; [`require`] has the gateway hold every packet of the socket, from its next one on, to what is required. Both pass the
+//! socket itself to the gateway, by which it is known: nobody can ask about another's, and nothing has to be said about
+//! addresses. [`connect`], [`Listener`] and [`UdpSocket`] are made with a requirement, and [`watch`] tells what becomes of
+//! sockets.
+//!
+//! Every call ends within its time, whatever the gateway does, and what cannot be known for certain is an error or a lesser
+//! answer. Covers draft-ietf-btns-c-api-04 as Rust has it.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod deadline;
+mod error;
+mod exchange;
+mod external;
+mod gateway;
+mod identity;
+mod kept;
+mod line;
+mod protection;
+mod requirement;
+mod strength;
+
+pub use latchway_control::app::Unbindable;
+pub use latchway_control::{ConflictSpec as OnConflict, MethodSpec as Method, ModeSpec as Mode};
+pub use latchway_tagging::Identity;
+
+pub use crate::answer::{Answer, NoGateway, Unlatched};
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::external::{ImportError, LONGEST_TEXT};
+pub use crate::gateway::{Gateway, forget, is_required, protection, require};
+pub use crate::identity::PeerIdentity;
+pub use crate::protection::{ChannelBinding, Protection};
+pub use crate::requirement::{Protected, Requirement};
+pub use crate::strength::Strength;

@@ -1,0 +1,231 @@
+//! A connection to a gateway, and how calls are made on it by a thread that waits.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use latchway_control::app::MAX_APP_SOCKETS;
+use latchway_control::call::Method;
+use rustix::event::PollFlags;
+use rustix::fs::fstat;
+use rustix::io::{Errno, IoSlice};
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, recv, sendmsg, socket_with,
+};
+use rustix::process::geteuid;
+
+use crate::answer::NoGateway;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::{Exchange, Trouble};
+
+/// A connection to a gateway.
+#[derive(Debug)]
+pub(crate) struct Line {
+    stream: Option<OwnedFd>,
+    /// Which file the descriptor is of: a program may close descriptors that it does not know, and open others.
+    file: (u64, u64),
+}
+
+/// Whom to believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Whoever listens there: the program named the place.
+    Anyone,
+    /// Root, or ourselves (T40).
+    OursAlone,
+}
+
+impl Line {
+    /// Connects to the gateway at a place.
+    ///
+    /// # Errors
+    /// There is none, or it does not take the connection in time.
+    pub(crate) fn open(path: &Path, trust: Trust, deadline: Deadline) -> Result<Self> {
+        loop {
+            match Self::dial(path, trust) {
+                // Its backlog is full, for which there is nothing to wait.
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    let left = deadline.left()?.unwrap_or(RETRY);
+                    std::thread::sleep(RETRY.min(left));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Connects without waiting: a full backlog is [`ErrorKind::Busy`].
+    pub(crate) fn dial(path: &Path, trust: Trust) -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let failed = |errno| match errno {
+            Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR => Error::absent(NoGateway::NoSocket),
+            Errno::AGAIN => Error::new(ErrorKind::Busy, "the gateway has more callers than it can take; ask again"),
+            errno => Error::system(&format!("connecting to {}", path.display()), errno),
+        };
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        connect(&stream, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
+        if trust == Trust::OursAlone {
+            let listens = socket_peercred(&stream).map_err(failed)?.uid;
+            if !listens.is_root() && listens != geteuid() {
+                return Err(Error::absent(NoGateway::NoSocket));
+            }
+        }
+        let file = file_of(stream.as_fd()).ok_or_else(|| failed(Errno::BADF))?;
+        Ok(Self { stream: Some(stream), file })
+    }
+
+    /// Says a call, with the sockets that it is about, and waits for its one reply.
+    pub(crate) fn call<M: Method>(
+        &mut self,
+        exchange: &mut Exchange<M>,
+        sockets: &[BorrowedFd<'_>],
+        deadline: Deadline,
+    ) -> std::result::Result<M::Reply, Trouble> {
+        self.say(exchange, sockets, deadline)?;
+        let reply = self.hear(exchange, deadline);
+        if matches!(reply, Ok(_) | Err(Trouble::Refused(_))) && !exchange.is_over() {
+            return Err(Trouble::Failed(Error::protocol("it says more than was asked")));
+        }
+        reply
+    }
+
+    /// Says a call. A gateway that does not listen any more may have said why: that is not told here.
+    pub(crate) fn say<M: Method>(
+        &mut self,
+        exchange: &mut Exchange<M>,
+        sockets: &[BorrowedFd<'_>],
+        deadline: Deadline,
+    ) -> std::result::Result<(), Trouble> {
+        let stream = self.own()?;
+        while !exchange.to_send().is_empty() {
+            match send(stream, exchange, sockets) {
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => deadline.wait(stream, PollFlags::OUT).map_err(Trouble::Failed)?,
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
+                Err(errno) => return Err(Trouble::Failed(Error::system("asking the gateway", errno))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a reply.
+    pub(crate) fn hear<M: Method>(
+        &mut self,
+        exchange: &mut Exchange<M>,
+        deadline: Deadline,
+    ) -> std::result::Result<M::Reply, Trouble> {
+        let stream = self.own()?;
+        loop {
+            if let Some(reply) = exchange.reply()? {
+                return Ok(reply);
+            }
+            deadline.left().map_err(Trouble::Failed)?;
+            match receive(stream, exchange) {
+                Ok(0) | Err(Errno::CONNRESET) => return Err(exchange.ended()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => deadline.wait(stream, PollFlags::IN).map_err(Trouble::Failed)?,
+                Err(errno) => return Err(Trouble::Failed(Error::system("hearing the gateway", errno))),
+            }
+        }
+    }
+
+    /// Whether it still stands: the gateway has not closed it, and said nothing unasked.
+    pub(crate) fn stands(&mut self) -> bool {
+        let Ok(stream) = self.own() else { return false };
+        let mut octet = [0];
+        let came = recv(stream, &mut octet[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(came, Err(Errno::AGAIN | Errno::INTR))
+    }
+
+    /// The descriptor, for whoever polls it.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn into_stream(mut self) -> Option<OwnedFd> {
+        self.stream.take()
+    }
+
+    /// The descriptor, while it is ours: somebody else's is let go, and not closed.
+    fn own(&mut self) -> std::result::Result<BorrowedFd<'_>, Trouble> {
+        if self.stream.as_ref().is_some_and(|stream| file_of(stream.as_fd()) != Some(self.file)) {
+            let _somebody_elses = self.stream.take().map(IntoRawFd::into_raw_fd);
+        }
+        self.stream.as_ref().map(AsFd::as_fd).ok_or(Trouble::Dead)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _closed_elsewhere = self.own().is_err();
+    }
+}
+
+/// Sends what can be sent now, the sockets with the first octet.
+pub(crate) fn send<M: Method>(
+    stream: BorrowedFd<'_>,
+    exchange: &mut Exchange<M>,
+    sockets: &[BorrowedFd<'_>],
+) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_APP_SOCKETS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let go_along = exchange.is_first() && !sockets.is_empty();
+    if go_along && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
+        return Err(Errno::INVAL);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = sendmsg(stream, &[IoSlice::new(exchange.to_send())], &mut control, flags)?;
+    exchange.sent(sent);
+    Ok(())
+}
+
+/// Receives what is there now. Descriptors that come along are not taken: the kernel closes them.
+pub(crate) fn receive<M: Method>(
+    stream: BorrowedFd<'_>,
+    exchange: &mut Exchange<M>,
+) -> rustix::io::Result<usize> {
+    let mut octets = [0; AT_A_TIME];
+    let (came, _) = recv(stream, &mut octets[..], RecvFlags::DONTWAIT)?;
+    exchange.received(octets.get(..came).unwrap_or_default());
+    Ok(came)
+}
+
+fn file_of(stream: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    let facts = fstat(stream).ok()?;
+    Some((facts.st_dev, facts.st_ino))
+}
+
+/// How long a full backlog is given before the next attempt.
+pub(crate) const RETRY: Duration = Duration::from_millis(5);
+const AT_A_TIME: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixListener;
+
+    /// A program that closes descriptors which it does not know, and opens others in their place, loses the connection and
+    /// nothing else.
+    #[test]
+    fn a_descriptor_that_became_somebody_elses_is_neither_used_nor_closed() {
+        let folder = std::env::temp_dir().join(format!("latchway-line-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("app.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let mut line = Line::open(&path, Trust::OursAlone, Deadline::after(Duration::from_secs(2))).unwrap();
+        assert!(line.stands());
+        let other = File::open("/dev/null").unwrap();
+        let number = line.stream.as_ref().unwrap().as_raw_fd();
+        rustix::io::dup2(&other, line.stream.as_mut().unwrap()).unwrap();
+        assert!(!line.stands());
+        drop(line);
+        let theirs = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+        assert_eq!(theirs.to_str(), Some("/dev/null"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

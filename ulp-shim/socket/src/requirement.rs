@@ -1,0 +1,169 @@
+//! What must protect a socket, beyond what the policy demands (Q-4, Q-44, P-12, L-13).
+
+use latchway_control::app::{Require, RequirementSpec};
+use latchway_control::{ConflictSpec, MethodSpec, ModeSpec, ProtectionSpec};
+use latchway_tagging::Identity;
+
+use crate::identity::PeerIdentity;
+
+/// What must protect a socket. What is not said is left to the policy; it holds from the socket's next packet on, and as
+/// long as the socket lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirement {
+    said: Require,
+}
+
+/// A type of protection (L-6, L-111, L-112).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protected {
+    /// Authentic, hidden or not.
+    Authenticated,
+    /// Hidden from others, and authentic.
+    Confidential,
+    /// None at all, where the policy would protect; only a privileged caller may have this (L-112).
+    Clear,
+}
+
+impl Requirement {
+    /// Nothing beyond the policy, except that there must be a latch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The peer must be this one, proven the same way: by the same key where it was a bare key, under the same trust anchor
+    /// where it was a certificate (L-11, P-13).
+    #[must_use]
+    pub fn peer(self, peer: &PeerIdentity) -> Self {
+        self.with(|spec| {
+            spec.peer = Some(peer.asserted.to_string());
+            spec.methods = peer.method.into_iter().collect();
+            let bare = [MethodSpec::Btns, MethodSpec::LeapOfFaith, MethodSpec::PublicKey];
+            let by_key = peer.method.is_some_and(|method| bare.contains(&method));
+            spec.key_sha256 = peer.key.filter(|_| by_key).map(hex::encode);
+            let by_certificate = peer.method == Some(MethodSpec::Certificate);
+            let anchor = peer.anchor.as_ref().filter(|_| by_certificate);
+            spec.anchor_sha256 = anchor.map(|anchor| hex::encode(anchor.key));
+        })
+    }
+
+    /// We must be this towards the peer (R-1, C-23).
+    #[must_use]
+    pub fn local(self, identity: &Identity) -> Self {
+        self.with(|spec| spec.identity = Some(identity.to_string()))
+    }
+
+    /// The type of protection must be this one or a better one (L-6).
+    #[must_use]
+    pub fn protection(mut self, protection: Protected) -> Self {
+        self.said.clear = protection == Protected::Clear;
+        self.with(|spec| {
+            spec.protection = match protection {
+                Protected::Authenticated => Some(ProtectionSpec::Authenticated),
+                Protected::Confidential => Some(ProtectionSpec::Confidential),
+                Protected::Clear => None,
+            };
+        })
+    }
+
+    /// It must be tunnel mode, or transport mode (L-7).
+    #[must_use]
+    pub fn mode(self, mode: ModeSpec) -> Self {
+        self.with(|spec| spec.mode = Some(mode))
+    }
+
+    /// Each direction must use one of these suites (L-8); none is any.
+    #[must_use]
+    pub fn suites<S: AsRef<str>>(self, suites: impl IntoIterator<Item = S>) -> Self {
+        self.with(|spec| spec.suites = suites.into_iter().map(|suite| suite.as_ref().to_owned()).collect())
+    }
+
+    /// Keys must be so many bits long, or longer (L-9).
+    #[must_use]
+    pub fn key_bits(self, bits: u16) -> Self {
+        self.with(|spec| spec.key_bits = Some(bits).filter(|bits| *bits > 0))
+    }
+
+    /// Replays must be refused (L-10).
+    #[must_use]
+    pub fn replay_checked(self) -> Self {
+        self.with(|spec| spec.replay_checked = true)
+    }
+
+    /// The peer's identity must be proven by one of these methods; none is any.
+    #[must_use]
+    pub fn methods(self, methods: impl IntoIterator<Item = MethodSpec>) -> Self {
+        self.with(|spec| spec.methods = methods.into_iter().collect())
+    }
+
+    /// What becomes of the connection when another peer comes for it.
+    #[must_use]
+    pub const fn on_conflict(mut self, on_conflict: ConflictSpec) -> Self {
+        self.said.on_conflict = Some(on_conflict);
+        self
+    }
+
+    /// Options and extension headers of IP must be protected, too.
+    #[must_use]
+    pub fn options_protected(self) -> Self {
+        self.with(|spec| spec.options_protected = true)
+    }
+
+    /// Its SAs must be for it alone.
+    #[must_use]
+    pub fn narrow(self) -> Self {
+        self.with(|spec| spec.narrow = true)
+    }
+
+    /// Whether passing in the clear is what is required.
+    pub(crate) const fn is_clear(&self) -> bool {
+        self.said.clear
+    }
+
+    pub(crate) const fn call(&self) -> &Require {
+        &self.said
+    }
+
+    pub(crate) const fn spec(&self) -> &RequirementSpec {
+        &self.said.requirement
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut RequirementSpec)) -> Self {
+        change(&mut self.said.requirement);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(fields: &str) -> PeerIdentity {
+        PeerIdentity::import(&format!("latchway-itoken:1;id=fqdn:b.example;{fields}")).unwrap()
+    }
+
+    /// L-11, P-13, C-29: what is required of a peer that was seen before is what it is known by again.
+    #[test]
+    fn l11_p13_c29_a_peer_is_known_again_by_key_or_by_anchor() {
+        let (key, anchor) = ("ab".repeat(32), "cd".repeat(32));
+        let of = |fields: &str| Requirement::new().peer(&imported(fields)).spec().clone();
+        let bare = of(&format!("method=leap-of-faith;key={key}"));
+        assert_eq!(bare.peer.as_deref(), Some("fqdn:b.example"));
+        assert_eq!((bare.key_sha256, bare.anchor_sha256), (Some(key.clone()), None));
+        assert_eq!(bare.methods, [MethodSpec::LeapOfFaith]);
+        let certified = of(&format!("method=certificate;anchor=CN=Root,{anchor};key={key}"));
+        assert_eq!((certified.key_sha256, certified.anchor_sha256), (None, Some(anchor)), "certificates are renewed");
+        let secret = of("method=pre-shared-key");
+        assert_eq!((secret.key_sha256, secret.anchor_sha256), (None, None));
+    }
+
+    /// L-112: passing in the clear is asked for by its own word, and taken back by asking for protection.
+    #[test]
+    fn l112_in_the_clear_is_a_word_of_its_own() {
+        let clear = Requirement::new().protection(Protected::Clear);
+        assert!(clear.is_clear() && clear.spec().protection.is_none());
+        let protected = clear.protection(Protected::Confidential);
+        assert!(!protected.is_clear());
+        assert_eq!(protected.spec().protection, Some(ProtectionSpec::Confidential));
+    }
+}
