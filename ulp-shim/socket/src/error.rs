@@ -161,7 +161,8 @@ impl Error {
     }
 
     pub(crate) fn timed_out() -> Self {
-        let said = "the gateway did not answer in time; what was asked may have been done all the same: ask again";
+        let said =
+            "the gateway did not answer in time; what was asked may have been done all the same: ask again";
         Self::new(ErrorKind::TimedOut, said)
     }
 

@@ -8,6 +8,7 @@ use latchway_control::app::MAX_APP_REPLY;
 use latchway_control::call::Method;
 use latchway_control::{Asking, FrameError, Frames, Reply, write_message};
 
+use crate::answer::NoGateway;
 use crate::error::{Error, Result};
 
 /// A call that is being said, and whose replies are being read.
@@ -31,6 +32,16 @@ pub(crate) enum Trouble {
     Failed(Error),
 }
 
+impl Trouble {
+    /// What is told of it where nothing can be made anew.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Dead => Error::absent(NoGateway::Ending),
+            Self::Refused(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
 impl<M: Method> Exchange<M> {
     /// A call that one reply answers.
     pub(crate) fn one(call: &M) -> Result<Self> {
@@ -45,7 +56,13 @@ impl<M: Method> Exchange<M> {
     fn saying(asking: &Asking<'_, M>, more: bool) -> Result<Self> {
         let mut said = Vec::new();
         write_message(&mut said, asking).map_err(Error::protocol)?;
-        Ok(Self { said, sent: 0, replies: Frames::new(Feed::default(), MAX_APP_REPLY), more, of: PhantomData })
+        Ok(Self {
+            said,
+            sent: 0,
+            replies: Frames::new(Feed::default(), MAX_APP_REPLY),
+            more,
+            of: PhantomData,
+        })
     }
 
     /// What is left to send. Sockets go along with its first octet.
@@ -78,7 +95,9 @@ impl<M: Method> Exchange<M> {
         };
         let reply = Reply::read(message).map_err(wrong)?;
         if reply.continues && !self.more {
-            return Err(Trouble::Failed(Error::protocol("it says that more follows, and nobody asked for more")));
+            return Err(Trouble::Failed(Error::protocol(
+                "it says that more follows, and nobody asked for more",
+            )));
         }
         let answer = reply.answer::<M::Reply>().map_err(wrong)?;
         answer.map(Some).map_err(|failure| Trouble::Refused(Error::refused(&failure)))
@@ -188,7 +207,9 @@ mod tests {
     #[test]
     fn an_error_is_an_answer_and_more_replies_follow_where_asked_for() {
         let mut exchange = asking();
-        exchange.received(b"{\"error\":\"org.latchway.App.Busy\",\"parameters\":{\"message\":\"m\",\"hint\":\"h\"}}\0");
+        exchange.received(
+            b"{\"error\":\"org.latchway.App.Busy\",\"parameters\":{\"message\":\"m\",\"hint\":\"h\"}}\0",
+        );
         let Err(Trouble::Refused(error)) = exchange.reply() else { panic!() };
         assert_eq!((error.kind(), error.to_string()), (error::ErrorKind::Busy, "m; h".into()));
         let mut watching: Exchange<Watch> = Exchange::more(&Watch {}).unwrap();

@@ -231,7 +231,10 @@ mod tests {
             let read = PeerIdentity::import(&text).unwrap();
             prop_assert_eq!(read.export(), text);
             prop_assert_eq!(&read.asserted, &identity.asserted);
-            prop_assert_eq!((read.method, &read.anchor, read.key), (identity.method, &identity.anchor, identity.key));
+            prop_assert_eq!(
+                (read.method, &read.anchor, read.key),
+                (identity.method, &identity.anchor, identity.key)
+            );
             if read.public_key.is_some() {
                 prop_assert_eq!(read, identity);
             }
@@ -261,7 +264,9 @@ mod tests {
     #[test]
     fn c10_only_the_one_spelling_is_read() {
         let zeros = "0".repeat(64);
-        let text = format!("latchway-itoken:1;id=fqdn:b.example;method=certificate;anchor=CN=Root%20X,{zeros};dn=CN=b");
+        let text = format!(
+            "latchway-itoken:1;id=fqdn:b.example;method=certificate;anchor=CN=Root%20X,{zeros};dn=CN=b"
+        );
         let identity = PeerIdentity::import(&text).unwrap();
         assert_eq!(identity.export(), text);
         assert_eq!(identity.method, Some(MethodSpec::Certificate));

@@ -42,7 +42,11 @@ impl Gateway {
     /// # Errors
     /// There is none: the host does not support tagged sockets (K-3).
     pub fn find() -> Result<Self> {
-        if usual_places().is_empty() { Err(Error::absent(NoGateway::NoSocket)) } else { Ok(Self::of_process()) }
+        if usual_places().is_empty() {
+            Err(Error::absent(NoGateway::NoSocket))
+        } else {
+            Ok(Self::of_process())
+        }
     }
 
     /// The gateways of this host, whether or not there is one now.
@@ -115,7 +119,11 @@ impl Gateway {
     }
 
     /// The same; also tells which connection it was made on.
-    pub(crate) fn call_numbered<M: Method>(&self, call: &M, sockets: &[BorrowedFd<'_>]) -> Result<(M::Reply, u64)> {
+    pub(crate) fn call_numbered<M: Method>(
+        &self,
+        call: &M,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<(M::Reply, u64)> {
         let deadline = Deadline::after(self.timeout);
         let mut turn = self.kept.turn(deadline)?;
         let asked = match ask_standing(&mut turn, call, sockets, deadline) {
@@ -240,7 +248,9 @@ fn ask_standing<M: Method>(
     let path = standing.path.clone();
     turn.standing = Some(standing);
     match answered {
-        Err(error) if error.kind() == ErrorKind::NoGateway(NoGateway::OtherNamespace) => Standing::NotHere(path),
+        Err(error) if error.kind() == ErrorKind::NoGateway(NoGateway::OtherNamespace) => {
+            Standing::NotHere(path)
+        }
         answered => Standing::Answered(answered),
     }
 }
@@ -285,7 +295,8 @@ pub(crate) fn few_enough(sockets: &[BorrowedFd<'_>]) -> Result<()> {
     if (1..=MAX_APP_SOCKETS).contains(&sockets.len()) {
         return Ok(());
     }
-    let said = format!("{} sockets cannot be watched by one call; watch 1 to {MAX_APP_SOCKETS}", sockets.len());
+    let said =
+        format!("{} sockets cannot be watched by one call; watch 1 to {MAX_APP_SOCKETS}", sockets.len());
     Err(Error::new(ErrorKind::Invalid, said))
 }
 

@@ -101,7 +101,9 @@ impl PeerIdentity {
         Ok(Self {
             asserted,
             method: view.method,
-            anchor: anchor.map(|anchor| anchor.ok_or_else(|| Error::protocol("its trust anchor is none"))).transpose()?,
+            anchor: anchor
+                .map(|anchor| anchor.ok_or_else(|| Error::protocol("its trust anchor is none")))
+                .transpose()?,
             key: public_key.as_deref().map(sha256),
             subject: certificate.and_then(|certificate| printable(&certificate.subject)),
             authority: certificate.and_then(|certificate| printable(&certificate.issuer)),

@@ -12,8 +12,11 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod claim;
+mod datagram;
 mod deadline;
 mod error;
+mod event;
 mod exchange;
 mod external;
 mod gateway;
@@ -22,17 +25,26 @@ mod kept;
 mod line;
 mod protection;
 mod requirement;
+mod stream;
 mod strength;
+mod tag;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use latchway_control::app::Unbindable;
 pub use latchway_control::{ConflictSpec as OnConflict, MethodSpec as Method, ModeSpec as Mode};
 pub use latchway_tagging::Identity;
 
 pub use crate::answer::{Answer, NoGateway, Unlatched};
+pub use crate::claim::Claims;
+pub use crate::datagram::UdpSocket;
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::event::{Event, EventKind, Events, Reason, watch};
 pub use crate::external::{ImportError, LONGEST_TEXT};
 pub use crate::gateway::{Gateway, forget, is_required, protection, require};
 pub use crate::identity::PeerIdentity;
 pub use crate::protection::{ChannelBinding, Protection};
 pub use crate::requirement::{Protected, Requirement};
+pub use crate::stream::{Listener, connect};
 pub use crate::strength::Strength;
+pub use crate::tag::{DatagramTag, DatagramTags, Unknown};

@@ -12,8 +12,8 @@ use rustix::fs::fstat;
 use rustix::io::{Errno, IoSlice};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, connect, recv, sendmsg, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, sendmsg, socket_with,
 };
 use rustix::process::geteuid;
 
@@ -62,7 +62,9 @@ impl Line {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let failed = |errno| match errno {
             Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR => Error::absent(NoGateway::NoSocket),
-            Errno::AGAIN => Error::new(ErrorKind::Busy, "the gateway has more callers than it can take; ask again"),
+            Errno::AGAIN => {
+                Error::new(ErrorKind::Busy, "the gateway has more callers than it can take; ask again")
+            }
             errno => Error::system(&format!("connecting to {}", path.display()), errno),
         };
         let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
@@ -145,6 +147,8 @@ impl Line {
         self.stream.as_ref().map(AsFd::as_fd)
     }
 
+    /// The descriptor, for whoever drives it otherwise.
+    #[cfg(feature = "tokio")]
     pub(crate) fn into_stream(mut self) -> Option<OwnedFd> {
         self.stream.take()
     }

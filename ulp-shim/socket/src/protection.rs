@@ -170,7 +170,8 @@ impl Protection {
         let peer = PeerIdentity::read(held.peer.as_ref().ok_or_else(|| lacking("its peer"))?)?;
         let local = held.identity.as_ref().map(PeerIdentity::read).transpose()?;
         let strengths = view.inbound.zip(view.outbound).ok_or_else(|| lacking("how strong it is"))?;
-        let lesser = |of: fn(latchway_control::app::StrengthView) -> Strength| of(strengths.0).min(of(strengths.1));
+        let lesser =
+            |of: fn(latchway_control::app::StrengthView) -> Strength| of(strengths.0).min(of(strengths.1));
         let binding = match (&view.binding, view.unbindable) {
             (Some(text), None) => Ok(ChannelBinding::read(text)?),
             (None, Some(why)) => Err(why),

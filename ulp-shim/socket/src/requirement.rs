@@ -152,7 +152,11 @@ mod tests {
         assert_eq!((bare.key_sha256, bare.anchor_sha256), (Some(key.clone()), None));
         assert_eq!(bare.methods, [MethodSpec::LeapOfFaith]);
         let certified = of(&format!("method=certificate;anchor=CN=Root,{anchor};key={key}"));
-        assert_eq!((certified.key_sha256, certified.anchor_sha256), (None, Some(anchor)), "certificates are renewed");
+        assert_eq!(
+            (certified.key_sha256, certified.anchor_sha256),
+            (None, Some(anchor)),
+            "certificates are renewed"
+        );
         let secret = of("method=pre-shared-key");
         assert_eq!((secret.key_sha256, secret.anchor_sha256), (None, None));
     }

@@ -44,7 +44,9 @@ impl Strength {
     #[must_use]
     pub fn suites_of_integrity(self) -> Vec<String> {
         let levels = ICVS.iter().filter(|(_, bits)| self > Self::Low && Self::of_icv_bits(*bits) >= self);
-        levels.flat_map(|(end, _)| beginnings(end).into_iter().map(move |begin| format!("{begin}{end}"))).collect()
+        levels
+            .flat_map(|(end, _)| beginnings(end).into_iter().map(move |begin| format!("{begin}{end}")))
+            .collect()
     }
 
     const fn among(bits: u16, [low, medium, high]: [u16; 3]) -> Self {
@@ -109,7 +111,8 @@ mod tests {
     #[test]
     fn q34_q35_levels_of_integrity_are_the_suites_that_have_them() {
         for level in [Strength::Medium, Strength::High] {
-            let has = |suite: &Suite| Strength::of_icv_bits((suite.icv_len() * 8).try_into().unwrap()) >= level;
+            let has =
+                |suite: &Suite| Strength::of_icv_bits((suite.icv_len() * 8).try_into().unwrap()) >= level;
             let mut want: Vec<_> = Suite::all().filter(has).map(|suite| suite.name().to_owned()).collect();
             let mut got = level.suites_of_integrity();
             (want.sort(), got.sort());
@@ -120,7 +123,8 @@ mod tests {
 
     #[test]
     fn p54_levels_are_what_they_say() {
-        let keys = [(0, Strength::None), (128, Strength::Low), (192, Strength::Medium), (256, Strength::High)];
+        let keys =
+            [(0, Strength::None), (128, Strength::Low), (192, Strength::Medium), (256, Strength::High)];
         for (bits, level) in keys {
             assert_eq!((Strength::of_key_bits(bits), level.key_bits()), (level, bits));
         }

@@ -41,8 +41,6 @@ pub struct Came {
     pub method: String,
     pub parameters: Value,
     pub sockets: Vec<OwnedFd>,
-    /// The number of the connection that it came on.
-    pub connection: usize,
 }
 
 type Script = dyn Fn(&Came) -> Vec<Act> + Send + Sync;
@@ -85,11 +83,11 @@ impl FakeApp {
                     break;
                 }
                 open.lock().unwrap().push(stream.try_clone().unwrap());
-                let number = connections.fetch_add(1, Ordering::SeqCst);
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (script, calls, ended) = (script.clone(), calls.clone(), ended.clone());
                 threads.push(thread::spawn(move || {
                     let mut talking = stream.try_clone().unwrap();
-                    converse(&mut talking, number, &*script, &calls, &ended);
+                    converse(&mut talking, &*script, &calls, &ended);
                     // Clones are kept, to end conversations by.
                     let _closed = stream.shutdown(std::net::Shutdown::Both);
                 }));
@@ -170,14 +168,8 @@ pub fn bare(answer: &str) -> Value {
     json!({"answer": answer, "options_protected": false, "required": false, "boot": 99})
 }
 
-fn converse(
-    stream: &mut UnixStream,
-    connection: usize,
-    script: &Script,
-    calls: &Mutex<Vec<Came>>,
-    ended: &AtomicBool,
-) {
-    while let Some(came) = hear(stream, connection) {
+fn converse(stream: &mut UnixStream, script: &Script, calls: &Mutex<Vec<Came>>, ended: &AtomicBool) {
+    while let Some(came) = hear(stream) {
         let acts = script(&came);
         calls.lock().unwrap().push(came);
         for act in acts {
@@ -221,7 +213,7 @@ fn perform(stream: &mut UnixStream, act: Act, ended: &AtomicBool) -> bool {
 }
 
 /// The next call, with the descriptors that came with its first octet; none where the caller is gone.
-fn hear(stream: &UnixStream, connection: usize) -> Option<Came> {
+fn hear(stream: &UnixStream) -> Option<Came> {
     let (mut octets, mut sockets) = (Vec::new(), Vec::new());
     while octets.last() != Some(&0) {
         let mut piece = [0; 4096];
@@ -242,5 +234,5 @@ fn hear(stream: &UnixStream, connection: usize) -> Option<Came> {
     }
     let said: Value = serde_json::from_slice(&octets[..octets.len() - 1]).unwrap();
     let method = said["method"].as_str().unwrap().to_owned();
-    Some(Came { method, parameters: said["parameters"].clone(), sockets, connection })
+    Some(Came { method, parameters: said["parameters"].clone(), sockets })
 }

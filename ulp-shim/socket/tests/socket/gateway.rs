@@ -1,20 +1,18 @@
 //! Calls to a gateway that answers well, badly, late or never (T39, Q-44, Q-46, N-18, K-3, P-67).
 
-mod support;
-
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::fake_app::{Act, FakeApp, bare, latched, place};
 use latchway_socket::{
-    Answer, ErrorKind, Gateway, Method, Mode, NoGateway, OnConflict, PeerIdentity, Protected, Requirement, Strength,
-    Unbindable, Unlatched,
+    Answer, ErrorKind, Gateway, Method, Mode, NoGateway, OnConflict, PeerIdentity, Protected, Requirement,
+    Strength, Unbindable, Unlatched,
 };
 use rustix::net::sockopt::socket_cookie;
 use serde_json::{Value, json};
-use support::fake_app::{Act, FakeApp, bare, latched, place};
 
 fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").unwrap()
@@ -27,7 +25,8 @@ fn asked(fake: &FakeApp) -> latchway_socket::Result<Answer> {
 /// The kind of failure, which comes within the time.
 fn failed(fake: &FakeApp, timeout: Duration) -> ErrorKind {
     let begun = Instant::now();
-    let error = Gateway::at(fake.path()).with_timeout(timeout).require(socket(), &Requirement::new()).unwrap_err();
+    let error =
+        Gateway::at(fake.path()).with_timeout(timeout).require(socket(), &Requirement::new()).unwrap_err();
     assert!(begun.elapsed() < timeout + SLACK, "{:?}", begun.elapsed());
     error.kind()
 }
@@ -195,13 +194,17 @@ fn k3_no_gateway_is_an_answer_of_its_own() {
 /// What the gateway refuses is an errno of its own, and the connection goes on.
 #[test]
 fn refusals_are_errors_with_the_gateways_words() {
-    let words = ["Full", "PolicyForbids", "PrivilegeNeeded", "Unsatisfied", "WrongSocket", "NotASocket", "Busy"];
+    let words =
+        ["Full", "PolicyForbids", "PrivilegeNeeded", "Unsatisfied", "WrongSocket", "NotASocket", "Busy"];
     let next = AtomicUsize::new(0);
     let fake = FakeApp::new(move |_| vec![Act::Refuse(words[next.fetch_add(1, Ordering::SeqCst)])]);
     let gateway = Gateway::at(fake.path()).with_timeout(PATIENCE);
     for errno in [105, 13, 1, 106, 93, 88, 11] {
         let error = gateway.require(socket(), &Requirement::new()).unwrap_err();
-        assert_eq!((error.errno(), error.to_string()), (errno, "the fake gateway says no; ask another".into()));
+        assert_eq!(
+            (error.errno(), error.to_string()),
+            (errno, "the fake gateway says no; ask another".into())
+        );
     }
     assert_eq!(fake.connections(), 1);
 }

@@ -1,0 +1,101 @@
+//! What a socket sends to one destination, held to what is required (Q-48, C-7).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use latchway_control::app::{Claim, RequirementSpec};
+use rustix::net::sockopt::socket_cookie;
+
+use crate::answer::Answer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gateway::Gateway;
+use crate::protection::Protection;
+use crate::requirement::Requirement;
+
+/// Latches of our own for datagrams, each for one socket, destination and requirement. They live as long as the connection
+/// to the gateway that they were claimed on; behind it nothing is sent that was not claimed again.
+#[derive(Debug)]
+pub struct Claims {
+    gateway: Gateway,
+    made: Mutex<HashMap<Claimed, (u64, Protection)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Claimed {
+    cookie: u64,
+    remote: SocketAddr,
+    local: SocketAddr,
+    requirement: String,
+}
+
+impl Claims {
+    /// None yet, of these gateways.
+    #[must_use]
+    pub fn new(gateway: Gateway) -> Self {
+        Self { gateway, made: Mutex::default() }
+    }
+
+    /// Claims a latch for what this socket sends from one address to another, unless that was done before, and tells what
+    /// protects it. The datagram must leave from `local`.
+    ///
+    /// # Errors
+    /// What is required is not met, or nobody knows: nothing may be sent.
+    pub fn claim(
+        &self,
+        socket: impl AsFd,
+        remote: SocketAddr,
+        local: SocketAddr,
+        requirement: &Requirement,
+    ) -> Result<Protection> {
+        if requirement.is_clear() {
+            let said = "datagrams cannot be claimed to pass in the clear; require that of the socket";
+            return Err(Error::new(ErrorKind::Unsupported, said));
+        }
+        let cookie =
+            socket_cookie(&socket).map_err(|errno| Error::system("asking who the socket is", errno))?;
+        let claimed = Claimed { cookie, remote, local, requirement: spelled(requirement.spec()) };
+        let standing = self.gateway.standing()?;
+        if let Some((connection, protection)) = self.made().get(&claimed) {
+            if Some(*connection) == standing {
+                return Ok(protection.clone());
+            }
+        }
+        let wait = self.gateway.timeout() / 2;
+        let call = Claim {
+            remote,
+            local: Some(local),
+            requirement: Some(requirement.spec().clone()),
+            wait: wait.min(LONGEST_WAIT).as_millis().try_into().unwrap_or_default(),
+        };
+        let (view, connection) = self.gateway.call_numbered(&call, &[socket.as_fd()])?;
+        let Answer::Latched(protection) = Answer::read(&view)? else {
+            let said = format!("datagrams to {remote} do not have what is required, and none was sent");
+            return Err(Error::new(ErrorKind::Forbidden, said));
+        };
+        let mut made = self.made();
+        // Of those whose connection ended, none is of use.
+        made.retain(|_, (of, _)| *of == connection);
+        if made.len() >= MOST {
+            made.clear();
+        }
+        made.insert(claimed, (connection, protection.clone()));
+        Ok(protection)
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<Claimed, (u64, Protection)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A requirement as one string, to be compared.
+fn spelled(spec: &RequirementSpec) -> String {
+    format!("{spec:?}")
+}
+
+/// Of claims that are remembered; they are asked for again behind it.
+const MOST: usize = 1024;
+/// For an SA, as the gateway lets anybody wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);

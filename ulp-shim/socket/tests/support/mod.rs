@@ -1,3 +1,0 @@
-//! What tests of this crate stand on.
-
-pub mod fake_app;
