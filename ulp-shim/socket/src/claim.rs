@@ -58,10 +58,10 @@ impl Claims {
             socket_cookie(&socket).map_err(|errno| Error::system("asking who the socket is", errno))?;
         let claimed = Claimed { cookie, remote, local, requirement: spelled(requirement.spec()) };
         let standing = self.gateway.standing()?;
-        if let Some((connection, protection)) = self.made().get(&claimed) {
-            if Some(*connection) == standing {
-                return Ok(protection.clone());
-            }
+        if let Some((connection, protection)) = self.made().get(&claimed)
+            && Some(*connection) == standing
+        {
+            return Ok(protection.clone());
         }
         let wait = self.gateway.timeout() / 2;
         let call = Claim {

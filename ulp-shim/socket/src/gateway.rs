@@ -312,3 +312,45 @@ const MOST_PLACES: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The key in the auxiliary vector (elf.h).
 const AT_SECURE: usize = 23;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::net::UnixListener;
+
+    /// T40: a place that others could have put a socket at is not asked.
+    #[test]
+    fn t40_only_sockets_of_root_or_our_own_are_believed() {
+        let run = std::env::temp_dir().join(format!("latchway-places-{}", std::process::id()));
+        let folder = run.join("gw");
+        fs::create_dir_all(&folder).unwrap();
+        let allow = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        allow(0o755);
+        let socket = folder.join(SOCKET);
+        assert!(!is_believed(&socket), "there is none");
+        fs::write(&socket, "").unwrap();
+        assert!(!is_believed(&socket), "it is no socket");
+        fs::remove_file(&socket).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(is_believed(&socket));
+        assert_eq!(below(&run), [socket.clone()]);
+        allow(0o777);
+        assert!(!is_believed(&socket), "anybody may put another there");
+        allow(0o755);
+        let link = folder.join("link.sock");
+        symlink(&socket, &link).unwrap();
+        assert!(!is_believed(&link));
+        if geteuid().is_root() {
+            chown(&socket, Some(65_534), None).unwrap();
+            assert!(!is_believed(&socket), "it is somebody else's");
+        }
+        fs::remove_dir_all(&run).unwrap();
+    }
+
+    /// T40: a program that has no more rights than its caller listens to its environment.
+    #[test]
+    fn t40_the_auxiliary_vector_is_read() {
+        assert!(!is_privileged());
+    }
+}

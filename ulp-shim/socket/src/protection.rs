@@ -1,6 +1,7 @@
 //! What protects a connection, and who is on its other end (L-12, L-28 to L-31, Q-33 to Q-43).
 
 use std::fmt;
+use std::sync::Arc;
 
 use latchway_control::ModeSpec;
 use latchway_control::app::{ProtectionView, Unbindable};
@@ -12,6 +13,12 @@ use crate::strength::Strength;
 /// What protected a connection when it was asked for. A latched one keeps it, rekeying included (N-16).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
+    /// Shared, so that many datagrams of one peer cost one.
+    facts: Arc<Facts>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
     peer: PeerIdentity,
     local: Option<PeerIdentity>,
     confidential: Strength,
@@ -60,80 +67,80 @@ impl fmt::Display for ChannelBinding {
 impl Protection {
     /// Who is on the other end, and how that is known (Q-38, C-5).
     #[must_use]
-    pub const fn peer_identity(&self) -> &PeerIdentity {
-        &self.peer
+    pub fn peer_identity(&self) -> &PeerIdentity {
+        &self.facts.peer
     }
 
     /// Who we are towards it (Q-39, C-5); `None` where that is not known.
     #[must_use]
-    pub const fn local_identity(&self) -> Option<&PeerIdentity> {
-        self.local.as_ref()
+    pub fn local_identity(&self) -> Option<&PeerIdentity> {
+        self.facts.local.as_ref()
     }
 
     /// How well it is hidden from others; of both directions the lesser.
     #[must_use]
-    pub const fn confidential(&self) -> Strength {
-        self.confidential
+    pub fn confidential(&self) -> Strength {
+        self.facts.confidential
     }
 
     /// How well it is protected from change; of both directions the lesser.
     #[must_use]
-    pub const fn integrity(&self) -> Strength {
-        self.integrity
+    pub fn integrity(&self) -> Strength {
+        self.facts.integrity
     }
 
     /// Tunnel or transport.
     #[must_use]
-    pub const fn mode(&self) -> ModeSpec {
-        self.mode
+    pub fn mode(&self) -> ModeSpec {
+        self.facts.mode
     }
 
     /// Whether options and extension headers of IP are protected, too.
     #[must_use]
-    pub const fn options_protected(&self) -> bool {
-        self.options_protected
+    pub fn options_protected(&self) -> bool {
+        self.facts.options_protected
     }
 
     /// What the rule of the policy is called.
     #[must_use]
     pub fn policy_name(&self) -> Option<&str> {
-        self.policy_name.as_deref()
+        self.facts.policy_name.as_deref()
     }
 
     /// One line for logs.
     #[must_use]
     pub fn audit(&self) -> &str {
-        &self.audit
+        &self.facts.audit
     }
 
     /// How it is protected, in words, and never a key (Q-43, C-28).
     #[must_use]
     pub fn information(&self) -> Option<&str> {
-        self.information.as_deref()
+        self.facts.information.as_deref()
     }
 
     /// The suite of what we receive.
     #[must_use]
     pub fn inbound_suite(&self) -> &str {
-        &self.inbound_suite
+        &self.facts.inbound_suite
     }
 
     /// The suite of what we send.
     #[must_use]
     pub fn outbound_suite(&self) -> &str {
-        &self.outbound_suite
+        &self.facts.outbound_suite
     }
 
     /// Whether replays are refused (L-10).
     #[must_use]
-    pub const fn replay_checked(&self) -> bool {
-        self.replay_checked
+    pub fn replay_checked(&self) -> bool {
+        self.facts.replay_checked
     }
 
     /// Whether this was required, and not only so.
     #[must_use]
-    pub const fn required(&self) -> bool {
-        self.required
+    pub fn required(&self) -> bool {
+        self.facts.required
     }
 
     /// What a channel of a higher layer can be bound to (Q-16, C-15).
@@ -141,27 +148,27 @@ impl Protection {
     /// # Errors
     /// Why there is nothing.
     pub fn channel_binding(&self) -> std::result::Result<&ChannelBinding, Unbindable> {
-        self.binding.as_ref().map_err(|why| *why)
+        self.facts.binding.as_ref().map_err(|why| *why)
     }
 
     /// The handle of the latch, for logs; `None` where policy alone protects.
     #[must_use]
     pub fn latch(&self) -> Option<&str> {
-        self.latch.as_deref()
+        self.facts.latch.as_deref()
     }
 
     /// Whether both are of the same rule of the policy, with the same peer, and equally strong (Q-52, C-16): what
     /// `ipsec_cmp_pToken` says.
     #[must_use]
     pub fn equivalent(&self, other: &Self) -> bool {
-        let what = |of: &Self| Some((of.group?, of.rule?, of.boot));
+        let what = |of: &Self| Some((of.facts.group?, of.facts.rule?, of.facts.boot));
         what(self).is_some_and(|own| what(other) == Some(own))
     }
 
     /// Whether both are the same to a latch: equivalent, and of the same algorithms (C-16).
     #[must_use]
     pub fn congruent(&self, other: &Self) -> bool {
-        self.class.is_some() && self.class == other.class && self.equivalent(other)
+        self.facts.class.is_some() && self.facts.class == other.facts.class && self.equivalent(other)
     }
 
     /// Reads what a gateway says of a connection that is protected.
@@ -179,7 +186,7 @@ impl Protection {
         };
         let suite = |suite: &Option<String>| suite.clone().ok_or_else(|| lacking("its suite"));
         let audit = view.audit.clone().unwrap_or_else(|| peer.audit());
-        Ok(Self {
+        let facts = Facts {
             confidential: lesser(|strength| Strength::of_key_bits(strength.key_bits)),
             integrity: lesser(|strength| Strength::of_icv_bits(strength.icv_bits)),
             mode: held.mode.ok_or_else(|| lacking("its mode"))?,
@@ -199,7 +206,8 @@ impl Protection {
             required: view.required,
             peer,
             local,
-        })
+        };
+        Ok(Self { facts: Arc::new(facts) })
     }
 }
 

@@ -211,7 +211,7 @@ fn k10_k12_events_come_in_order_and_end_with_the_gateway() {
     (broken["reason"], broken["view"]) = (json!("another peer"), bare("suspended"));
     let mut lost = event("lost", None);
     lost["count"] = json!(3);
-    let told = vec![event("established", Some(1)), event("rekeyed", Some(0)), moved, lost, broken];
+    let told = [event("established", Some(1)), event("rekeyed", Some(0)), moved, lost, broken];
     let fake = FakeApp::new(move |_| {
         let mut acts = vec![Act::Continue(event("watching", None))];
         acts.extend(told.iter().cloned().map(Act::Continue));

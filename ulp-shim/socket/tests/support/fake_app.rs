@@ -125,10 +125,10 @@ impl Drop for FakeApp {
             let _closed = stream.shutdown(std::net::Shutdown::Both);
         }
         let _gone = fs::remove_file(&self.path);
-        if let Some(Err(panicked)) = self.listens.take().map(JoinHandle::join) {
-            if !thread::panicking() {
-                std::panic::resume_unwind(panicked);
-            }
+        if let Some(Err(panicked)) = self.listens.take().map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            std::panic::resume_unwind(panicked);
         }
     }
 }
