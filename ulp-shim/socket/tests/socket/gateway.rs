@@ -185,6 +185,7 @@ fn k3_no_gateway_is_an_answer_of_its_own() {
     assert_eq!(nowhere.require(socket(), &Requirement::new()).unwrap_err().errno(), 64, "ENONET");
     drop(UnixListener::bind(folder.join("app.sock")).unwrap());
     assert_eq!(nowhere.protection(socket()), Ok(Answer::NoGateway(NoGateway::NoSocket)), "nobody listens");
+    std::fs::remove_dir_all(&folder).unwrap();
     let fake = FakeApp::new(|_| vec![Act::Refuse("NotHere")]);
     assert_eq!(asked(&fake), Ok(Answer::NoGateway(NoGateway::OtherNamespace)));
     let fake = FakeApp::new(|_| vec![Act::Close]);
@@ -254,6 +255,7 @@ fn t39_a_full_backlog_is_waited_for_until_the_deadline() {
     let error = Gateway::at(&path).with_timeout(timeout).protection(socket()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(begun.elapsed() < timeout + SLACK);
+    path.parent().map(std::fs::remove_dir_all).transpose().unwrap();
 }
 
 /// A reply that comes too late is nobody's: the next call is answered with its own.

@@ -69,8 +69,10 @@ fn t39_every_call_ends_in_its_time() {
     assert_eq!(kind(Act::Octets(b"{\"parameters\":{}}\0{".to_vec()), PATIENCE), ErrorKind::Protocol);
     assert_eq!(kind(Act::Refuse("Full"), PATIENCE), ErrorKind::Full);
     assert_eq!(kind(Act::Close, PATIENCE), ErrorKind::NoGateway(NoGateway::Ending));
-    let nowhere = AsyncGateway::from(Gateway::at(&place().join("app.sock")));
+    let folder = place();
+    let nowhere = AsyncGateway::from(Gateway::at(&folder.join("app.sock")));
     assert_eq!(run(nowhere.protection(socket())), Ok(Answer::NoGateway(NoGateway::NoSocket)));
+    std::fs::remove_dir(&folder).unwrap();
 }
 
 #[test]

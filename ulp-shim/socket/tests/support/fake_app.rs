@@ -64,6 +64,7 @@ impl FakeApp {
     /// Listens there.
     pub fn at(path: &Path, script: impl Fn(&Came) -> Vec<Act> + Send + Sync + 'static) -> Self {
         let _gone = fs::remove_file(path);
+        path.parent().map(fs::create_dir_all).transpose().unwrap();
         let listener = UnixListener::bind(path).unwrap();
         let mut fake = Self {
             path: path.to_owned(),
@@ -125,6 +126,8 @@ impl Drop for FakeApp {
             let _closed = stream.shutdown(std::net::Shutdown::Both);
         }
         let _gone = fs::remove_file(&self.path);
+        // Its folder goes, too, unless the test has put something there.
+        let _gone = self.path.parent().map(fs::remove_dir);
         if let Some(Err(panicked)) = self.listens.take().map(JoinHandle::join)
             && !thread::panicking()
         {
