@@ -1,9 +1,11 @@
 //! Reading and writing the attributes of tokens of either kind (section 2.2).
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use crate::attribute::{Value, find};
 use crate::failure::Failure;
+use crate::identity::IdentityToken;
 use crate::token::{self, Handle, Kind, Token};
 
 /// What `ipsec_get_token_attr` has to give: where it is a token, one that the caller has to free, which is made only once
@@ -31,9 +33,20 @@ pub fn write(handle: Handle, number: u32, octets: Option<&[u8]>) -> Result<(), F
     }
     let value = row.value(octets.ok_or(NO_VALUE)?)?;
     token::change(handle, |token| match token {
-        Token::Identity(identity) => Arc::make_mut(identity).write(row.attribute, value),
-        Token::Protection(protection) => Arc::make_mut(protection).write(row.attribute, value),
+        Token::Identity(identity) => Arc::make_mut(identity).write(row.attribute, &value),
+        Token::Protection(protection) => Arc::make_mut(protection).write(row.attribute, &value),
     })
+}
+
+/// An identity's text (C-10).
+pub fn export(handle: Handle) -> Result<Reading, Failure> {
+    token::identity(handle)?.export().map(|text| Reading(Value::Text(text)))
+}
+
+/// The identity of a text.
+pub fn import(text: &CStr) -> Result<Handle, Failure> {
+    let text = text.to_str().map_err(|_| NO_ASCII)?;
+    token::keep(Token::Identity(Arc::new(IdentityToken::import(text)?)))
 }
 
 impl Reading {
@@ -62,4 +75,5 @@ impl Reading {
 }
 
 const READ_ONLY: Failure = Failure::new(libc::EROFS, "the attribute can be read only");
+const NO_ASCII: Failure = Failure::new(libc::EINVAL, "the text is none that ipsec_iToken_export() wrote");
 const NO_VALUE: Failure = Failure::new(libc::EINVAL, "there is no value to write; attr_val is NULL");

@@ -1,6 +1,6 @@
 //! The attributes of tokens: one table of their numbers, and what may be done with each (Q-11, Q-12, Q-31, C-11).
 
-use latchway_tagging::AuthMethod;
+use latchway_socket::{Method as Known, Strength};
 
 use crate::failure::Failure;
 use crate::names::{
@@ -24,6 +24,8 @@ pub enum Attribute {
     PublicKey,
     /// What the application may bind itself to (RFC 5056).
     ChannelBinding,
+    /// The kind of the identity, as RFC 2367 numbers them (N-14).
+    IdentityType,
     /// Whether it may prove itself so, and did.
     Method(Method),
     /// Whether others can read the data.
@@ -85,20 +87,20 @@ impl Method {
     ];
 
     /// What the gateway calls it; there are some that it does not know.
-    pub const fn known(self) -> Option<AuthMethod> {
+    pub const fn known(self) -> Option<Known> {
         match self {
-            Self::None => Some(AuthMethod::Manual),
-            Self::Btns => Some(AuthMethod::Btns),
-            Self::LeapOfFaith => Some(AuthMethod::LeapOfFaith),
-            Self::PreSharedKey => Some(AuthMethod::PreSharedKey),
-            Self::PkixTrusted => Some(AuthMethod::Certificate),
-            Self::PkixOffline => Some(AuthMethod::PublicKey),
+            Self::None => Some(Known::Manual),
+            Self::Btns => Some(Known::Btns),
+            Self::LeapOfFaith => Some(Known::LeapOfFaith),
+            Self::PreSharedKey => Some(Known::PreSharedKey),
+            Self::PkixTrusted => Some(Known::Certificate),
+            Self::PkixOffline => Some(Known::PublicKey),
             Self::GroupKey | Self::Xauth | Self::Eap | Self::PkixInline => None,
         }
     }
 
     /// The method by which the gateway knows a peer.
-    pub fn of(known: AuthMethod) -> Option<Self> {
+    pub fn of(known: Known) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.known() == Some(known))
     }
 
@@ -153,6 +155,26 @@ impl Choice {
             Self::Low => value::IPSEC_API_ATTR_LEVEL_LOW as u16,
             Self::Medium => value::IPSEC_API_ATTR_LEVEL_MEDIUM as u16,
             Self::High => value::IPSEC_API_ATTR_LEVEL_HIGH as u16,
+        }
+    }
+
+    /// A level that is there.
+    pub const fn level(strength: Strength) -> Self {
+        match strength {
+            Strength::None => Self::Disable,
+            Strength::Low => Self::Low,
+            Strength::Medium => Self::Medium,
+            Strength::High => Self::High,
+        }
+    }
+
+    /// The level that is demanded; none where none is. Enabled is the lowest.
+    pub const fn demanded(self) -> Strength {
+        match self {
+            Self::Disable | Self::Any => Strength::None,
+            Self::Enable | Self::Low => Strength::Low,
+            Self::Medium => Strength::Medium,
+            Self::High => Strength::High,
         }
     }
 
@@ -247,15 +269,17 @@ const fn protection_row(number: protection, attribute: Attribute, form: Form) ->
 }
 
 const fn extension_row(number: extension, attribute: Attribute, form: Form) -> Row {
-    let writable = !matches!(attribute, Attribute::Latch);
-    Row { number: number as u32, attribute, form, writable, of: &[Kind::Protection] }
+    let of: &[Kind] =
+        if matches!(attribute, Attribute::IdentityType) { &[Kind::Identity] } else { &[Kind::Protection] };
+    let writable = !matches!(attribute, Attribute::IdentityType | Attribute::Latch);
+    Row { number: number as u32, attribute, form, writable, of }
 }
 
 const LEVELS: Form = Form::Choice(&Choice::ALL);
 const SWITCH: Form = Form::Choice(&[Choice::Disable, Choice::Enable, Choice::Any]);
 
 /// Every attribute that there is.
-pub const TABLE: [Row; 29] = [
+pub const TABLE: [Row; 30] = [
     Row {
         number: identity::IPSEC_API_ATTR_auditString as u32,
         attribute: Attribute::Audit,
@@ -294,6 +318,7 @@ pub const TABLE: [Row; 29] = [
     extension_row(extension::IPSEC_LATCHWAY_ATTR_suites, Attribute::Suites, Form::Text),
     extension_row(extension::IPSEC_LATCHWAY_ATTR_keyBits, Attribute::KeyBits, Form::Count),
     extension_row(extension::IPSEC_LATCHWAY_ATTR_replayChecked, Attribute::ReplayChecked, SWITCH),
+    extension_row(extension::IPSEC_LATCHWAY_ATTR_identityType, Attribute::IdentityType, Form::Count),
     extension_row(extension::IPSEC_LATCHWAY_ATTR_latch, Attribute::Latch, Form::Text),
 ];
 
@@ -319,7 +344,7 @@ mod tests {
     fn c_11_q_55_every_attribute_has_a_number_of_its_own_and_keeps_it() {
         let mut numbers: Vec<u32> = TABLE.iter().map(|row| row.number).collect();
         numbers.sort_unstable();
-        let spans = [0x100..0x106, 0x200..0x20a, 0x300..0x308, 0x309..0x30a, 0x4000..0x4003, 0x4004..0x4005];
+        let spans = [0x100..0x106, 0x200..0x20a, 0x300..0x308, 0x309..0x30a, 0x4000..0x4005];
         assert_eq!(numbers, spans.into_iter().flatten().collect::<Vec<u32>>());
         assert_eq!(Choice::ALL.map(Choice::number), [0, 1, 2, 0x10, 0x20, 0x30]);
     }
@@ -330,7 +355,7 @@ mod tests {
             let row = find(u32::from(method.number()), Kind::Identity).unwrap();
             assert_eq!(row.attribute, Attribute::Method(method));
         }
-        for known in AuthMethod::ALL {
+        for known in Known::ALL.iter().copied() {
             assert_eq!(
                 Method::of(known).and_then(Method::known),
                 Some(known),

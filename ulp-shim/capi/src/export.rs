@@ -1,13 +1,15 @@
 //! The functions that C calls. Each looks at its pointers and makes one call into safe code.
 
 #![expect(unsafe_code, reason = "pointers of C callers")]
+#![expect(non_snake_case, reason = "names of C, as the draft has them")]
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
 
-use crate::accessor;
+use crate::accessor::{self, Reading};
 use crate::failure::{self, Failure, answer};
 use crate::names::{ipsec_iToken, ipsec_iToken_t, ipsec_pToken, ipsec_pToken_t};
+use crate::socket;
 use crate::token::{self, Handle, Kind, Token};
 
 /// Makes an identity token that names nobody: every method will do. Returns it, or NULL and errno.
@@ -40,22 +42,8 @@ pub unsafe extern "C" fn ipsec_get_token_attr(
             return Err(NO_LENGTH);
         }
         let reading = accessor::read(Handle::given(token), attr_type)?;
-        let needed = u32::try_from(reading.len()).map_err(|_| TOO_LONG)?;
-        // SAFETY: it is not NULL, and by the caller's word a length is there.
-        let room = unsafe { attr_len.read_unaligned() };
-        // SAFETY: as above.
-        unsafe { attr_len.write_unaligned(needed) };
-        if attr_val.is_null() {
-            return Ok(());
-        }
-        if room < needed {
-            return Err(SHORT);
-        }
-        let octets = reading.octets()?;
-        // SAFETY: there is room for `needed` octets by the caller's word, which is what there are; they are ours, so they
-        // do not overlap.
-        unsafe { attr_val.cast::<u8>().copy_from_nonoverlapping(octets.as_ptr(), octets.len()) };
-        Ok(())
+        // SAFETY: the length is not NULL, and by the caller's word there is as much room.
+        unsafe { give(reading, attr_len, attr_val) }
     };
     answer(reading())
 }
@@ -131,10 +119,118 @@ pub unsafe extern "C" fn ipsec_dup_pToken(p: ipsec_pToken_t, p_dup: *mut ipsec_p
     answer(duplicating())
 }
 
+/// Attaches a token to a socket: from its next packet on the socket is held to what the token demands, for as long as it
+/// lives. Do so before connect() or listen(). Returns 0, or -1 and errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipsec_set_socket_pToken(fd: c_int, pToken: ipsec_pToken_t) -> c_int {
+    answer(socket::attach(fd, Handle::given(pToken)))
+}
+
+/// Fills a token, which the caller has made, with what protects a socket. Returns 0, or -1 and errno; the token is then as it
+/// was.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipsec_get_socket_pToken(fd: c_int, pToken: ipsec_pToken_t) -> c_int {
+    answer(socket::fill(fd, Handle::given(pToken)))
+}
+
+/// Writes an identity as text, which can be kept and read again: one line of ASCII. The rules of length are those of
+/// ipsec_get_token_attr().
+///
+/// # Safety
+///
+/// `len` must be NULL or point to a length, and `text` be NULL or have room for as many octets.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipsec_iToken_export(p: ipsec_iToken_t, text: *mut c_char, len: *mut u32) -> c_int {
+    let exporting = || {
+        if len.is_null() {
+            return Err(NO_LENGTH);
+        }
+        let reading = accessor::export(Handle::given(p))?;
+        // SAFETY: the length is not NULL, and by the caller's word there is as much room.
+        unsafe { give(reading, len, text.cast()) }
+    };
+    answer(exporting())
+}
+
+/// Reads an identity from text that ipsec_iToken_export() wrote. *out is written only on success, and has to be freed.
+///
+/// # Safety
+///
+/// `text` must be NULL or end with a NUL, and `out` be NULL or point to room for a token.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipsec_iToken_import(text: *const c_char, out: *mut ipsec_iToken_t) -> c_int {
+    let importing = || {
+        if text.is_null() || out.is_null() {
+            return Err(NO_TEXT);
+        }
+        // SAFETY: the text is not NULL, and ends by the caller's word; nobody writes it meanwhile.
+        let text = unsafe { CStr::from_ptr(text) };
+        let handle = accessor::import(text)?;
+        // SAFETY: it is not NULL, and the caller's word says that a token can be written there.
+        unsafe { out.write_unaligned(handle.pointer()) };
+        Ok(())
+    };
+    answer(importing())
+}
+
+/// Tells what can be said of a socket: one of IPSEC_LATCHWAY_LATCHED to _NO_GATEWAY.
+///
+/// # Safety
+///
+/// `state` must be NULL or point to a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipsec_latchway_state(fd: c_int, state: *mut u32) -> c_int {
+    let telling = || {
+        if state.is_null() {
+            return Err(NO_STATE);
+        }
+        let what = socket::what(fd)?;
+        // SAFETY: it is not NULL, and the caller's word says that a number can be written there.
+        unsafe { state.write_unaligned(what) };
+        Ok(())
+    };
+    answer(telling())
+}
+
+/// Takes back what was attached to a socket: nothing is demanded of it any more.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipsec_latchway_forget(fd: c_int) -> c_int {
+    answer(socket::forget(fd))
+}
+
+/// Has every later call of the process that asks the gateway end within so many milliseconds; 2000 where none was set.
+#[unsafe(no_mangle)]
+pub extern "C" fn ipsec_latchway_set_timeout(ms: u32) -> c_int {
+    answer(socket::set_timeout(ms))
+}
+
 /// What made this thread's last call fail, and what to do about it, in words. They stay until the next one that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipsec_latchway_error() -> *const c_char {
     failure::last_sentence()
+}
+
+/// Gives what was read: its length, and itself where there is room.
+///
+/// # Safety
+///
+/// There is a length at `length`, and `value` is NULL or has room for as many octets.
+unsafe fn give(reading: Reading, length: *mut u32, value: *mut c_void) -> Result<(), Failure> {
+    let needed = u32::try_from(reading.len()).map_err(|_| TOO_LONG)?;
+    // SAFETY: as above.
+    let room = unsafe { length.read_unaligned() };
+    // SAFETY: as above.
+    unsafe { length.write_unaligned(needed) };
+    if value.is_null() {
+        return Ok(());
+    }
+    if room < needed {
+        return Err(SHORT);
+    }
+    let octets = reading.octets()?;
+    // SAFETY: there is room for `needed` octets, which is what there are; they are ours, so they do not overlap.
+    unsafe { value.cast::<u8>().copy_from_nonoverlapping(octets.as_ptr(), octets.len()) };
+    Ok(())
 }
 
 fn made<T>(token: Token) -> *mut T {
@@ -151,6 +247,9 @@ fn made<T>(token: Token) -> *mut T {
 const LONGEST: usize = 1 << 20;
 
 const NO_LENGTH: Failure = Failure::new(libc::EINVAL, "there is no length; attr_len is NULL");
+const NO_TEXT: Failure =
+    Failure::new(libc::EINVAL, "there is no text, or no place for the token; one is NULL");
+const NO_STATE: Failure = Failure::new(libc::EINVAL, "there is no place for the state; it is NULL");
 const NO_ROOM: Failure = Failure::new(libc::EINVAL, "there is no place for the copy; p_dup is NULL");
 const SHORT: Failure =
     Failure::new(libc::ERANGE, "the buffer is too short; *attr_len now says how long it must be");

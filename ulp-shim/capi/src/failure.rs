@@ -17,10 +17,21 @@ impl Failure {
         Self { errno, sentence: Cow::Borrowed(sentence) }
     }
 
+    /// The same, with words of the moment.
+    pub fn saying(errno: c_int, sentence: impl Into<String>) -> Self {
+        Self { errno, sentence: Cow::Owned(sentence.into()) }
+    }
+
     /// Its number.
     #[cfg(test)]
     pub const fn errno(&self) -> c_int {
         self.errno
+    }
+}
+
+impl From<latchway_socket::Error> for Failure {
+    fn from(error: latchway_socket::Error) -> Self {
+        Self::saying(error.errno(), error.to_string())
     }
 }
 

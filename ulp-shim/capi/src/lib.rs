@@ -2,16 +2,19 @@
 //! demand who it must be and what must protect it.
 //!
 //! The header is `include/latchway/ipsec.h`; it is written from `names.rs` and `export.rs`, and a test compares. Unsafe code
-//! is in `export.rs` and `fork.rs` alone. A token is never a pointer (`token.rs`), so a wrong one is an errno.
+//! is in `export.rs`, `descriptor.rs` and `fork.rs` alone. A token is never a pointer (`token.rs`), so a wrong one is an errno.
 
 mod accessor;
 mod attribute;
+mod descriptor;
 mod export;
 mod failure;
 mod fork;
 mod identity;
 mod names;
 mod protection;
+mod socket;
+mod template;
 mod token;
 
 pub use export::*;

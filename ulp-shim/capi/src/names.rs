@@ -118,9 +118,34 @@ pub enum ipsec_latchway_attribute {
     IPSEC_LATCHWAY_ATTR_keyBits = 0x4001,
     /// Of pTokens. uint16_t: whether replays are refused.
     IPSEC_LATCHWAY_ATTR_replayChecked = 0x4002,
+    /// Of iTokens. uint16_t, read-only: SADB_IDENTTYPE_PREFIX for an address, _FQDN or _USERFQDN, as RFC 2367 has them;
+    /// ENODATA for identities of another kind.
+    IPSEC_LATCHWAY_ATTR_identityType = 0x4003,
     /// Of pTokens. Text, read-only: the latch, as the gateway's lists name it.
     IPSEC_LATCHWAY_ATTR_latch = 0x4004,
 }
 
 /// A type of attribute: an extension.
 pub type ipsec_latchway_attribute_t = ipsec_latchway_attribute;
+
+/// What ipsec_latchway_state() tells of a socket.
+#[repr(C)]
+pub enum ipsec_latchway_state {
+    /// It is this peer and no other, protected so and not otherwise, for as long as the connection lives.
+    IPSEC_LATCHWAY_LATCHED = 1,
+    /// It is protected by policy alone, and may be with another peer later.
+    IPSEC_LATCHWAY_UNLATCHED = 2,
+    /// Its latch is not in force: nothing passes.
+    IPSEC_LATCHWAY_SUSPENDED = 3,
+    /// Nothing protects it, and anybody may be there.
+    IPSEC_LATCHWAY_CLEAR = 4,
+    /// Nothing passes.
+    IPSEC_LATCHWAY_DROPPED = 5,
+    /// It has no other end.
+    IPSEC_LATCHWAY_UNCONNECTED = 6,
+    /// No gateway carries what it sends.
+    IPSEC_LATCHWAY_NO_GATEWAY = 7,
+}
+
+/// What can be said of a socket.
+pub type ipsec_latchway_state_t = ipsec_latchway_state;

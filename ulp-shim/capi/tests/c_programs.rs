@@ -1,12 +1,13 @@
 //! C and C++ programs on the shared library: every standard compiles the header, and every function does what the draft says,
 //! under the sanitizers and under valgrind as well.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{file, folder, library, run};
+use support::{WARNINGS, everywhere, file, folder, include, run};
 
 /// C-11, C-12: each standard, without a warning.
 #[test]
@@ -28,57 +29,12 @@ fn c_11_the_header_compiles_under_every_standard() {
 /// on tokens alone: what the program checks is in its source.
 #[test]
 fn q_24_tokens_from_c() {
-    everywhere("tokens", "--leak-check=full");
+    everywhere("tokens", "--leak-check=full", |_| ());
 }
 
 /// N-7, N-8: threads on one token, and fork().
 #[test]
 fn n_7_threads_and_forks_from_c() {
     // A child has what its parent's other threads had in hand, and nobody to free it: no leak of ours.
-    everywhere("threads", "--leak-check=no");
+    everywhere("threads", "--leak-check=no", |_| ());
 }
-
-/// As it is, with AddressSanitizer and UndefinedBehaviorSanitizer, and under valgrind: nothing leaks, nothing is read or
-/// written that should not be.
-fn everywhere(name: &str, leaks: &str) {
-    let plain = program(name, "plain", &[]);
-    run(&mut Command::new(&plain));
-    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    run(Command::new(program(name, "sanitized", &sanitizers)).env("ASAN_OPTIONS", "detect_leaks=1"));
-    match Command::new("valgrind").arg("--version").output() {
-        Ok(_) => {
-            let flags = ["-q", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
-            run(Command::new("valgrind").args(flags).arg(plain));
-        }
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "CI has valgrind: {error}");
-            eprintln!("SKIPPED: {name} under valgrind: {error}");
-        }
-    }
-}
-
-/// Builds a program on the shared library.
-fn program(name: &str, how: &str, flags: &[&str]) -> PathBuf {
-    let folder = folder(name);
-    let program = folder.join(how);
-    let loaded = folder.join(format!("{how}-lib"));
-    std::fs::create_dir_all(&loaded).unwrap();
-    let link = loaded.join("liblatchway.so.0");
-    let _ = std::fs::remove_file(&link);
-    std::os::unix::fs::symlink(library(), &link).unwrap();
-    let mut command = Command::new("cc");
-    command.args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]).args(WARNINGS).args(flags);
-    command.arg(include()).arg("-o").arg(&program).arg(file(&format!("tests/c/{name}.c")));
-    run(command.arg(&link).arg(rpath(&loaded)));
-    program
-}
-
-fn include() -> String {
-    format!("-I{}", file("include").display())
-}
-
-fn rpath(folder: &Path) -> String {
-    format!("-Wl,-rpath,{}", folder.display())
-}
-
-const WARNINGS: [&str; 3] = ["-Wall", "-Wextra", "-Werror"];

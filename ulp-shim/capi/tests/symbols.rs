@@ -1,5 +1,8 @@
 //! What the shared library shows to the linker (N-13).
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
+#[expect(dead_code, reason = "there are no programs here")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -144,9 +144,48 @@ enum ipsec_latchway_attribute {
    */
   IPSEC_LATCHWAY_ATTR_replayChecked = 16386,
   /**
+   * Of iTokens. uint16_t, read-only: SADB_IDENTTYPE_PREFIX for an address, _FQDN or _USERFQDN, as RFC 2367 has them;
+   * ENODATA for identities of another kind.
+   */
+  IPSEC_LATCHWAY_ATTR_identityType = 16387,
+  /**
    * Of pTokens. Text, read-only: the latch, as the gateway's lists name it.
    */
   IPSEC_LATCHWAY_ATTR_latch = 16388
+};
+
+/**
+ * What ipsec_latchway_state() tells of a socket.
+ */
+enum ipsec_latchway_state {
+  /**
+   * It is this peer and no other, protected so and not otherwise, for as long as the connection lives.
+   */
+  IPSEC_LATCHWAY_LATCHED = 1,
+  /**
+   * It is protected by policy alone, and may be with another peer later.
+   */
+  IPSEC_LATCHWAY_UNLATCHED = 2,
+  /**
+   * Its latch is not in force: nothing passes.
+   */
+  IPSEC_LATCHWAY_SUSPENDED = 3,
+  /**
+   * Nothing protects it, and anybody may be there.
+   */
+  IPSEC_LATCHWAY_CLEAR = 4,
+  /**
+   * Nothing passes.
+   */
+  IPSEC_LATCHWAY_DROPPED = 5,
+  /**
+   * It has no other end.
+   */
+  IPSEC_LATCHWAY_UNCONNECTED = 6,
+  /**
+   * No gateway carries what it sends.
+   */
+  IPSEC_LATCHWAY_NO_GATEWAY = 7
 };
 
 /**
@@ -232,6 +271,11 @@ typedef enum ipsec_iToken_auth_meth ipsec_iToken_auth_meth_t;
 typedef enum ipsec_latchway_attribute ipsec_latchway_attribute_t;
 
 /**
+ * What can be said of a socket.
+ */
+typedef enum ipsec_latchway_state ipsec_latchway_state_t;
+
+/**
  * A type of attribute, of protection tokens.
  */
 typedef enum ipsec_pToken_attribute ipsec_pToken_attribute_t;
@@ -288,6 +332,49 @@ int ipsec_cmp_pToken(ipsec_pToken_t p1,
  * Copies a token, which then has to be freed, too. *p_dup is written only on success.
  */
 int ipsec_dup_pToken(const ipsec_pToken_t p, ipsec_pToken_t *p_dup);
+
+/**
+ * Attaches a token to a socket: from its next packet on the socket is held to what the token demands, for as long as it
+ * lives. Do so before connect() or listen(). Returns 0, or -1 and errno.
+ */
+int ipsec_set_socket_pToken(int fd,
+                            const ipsec_pToken_t pToken);
+
+/**
+ * Fills a token, which the caller has made, with what protects a socket. Returns 0, or -1 and errno; the token is then as it
+ * was.
+ */
+int ipsec_get_socket_pToken(int fd,
+                            ipsec_pToken_t pToken);
+
+/**
+ * Writes an identity as text, which can be kept and read again: one line of ASCII. The rules of length are those of
+ * ipsec_get_token_attr().
+ */
+int ipsec_iToken_export(const ipsec_iToken_t p,
+                        char *text,
+                        uint32_t *len);
+
+/**
+ * Reads an identity from text that ipsec_iToken_export() wrote. *out is written only on success, and has to be freed.
+ */
+int ipsec_iToken_import(const char *text,
+                        ipsec_iToken_t *out);
+
+/**
+ * Tells what can be said of a socket: one of IPSEC_LATCHWAY_LATCHED to _NO_GATEWAY.
+ */
+int ipsec_latchway_state(int fd, uint32_t *state);
+
+/**
+ * Takes back what was attached to a socket: nothing is demanded of it any more.
+ */
+int ipsec_latchway_forget(int fd);
+
+/**
+ * Has every later call of the process that asks the gateway end within so many milliseconds; 2000 where none was set.
+ */
+int ipsec_latchway_set_timeout(uint32_t ms);
 
 /**
  * What made this thread's last call fail, and what to do about it, in words. They stay until the next one that fails.

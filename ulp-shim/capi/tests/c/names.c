@@ -19,6 +19,8 @@ typedef int (*get_token_attr)(const void *, uint32_t, uint32_t *, void *);
 typedef int (*set_token_attr)(const void *, uint32_t, uint32_t, const void *);
 typedef ipsec_pToken_t (*create_pToken)(void);
 typedef int (*free_pToken)(ipsec_pToken_t);
+typedef int (*set_socket_pToken)(int, const ipsec_pToken_t);
+typedef int (*get_socket_pToken)(int, ipsec_pToken_t);
 typedef int (*cmp_pToken)(ipsec_pToken_t, ipsec_pToken_t);
 typedef int (*dup_pToken)(const ipsec_pToken_t, ipsec_pToken_t *);
 
@@ -29,6 +31,8 @@ struct figures {
     set_token_attr figure_5_set;
     create_pToken figure_7_create;
     free_pToken figure_7_free;
+    set_socket_pToken figure_9_set;
+    get_socket_pToken figure_9_get;
     cmp_pToken figure_11;
     dup_pToken figure_12;
 };
@@ -36,7 +40,8 @@ struct figures {
 extern const struct figures figures;
 const struct figures figures = {
     ipsec_create_iToken, ipsec_free_iToken, ipsec_get_token_attr, ipsec_set_token_attr,
-    ipsec_create_pToken, ipsec_free_pToken, ipsec_cmp_pToken, ipsec_dup_pToken
+    ipsec_create_pToken, ipsec_free_pToken, ipsec_set_socket_pToken, ipsec_get_socket_pToken,
+    ipsec_cmp_pToken, ipsec_dup_pToken
 };
 
 /* C-12: the types have names. */

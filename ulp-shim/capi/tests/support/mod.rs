@@ -1,4 +1,4 @@
-//! The library as a C compiler sees it.
+//! The library as a C compiler sees it, and programs on it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -31,3 +31,53 @@ pub fn run(command: &mut Command) -> Output {
     assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
     output
 }
+
+/// As it is, with AddressSanitizer and UndefinedBehaviorSanitizer, and under valgrind: nothing leaks, nothing is read or
+/// written that should not be.
+pub fn everywhere(name: &str, leaks: &str, prepare: impl Fn(&mut Command)) {
+    let plain = program(name, "plain", &[]);
+    let prepared = |command: &mut Command| {
+        prepare(command);
+        run(command);
+    };
+    prepared(&mut Command::new(&plain));
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let sanitized = program(name, "sanitized", &sanitizers);
+    prepared(Command::new(sanitized).env("ASAN_OPTIONS", "detect_leaks=1"));
+    match Command::new("valgrind").arg("--version").output() {
+        Ok(_) => {
+            let flags = ["-q", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
+            prepared(Command::new("valgrind").args(flags).arg(plain));
+        }
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "CI has valgrind: {error}");
+            eprintln!("SKIPPED: {name} under valgrind: {error}");
+        }
+    }
+}
+
+/// Builds a program on the shared library.
+pub fn program(name: &str, how: &str, flags: &[&str]) -> PathBuf {
+    // Tests run side by side: each has a folder of its own, by its thread's name.
+    let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
+    let folder = folder(&format!("{name}-{test}"));
+    let program = folder.join(how);
+    let loaded = folder.join(format!("{how}-lib"));
+    std::fs::create_dir_all(&loaded).unwrap();
+    let link = loaded.join("liblatchway.so.0");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(library(), &link).unwrap();
+    let mut command = Command::new("cc");
+    command.args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]).args(WARNINGS).args(flags);
+    command.arg(include()).arg("-o").arg(&program).arg(file(&format!("tests/c/{name}.c")));
+    run(command.arg(&link).arg(format!("-Wl,-rpath,{}", loaded.display())));
+    program
+}
+
+/// Where the header is.
+pub fn include() -> String {
+    format!("-I{}", file("include").display())
+}
+
+/// Every one is an error.
+pub const WARNINGS: [&str; 3] = ["-Wall", "-Wextra", "-Werror"];

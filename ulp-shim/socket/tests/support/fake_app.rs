@@ -222,7 +222,8 @@ fn hear(stream: &UnixStream) -> Option<Came> {
         let mut piece = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let came = recvmsg(stream, &mut [IoSliceMut::new(&mut piece)], &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+        let came = recvmsg(stream, &mut [IoSliceMut::new(&mut piece)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .ok()?;
         if came.bytes == 0 {
             return None;
         }
