@@ -241,6 +241,9 @@ const TOO_MANY: Failure =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    use std::collections::HashMap;
 
     fn a_protection() -> Handle {
         keep(Token::Protection(Arc::default())).unwrap()
@@ -321,5 +324,67 @@ mod tests {
         assert_eq!(failed.unwrap_err().errno(), libc::ENOMEM);
         assert!(identity(handle).is_ok());
         free(handle, Kind::Identity).unwrap();
+    }
+
+    /// What a program may do with handles.
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Make(Kind),
+        /// One of those that there were, alive or not.
+        Free(prop::sample::Index),
+        Fork,
+        /// Anything.
+        Find(usize),
+    }
+
+    fn operations() -> impl Strategy<Value = Vec<Operation>> {
+        let operation = prop_oneof![
+            4 => prop::bool::ANY.prop_map(|of| Operation::Make(if of { Kind::Identity } else { Kind::Protection })),
+            3 => any::<prop::sample::Index>().prop_map(Operation::Free),
+            1 => Just(Operation::Fork),
+            2 => any::<usize>().prop_map(Operation::Find),
+        ];
+        prop::collection::vec(operation, 0..200)
+    }
+
+    /// Q-8, C-2: whatever is done in whatever order, a handle stands for the token that it was given for, or for none.
+    #[test]
+    fn q_8_c_2_handles_are_what_a_map_says_they_are() {
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]);
+        let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
+        let check = |operations| {
+            let (mut tokens, mut alive, mut given) = (Tokens::new(), HashMap::new(), Vec::new());
+            for operation in operations {
+                match operation {
+                    Operation::Make(kind) => {
+                        let token = match kind {
+                            Kind::Identity => Token::Identity(Arc::default()),
+                            Kind::Protection => Token::Protection(Arc::default()),
+                        };
+                        let handle = tokens.keep(token).unwrap();
+                        prop_assert!(alive.insert(handle.0, kind).is_none(), "given twice");
+                        given.push(handle);
+                    }
+                    Operation::Free(which) if !given.is_empty() => {
+                        let handle = *which.get(&given);
+                        prop_assert_eq!(tokens.take(handle).is_ok(), alive.remove(&handle.0).is_some());
+                    }
+                    Operation::Free(_) => {}
+                    Operation::Fork => {
+                        tokens.forget_protections();
+                        alive.retain(|_, kind| *kind == Kind::Identity);
+                    }
+                    Operation::Find(any) => {
+                        prop_assert_eq!(tokens.find(Handle(any)).is_ok(), alive.contains_key(&any));
+                    }
+                }
+                for handle in &given {
+                    let kind = tokens.find(*handle).ok().map(|(_, kind)| kind);
+                    prop_assert_eq!(kind, alive.get(&handle.0).copied());
+                }
+            }
+            Ok(())
+        };
+        TestRunner::new_with_rng(config, rng).run(&operations(), check).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+#[expect(dead_code, reason = "functions of the header are other tests' matter")]
 mod support;
 
 use std::process::Command;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+#[expect(dead_code, reason = "functions of the header are other tests' matter")]
 mod support;
 
 #[path = "../../socket/tests/support/fake_app.rs"]

@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use support::{file, library, run};
+use support::{functions, library, run};
 
 /// N-13: the functions begin with `ipsec_`, and nothing else of the library can be seen or stand in anybody's way. What is
 /// there is what the header has, and nothing less.
@@ -18,13 +18,7 @@ fn n_13_the_shared_library_exports_the_functions_of_the_header_alone() {
         run(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library()));
     let exported: BTreeSet<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(String::from).collect();
-    let header = std::fs::read_to_string(file("include/latchway/ipsec.h")).unwrap();
-    let prototypes =
-        header.lines().filter(|line| !line.starts_with([' ', '#', '/', '}'])).filter_map(|line| {
-            let (before, _) = line.split_once('(')?;
-            before.rsplit([' ', '*']).next().map(String::from)
-        });
-    let declared: BTreeSet<String> = prototypes.collect();
+    let declared = functions();
     assert_eq!(exported, declared);
     assert!(declared.len() > 8 && declared.iter().all(|name| name.starts_with("ipsec_")), "{declared:?}");
 }

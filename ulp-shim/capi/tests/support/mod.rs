@@ -1,5 +1,6 @@
 //! The library as a C compiler sees it, and programs on it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -21,6 +22,17 @@ pub fn folder(of: &str) -> PathBuf {
 /// A file of this package.
 pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The functions that the header has.
+pub fn functions() -> BTreeSet<String> {
+    let header = std::fs::read_to_string(file("include/latchway/ipsec.h")).unwrap();
+    let prototypes =
+        header.lines().filter(|line| !line.starts_with([' ', '#', '/', '}'])).filter_map(|line| {
+            let (before, _) = line.split_once('(')?;
+            before.rsplit([' ', '*']).next().map(String::from)
+        });
+    prototypes.collect()
 }
 
 /// What a program said, if it succeeded.
