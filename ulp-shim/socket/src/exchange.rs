@@ -106,12 +106,12 @@ impl<M: Method> Exchange<M> {
     /// Whether nothing came that was not read: after the one reply, nothing may.
     pub(crate) fn is_over(&mut self) -> bool {
         let nothing = matches!(self.replies.next_message(), Err(FrameError::Io(_)));
-        nothing && self.replies.is_empty()
+        nothing && self.replies.is_drained()
     }
 
     /// The connection ended.
     pub(crate) fn ended(&mut self) -> Trouble {
-        if self.replies.is_empty() {
+        if self.replies.is_drained() {
             return Trouble::Dead;
         }
         Trouble::Failed(Error::protocol("the connection ended in the middle of a reply"))
