@@ -6,12 +6,16 @@
 //! reserved in blocks, and a block is on disk before a number of it is used; a key that was never seen begins at 1, and one
 //! that was begins beyond its last block. What an SA that ended has left of its block is given back.
 //!
+//! A key that is asserted to be fresh, whose numbers are not kept, is noted before it is used, so that nobody takes it for
+//! fresh once more, or puts it on record as one that was never seen.
+//!
 //! A key serves one direction of one SPI, for good, and one holder at a time. Whoever holds what
 //! [`enrol`](Reservations::enrol) gave holds the keys; each is free again when the SA that it went into is dropped.
 //!
 //! Two things no store can help: a disk that is put back to what it was, and packets received within the last moments
 //! before the process was killed, which the peer's numbers alone do not tell from new ones.
 
+use std::collections::{BTreeSet, HashMap};
 use std::mem;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -19,18 +23,20 @@ use std::path::Path;
 use latchway_esp::{ReceivedTop, Reservation, SeqNum};
 use zeroize::Zeroizing;
 
-use self::book::{Book, Fingerprint, Record};
+use self::book::{Book, Fingerprint, Record, Unrecorded};
 use self::directory::Directory;
 use self::disk::Disk;
+use self::entry::{Entry, Holder};
 
 use crate::install::{Keys, Resumption, SaKeys};
 
 pub use self::book::Role;
-pub use self::error::{EnrolError, StoreError};
+pub use self::error::{EnrolError, EnrolFault, StoreError};
 
 mod book;
 mod directory;
 mod disk;
+mod entry;
 mod error;
 
 #[cfg(test)]
@@ -43,6 +49,10 @@ pub struct Reservations {
     disk: Box<dyn Disk + Send>,
     secret: Zeroizing<[u8; 32]>,
     entries: Vec<Entry>,
+    /// Where each key's entry is.
+    places: HashMap<Fingerprint, usize>,
+    /// Keys that were used, and of which there is no entry.
+    unrecorded: BTreeSet<Unrecorded>,
     block: u64,
     /// Whether the disk may hold something else than what is here.
     unsaved: bool,
@@ -64,6 +74,28 @@ pub struct Receiving {
     pub after: SeqNum,
     /// For [`InboundConfig`](latchway_esp::InboundConfig).
     pub top: ReceivedTop,
+}
+
+/// One key of a single SA, and what the store is to know of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Use<'k> {
+    /// We send under it, and its numbers are on record.
+    Sending(&'k SaKeys),
+    /// We receive under it, and its numbers are on record.
+    Receiving(&'k SaKeys),
+    /// It is asserted to be fresh, and its numbers are not on record.
+    Fresh(&'k SaKeys),
+}
+
+/// What became of a [`Use`].
+#[derive(Debug)]
+pub enum Enrolled {
+    /// The numbers that may be sent.
+    Sending(Sending),
+    /// The numbers that were received.
+    Receiving(Receiving),
+    /// It is remembered that the key was used.
+    Fresh,
 }
 
 impl Reservations {
@@ -126,34 +158,38 @@ impl Reservations {
         self.settle(staged, sending)
     }
 
-    /// What [`enrol_outbound`](Self::enrol_outbound) would say, with nothing enrolled. No number can be taken of what it gives.
+    /// Enrols keys of single SAs, or goes on with them, and notes which fresh ones are used: all or none, with one write.
     ///
     /// # Errors
-    /// [`EnrolError`]
-    pub fn rehearse_outbound(&mut self, keys: &SaKeys) -> Result<Sending, EnrolError> {
+    /// [`EnrolFault`]; nothing changes then.
+    pub fn enrol_each(&mut self, uses: &[Use<'_>]) -> Result<Vec<Enrolled>, EnrolFault> {
         let mut staged = self.stage();
-        let sending = self.stage_outbound(&mut staged, keys);
-        self.put_back(staged);
-        let next = sending?.next;
-        Ok(Sending { next, reservation: Reservation::new(SeqNum(next.0.saturating_sub(1))) })
+        let enrolled = self.stage_each(&mut staged, uses);
+        let place = enrolled.as_ref().err().and_then(|fault| fault.place);
+        let settled = self.settle(staged, enrolled.map_err(|fault| fault.error));
+        settled.map_err(|error| EnrolFault { place, error })
     }
 
-    /// What [`enrol_inbound`](Self::enrol_inbound) would say, with nothing enrolled.
+    /// What [`enrol_each`](Self::enrol_each) would say, with nothing enrolled. No number can be taken of what it gives.
     ///
     /// # Errors
-    /// [`EnrolError`]
-    pub fn rehearse_inbound(&mut self, keys: &SaKeys) -> Result<Receiving, EnrolError> {
+    /// [`EnrolFault`]
+    pub fn rehearse_each(&mut self, uses: &[Use<'_>]) -> Result<Vec<Enrolled>, EnrolFault> {
         let mut staged = self.stage();
-        let receiving = self.stage_inbound(&mut staged, keys);
+        let enrolled = self.stage_each(&mut staged, uses);
         self.put_back(staged);
-        receiving
+        let idle = |enrolled| match enrolled {
+            Enrolled::Sending(sending) => Enrolled::Sending(sending.idle()),
+            other => other,
+        };
+        Ok(enrolled?.into_iter().map(idle).collect())
     }
 
-    /// Whether a key is on record: somebody used it before, and it is fresh no more.
+    /// Whether a key was used before, on record or not, and is fresh no more.
     #[must_use]
     pub fn knows(&self, keys: &SaKeys) -> bool {
-        let fingerprint = Fingerprint(keys.material.fingerprint_under(&self.secret));
-        self.entries.iter().any(|entry| entry.record.fingerprint == fingerprint)
+        let fingerprint = self.fingerprint(keys);
+        self.places.contains_key(&fingerprint) || self.unrecorded.contains(&fingerprint.short())
     }
 
     /// Enrols the key of an inbound SA, or goes on with it.
@@ -189,25 +225,34 @@ impl Reservations {
         if disk.read()?.is_some() {
             return Err(StoreError::Exists(disk.folder().to_owned()));
         }
-        let mut store = Self { disk, secret, entries: Vec::new(), block: DEFAULT_BLOCK, unsaved: true };
+        let mut store = Self {
+            disk,
+            secret,
+            entries: Vec::new(),
+            places: HashMap::new(),
+            unrecorded: BTreeSet::new(),
+            block: DEFAULT_BLOCK,
+            unsaved: true,
+        };
         store.save()?;
         Ok(store)
     }
 
     fn open_on(mut disk: Box<dyn Disk + Send>) -> Result<Self, StoreError> {
         let octets = disk.read()?.ok_or_else(|| StoreError::Missing(disk.folder().to_owned()))?;
-        let Book { secret, records } = Book::decode(&octets)
+        let Book { secret, records, unrecorded } = Book::decode(&octets)
             .map_err(|damage| StoreError::Damaged { folder: disk.folder().to_owned(), damage })?;
+        let places = records.iter().enumerate().map(|(place, record)| (record.fingerprint, place)).collect();
         let entries = records.into_iter().map(|record| Entry { record, holder: Holder::Nobody }).collect();
         // What was read may be a file that was renamed and not synced before its writer was killed.
-        Ok(Self { disk, secret, entries, block: DEFAULT_BLOCK, unsaved: true })
+        Ok(Self { disk, secret, entries, places, unrecorded, block: DEFAULT_BLOCK, unsaved: true })
     }
 
     /// Begins changes that are all made or none.
     fn stage(&mut self) -> Staged {
         // First of all, so that a key whose SA ended is free.
         self.follow();
-        Staged { known: self.entries.len(), replaced: Vec::new(), changed: false }
+        Staged { known: self.entries.len(), replaced: Vec::new(), unrecorded: Vec::new(), changed: false }
     }
 
     fn stage_pairs(&mut self, staged: &mut Staged, pairs: &[&Keys]) -> Result<Vec<Resumption>, EnrolError> {
@@ -230,6 +275,34 @@ impl Reservations {
         let Receiving { after, top } = self.stage_inbound(staged, inbound)?;
         let Sending { next, reservation } = self.stage_outbound(staged, outbound)?;
         Ok(Resumption { next, reservation, after, top, header: None })
+    }
+
+    fn stage_each(&mut self, staged: &mut Staged, uses: &[Use<'_>]) -> Result<Vec<Enrolled>, EnrolFault> {
+        let one = |(place, used): (usize, &Use<'_>)| {
+            let enrolled = match used {
+                Use::Sending(keys) => self.stage_outbound(staged, keys).map(Enrolled::Sending),
+                Use::Receiving(keys) => self.stage_inbound(staged, keys).map(Enrolled::Receiving),
+                Use::Fresh(keys) => self.stage_fresh(staged, keys).map(|()| Enrolled::Fresh),
+            };
+            enrolled.map_err(|error| EnrolFault { place: Some(place), error })
+        };
+        uses.iter().enumerate().map(one).collect()
+    }
+
+    fn stage_fresh(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<(), EnrolError> {
+        let fingerprint = self.fingerprint(keys);
+        if self.places.contains_key(&fingerprint) {
+            return Err(EnrolError::Recorded(keys.spi));
+        }
+        if self.unrecorded.len() >= Book::MOST_UNRECORDED {
+            return Err(EnrolError::Full(Book::MOST_UNRECORDED));
+        }
+        if !self.unrecorded.insert(fingerprint.short()) {
+            return Err(EnrolError::Unrecorded(keys.spi));
+        }
+        staged.unrecorded.push(fingerprint.short());
+        staged.changed = true;
+        Ok(())
     }
 
     fn stage_outbound(&mut self, staged: &mut Staged, keys: &SaKeys) -> Result<Sending, EnrolError> {
@@ -257,9 +330,12 @@ impl Reservations {
     /// The key's place and what is known of it; a fresh record where it was never seen.
     fn find(&self, role: Role, keys: &SaKeys) -> Result<(Option<usize>, Record), EnrolError> {
         let spi = keys.spi;
-        let fingerprint = Fingerprint(keys.material.fingerprint_under(&self.secret));
-        let mut known = self.entries.iter().enumerate();
-        let Some((place, found)) = known.find(|(_, entry)| entry.record.fingerprint == fingerprint) else {
+        let fingerprint = self.fingerprint(keys);
+        if self.unrecorded.contains(&fingerprint.short()) {
+            return Err(EnrolError::Unrecorded(spi));
+        }
+        let known = self.places.get(&fingerprint).copied();
+        let Some((place, found)) = known.and_then(|place| Some((place, self.entries.get(place)?))) else {
             if self.entries.len() >= Book::MOST_RECORDS {
                 return Err(EnrolError::Full(Book::MOST_RECORDS));
             }
@@ -278,6 +354,10 @@ impl Reservations {
         Ok((Some(place), found.record))
     }
 
+    fn fingerprint(&self, keys: &SaKeys) -> Fingerprint {
+        Fingerprint(keys.material.fingerprint_under(&self.secret))
+    }
+
     fn put(&mut self, staged: &mut Staged, place: Option<usize>, entry: Entry) {
         match place.and_then(|place| Some((place, self.entries.get_mut(place)?))) {
             Some((place, known)) => {
@@ -286,6 +366,7 @@ impl Reservations {
             }
             None => {
                 staged.changed = true;
+                self.places.insert(entry.record.fingerprint, self.entries.len());
                 self.entries.push(entry);
             }
         }
@@ -307,7 +388,12 @@ impl Reservations {
     }
 
     fn put_back(&mut self, staged: Staged) {
-        self.entries.truncate(staged.known);
+        for entry in self.entries.drain(staged.known.min(self.entries.len())..) {
+            self.places.remove(&entry.record.fingerprint);
+        }
+        for key in staged.unrecorded {
+            self.unrecorded.remove(&key);
+        }
         for (place, old) in staged.replaced {
             if let Some(entry) = self.entries.get_mut(place) {
                 *entry = old;
@@ -326,7 +412,7 @@ impl Reservations {
     fn save(&mut self) -> Result<(), StoreError> {
         self.unsaved = true;
         let records = self.entries.iter().map(|entry| &entry.record);
-        self.disk.store(&Book::encode(&self.secret, records))?;
+        self.disk.store(&Book::encode(&self.secret, records, &self.unrecorded))?;
         self.unsaved = false;
         for entry in &self.entries {
             if let Holder::Sender { reservation, .. } = &entry.holder {
@@ -337,11 +423,20 @@ impl Reservations {
     }
 }
 
+impl Sending {
+    /// The same, with no number to take.
+    fn idle(self) -> Self {
+        let reservation = Reservation::new(SeqNum(self.next.0.saturating_sub(1)));
+        Self { reservation, ..self }
+    }
+}
+
 impl std::fmt::Debug for Reservations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reservations")
             .field("folder", &self.disk.folder())
             .field("keys", &self.entries.len())
+            .field("unrecorded", &self.unrecorded.len())
             .field("block", &self.block)
             .field("unsaved", &self.unsaved)
             .finish_non_exhaustive()
@@ -353,61 +448,9 @@ struct Staged {
     /// How many keys were known.
     known: usize,
     replaced: Vec<(usize, Entry)>,
+    /// Keys noted as used.
+    unrecorded: Vec<Unrecorded>,
     changed: bool,
-}
-
-/// A key and who holds it.
-struct Entry {
-    record: Record,
-    holder: Holder,
-}
-
-enum Holder {
-    Nobody,
-    /// Whoever may take numbers behind `resumed`, which were taken before.
-    Sender {
-        reservation: Reservation,
-        resumed: SeqNum,
-        last: SeqNum,
-    },
-    Receiver(ReceivedTop),
-}
-
-impl Entry {
-    /// Brings the record to what the holder did since, and says whether that changed it.
-    fn follow(&mut self, block: u64) -> bool {
-        let before = self.record.seq;
-        self.holder = match mem::replace(&mut self.holder, Holder::Nobody) {
-            Holder::Nobody => Holder::Nobody,
-            Holder::Sender { reservation, resumed, last } => match reservation.into_taken() {
-                // Nobody is left to take a number, so the rest of the block is free again.
-                Ok(taken) => {
-                    self.record.seq = taken.max(resumed);
-                    Holder::Nobody
-                }
-                Err(reservation) => {
-                    let taken = reservation.taken().max(resumed);
-                    let left = self.record.seq.0.saturating_sub(taken.0);
-                    if left <= block / 2 {
-                        let next = SeqNum(taken.0.saturating_add(block)).min(last);
-                        self.record.seq = self.record.seq.max(next);
-                    }
-                    Holder::Sender { reservation, resumed, last }
-                }
-            },
-            Holder::Receiver(top) => match top.into_seq() {
-                Ok(seq) => {
-                    self.record.seq = self.record.seq.max(seq);
-                    Holder::Nobody
-                }
-                Err(top) => {
-                    self.record.seq = self.record.seq.max(top.seq());
-                    Holder::Receiver(top)
-                }
-            },
-        };
-        self.record.seq != before
-    }
 }
 
 /// 2^20 numbers: half of a block lasts a sender of two million packets a second for a quarter of a second.

@@ -190,7 +190,7 @@ fn plan(tun: &str, options: &Bare) -> Result<Plan, GatewayError> {
 
 /// As a kernel has it: whoever has the key of a state is who its outer address says, and may claim whatever policy lets
 /// the state carry.
-fn anybody(local: &Identity) -> Result<Pad, SpecError> {
+pub fn anybody(local: &Identity) -> Result<Pad, SpecError> {
     let everywhere = [
         (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)),
         (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX))),

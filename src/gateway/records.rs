@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
-use latchway_keying::reservations::{EnrolError, Receiving, Reservations, Sending, StoreError};
-use latchway_keying::{Keys, NewPair, NewSingle, Resumption, SaKeys, Way};
+use latchway_keying::reservations::{EnrolError, EnrolFault, Enrolled, Reservations, StoreError, Use};
+use latchway_keying::{KeyOrigin, Keys, NewPair, NewSingle, Resumption, SaKeys, Way};
 
 /// The record of one state directory, kept up to date until it is closed.
 pub struct Records {
@@ -29,6 +29,15 @@ pub enum RecordError {
     /// The gateway ends.
     #[error("the record of sequence numbers is closed, since the gateway ends")]
     Closed,
+}
+
+/// Which of several single SAs cannot be, and why.
+#[derive(Debug)]
+pub struct RecordFault {
+    /// Its place; `None` where it is no single one's fault.
+    pub place: Option<usize>,
+    /// Why.
+    pub error: RecordError,
 }
 
 /// How often numbers are reserved and windows noted.
@@ -78,41 +87,45 @@ impl Records {
         self.go_on(pairs, Reservations::rehearse)
     }
 
-    /// Lets a single SA go on where its key is on record.
+    /// Lets single SAs go on where their keys are on record, and notes those that are said to be fresh, before they are used:
+    /// all or none.
     ///
     /// # Errors
-    /// [`RecordError`]
-    pub fn resume_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
-        self.go_on_single(new, Reservations::enrol_inbound, Reservations::enrol_outbound)
+    /// [`RecordFault`]
+    pub fn resume_singles(&self, news: Vec<NewSingle>) -> Result<Vec<NewSingle>, RecordFault> {
+        self.go_on_singles(news, Reservations::enrol_each)
     }
 
-    /// Whether a single SA could go on where its key is on record, with nothing enrolled.
+    /// Whether single SAs could go on where their keys are on record, or are fresh, with nothing enrolled.
     ///
     /// # Errors
-    /// [`RecordError`]
-    pub fn rehearse_single(&self, new: NewSingle) -> Result<NewSingle, RecordError> {
-        self.go_on_single(new, Reservations::rehearse_inbound, Reservations::rehearse_outbound)
+    /// [`RecordFault`]
+    pub fn rehearse_singles(&self, news: Vec<NewSingle>) -> Result<Vec<NewSingle>, RecordFault> {
+        self.go_on_singles(news, Reservations::rehearse_each)
     }
 
-    fn go_on_single(
+    fn go_on_singles(
         &self,
-        new: NewSingle,
-        inbound: impl FnOnce(&mut Reservations, &SaKeys) -> Result<Receiving, EnrolError>,
-        outbound: impl FnOnce(&mut Reservations, &SaKeys) -> Result<Sending, EnrolError>,
-    ) -> Result<NewSingle, RecordError> {
+        mut news: Vec<NewSingle>,
+        by: impl FnOnce(&mut Reservations, &[Use<'_>]) -> Result<Vec<Enrolled>, EnrolFault>,
+    ) -> Result<Vec<NewSingle>, RecordFault> {
+        let used = || news.iter().enumerate().filter_map(|(place, new)| Some((place, use_of(new)?)));
+        let (places, uses): (Vec<_>, Vec<_>) = used().unzip();
+        if uses.is_empty() {
+            return Ok(news);
+        }
         let mut store = lock(&self.store);
-        let store = store.as_mut().ok_or(RecordError::Closed)?;
-        let way = match new.way {
-            Way::Inbound { anti_replay, from, outer, .. } => {
-                let Receiving { after, top } = inbound(store, &new.keys)?;
-                Way::Inbound { anti_replay, from, outer, after, top: Some(top) }
+        let store = store.as_mut().ok_or(RecordFault { place: None, error: RecordError::Closed })?;
+        let enrolled = by(store, &uses).map_err(|fault| RecordFault {
+            place: fault.place.and_then(|place| places.get(place)).copied(),
+            error: fault.error.into(),
+        })?;
+        for (place, enrolled) in places.into_iter().zip(enrolled) {
+            if let Some(new) = news.get_mut(place) {
+                go_on_single(&mut new.way, enrolled);
             }
-            Way::Outbound { path, shape, .. } => {
-                let Sending { next, reservation } = outbound(store, &new.keys)?;
-                Way::Outbound { path, shape, next, reservation: Some(reservation) }
-            }
-        };
-        Ok(NewSingle { way, ..new })
+        }
+        Ok(news)
     }
 
     /// Whether a key is on record, and so was used before.
@@ -155,6 +168,28 @@ impl Records {
     pub fn close(&self) -> Result<(), StoreError> {
         let store = lock(&self.store).take();
         store.map_or(Ok(()), Reservations::close)
+    }
+}
+
+/// What the record is to know of a key: everything, where it may come again, and that it was used, where it must not.
+fn use_of(new: &NewSingle) -> Option<Use<'_>> {
+    let keys = &new.keys;
+    keys.material.suite().is_counter_mode().then_some(match (new.origin, &new.way) {
+        (KeyOrigin::Ephemeral, _) => Use::Fresh(keys),
+        (_, Way::Inbound { .. }) => Use::Receiving(keys),
+        (_, Way::Outbound { .. }) => Use::Sending(keys),
+    })
+}
+
+fn go_on_single(way: &mut Way, enrolled: Enrolled) {
+    match (way, enrolled) {
+        (Way::Inbound { after, top, .. }, Enrolled::Receiving(receiving)) => {
+            (*after, *top) = (receiving.after, Some(receiving.top));
+        }
+        (Way::Outbound { next, reservation, .. }, Enrolled::Sending(sending)) => {
+            (*next, *reservation) = (sending.next, Some(sending.reservation));
+        }
+        _ => {}
     }
 }
 

@@ -1,9 +1,11 @@
-//! What is in the file: the store's secret and one record for each key, with a version and a checksum.
+//! What is in the file: the store's secret, one record for each key, and the keys that were used without one, with a
+//! version and a checksum.
 //!
 //! All integers are big-endian: `latchway`, version (4), secret (32), number of records (4); of each record fingerprint
-//! (32), role (1), SPI (4), number (8); SHA-256 of all that (32).
+//! (32), role (1), SPI (4), number (8); number of keys that were used without a record (4), and of each the beginning of
+//! its fingerprint (16); SHA-256 of all that (32). In version 1 there were none of those.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use latchway_esp::{SeqNum, Spi};
 use sha2::{Digest, Sha256};
@@ -15,6 +17,8 @@ pub(super) struct Book {
     pub secret: Zeroizing<[u8; 32]>,
     /// One for each key.
     pub records: Vec<Record>,
+    /// Keys that were used with numbers that are not on record.
+    pub unrecorded: BTreeSet<Unrecorded>,
 }
 
 /// What is known of one key.
@@ -28,8 +32,12 @@ pub(super) struct Record {
 }
 
 /// By what the store knows a key again: of suite, key and salt, under the store's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint(pub [u8; 32]);
+
+/// By what it knows a key again of which it keeps no numbers: the beginning of the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unrecorded([u8; 16]);
 
 /// Which direction of an SA a key serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +58,7 @@ pub enum Damage {
     #[error("it is no store of numbers")]
     Magic,
     /// Another Latchway wrote it.
-    #[error("it has version {0}, and this program reads version {VERSION}")]
+    #[error("it has version {0}, and this program reads versions up to {VERSION}")]
     Version(u32),
     /// It was changed, or only part of it was written.
     #[error("its checksum does not match")]
@@ -63,16 +71,21 @@ pub enum Damage {
 impl Book {
     /// As many keys as a store remembers, some 3 MiB.
     pub const MOST_RECORDS: usize = 1 << 16;
+    /// As many more as it remembers without numbers, 4 MiB.
+    pub const MOST_UNRECORDED: usize = 1 << 18;
     /// As long as a file may be.
-    pub const LONGEST: usize = FRAME_LEN + Self::MOST_RECORDS * RECORD_LEN;
+    pub const LONGEST: usize =
+        FRAME_LEN + Self::MOST_RECORDS * RECORD_LEN + Self::MOST_UNRECORDED * UNRECORDED_LEN;
 
     /// The file's octets.
     pub fn encode<'r>(
         secret: &[u8; 32],
         records: impl ExactSizeIterator<Item = &'r Record>,
+        unrecorded: &BTreeSet<Unrecorded>,
     ) -> Zeroizing<Vec<u8>> {
+        let len = FRAME_LEN + records.len() * RECORD_LEN + unrecorded.len() * UNRECORDED_LEN;
         // Of its full length at once, so that no copy of the secret is left behind in memory.
-        let mut octets = Zeroizing::new(Vec::with_capacity(FRAME_LEN + records.len() * RECORD_LEN));
+        let mut octets = Zeroizing::new(Vec::with_capacity(len));
         octets.extend_from_slice(MAGIC);
         octets.extend_from_slice(&VERSION.to_be_bytes());
         octets.extend_from_slice(secret);
@@ -84,6 +97,8 @@ impl Book {
             octets.extend_from_slice(&spi.get().to_be_bytes());
             octets.extend_from_slice(&seq.0.to_be_bytes());
         }
+        octets.extend_from_slice(&u32::try_from(unrecorded.len()).unwrap_or(u32::MAX).to_be_bytes());
+        unrecorded.iter().for_each(|key| octets.extend_from_slice(&key.0));
         let checksum = Sha256::digest(&*octets);
         octets.extend_from_slice(&checksum);
         octets
@@ -97,7 +112,7 @@ impl Book {
         }
         let (version, _) = rest.split_first_chunk().ok_or(Damage::Length)?;
         let version = u32::from_be_bytes(*version);
-        if version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
             return Err(Damage::Version(version));
         }
         let (covered, checksum) = octets.split_last_chunk::<32>().ok_or(Damage::Length)?;
@@ -107,8 +122,13 @@ impl Book {
         let (_, rest) = covered.split_at_checked(MAGIC.len() + size_of::<u32>()).ok_or(Damage::Length)?;
         let (secret, rest) = rest.split_first_chunk().ok_or(Damage::Length)?;
         let (count, rest) = rest.split_first_chunk().ok_or(Damage::Length)?;
-        let (records, []) = rest.as_chunks() else { return Err(Damage::Length) };
-        if records.len() != u32::from_be_bytes(*count) as usize {
+        let (records, rest) = listed::<RECORD_LEN>(*count, rest)?;
+        let (unrecorded, rest) = match rest.split_first_chunk() {
+            Some((count, rest)) if version > FIRST_VERSION => listed::<UNRECORDED_LEN>(*count, rest)?,
+            None if version == FIRST_VERSION => (&[][..], rest),
+            _ => return Err(Damage::Length),
+        };
+        if !rest.is_empty() {
             return Err(Damage::Length);
         }
         let records = records.iter().map(Record::decode).collect::<Option<Vec<_>>>();
@@ -118,7 +138,24 @@ impl Book {
         if !records.iter().all(|record| seen.insert(record.fingerprint.0)) {
             return Err(Damage::Record);
         }
-        Ok(Self { secret: Zeroizing::new(*secret), records })
+        let unrecorded = unrecorded.iter().copied().map(Unrecorded).collect();
+        Ok(Self { secret: Zeroizing::new(*secret), records, unrecorded })
+    }
+}
+
+/// So many elements from the beginning, and the rest.
+fn listed<const LEN: usize>(count: [u8; 4], octets: &[u8]) -> Result<(&[[u8; LEN]], &[u8]), Damage> {
+    let len = (u32::from_be_bytes(count) as usize).checked_mul(LEN).ok_or(Damage::Length)?;
+    let (elements, rest) = octets.split_at_checked(len).ok_or(Damage::Length)?;
+    let (elements, _) = elements.as_chunks();
+    Ok((elements, rest))
+}
+
+impl Fingerprint {
+    /// Its beginning.
+    pub const fn short(&self) -> Unrecorded {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = self.0;
+        Unrecorded([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 }
 
@@ -164,10 +201,12 @@ impl std::fmt::Display for Role {
 }
 
 const MAGIC: &[u8; 8] = b"latchway";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const FIRST_VERSION: u32 = 1;
 const RECORD_LEN: usize = 32 + 1 + 4 + 8;
-/// Everything but the records.
-const FRAME_LEN: usize = MAGIC.len() + 4 + 32 + 4 + 32;
+const UNRECORDED_LEN: usize = 16;
+/// Everything but the two lists.
+const FRAME_LEN: usize = MAGIC.len() + 4 + 32 + 4 + 4 + 32;
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +219,15 @@ mod tests {
 
     fn book() -> Zeroizing<Vec<u8>> {
         let records = [record(1, Role::Outbound, 1 << 20), record(2, Role::Inbound, u64::MAX)];
-        Book::encode(&[7; 32], records.iter())
+        Book::encode(&[7; 32], records.iter(), &unrecorded())
+    }
+
+    fn unrecorded() -> BTreeSet<Unrecorded> {
+        [3, 4].map(|octet| Fingerprint([octet; 32]).short()).into()
+    }
+
+    fn summed(covered: &[u8]) -> Vec<u8> {
+        [covered, &Sha256::digest(covered)[..]].concat()
     }
 
     #[test]
@@ -188,8 +235,24 @@ mod tests {
         let read = Book::decode(&book()).unwrap();
         assert_eq!(*read.secret, [7; 32]);
         assert_eq!(read.records, [record(1, Role::Outbound, 1 << 20), record(2, Role::Inbound, u64::MAX)]);
-        assert!(Book::decode(&Book::encode(&[7; 32], [].iter())).unwrap().records.is_empty());
-        assert_eq!(Book::encode(&[7; 32], [].iter()).len(), FRAME_LEN);
+        assert_eq!(read.unrecorded, unrecorded());
+        assert!(
+            Book::decode(&Book::encode(&[7; 32], [].iter(), &BTreeSet::new())).unwrap().records.is_empty()
+        );
+        assert_eq!(Book::encode(&[7; 32], [].iter(), &BTreeSet::new()).len(), FRAME_LEN);
+    }
+
+    /// T12: what a gateway of before wrote is not lost.
+    #[test]
+    fn the_first_version_is_read() {
+        let octets = Book::encode(&[7; 32], [record(1, Role::Outbound, 5)].iter(), &BTreeSet::new());
+        let mut first = octets[..octets.len() - 32 - 4].to_vec();
+        first[11] = 1;
+        let read = Book::decode(&summed(&first)).unwrap();
+        assert_eq!(read.records, [record(1, Role::Outbound, 5)]);
+        assert!(read.unrecorded.is_empty());
+        first.extend([0; 4]);
+        assert_eq!(Book::decode(&summed(&first)).err(), Some(Damage::Length));
     }
 
     /// T12: a torn or damaged store is never taken for a good one, nor for an empty one.
@@ -211,7 +274,10 @@ mod tests {
     #[test]
     fn two_records_of_one_key_contradict_each_other() {
         let records = [record(1, Role::Outbound, 1 << 20), record(1, Role::Outbound, 1)];
-        assert_eq!(Book::decode(&Book::encode(&[7; 32], records.iter())).err(), Some(Damage::Record));
+        assert_eq!(
+            Book::decode(&Book::encode(&[7; 32], records.iter(), &BTreeSet::new())).err(),
+            Some(Damage::Record)
+        );
     }
 
     #[test]
@@ -220,13 +286,11 @@ mod tests {
             let mut octets = book().to_vec();
             octets[at] = octet;
             let end = octets.len() - 32;
-            let checksum = Sha256::digest(&octets[..end]);
-            octets[end..].copy_from_slice(&checksum);
-            Book::decode(&octets).err()
+            Book::decode(&summed(&octets[..end])).err()
         };
         assert_eq!(Book::decode(b"").err(), Some(Damage::Length));
         assert_eq!(resummed(0, b'L'), Some(Damage::Magic));
-        assert_eq!(resummed(11, 2), Some(Damage::Version(2)));
+        assert_eq!(resummed(11, 3), Some(Damage::Version(3)));
         assert_eq!(resummed(47, 3), Some(Damage::Length), "one record more than there are");
         assert_eq!(resummed(48 + 32, 3), Some(Damage::Record), "no such role");
         assert_eq!(resummed(48 + 32, 1), None);

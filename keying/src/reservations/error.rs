@@ -101,6 +101,18 @@ pub enum EnrolError {
     /// RFC 4303 section 3.3.3.
     #[error("every sequence number of the key of SPI {0} was used or reserved: make a fresh key")]
     Spent(Spi),
+    /// It was used, and up to which number nobody knows.
+    #[error(
+        "the key of SPI {0} was used before, with numbers that are not on record: make a fresh key, since nonces would repeat \
+         under it"
+    )]
+    Unrecorded(Spi),
+    /// It is said to be fresh, and its numbers are on record.
+    #[error(
+        "the key of SPI {0} is on record in the state folder, so it was used before and is not fresh: make a new key; or leave \
+         --ephemeral-keys out, and its numbers go on where the record says"
+    )]
+    Recorded(Spi),
     /// Keys are remembered for good, and there is no room for another.
     #[error(
         "the store remembers {0} keys and takes no more: make a new store in another directory, with fresh keys"
@@ -109,4 +121,14 @@ pub enum EnrolError {
     /// The store could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Which of several keys may not be used so.
+#[derive(Debug, Error)]
+#[error("{error}")]
+pub struct EnrolFault {
+    /// Its place; `None` where it is no single one's fault.
+    pub place: Option<usize>,
+    /// Why.
+    pub error: EnrolError,
 }

@@ -290,13 +290,13 @@ impl State {
         self.keying.commit(Transaction::new(ops)).map_err(stopped)?.map(|_| ()).map_err(refused)
     }
 
-    /// A key of a counter mode that the record knows was used before, and would begin at 1 again here (T12).
+    /// A key of a counter mode that the state folder knows was used before, and would begin at 1 again here (T12).
     fn check_fresh(&self, keys: &Keys) -> Answer<()> {
         let header = keys.header.iter().flat_map(|header| [&header.inbound, &header.outbound]);
         for keys in [&keys.inbound, &keys.outbound].into_iter().chain(header) {
             if keys.material.suite().is_counter_mode() && self.xfrm().is_on_record(keys).map_err(refused)? {
                 return Err(Failure::refused(
-                    "a key is on record in the state folder, so it was used before and its numbers would come again",
+                    "a key was used before, as the record in the state folder says, and its numbers would come again",
                     "make new keys",
                 ));
             }

@@ -1,20 +1,23 @@
 //! A gateway in memory: its key manager's thread and Latch Database, without TUN, wire sockets and worker.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
+use latchway_config::Listen;
 use latchway_control::{EventKind, EventView};
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::{EVENT_QUEUE, Events, event_queue};
 use latchway_datapath::low::publish::Publisher;
 use latchway_datapath::snapshot::Snapshot;
 use latchway_keying::{Change, ClassObserver, Inputs, KeyManager, Keying, Settings};
-use latchway_tagging::StateClock;
+use latchway_tagging::{Identity, StateClock};
 use latchway_ulp_shim::{LatchDatabase, Limits, Seed};
 use serde_json::json;
 
 use crate::gateway::assemble::Peers;
+use crate::gateway::bare::anybody;
 use crate::gateway::chronicle;
 use crate::gateway::clock::since;
 use crate::gateway::events::{Heard, Subscription};
@@ -40,16 +43,30 @@ impl World {
 
     /// A world with room for so many flows.
     pub fn with_flows(flows: u32) -> Self {
-        Self::made(flows, |database| Arc::new(Peers(database)))
+        Self::made(plan(), flows, |database| Arc::new(Peers(database)))
+    }
+
+    /// A gateway without a file, at 192.0.2.1: ESP and AH themselves, and ESP in UDP. The far end is anybody.
+    pub fn bare() -> Self {
+        let (address, identity) =
+            (Ipv4Addr::new(192, 0, 2, 1).into(), Identity::Address([192, 0, 2, 1].into()));
+        let listen = vec![Listen::Native(address), Listen::Udp((address, 4500).into())];
+        let pad = anybody(&identity).unwrap();
+        let bare = Plan { identity, listen, pad, rules: Vec::new(), ..plan() };
+        Self::made(bare, 64, |database| Arc::new(Peers(database)))
     }
 
     /// A world whose key manager tells another of classes.
     pub fn observed(observer: impl FnOnce(Arc<LatchDatabase>) -> Arc<dyn ClassObserver>) -> Self {
-        Self::made(64, observer)
+        Self::made(plan(), 64, observer)
     }
 
-    fn made(flows: u32, observer: impl FnOnce(Arc<LatchDatabase>) -> Arc<dyn ClassObserver>) -> Self {
-        let (started, clock, plan) = (Instant::now(), Arc::new(StateClock::new()), plan());
+    fn made(
+        plan: Plan,
+        flows: u32,
+        observer: impl FnOnce(Arc<LatchDatabase>) -> Arc<dyn ClassObserver>,
+    ) -> Self {
+        let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
         let database =
             LatchDatabase::new(Limits::for_flows(flows), Arc::clone(&clock), Seed::Fixed(7)).unwrap();
         let database = Arc::new(database);

@@ -152,9 +152,9 @@ fn t12_no_key_on_record_serves_a_pair_by_hand() {
 
     let ticket = world.state.propose(&proposal("b.example", "10.2.0.0/24")).unwrap().ticket;
     let install = |keys| InstallSpec { ticket: ticket.clone(), keys };
-    says(&world.state.install(&install(keys(0x1000))).unwrap_err(), "Refused", "on record");
+    says(&world.state.install(&install(keys(0x1000))).unwrap_err(), "Refused", "used before");
     let pair = world.state.install(&install(keys(0x1010))).unwrap().pair;
-    says(&world.state.rekey(&RekeySpec { pair, keys: keys(0x1000) }).unwrap_err(), "Refused", "on record");
+    says(&world.state.rekey(&RekeySpec { pair, keys: keys(0x1000) }).unwrap_err(), "Refused", "used before");
     world.state.rekey(&RekeySpec { pair, keys: keys(0x1020) }).unwrap();
 }
 

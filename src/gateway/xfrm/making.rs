@@ -18,7 +18,7 @@ use latchway_keying::{KeyOrigin, NewSingle, RevisedEnd, Revision, SaKeys, Single
 use latchway_tagging::{Identity, Mode, WorkerId};
 
 use crate::gateway::operator::Answer;
-use crate::gateway::records::{RecordError, Records};
+use crate::gateway::records::{RecordFault, Records};
 use crate::gateway::xfrm::book::Held;
 use crate::gateway::xfrm::rules::{Reqids, Tie, of_state, through};
 
@@ -67,7 +67,8 @@ impl Making<'_> {
             worker: WorkerId(0),
             way,
         };
-        self.on_record(new, held)
+        self.check_numbers(&new, held)?;
+        Ok(new)
     }
 
     /// What is said anew of a state.
@@ -157,52 +158,45 @@ impl Making<'_> {
         })
     }
 
-    /// The same SA, whose key is bound to the record from now on where it is of one. To be called when nothing else stands
-    /// against it: a key that was refused is bound to nothing.
-    pub fn enrolled(&self, new: NewSingle) -> Answer<NewSingle> {
-        match self.records.filter(|_| new.is_on_record()) {
-            Some(records) => records.resume_single(new).map_err(|error| unrecorded(&error)),
-            None => Ok(new),
+    /// The same SAs, whose keys are bound to the record from now on, or noted as used. To be called when nothing else stands
+    /// against them: a key that was refused is bound to nothing.
+    pub fn enrolled(&self, news: Vec<NewSingle>) -> Result<Vec<NewSingle>, RecordFault> {
+        match self.records {
+            Some(records) => records.resume_singles(news),
+            None => Ok(news),
         }
     }
 
-    /// Has the numbers of a counter-mode key go on where the record says (T12). It is not bound by that yet.
-    fn on_record(&self, new: NewSingle, held: &Held) -> Answer<NewSingle> {
+    /// Has the numbers of counter-mode keys go on where the record says (T12). They are not bound by that yet.
+    pub fn rehearsed(&self, news: Vec<NewSingle>) -> Result<Vec<NewSingle>, RecordFault> {
+        match self.records {
+            Some(records) => records.rehearse_singles(news),
+            None => Ok(news),
+        }
+    }
+
+    /// Whether what is said of a state's numbers can be (T12).
+    fn check_numbers(&self, new: &NewSingle, held: &Held) -> Answer<()> {
         let suite = new.keys.material.suite();
-        if !suite.is_counter_mode() {
-            return Ok(new);
+        if held.ephemeral || !suite.is_counter_mode() {
+            return Ok(());
         }
-        if held.ephemeral {
-            let known = self.records.map_or(Ok(false), |records| records.knows(&new.keys));
-            return match known {
-                Ok(false) => Ok(new),
-                Ok(true) => Err(Failure::refused(
-                    "the key is on record in the state folder, so it was used before and is not fresh",
-                    "make a new key; or leave --ephemeral-keys out, and its numbers go on where the record says",
-                )),
-                Err(error) => Err(Failure::refused(error.to_string(), "try again when the gateway runs")),
-            };
-        }
-        let Some(records) = self.records else {
+        if self.records.is_none() {
             return Err(Failure::refused(
                 format!(
                     "{suite} must not be used with keys that may have been used before (RFC 8221 section 3)"
                 ),
                 FRESH,
             ));
-        };
+        }
         if held.spec.replay_oseq > 0 || held.spec.replay_seq > 0 {
             return Err(Failure::refused(
                 "where the numbers of a key on record go on is for the record to say",
                 "leave replay-seq and replay-oseq out; or assert by --ephemeral-keys that nobody uses the key any more",
             ));
         }
-        records.rehearse_single(new).map_err(|error| unrecorded(&error))
+        Ok(())
     }
-}
-
-fn unrecorded(error: &RecordError) -> Failure {
-    Failure::refused(error.to_string(), "use a new key, or --ephemeral-keys if this one is fresh")
 }
 
 /// Where packets may go and come from. In transport mode these are the ends alone.

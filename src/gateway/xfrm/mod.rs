@@ -6,6 +6,9 @@ mod making;
 mod rules;
 mod told;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::told::{Heard, Told, Watching};
 
 use std::collections::HashMap;
@@ -23,13 +26,13 @@ use latchway_datapath::spd::Rule;
 use latchway_datapath::time::Time;
 use latchway_esp::KeyMaterial;
 use latchway_keying::{
-    KeyManagerClient, NewSingle, Notice, SaKeys, SingleChange, SingleFault, SingleId, SingleView, Wanted,
+    KeyManagerClient, Notice, SaKeys, SingleChange, SingleFault, SingleId, SingleView, Wanted,
 };
 use latchway_tagging::Identity;
 
 use crate::gateway::clock::since;
 use crate::gateway::operator::{Answer, Rows};
-use crate::gateway::records::{RecordError, Records};
+use crate::gateway::records::{RecordError, RecordFault, Records};
 use crate::gateway::rows::unix_milliseconds;
 use crate::gateway::state::keys::in_hexadecimal;
 use crate::gateway::xfrm::book::{Book, Change, Held, Place};
@@ -275,13 +278,16 @@ impl Xfrm {
             (place, Failure::refused(error.to_string(), hint_of(&error)))
         };
         let ended = |ended| (None, stopped(ended));
+        let unrecorded = |RecordFault { place, error }| {
+            let place = place.and_then(|place| made.get(place)).copied();
+            (place, Failure::refused(error.to_string(), ""))
+        };
+        let add = making.rehearsed(add).map_err(unrecorded)?;
         let mut change = SingleChange { remove, add, revise };
-        if change.add.iter().any(NewSingle::is_on_record) {
+        if making.records.is_some() {
+            // A key is bound to the record when nothing else stands against it.
             change = self.keying.check_singles(change).map_err(ended)?.map_err(fault)?;
-            let enrolled = |(new, place): (NewSingle, &Place)| {
-                making.enrolled(new).map_err(|failure| (Some(*place), failure))
-            };
-            change.add = change.add.into_iter().zip(&made).map(enrolled).collect::<Result<_, Fault>>()?;
+            change.add = making.enrolled(change.add).map_err(unrecorded)?;
         }
         let added = self.keying.change_singles(change).map_err(ended)?.map_err(fault)?;
         for (place, single) in made.into_iter().zip(added) {

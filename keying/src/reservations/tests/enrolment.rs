@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::simulated::Simulated;
 use super::{gcm, of};
 use crate::SaKeys;
-use crate::reservations::{EnrolError, Reservations, Role, Sending, StoreError};
+use crate::reservations::{EnrolError, Enrolled, Reservations, Role, Sending, StoreError, Use};
 
 const KIND: SequenceKind = SequenceKind::Extended;
 
@@ -161,6 +161,57 @@ fn t12_a_rehearsal_enrols_nothing_and_gives_no_number() {
     drop(held);
     assert_eq!(store.rehearse(&[&pair(256, 1, 2)]).unwrap().remove(0).next, SeqNum(1));
     store.enrol(&[&pair(300, 4, 3), &pair(256, 1, 2)]).unwrap();
+}
+
+/// T12: a key that was said to be fresh is fresh once, in this life and in every later one, and on record never.
+#[test]
+fn t12_a_fresh_key_is_fresh_once() {
+    let (disk, mut store) = store();
+    let (fresh, other) = (gcm(256, 1), gcm(257, 2));
+    store.rehearse_each(&[Use::Fresh(&fresh)]).unwrap();
+    assert!(!store.knows(&fresh), "a question notes nothing");
+    assert!(matches!(store.enrol_each(&[Use::Fresh(&fresh)]).unwrap()[..], [Enrolled::Fresh]));
+    drop(store.enrol_outbound(&other).unwrap());
+    for mut store in [store, reopened(&disk)] {
+        assert!(store.knows(&fresh));
+        for again in [Use::Fresh(&fresh), Use::Sending(&fresh), Use::Receiving(&fresh)] {
+            let fault = store.enrol_each(&[Use::Fresh(&gcm(258, 3)), again]).unwrap_err();
+            assert!(matches!(fault.error, EnrolError::Unrecorded(_)), "{fault}");
+            assert_eq!(fault.place, Some(1));
+            assert!(fault.to_string().contains("make a fresh key"), "{fault}");
+        }
+        assert!(!store.knows(&gcm(258, 3)), "all or none");
+        let fault = store.enrol_each(&[Use::Fresh(&other)]).unwrap_err();
+        assert!(matches!(fault.error, EnrolError::Recorded(_)), "{fault}");
+        assert!(store.enrol_each(&[Use::Fresh(&gcm(258, 3)), Use::Fresh(&gcm(259, 3))]).is_err(), "twice");
+    }
+}
+
+/// One write for a whole batch, and no trace of it where the disk refuses.
+#[test]
+fn single_keys_are_enrolled_all_or_none() {
+    let (disk, mut store) = store();
+    let keys: Vec<_> = (0..200).map(|n| gcm(256 + u32::from(n), n)).collect();
+    let uses: Vec<_> = keys
+        .iter()
+        .enumerate()
+        .map(|(n, keys)| match n % 3 {
+            0 => Use::Sending(keys),
+            1 => Use::Receiving(keys),
+            _ => Use::Fresh(keys),
+        })
+        .collect();
+    disk.medium().refusals = 100;
+    let refused = store.enrol_each(&uses).unwrap_err();
+    assert!(matches!(refused.error, EnrolError::Store(_)) && refused.place.is_none(), "{refused}");
+    disk.medium().refusals = 0;
+    assert!(!keys.iter().any(|keys| store.knows(keys)));
+    let wrote = disk.medium().written;
+    let enrolled = store.enrol_each(&uses).unwrap();
+    assert_eq!(disk.medium().written, wrote + 1);
+    assert!(keys.iter().all(|keys| store.knows(keys)) && enrolled.len() == 200);
+    let fault = store.rehearse_each(&uses[..1]).unwrap_err();
+    assert!(matches!(fault.error, EnrolError::InUse(_)), "{fault}");
 }
 
 /// Another suite under the same octets, or another salt, has other nonces.
