@@ -343,7 +343,7 @@ pub struct AddRule {
     /// The rule.
     pub rule: RuleSpec,
     /// The number of the rule that it is to stand before; null is behind all rules made by hand, which stand before
-    /// those of the configuration.
+    /// those of the configuration. One before a policy of `latchway xfrm` is refused.
     #[serde(default)]
     pub before: Option<u64>,
 }

@@ -50,6 +50,12 @@ pub enum RuleError {
     /// It is not of the policy, but of a latch that somebody asked for.
     #[error("rule {0} stands for a latch and goes with it; release or close the latch")]
     Latched(RuleNumber),
+    /// Policies of `latchway xfrm` have an order of their own, which their priorities make.
+    #[error(
+        "rule {0} is a policy of `latchway xfrm`, and rules by hand stand before all of those: leave the rule's number out, or \
+         add this one there, by `latchway xfrm policy add` with a smaller priority"
+    )]
+    BeforeTemplated(RuleNumber),
     /// It is of a list that is replaced as a whole.
     #[error("rule {0} is a policy of `latchway xfrm`; delete it there")]
     Templated(RuleNumber),
@@ -123,14 +129,29 @@ impl Policy {
         RuleNumber(self.last)
     }
 
-    /// The policy with a rule made by hand, at a place among those, or after them. With several selectors it is several, which
-    /// have one number.
-    pub(crate) fn with(&self, number: RuleNumber, rules: Vec<Rule>, place: Option<usize>) -> Self {
+    /// The policy with a rule made by hand, at a place among those. With several selectors it is several, which have one number.
+    pub(crate) fn with(&self, number: RuleNumber, rules: Vec<Rule>, place: usize) -> Self {
         let mut policy = self.clone();
-        let last = policy.by_hand.len();
-        let place = place.unwrap_or(last).min(last);
+        let place = place.min(policy.by_hand.len());
         policy.by_hand.splice(place..place, rules.into_iter().map(|rule| Numbered { number, rule }));
         policy
+    }
+
+    /// Where a rule made by hand is to stand, among those, to come before another; behind all of them, where that is of the
+    /// configuration.
+    ///
+    /// # Errors
+    /// [`RuleError`], where the other is none, or of those that single SAs serve.
+    pub(crate) fn place_before(&self, other: Option<RuleNumber>) -> Result<usize, RuleError> {
+        let last = self.by_hand.len();
+        let Some(other) = other else { return Ok(last) };
+        let is = |numbered: &Numbered| numbered.number == other;
+        match self.by_hand.iter().position(is) {
+            Some(place) => Ok(place),
+            None if self.configured.iter().any(is) => Ok(last),
+            None if self.templated.iter().any(is) => Err(RuleError::BeforeTemplated(other)),
+            None => Err(RuleError::Unknown(other)),
+        }
     }
 
     /// The policy without a rule made by hand, and what was taken out.

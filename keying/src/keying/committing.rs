@@ -46,16 +46,21 @@ impl Keying {
         }
     }
 
-    /// Adds a rule by hand, at a place among those made by hand (0 is the first of all rules), or after them and before
+    /// Adds a rule by hand, before another one made by hand, or after all of those, and before those that single SAs serve and
     /// the configured ones. One with several selectors is given as several, and has one number. The first
     /// [`poll`](Self::poll) after the grace brings it into force.
     ///
     /// # Errors
-    /// [`RuleError::Busy`]
-    pub fn add_rule(&mut self, rules: Vec<Rule>, place: Option<usize>) -> Result<RuleNumber, RuleError> {
+    /// [`RuleError`]; nothing changed then.
+    pub fn add_rule(
+        &mut self,
+        rules: Vec<Rule>,
+        before: Option<RuleNumber>,
+    ) -> Result<RuleNumber, RuleError> {
         if self.staged.is_some() {
             return Err(RuleError::Busy);
         }
+        let place = self.policy.place_before(before)?;
         let number = self.policy.draw_number();
         self.stage_policy(self.policy.with(number, rules, place));
         Ok(number)

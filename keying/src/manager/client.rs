@@ -40,7 +40,7 @@ pub(super) enum Request {
     Commit(Transaction, Sender<Result<Committed, CommitError>>),
     Change(Box<Change>, Sender<Result<Changed, ChangeError>>),
     CheckChange(Box<Change>, Sender<Result<Outline, ChangeError>>),
-    AddRule(Vec<Rule>, Option<usize>, Sender<RuleNumber>),
+    AddRule(Vec<Rule>, Option<RuleNumber>, Sender<Result<RuleNumber, RuleError>>),
     DeleteRule(RuleNumber, Sender<Result<Vec<Rule>, RuleError>>),
     Templated(Box<[Rule]>, Sender<()>),
     Singles(Box<SingleChange>, Sender<Result<Vec<SingleId>, SingleFault>>),
@@ -144,9 +144,13 @@ impl KeyManagerClient {
     /// [`Keying::add_rule`](crate::Keying::add_rule), answered when the rule is in force on every worker.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub fn add_rule(&self, rules: Vec<Rule>, place: Option<usize>) -> Result<RuleNumber, Stopped> {
-        self.ask(|reply| Request::AddRule(rules, place, reply))
+    /// [`Stopped`] outside, [`RuleError`] inside.
+    pub fn add_rule(
+        &self,
+        rules: Vec<Rule>,
+        before: Option<RuleNumber>,
+    ) -> Result<Result<RuleNumber, RuleError>, Stopped> {
+        self.ask(|reply| Request::AddRule(rules, before, reply))
     }
 
     /// [`Keying::delete_rule`](crate::Keying::delete_rule), answered when no worker goes by the rule any more.

@@ -54,7 +54,7 @@ enum Waiter {
 enum Changing {
     Change(Sender<Result<Changed, ChangeError>>),
     Commit(Sender<Result<Committed, CommitError>>),
-    AddRule(Sender<RuleNumber>, RuleNumber),
+    AddRule(Sender<Result<RuleNumber, RuleError>>, RuleNumber),
     DeleteRule(Sender<Result<Vec<Rule>, RuleError>>, Vec<Rule>),
     Templated(Sender<()>),
 }
@@ -145,11 +145,13 @@ impl<'e> Server<'e> {
             Request::Commit(transaction, reply) => self.commit(transaction, reply, now),
             Request::Change(change, reply) => self.change(*change, reply, now),
             Request::CheckChange(change, reply) => reply.send(keying.check_change(&change)).is_ok(),
-            Request::AddRule(rules, place, reply) => {
-                let added = keying.add_rule(rules, place);
-                self.changing = added.ok().map(|number| Changing::AddRule(reply, number));
-                true
-            }
+            Request::AddRule(rules, before, reply) => match keying.add_rule(rules, before) {
+                Ok(number) => {
+                    self.changing = Some(Changing::AddRule(reply, number));
+                    true
+                }
+                Err(error) => reply.send(Err(error)).is_ok(),
+            },
             Request::DeleteRule(number, reply) => match keying.delete_rule(number) {
                 Ok(rule) => {
                     self.changing = Some(Changing::DeleteRule(reply, rule));
@@ -297,7 +299,7 @@ impl<'e> Server<'e> {
             match self.changing.take() {
                 Some(Changing::Change(reply)) => self.arrive(reply, Ok(changed)),
                 Some(Changing::Commit(reply)) => self.arrive(reply, Ok(changed.into())),
-                Some(Changing::AddRule(reply, number)) => self.arrive(reply, number),
+                Some(Changing::AddRule(reply, number)) => self.arrive(reply, Ok(number)),
                 Some(Changing::DeleteRule(reply, rule)) => self.arrive(reply, Ok(rule)),
                 Some(Changing::Templated(reply)) => self.arrive(reply, ()),
                 // Whoever asked did so before a restart.

@@ -294,7 +294,8 @@ fn rfc_5386_2_a_pad_that_lets_anybody_serve_a_rule_by_hand_that_latches_by_tag_i
     }
     let anybody = || Change { pad: Some(pad(|entries| entries.push(any_entry(9)))), ..Change::default() };
     assert!(keying.check_change(&anybody()).is_ok(), "none of these is served by anybody and latches by tag");
-    let number = keying.add_rule(vec![of(near, Protection::LATCHED_BY_TAG)], Some(0)).unwrap();
+    let first = keying.policy()[0].number;
+    let number = keying.add_rule(vec![of(near, Protection::LATCHED_BY_TAG)], Some(first)).unwrap();
     keying.poll(at(0));
     keying.poll(at(0));
     let before = state(&keying);

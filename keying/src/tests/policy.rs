@@ -19,8 +19,8 @@ fn configure(keying: &mut Keying, ports: &[u16]) {
     assert!(keying.poll(at(0)).changed.is_some());
 }
 
-fn add(keying: &mut Keying, port: u16, place: Option<usize>) -> u64 {
-    let number = keying.add_rule(vec![rule(port)], place).unwrap();
+fn add(keying: &mut Keying, port: u16, before: Option<u64>) -> u64 {
+    let number = keying.add_rule(vec![rule(port)], before.map(RuleNumber::from_raw)).unwrap();
     assert!(keying.poll(at(0)).changed.is_some());
     number.raw()
 }
@@ -39,8 +39,8 @@ fn rules_made_by_hand_come_first_and_a_reload_leaves_them() {
     assert_eq!(numbers(&keying), [1, 2]);
     assert_eq!(add(&mut keying, 1, None), 3);
     assert_eq!(add(&mut keying, 2, None), 4);
-    assert_eq!(add(&mut keying, 3, Some(1)), 5);
-    assert_eq!(add(&mut keying, 4, Some(99)), 6);
+    assert_eq!(add(&mut keying, 3, Some(4)), 5);
+    assert_eq!(add(&mut keying, 4, Some(2)), 6);
     assert_eq!(numbers(&keying), [3, 5, 4, 6, 1, 2]);
     // A rule that stays keeps its number, and one that comes back gets another.
     configure(&mut keying, &[30, 20]);
@@ -50,6 +50,29 @@ fn rules_made_by_hand_come_first_and_a_reload_leaves_them() {
     let origins: Vec<_> = keying.policy().iter().map(|view| view.origin).collect();
     assert_eq!(origins[..4], [Origin::Hand; 4]);
     assert_eq!(origins[4..], [Origin::Configuration; 3]);
+}
+
+/// RFC 4301 4.4.1: a rule stands before the one that is named, or is refused; never before another.
+#[test]
+fn rfc_4301_4_4_1_a_rule_by_hand_stands_before_the_one_that_is_named() {
+    let mut keying = keying();
+    configure(&mut keying, &[10]);
+    let (first, second) = (add(&mut keying, 1, None), add(&mut keying, 2, None));
+    keying.replace_templated(&[rule(5), rule(6)]).unwrap();
+    keying.poll(at(0));
+    let [templated, other] = [numbers(&keying)[2], numbers(&keying)[3]].map(RuleNumber::from_raw);
+    for named in [templated, other] {
+        let refused = keying.add_rule(vec![rule(3)], Some(named)).unwrap_err();
+        assert_eq!(refused, RuleError::BeforeTemplated(named));
+        assert!(refused.to_string().contains("smaller priority"), "{refused}");
+    }
+    keying.delete_rule(RuleNumber::from_raw(first)).unwrap();
+    keying.poll(at(0));
+    let gone = RuleNumber::from_raw(first);
+    assert_eq!(keying.add_rule(vec![rule(3)], Some(gone)), Err(RuleError::Unknown(gone)));
+    let third = add(&mut keying, 3, Some(second));
+    let last = add(&mut keying, 4, Some(1));
+    assert_eq!(numbers(&keying), [third, second, last, templated.raw(), other.raw(), 1]);
 }
 
 #[test]
@@ -76,8 +99,8 @@ fn rfc_4301_4_4_1_2_a_rule_by_hand_with_several_selectors_has_one_number() {
     let several = keying.add_rule(vec![rule(1), rule(2), rule(3)], None).unwrap();
     assert!(keying.poll(at(0)).changed.is_some());
     assert_eq!(numbers(&keying), [2, 2, 2, 1]);
-    assert_eq!(add(&mut keying, 4, Some(3)), 3);
-    assert_eq!(add(&mut keying, 5, Some(0)), 4);
+    assert_eq!(add(&mut keying, 4, None), 3);
+    assert_eq!(add(&mut keying, 5, Some(2)), 4);
     assert_eq!(numbers(&keying), [4, 2, 2, 2, 3, 1]);
     assert_eq!(keying.delete_rule(several), Ok(vec![rule(1), rule(2), rule(3)]));
     keying.poll(at(0));

@@ -336,7 +336,7 @@ fn a_restart_without_need_changes_nothing_and_offers_stand() {
     let bob = install(&client, "bob", 0x1000);
     let rule_selector = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
     let rule = Rule::new(rule_selector, None, Action::Discard);
-    let number = client.add_rule(vec![rule], None).unwrap();
+    let number = client.add_rule(vec![rule], None).unwrap().unwrap();
     let offer = client.propose(proposal("carol")).unwrap().unwrap();
     let written = client.propose(proposal("bob")).unwrap().unwrap().ticket.into_text();
     let before = (client.pairs(), client.policy(), client.peers(), client.counts());

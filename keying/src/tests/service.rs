@@ -89,7 +89,7 @@ fn l_74_a_change_is_answered_when_it_is_in_force_on_every_worker() {
         }
         assert!(!rule.is_finished(), "the worker does not go by the rule yet");
         assert_eq!(worker.adopt().0.spd.rules(), [protect()]);
-        let number = rule.join().unwrap().unwrap();
+        let number = rule.join().unwrap().unwrap().unwrap();
         worker.quiesce();
         assert_eq!(client.delete_rule(number).unwrap(), Ok(vec![protect()]));
     });
@@ -158,7 +158,7 @@ fn an_installation_whose_pair_a_change_removes_is_answered_so() {
 fn l_60_a_provider_is_driven_by_what_it_is_told() {
     let world = world();
     let client = world.manager.client();
-    let number = client.add_rule(vec![protect()], None).unwrap();
+    let number = client.add_rule(vec![protect()], None).unwrap().unwrap();
     let wanted = flow("10.1.0.1:80");
     assert!(world.events.send(Event::Acquire { flow: wanted, required: None }));
     let acquire = world.notices.iter().find_map(|notice| match notice {

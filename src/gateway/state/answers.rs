@@ -13,7 +13,7 @@ use latchway_control::{
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::spd::{Rule, Spd};
 use latchway_keying::{
-    Alerts, Holder, Keys, Op, Origin, Pad, PairId, PairView, RuleNumber, Stopped, Ticket, Transaction,
+    Alerts, Holder, Keys, Op, Pad, PairId, PairView, RuleError, RuleNumber, Stopped, Ticket, Transaction,
 };
 
 use crate::gateway::capturing::Capturing;
@@ -185,12 +185,18 @@ impl Gateway for State {
     }
 
     fn add_rule(&self, added: &call::AddRule) -> Answer<RuleAdded> {
-        let place = added.before.map(|number| self.place_of(number)).transpose()?;
         let rules = convert::rule(&added.rule).map_err(refused)?;
         let pad = self.keying.pad().map_err(stopped)?;
         rules.iter().try_for_each(|rule| keeps_anybody_apart(rule, &pad))?;
-        let number = self.keying.add_rule(rules, place).map_err(stopped)?;
-        Ok(RuleAdded { number: number.raw() })
+        let before = added.before.map(RuleNumber::from_raw);
+        match self.keying.add_rule(rules, before).map_err(stopped)? {
+            Ok(number) => Ok(RuleAdded { number: number.raw() }),
+            Err(RuleError::Unknown(number)) => Err(Failure::not_found(
+                format!("there is no rule {number}"),
+                "list the policy to see the numbers",
+            )),
+            Err(error) => Err(refused(error)),
+        }
     }
 
     fn delete_rule(&self, number: u64) -> Answer<()> {
@@ -302,23 +308,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// The place of a rule among those made by hand.
-    fn place_of(&self, number: u64) -> Answer<usize> {
-        let mut rules = self.keying.policy().map_err(stopped)?;
-        // Those that stand for latches are before all others, and not in the policy.
-        rules.retain(|rule| rule.origin != Origin::Latch);
-        let Some(place) = rules.iter().position(|rule| rule.number.raw() == number) else {
-            return Err(Failure::not_found(
-                format!("there is no rule {number}"),
-                "list the policy to see the numbers",
-            ));
-        };
-        match rules.get(place) {
-            Some(rule) if rule.origin == Origin::Hand => Ok(place),
-            _ => Ok(rules.iter().filter(|rule| rule.origin == Origin::Hand).count()),
-        }
     }
 
     fn street(&self, direction: Direction) -> StreetView {

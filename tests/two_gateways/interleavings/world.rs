@@ -18,7 +18,7 @@ use latchway_datapath::time::Time;
 use latchway_datapath::traffic::Traffic;
 use latchway_esp::{EspHeader, NextHeader, OutboundConfig, OutboundSa, Spi, Suite};
 use latchway_keying::{
-    Alerts, Asked, Change, ConnectionRequest, Constraints, Keys, ListenerRequest, Narrowing, Op, Pad,
+    Alerts, Asked, Change, ConnectionRequest, Constraints, Keys, ListenerRequest, Narrowing, Op, Origin, Pad,
     PadEntry, PairId, PeerPattern, Privilege, RuleNumber, Start, Transaction,
 };
 use latchway_tagging::{AuthMethod, ClassId, Identity, Mode, PadEntryId};
@@ -283,7 +283,9 @@ impl World {
         let keying = &mut self.gateway.keying;
         if by_hand {
             let place = Some(place).filter(|place| *place < 2);
-            self.rules.extend(keying.add_rule(vec![rule(place, policy)], Some(0)));
+            let first =
+                keying.policy().iter().find(|view| view.origin != Origin::Latch).map(|view| view.number);
+            self.rules.extend(keying.add_rule(vec![rule(place, policy)], first));
             return;
         }
         let mut configured = self.configured;
