@@ -14,12 +14,13 @@ use crate::pad::Pad;
 use crate::pair::PairId;
 use crate::policy::RuleNumber;
 use crate::proposal::{Proposal, Refusal};
+use crate::single::SingleId;
 use crate::transaction::{CommitError, SpdChange};
 
 /// What is to be different. What is not named stays as it is: pairs, their classes, and with them every latch.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// The new PAD. It judges the pairs to add, and every pair that stays.
+    /// The new PAD. It judges the pairs to add, and every pair and single SA that stays.
     pub pad: Option<Pad>,
     /// The new configured rules. Rules made by hand stay, and stay before them.
     pub rules: Option<Vec<Rule>>,
@@ -152,6 +153,15 @@ pub enum Element {
         /// The SPI of its inbound SA.
         spi: Spi,
     },
+    /// A single SA that is there.
+    Single {
+        /// Its number.
+        single: SingleId,
+        /// Its peer.
+        peer: Identity,
+        /// Its SPI.
+        spi: Spi,
+    },
     /// A pair that the change names and that is not there.
     Missing(PairId),
     /// The change itself.
@@ -170,6 +180,11 @@ pub enum Problem {
     /// A pair that stays may not be under the new PAD.
     #[error("the new PAD no longer allows this pair, and nothing removes it: {0}; or remove the pair")]
     NoLongerAllowed(Refusal),
+    /// A single SA stays, since no change but its own removes it, and may not be under the new PAD.
+    #[error(
+        "the new PAD no longer allows all that this state of `latchway xfrm` carries: {0}; or delete the state there first"
+    )]
+    SingleNoLongerAllowed(Refusal),
     /// A pair that stays would be another peer's: its class, and with it its latches, say otherwise (L-11).
     #[error(
         "the new PAD puts this pair under entry \"{entry}\", another than allowed it; give the entry the id it had, or \
@@ -255,6 +270,7 @@ impl fmt::Display for Element {
         match self {
             Self::Added { index, peer, spi } => write!(f, "new pair {index} (peer {peer}, SPI {spi})"),
             Self::Pair { pair, peer, spi } => write!(f, "pair {pair} (peer {peer}, SPI {spi})"),
+            Self::Single { peer, spi, .. } => write!(f, "state (peer {peer}, SPI {spi})"),
             Self::Missing(pair) => write!(f, "pair {pair}"),
             Self::Whole => f.write_str("the change"),
         }

@@ -136,6 +136,7 @@ impl Keying {
             };
             faults.push(Fault { element: self.element(*id), problem });
         }
+        self.check_singles_under(pad, faults);
     }
 
     /// The latches that break by the policy and the PAD of a change.

@@ -17,12 +17,14 @@ use latchway_datapath::time::Time;
 use latchway_esp::{Protocol, Spi};
 use latchway_tagging::{AuthMethod, ClassId, Mode, SaRef};
 
+use crate::change::{Element, Fault, Problem};
 use crate::evidence::Evidence;
 use crate::install::InstallError;
-use crate::judge::judge;
+use crate::judge::{judge, judge_again};
 use crate::keying::Keying;
 use crate::nat::Nat;
 use crate::notice::Notice;
+use crate::pad::Pad;
 use crate::proposal::{Narrowing, Proposal, Suites};
 use crate::single::{
     Built, NewSingle, RevisedEnd, Revision, Single, SingleChange, SingleError, SingleFault, SingleId, Terms,
@@ -246,6 +248,26 @@ impl Keying {
     ) -> Result<Box<[Selector]>, SingleError> {
         let proposal = proposal(terms, Suites::both(terms.suite), selectors.to_vec(), mode, reqid);
         Ok(judge(&self.pad, &proposal)?.selectors.into_boxed_slice())
+    }
+
+    /// Whether another PAD allows every one as it is: all that it may carry now, and a pair under the entry that it had (L-11).
+    pub(super) fn check_singles_under(&self, pad: &Pad, faults: &mut Vec<Fault>) {
+        for (id, single) in &self.singles {
+            let Some(entry) = self.current.sad.get(single.sa).map(|slot| &slot.entry) else { continue };
+            let suites = Suites::both(single.new.suite);
+            let terms = proposal(&single.new, suites, entry.selectors.to_vec(), entry.mode, entry.reqid);
+            let had =
+                single.partner.and_then(|(_, class)| self.identity(self.class(class)?.peer)?.authorised);
+            let problem = match judge_again(pad, &terms) {
+                Err(refusal) => Problem::SingleNoLongerAllowed(refusal),
+                Ok(now) if had.is_some_and(|had| had != now.id) => {
+                    Problem::OtherEntry { entry: now.name.clone() }
+                }
+                Ok(_) => continue,
+            };
+            let element = Element::Single { single: *id, peer: single.new.peer.clone(), spi: entry.spi };
+            faults.push(Fault { element, problem });
+        }
     }
 
     fn remember_single(&mut self, new: &NewSingle, sa: SaRef) -> SingleId {

@@ -17,25 +17,35 @@ use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, Worke
 
 use crate::testing::{fqdn, keying_with, range};
 use crate::{
-    InstallError, KeyOrigin, Keying, NewSingle, Pad, PadEntry, PeerPattern, RevisedEnd, Revision, SaKeys,
-    Settings, SingleChange, SingleError, Unobserved, Way,
+    Change, Element, InstallError, KeyOrigin, Keying, NewSingle, Pad, PadEntry, PeerPattern, Problem,
+    RevisedEnd, Revision, SaKeys, Settings, SingleChange, SingleError, Unobserved, Way,
 };
 
 const NOW: Time = Time::from_nanos(1_000_000_000);
 
 fn world() -> Keying {
-    let (first, last): (IpAddr, IpAddr) = ("0.0.0.0".parse().unwrap(), "255.255.255.255".parse().unwrap());
+    let clock = Arc::new(StateClock::new());
+    keying_with(
+        anybody(1, "255.255.255.255", "10.1.255.255"),
+        Settings::default(),
+        clock,
+        Arc::new(Unobserved),
+    )
+}
+
+/// Peers up to an address may have what is from 10.1.0.0 to another one.
+fn anybody(id: u32, last: &str, claimed: &str) -> Pad {
+    let (first, last): (IpAddr, IpAddr) = ("0.0.0.0".parse().unwrap(), last.parse().unwrap());
     let anybody = PadEntry {
-        id: PadEntryId(1),
+        id: PadEntryId(id),
         name: "anybody".into(),
         peer: PeerPattern::Addresses { first, last },
         methods: vec![AuthMethod::Manual],
         standing: None,
-        ranges: vec![range("10.1.0.0", "10.1.255.255")],
+        ranges: vec![range("10.1.0.0", claimed)],
         local: fqdn("here"),
     };
-    let clock = Arc::new(StateClock::new());
-    keying_with(Pad::new(vec![anybody]).unwrap(), Settings::default(), clock, Arc::new(Unobserved))
+    Pad::new(vec![anybody]).unwrap()
 }
 
 fn path() -> Path {
@@ -128,6 +138,46 @@ fn two_that_match_make_a_pair_and_part_again_with_their_numbers_going_on() {
     keying.change_singles(SingleChange { remove: vec![second], ..SingleChange::default() }, NOW).unwrap();
     let [left] = entries(&keying).try_into().unwrap();
     assert!(left.revises(&alone) && left.class == alone.class && left.partner.is_none());
+}
+
+/// RFC 4301 4.4.3, L-11: a PAD that no longer allows what a single SA carries, or puts a pair under another entry, is refused,
+/// and the SAs are named.
+#[test]
+fn rfc_4301_4_4_3_a_narrower_pad_is_refused_while_single_sas_need_what_it_takes() {
+    let mut keying = world();
+    let narrow = Selector { remote: range("10.1.0.0", "10.1.7.255"), ..inbound(0x1000, 1).selectors[0] };
+    let first = NewSingle { selectors: vec![narrow], ..inbound(0x1000, 1) };
+    let ids = keying.change_singles(add(vec![first, outbound(0x2000, 2)]), NOW).unwrap();
+    let change = |pad: Pad| Change { pad: Some(pad), ..Change::default() };
+    let faults = |keying: &Keying, pad: Pad| -> Vec<_> {
+        let error = keying.check_change(&change(pad)).err();
+        let faults = error.into_iter().flat_map(|error| error.faults);
+        let of = |element: Element| match element {
+            Element::Single { single, .. } => single,
+            other => panic!("{other}"),
+        };
+        faults.map(|fault| (of(fault.element), fault.problem)).collect()
+    };
+    let wide = anybody(1, "255.255.255.255", "10.9.255.255");
+    assert!(faults(&keying, wide).is_empty(), "what they carry stays as it is");
+    let part = faults(&keying, anybody(1, "255.255.255.255", "10.1.127.255"));
+    assert!(matches!(&part[..], [(id, Problem::SingleNoLongerAllowed(_))] if *id == ids[1]), "{part:?}");
+    for (pad, allowed) in
+        [(anybody(1, "192.0.2.1", "10.1.255.255"), false), (anybody(2, "192.0.2.9", "10.1.255.255"), true)]
+    {
+        let both = faults(&keying, pad.clone());
+        assert_eq!(both.iter().map(|fault| fault.0).collect::<Vec<_>>(), ids);
+        assert!(
+            both.iter().all(|fault| matches!(fault.1, Problem::OtherEntry { .. }) == allowed),
+            "{both:?}"
+        );
+        let before = keying.snapshot().id;
+        let error = keying.begin_change(change(pad), NOW).unwrap_err().to_string();
+        assert!(error.contains("SPI 0x00001000") && keying.snapshot().id == before, "{error}");
+    }
+    // Alone they are of no class, so that no latch asks by which entry.
+    keying.change_singles(SingleChange { remove: vec![ids[1]], ..SingleChange::default() }, NOW).unwrap();
+    keying.begin_change(change(anybody(2, "192.0.2.9", "10.1.7.255")), NOW).unwrap();
 }
 
 #[test]
