@@ -34,12 +34,19 @@ impl Capturing {
         Self { child, file }
     }
 
+    /// Its packets so far.
+    fn so_far(&self) -> Vec<Packet> {
+        packets(&self.file).0
+    }
+
     /// Ends it by a signal. Returns its packets, and what it said.
     fn end(self) -> (Vec<Packet>, String) {
         let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT);
         let output = self.child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        (packets(&self.file), String::from_utf8(output.stderr).unwrap())
+        let (packets, whole) = packets(&self.file);
+        assert!(whole, "the file ends within a packet");
+        (packets, String::from_utf8(output.stderr).unwrap())
     }
 }
 
@@ -49,12 +56,13 @@ struct Packet {
     octets: Vec<u8>,
 }
 
-/// The packets of a file, by a reader of pcapng.
-fn packets(file: &PathBuf) -> Vec<Packet> {
+/// The packets of a file, by a reader of pcapng, and whether it is whole: one that is written meanwhile may not be.
+fn packets(file: &PathBuf) -> (Vec<Packet>, bool) {
     let mut reader = PcapNgReader::new(File::open(file).unwrap()).unwrap();
     let (mut interfaces, mut packets) = (HashMap::new(), Vec::new());
     while let Some(block) = reader.next_block() {
-        match block.unwrap().into_owned() {
+        let Ok(block) = block else { return (packets, false) };
+        match block.into_owned() {
             Block::InterfaceDescription(interface) => {
                 assert_eq!(interface.linktype, DataLink::RAW);
                 let name = interface.options.iter().find_map(|option| match option {
@@ -80,7 +88,7 @@ fn packets(file: &PathBuf) -> Vec<Packet> {
             _ => {}
         }
     }
-    packets
+    (packets, true)
 }
 
 /// Both sides of the transform, each packet with its verdict, SPI and tag; a signal ends the capture and the file is whole.
@@ -90,18 +98,17 @@ fn a_capture_shows_both_sides_of_the_transform() {
         let site = Site::start(&Terms::default());
         let capturing = Capturing::start(&site, "both.pcapng", &[]);
         site.passes();
+        let both = [("outbound", "0x00001001"), ("inbound", "0x00002001")]
+            .map(|(direction, spi)| format!("latchway: {direction} passed, SPI {spi}, tag class "));
+        eventually("both sides are in the file", || {
+            let packets = capturing.so_far();
+            both.iter()
+                .all(|begin| ["inner", "wire"].iter().all(|side| seen(&packets, side, begin).is_some()))
+        });
         let (packets, said) = capturing.end();
         assert!(said.contains(", 0 lost"), "{said}");
-        let seen = |interface: &str, comment: &str| {
-            let fits =
-                |packet: &&Packet| packet.interface == interface && packet.comment.starts_with(comment);
-            packets.iter().find(fits).unwrap_or_else(|| panic!("{interface}: {comment}"))
-        };
-        let class = "tag class ";
-        for (direction, spi) in [("outbound", "0x00001001"), ("inbound", "0x00002001")] {
-            let begin = format!("latchway: {direction} passed, SPI {spi}, {class}");
-            let inner = seen("inner", &begin);
-            let wire = seen("wire", &begin);
+        for begin in &both {
+            let [inner, wire] = ["inner", "wire"].map(|side| seen(&packets, side, begin).unwrap());
             assert_eq!(inner.octets[0] >> 4, wire.octets[0] >> 4, "both are IP packets");
             // In the clear inside, ESP in UDP (port 4500) outside.
             assert_eq!((inner.octets[9] == 17, wire.octets[9]), (false, 17));
@@ -120,7 +127,7 @@ fn a_capture_of_drops_names_the_reason() {
         let stranger = site.at(Side::B).outer.run(|| UdpSocket::bind("192.0.2.2:0")).unwrap().unwrap();
         eventually("a packet is dropped", || {
             stranger.send_to(&[0, 0, 0x99, 0x99, 0, 0, 0, 1, 7, 7], "192.0.2.1:4500").unwrap();
-            packets(&capturing.file).len() == 1
+            capturing.so_far().len() == 1
         });
         let (packets, said) = capturing.end();
         assert!(said.starts_with("1 packets captured"), "{said}");
@@ -128,10 +135,14 @@ fn a_capture_of_drops_names_the_reason() {
         assert_eq!(packets[0].octets[12..20], [192, 0, 2, 2, 192, 0, 2, 1]);
         // RFC 4303 section 3.4.2: it is auditable, too.
         let audited = "audit: inbound no_sa from 192.0.2.2:";
-        assert!(
-            site.a.log().contains(audited) && site.a.log().contains(" spi 0x00009999 seq 1"),
-            "{}",
-            site.a.log()
-        );
+        eventually("it is in the log", || {
+            let log = site.a.log();
+            log.contains(audited) && log.contains(" spi 0x00009999 seq 1")
+        });
     });
+}
+
+/// The first packet on an interface of which this is said.
+fn seen<'p>(packets: &'p [Packet], interface: &str, comment: &str) -> Option<&'p Packet> {
+    packets.iter().find(|packet| packet.interface == interface && packet.comment.starts_with(comment))
 }

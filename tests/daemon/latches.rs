@@ -144,12 +144,11 @@ fn r_6_a_peer_that_is_gone_takes_its_connections_along() {
     scenario("latches::r_6_a_peer_that_is_gone_takes_its_connections_along", || {
         let site = Site::start(&Terms::default());
         let (mut stream, _accepted) = connection(&site);
+        // TCP, and as many echoes as it took until one returned.
+        let latches = site.a.rows("latch list").len();
+        assert!(latches >= 2);
         let gone = site.a.shown("peer gone 2.example --reason dead");
-        assert_eq!(
-            (&gone["latches"], &gone["pairs"]),
-            (&2.into(), &serde_json::json!([1])),
-            "TCP and the echo"
-        );
+        assert_eq!((&gone["latches"], &gone["pairs"]), (&latches.into(), &serde_json::json!([1])));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.read_exact(&mut [0; 1]).unwrap_err();
         assert!(site.a.rows("sa list").is_empty());

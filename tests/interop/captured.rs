@@ -1,11 +1,14 @@
 //! Wireshark opens what `latchway capture` writes, and decrypts it with what `latchway keys export` prints.
 
+use std::fs;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use latchway_netns::ping::{self, Echo};
 use latchway_netns::{Links, Namespace, links, skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::case::{Family, Peer};
 use crate::site::{Site, WIRE};
@@ -31,14 +34,19 @@ fn wireshark_decrypts_our_own_capture_with_exported_keys() {
         let site = Site::run(&outer, &[peer()], false);
 
         let file = site.gateway.folder().join("capture.pcapng");
-        let mut capture = site.gateway.verb(&["capture", "--seconds", "3"]);
+        let mut capture = site.gateway.verb(&["capture"]);
         let capture = capture.arg("-w").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
         eventually("the capture stands", || file.metadata().is_ok_and(|file| file.len() > 100));
         let destination: IpAddr = "10.2.0.1".parse().unwrap();
         let timeout = Duration::from_millis(100);
         let echo = Echo { source: Some(Family::V4.host()), destination, timeout, ..Echo::default() };
-        // Nobody is there to answer: what leaves is all there is to see.
+        // Nobody is there to answer: what leaves is all there is to see, on both sides of the transform.
         let _ = ping::echo(&site.inner, &echo);
+        eventually("both sides of the transform are in the file", || {
+            let octets = fs::read(&file).unwrap();
+            octets.windows(PASSED.len()).filter(|octets| *octets == PASSED).count() >= 2
+        });
+        kill(Pid::from_raw(capture.id().try_into().unwrap()), Signal::SIGINT).unwrap();
         assert!(capture.wait_with_output().unwrap().status.success());
 
         let exported = site.gateway.verb(&["keys", "export", "--wireshark"]).output().unwrap();
@@ -66,6 +74,9 @@ fn wireshark_decrypts_our_own_capture_with_exported_keys() {
         assert_eq!(fields[2], "wire", "{line}");
     });
 }
+
+/// What is said of a packet that left.
+const PASSED: &[u8] = b"latchway: outbound passed";
 
 /// A peer that is not there.
 fn peer() -> Peer {

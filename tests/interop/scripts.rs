@@ -100,7 +100,8 @@ fn policies_decide_by_priority() {
             let before = site.gateway.drops("outbound", reason);
             let socket = site.inner.run(|| UdpSocket::bind((ours, 0))).unwrap().unwrap();
             socket.send_to(b"hello", (theirs, ECHO)).unwrap();
-            eventually(reason, || site.gateway.drops("outbound", reason) == before + 1);
+            // The end of a connection of before may be dropped as well.
+            eventually(reason, || site.gateway.drops("outbound", reason) > before);
         };
         let exceptions = [
             format!("src {ours} dst {theirs} proto udp dport {ECHO} dir out priority 5"),

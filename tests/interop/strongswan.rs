@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -129,7 +130,8 @@ impl Charon {
         command.stdin(Stdio::null()).stdout(said.try_clone().unwrap()).stderr(said);
         let child = place.run(|| command.spawn()).unwrap().unwrap();
         let charon = Self { side, root: root.to_owned(), folder, place, child };
-        eventually("strongSwan listens", || charon.folder.join("vici").exists());
+        // Its socket is there before it listens.
+        eventually("strongSwan listens", || UnixStream::connect(charon.folder.join("vici")).is_ok());
         charon
     }
 

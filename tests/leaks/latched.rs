@@ -203,7 +203,7 @@ fn l_40_a_thousand_connections_are_reset_within_seconds() {
         assert!(site.a.end_by(Signal::SIGTERM).success(), "{}", site.a.log());
         let took = began.elapsed();
         eprintln!("{count} connections were reset in {took:?}");
-        assert!(took < Duration::from_secs(8), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
         for stream in &mut near {
             assert_eq!(end(stream), ErrorKind::ConnectionAborted);
         }

@@ -162,7 +162,7 @@ fn scene(test: &str, lines: &str, body: impl FnOnce(&mut Scene)) {
             let server = Server::start(&site.centre);
             let heard = Sniffer::start(&site.around[0].inner, TUN).unwrap();
             let since = heard.mark();
-            let mut session = Session::open(&site.around[0], &site.centre).unwrap();
+            let mut session = Session::open_within(PATIENCE, &site.around[0], &site.centre).unwrap();
             assert!(session.says("LOGIN one secret").unwrap().starts_with("OK"));
             assert!(session.says("SELECT INBOX").unwrap().starts_with("OK"));
             body(&mut Scene { site, server, providers, pair, session, heard, since });
@@ -324,14 +324,19 @@ impl Drop for Server {
 }
 
 impl Session {
-    /// A connection from a host to the server's, greeted.
+    /// A connection from a host to the server's, which may get no answer.
     fn open(from: &End, to: &End) -> io::Result<Self> {
+        Self::open_within(IN_VAIN, from, to)
+    }
+
+    /// A connection from a host to the server's, greeted.
+    fn open_within(time: Duration, from: &End, to: &End) -> io::Result<Self> {
         let (own, there) = (from.at(CLIENT), to.at(IMAP));
         let stream = from.inner.run(|| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.bind(&own.into())?;
-            socket.connect_timeout(&there.into(), IN_VAIN)?;
+            socket.connect_timeout(&there.into(), time)?;
             Ok::<TcpStream, io::Error>(socket.into())
         });
         let stream = stream.unwrap()?;

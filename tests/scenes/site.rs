@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
 
 use latchway_netns::{Links, Namespace, links};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::PATIENCE;
 use crate::gateway::{Folder, Gateway};
@@ -38,6 +41,9 @@ pub struct Terms {
     pub peer: String,
     /// Tables at the end of the centre's file.
     pub tail: String,
+    /// Whether each gateway stays on a CPU. Virtual wires keep the order of what one CPU sends, and may swap what a thread sends
+    /// before and after it changes its CPU.
+    pub pinned: bool,
 }
 
 impl End {
@@ -73,8 +79,16 @@ impl Site {
             wire(&site.centre.outer, &end.outer, number);
         }
         site.configure(terms);
-        for end in site.around.iter_mut().chain([&mut site.centre]) {
-            end.gateway.start();
+        for (number, end) in site.around.iter_mut().chain([&mut site.centre]).enumerate() {
+            // A program begins where the thread is that starts it.
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    if terms.pinned {
+                        stay_on(number);
+                    }
+                    end.gateway.start();
+                });
+            });
         }
         site
     }
@@ -99,6 +113,16 @@ impl Site {
 pub fn wires(number: usize) -> [Ipv4Addr; 2] {
     let last = 4 * u8::try_from(number).unwrap();
     [Ipv4Addr::new(192, 0, 2, last + 1), Ipv4Addr::new(192, 0, 2, last + 2)]
+}
+
+/// Keeps the calling thread, and what it starts, on one of its CPUs.
+fn stay_on(number: usize) {
+    let this = Pid::from_raw(0);
+    let all = sched_getaffinity(this).unwrap();
+    let own: Vec<_> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap()).collect();
+    let mut one = CpuSet::new();
+    one.set(own[number % own.len()]).unwrap();
+    sched_setaffinity(this, &one).unwrap();
 }
 
 fn wire(centre: &Namespace, end: &Namespace, number: usize) {

@@ -8,10 +8,10 @@ use std::{env, fs};
 use latchway_netns::Namespace;
 use serde_json::{Value, json};
 
-use crate::alone;
 use crate::load::Load;
 use crate::provider::{Pair, Provider};
 use crate::site::{Site, Terms};
+use crate::{alone, eventually};
 
 /// From one rekey to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -25,12 +25,15 @@ const WAITING: usize = 30;
 #[test]
 fn t14_r2_a_storm_of_rekeys_loses_nothing() {
     alone("storm::t14_r2_a_storm_of_rekeys_loses_nothing", || {
-        let site = Site::start(&[("one.example", 2)], &Terms::default());
+        let site = Site::start(&[("one.example", 2)], &Terms { pinned: true, ..Terms::default() });
         let mut provider = Provider::between(&site, 0);
         let first = provider.join();
         let load = Load::start(&site.centre, &site.around[0]);
+        eventually("four flows are latched at both ends", || {
+            let rows = [&site.centre, &site.around[0]].map(|end| end.gateway.rows("latch list")).concat();
+            rows.len() == 8 && rows.iter().all(|row| row["state"] == "established")
+        });
         let (before, since) = (latches(&site), Instant::now());
-        assert_eq!(before.len(), 8, "four flows at both ends: {before:?}");
         let retransmitted = reordered(&site);
 
         let last = storm(&mut provider, first);
