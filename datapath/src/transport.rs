@@ -61,25 +61,55 @@ impl Found {
     }
 }
 
-/// Makes the checksum of a TCP segment or UDP datagram anew for other addresses than those that its sender summed: it came
-/// through a NAT (RFC 3948 section 3.1.2). What it covers was authenticated. A UDP checksum that is left out stays so.
-pub(crate) fn recompute_checksum(pseudo: Sum, next_header: u8, upper: &mut [u8]) {
-    let at = match next_header {
-        protocol::TCP => 16,
-        protocol::UDP => 6,
+/// Makes the checksum of a TCP segment, UDP datagram or ICMPv6 message anew for other `addresses` than those that its sender
+/// summed: it came through a NAT (RFC 3948 section 3.1.2). `payload` is what the IP header carries, which was authenticated.
+/// A UDP checksum that is left out stays so, and whatever cannot be made right is left alone.
+pub(crate) fn recompute_checksum(addresses: Sum, is_v6: bool, next_header: u8, payload: &mut [u8]) {
+    let upper = if is_v6 { upper_of_v6(next_header, payload) } else { Some((next_header, 0)) };
+    let Some((upper, at)) = upper else { return };
+    let Some(rest) = payload.get_mut(at..) else { return };
+    let (field_at, len) = match upper {
+        protocol::TCP if rest.len() >= TCP_LEN => (16, rest.len()),
+        // What follows the datagram is padding (RFC 4303 section 2.7).
+        protocol::UDP => (
+            6,
+            rest.get(4..6).map_or(0, |len| len.iter().fold(0, |len, &octet| len << 8 | usize::from(octet))),
+        ),
+        // Its checksum is over the addresses, too (RFC 4443 section 2.3), which that of ICMP is not.
+        protocol::ICMPV6 if is_v6 => (2, rest.len()),
         _ => return,
     };
-    let Ok(len) = u16::try_from(upper.len()) else { return };
-    let Some(field) = upper.get_mut(at..at + 2) else { return };
-    if next_header == protocol::UDP && *field == [0, 0] {
+    let Some((covered, len)) = rest.get_mut(..len).zip(u16::try_from(len).ok()) else { return };
+    let Some(field) = covered.get_mut(field_at..field_at + 2) else { return };
+    if upper == protocol::UDP && *field == [0, 0] {
         return;
     }
     field.fill(0);
-    let sum = pseudo.u16(len).bytes(upper);
-    let checksum = if next_header == protocol::UDP { sum.udp_checksum() } else { sum.checksum() };
-    if let Some(field) = upper.get_mut(at..at + 2) {
+    let sum = addresses.u16(upper.into()).u16(len).bytes(covered);
+    let checksum = if upper == protocol::UDP { sum.udp_checksum() } else { sum.checksum() };
+    if let Some(field) = covered.get_mut(field_at..field_at + 2) {
         field.copy_from_slice(&checksum);
     }
+}
+
+/// The upper layer of what an IPv6 header carries, and where it begins. `None` of a part of a datagram, and where its checksum
+/// is over another destination than the header's (RFC 8200 section 8.1).
+fn upper_of_v6(mut next: u8, payload: &[u8]) -> Option<(u8, usize)> {
+    let mut at = 0;
+    for _ in 0..=MAX_EXTENSIONS {
+        let len = match (next, payload.get(at..)?) {
+            (ROUTING, [_, _, _, segments_left, ..]) if *segments_left > 0 => return None,
+            (FRAGMENT, [_, _, high, low, ..]) => {
+                let is_whole = u16::from_be_bytes([*high, *low]) & NOT_ATOMIC == 0;
+                is_whole.then_some(8)?
+            }
+            (HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS, [_, units, ..]) => (usize::from(*units) + 1) * 8,
+            (HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT, _) => return None,
+            _ => return Some((next, at)),
+        };
+        (next, at) = (*payload.get(at)?, at + len);
+    }
+    None
 }
 
 /// The length of a packet, as its header says.
@@ -160,6 +190,7 @@ impl<'p> Walk<'p> {
 }
 
 const IPV6_LEN: usize = 40;
+const TCP_LEN: usize = 20;
 const MAX_EXTENSIONS: usize = 8;
 
 const MORE_OR_OFFSET: u16 = 0x3fff;
@@ -219,6 +250,127 @@ mod tests {
             let place = Place::for_protection(&v4(options, 17)).unwrap();
             assert_eq!(place, Place { at: 20 + options, next_header_at: 9, next_header: 17 });
         }
+    }
+
+    /// A payload under these addresses with a checksum of 1, which nothing has, at `at`.
+    fn unsummed(upper: u8, at: usize, len: usize) -> Vec<u8> {
+        let mut octets: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        octets[at..at + 2].copy_from_slice(&[0, 1]);
+        if upper == protocol::UDP {
+            octets[4..6].copy_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
+        }
+        octets
+    }
+
+    fn options(next: u8, units: u8) -> Vec<u8> {
+        let mut octets = vec![1; 8 + 8 * usize::from(units)];
+        octets[..4].copy_from_slice(&[next, units, 0, 0]);
+        octets
+    }
+
+    fn addresses(is_v6: bool) -> Sum {
+        if is_v6 {
+            Sum::pseudo_v6([1; 16].into(), [2; 16].into(), 0)
+        } else {
+            Sum::pseudo_v4([1; 4].into(), [2; 4].into(), 0)
+        }
+    }
+
+    /// RFC 3948 section 3.1.2, RFC 4443 section 2.3: of every upper layer whose checksum is over the addresses, behind whatever
+    /// stands before it.
+    #[test]
+    fn rfc_3948_3_1_2_checksums_are_made_right_wherever_the_upper_layer_is() {
+        let fronts = [
+            vec![],
+            vec![(DESTINATION_OPTIONS, 0)],
+            vec![(DESTINATION_OPTIONS, 3)],
+            vec![(HOP_BY_HOP, 1), (ROUTING, 0), (FRAGMENT, 0), (DESTINATION_OPTIONS, 0)],
+        ];
+        for (upper, at) in [(protocol::TCP, 16), (protocol::UDP, 6), (protocol::ICMPV6, 2)] {
+            for is_v6 in [false, true] {
+                for front in fronts.iter().filter(|front| is_v6 || front.is_empty()) {
+                    for len in [20, 21, 64, 1001] {
+                        let whole = unsummed(upper, at, len);
+                        let nexts = front.iter().map(|(kind, _)| *kind).chain([upper]).collect::<Vec<_>>();
+                        let mut payload: Vec<u8> = front
+                            .iter()
+                            .zip(&nexts[1..])
+                            .flat_map(|((_, units), next)| options(*next, *units))
+                            .collect();
+                        let front_len = payload.len();
+                        payload.extend(&whole);
+                        let before = payload.clone();
+                        recompute_checksum(addresses(is_v6), is_v6, nexts[0], &mut payload);
+                        if upper == protocol::ICMPV6 && !is_v6 {
+                            assert_eq!(payload, before);
+                            continue;
+                        }
+                        assert_eq!(payload[..front_len], before[..front_len]);
+                        let sum =
+                            addresses(is_v6).u16(upper.into()).u16(len as u16).bytes(&payload[front_len..]);
+                        assert!(sum.is_intact(), "{upper} {is_v6} {front:?} {len}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// RFC 4303 section 2.7: a datagram is as long as it says, whatever padding follows it.
+    #[test]
+    fn rfc_4303_2_7_padding_is_no_part_of_a_datagram() {
+        for is_v6 in [false, true] {
+            for padding in [1, 2, 700] {
+                let mut payload = unsummed(protocol::UDP, 6, 101);
+                payload.resize(101 + padding, 0xee);
+                recompute_checksum(addresses(is_v6), is_v6, protocol::UDP, &mut payload);
+                let sum = addresses(is_v6).u16(protocol::UDP.into()).u16(101).bytes(&payload[..101]);
+                assert!(sum.is_intact(), "{padding}");
+                assert!(payload[101..].iter().all(|octet| *octet == 0xee));
+            }
+        }
+    }
+
+    /// RFC 3948 section 3.1.2: what was left out, what cannot be told and what is no checksum over addresses stays as it was.
+    #[test]
+    fn t02_rfc_3948_3_1_2_what_cannot_be_made_right_is_left_alone() {
+        let udp = unsummed(protocol::UDP, 6, 30);
+        let says = |len: u16| {
+            let mut octets = udp.clone();
+            octets[4..6].copy_from_slice(&len.to_be_bytes());
+            octets
+        };
+        let mut without = udp.clone();
+        without[6..8].fill(0);
+        let behind = |mut front: Vec<u8>, at: usize, value: u8| {
+            front[at] = value;
+            [front, udp.clone()].concat()
+        };
+        let left_alone = [
+            (protocol::UDP, without),
+            (protocol::UDP, says(31)),
+            (protocol::UDP, says(7)),
+            (protocol::UDP, says(0)),
+            (protocol::UDP, udp[..7].to_vec()),
+            (protocol::TCP, vec![1; 19]),
+            (protocol::ICMPV6, vec![1; 3]),
+            (132, vec![1; 64]),
+            // Its last stop is not where it is now.
+            (ROUTING, behind(options(protocol::UDP, 2), 3, 1)),
+            // A part of a datagram.
+            (FRAGMENT, behind(options(protocol::UDP, 0), 3, 1)),
+            (DESTINATION_OPTIONS, behind(options(protocol::UDP, 0), 1, 200)),
+            (DESTINATION_OPTIONS, vec![protocol::UDP]),
+            (DESTINATION_OPTIONS, options(DESTINATION_OPTIONS, 0).repeat(20)),
+        ];
+        for (next, payload) in left_alone {
+            let mut after = payload.clone();
+            recompute_checksum(addresses(true), true, next, &mut after);
+            assert_eq!(after, payload, "{next}");
+        }
+        let options = [options(protocol::UDP, 0), udp].concat();
+        let mut after = options.clone();
+        recompute_checksum(addresses(false), false, DESTINATION_OPTIONS, &mut after);
+        assert_eq!(after, options, "in IPv4 it is a protocol like others");
     }
 
     /// T21: the header is found behind any of them, and no chain is walked for ever.

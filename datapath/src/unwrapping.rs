@@ -122,13 +122,13 @@ impl OwnedInbound {
         }
         let NextHeader(protocol) = next_header;
         let (from, to) = (arrival.from.ip().to_canonical(), self.from.local.to_canonical());
-        let (header_len, pseudo) = match (from, to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => (IPV4_LEN, Sum::pseudo_v4(from, to, protocol)),
-            (IpAddr::V6(from), IpAddr::V6(to)) => (IPV6_LEN, Sum::pseudo_v6(from, to, protocol)),
+        let (header_len, addresses) = match (from, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => (IPV4_LEN, Sum::pseudo_v4(from, to, 0)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => (IPV6_LEN, Sum::pseudo_v6(from, to, 0)),
             _ => return Err(DropReason::TransportEnds),
         };
         if self.from.translated {
-            recompute_checksum(pseudo, protocol, payload);
+            recompute_checksum(addresses, from.is_ipv6(), protocol, payload);
         }
         let packet = scratch.get_mut(..header_len + payload.len()).ok_or(DropReason::NoBuffer)?;
         packet.get_mut(header_len..).ok_or(DropReason::NoBuffer)?.copy_from_slice(payload);

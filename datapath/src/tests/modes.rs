@@ -385,6 +385,37 @@ fn rfc_3948_3_1_2_checksums_are_made_anew_behind_a_nat() {
     }
 }
 
+/// RFC 3948 section 3.1.2, RFC 4443 section 2.3: and so are those behind destination options, and of ICMPv6.
+#[test]
+fn rfc_3948_3_1_2_checksums_over_ipv6_are_made_anew_wherever_they_stand() {
+    let plain = options(Mode::Transport, Carrier::Udp, true);
+    let options = SaOptions { translated: true, follow: Follow::Follow, ..plain };
+    let (mut one, mut two) = joined_by(&options);
+    let any = crate::selector::AddressRange::ANY_V6;
+    revise(&mut two, |entry| entry.selectors = [crate::selector::Selector::between(any, any)].into());
+    let whole = between_ends(true, b"translated");
+    for (protocol, in_front) in [(17, 0), (17, 8), (17, 16), (58, 0), (58, 8)] {
+        let mut front = vec![0; in_front];
+        if let Some(units) = (in_front / 8).checked_sub(1) {
+            front[..4].copy_from_slice(&[protocol, units as u8, 1, in_front as u8 - 4]);
+        }
+        let mut packet = [&whole[..40], &front, &whole[40..]].concat();
+        packet[6] = if in_front > 0 { 60 } else { protocol };
+        let len = u16::try_from(packet.len() - 40).unwrap();
+        packet[4..6].copy_from_slice(&len.to_be_bytes());
+        if protocol == 58 {
+            packet[40 + in_front..][..4].copy_from_slice(&[128, 0, 7, 7]);
+        }
+        let octets = sent(&mut one, &packet);
+        let nat = Arrival::udp(octets.len(), "[2001:db8:7::7]:61000".parse().unwrap());
+        let delivered = two.receive_as(&octets, &nat, NOW).remove(0);
+        let upper = &delivered[40 + in_front..];
+        let pseudo = Sum::ZERO.bytes(&delivered[8..40]).u16(protocol.into()).u16(upper.len() as u16);
+        assert!(pseudo.bytes(upper).is_intact(), "{protocol} behind {in_front} octets");
+        assert_eq!(delivered[40..40 + in_front], front);
+    }
+}
+
 /// T01, T02, RFC 4303 section 2.6: what a tunnel carries is what its next header says.
 #[test]
 fn rfc_4303_2_6_a_tunnel_carries_nothing_but_ip_packets() {
