@@ -47,6 +47,19 @@ enum Fit {
     },
 }
 
+/// Why packets of a super-packet are dropped, and how many others of it have been sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) reason: DropReason,
+    pub(crate) sealed: u64,
+}
+
+impl From<DropReason> for Lost {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, sealed: 0 }
+    }
+}
+
 /// The SA for a packet, or the way around IPsec.
 enum Route {
     Protect(SaRef),
@@ -64,10 +77,11 @@ impl<U: Ulp> Datapath<U> {
         let segments = super_packet.segment_count() as u64;
         match self.protect(super_packet, batch) {
             Ok(outcome) => outcome,
-            Err(reason) => {
-                let dropped = self.drop_outbound(reason, segments);
+            Err(Lost { reason, sealed }) => {
+                let dropped = self.drop_outbound(reason, segments - sealed);
                 self.audit_inner(Direction::Outbound, reason, octets);
                 match reason {
+                    _ if sealed > 0 => Outbound::Sealed,
                     reason if may_be_over(reason) => self.refuse_over(octets, reason),
                     reason if self.prohibition.concerns(reason) => self.prohibit(octets),
                     _ => dropped,
@@ -77,11 +91,7 @@ impl<U: Ulp> Datapath<U> {
     }
 
     /// The street: one call per step.
-    fn protect(
-        &mut self,
-        super_packet: SuperPacket<'_>,
-        batch: &mut SendBatch,
-    ) -> Result<Outbound, DropReason> {
+    fn protect(&mut self, super_packet: SuperPacket<'_>, batch: &mut SendBatch) -> Result<Outbound, Lost> {
         // Read where it was written: it is large.
         let mut parsed = IpPacket::parse(super_packet.packet(), Direction::Outbound);
         let packet = parsed.as_mut().map_err(|reason| *reason)?;
@@ -254,13 +264,15 @@ impl<U: Ulp> Datapath<U> {
         mut numbers: Numbers,
         super_packet: &SuperPacket<'_>,
         batch: &mut SendBatch,
-    ) -> Result<Outbound, DropReason> {
+    ) -> Result<Outbound, Lost> {
         let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
         let street = self.counters.street(Direction::Outbound);
-        let mut segments = super_packet.segments();
+        let (mut segments, mut sealed) = (super_packet.segments(), 0);
         while let Some(number) = numbers.next_number() {
             let write = |payload: &mut [u8]| segments.write_next(payload);
-            let len = sealing.seal_into(batch, number, wrapping, write)?;
+            let len = sealing.seal_into(batch, number, wrapping, write);
+            let len = len.map_err(|reason| Lost { reason, sealed })?;
+            sealed += 1;
             street.packets.add(1);
             street.octets.add(len as u64);
         }

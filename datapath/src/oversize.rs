@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::drop::{Direction, DropReason};
 use crate::flow::FlowKey;
 use crate::gateway::Datapath;
-use crate::outbound::Outbound;
+use crate::outbound::{Lost, Outbound};
 use crate::outer::has_df;
 use crate::packet::IpPacket;
 use crate::packet_too_big::LEAST_MTU_V6;
@@ -107,8 +107,8 @@ impl<U: Ulp> Datapath<U> {
         Outbound::Dropped
     }
 
-    /// Seals a super-packet in fragments of at most `most` octets. Each is charged and takes a number by itself: where the
-    /// SA ends between two of them, those before it have left, and the packet is dropped all the same.
+    /// Seals a super-packet in fragments of at most `most` octets. Each of its packets is charged, numbered and sealed by itself,
+    /// with all of its fragments or not at all.
     #[cold]
     pub(crate) fn seal_in_fragments(
         &mut self,
@@ -116,13 +116,16 @@ impl<U: Ulp> Datapath<U> {
         asked_by: (&FlowKey, OutboundTag),
         super_packet: &SuperPacket<'_>,
         batch: &mut SendBatch,
-    ) -> Result<Outbound, DropReason> {
+    ) -> Result<Outbound, Lost> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut segments = super_packet.segments();
-        let mut outcome = Ok(Outbound::Sealed);
+        let (mut outcome, mut sealed) = (Ok(Outbound::Sealed), 0);
         while let (Ok(_), Some(len)) = (&outcome, segments.write_next(&mut scratch)) {
             let packet = scratch.get(..len).unwrap_or_default();
-            outcome = self.seal_fragments(wrapping, asked_by, packet, batch);
+            match self.seal_fragments(wrapping, asked_by, packet, batch) {
+                Ok(()) => sealed += 1,
+                Err(reason) => outcome = Err(Lost { reason, sealed }),
+            }
         }
         self.scratch = scratch;
         outcome
@@ -134,27 +137,26 @@ impl<U: Ulp> Datapath<U> {
         asked_by: (&FlowKey, OutboundTag),
         packet: &[u8],
         batch: &mut SendBatch,
-    ) -> Result<Outbound, DropReason> {
+    ) -> Result<(), DropReason> {
         // What follows a packet in what was read is no part of it, and must not become data.
         let packet = IpPacket::parse(packet, Direction::Outbound)?.octets();
         let (mut wrapping, most) = (*wrapping, wrapping.most);
         let mut fragments = Fragments::of(packet, most).ok_or(DropReason::TooBig)?;
-        let is_cut = fragments.count() > 1;
+        let packets = Packets::cut(&fragments);
         self.sas.sealing(wrapping.sa, &mut self.headers)?.make_room(&mut wrapping, most);
         if !batch.has_room_for(fragments.count(), wrapping.room) {
             return Err(DropReason::NoBuffer);
         }
-        while let Some(len) = fragments.next_len() {
-            let mut numbers = self.spend(&wrapping, Packets::one(len), asked_by)?;
-            let number = numbers.next_number().ok_or(DropReason::SeqExhausted)?;
-            let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
+        let mut numbers = self.spend(&wrapping, packets, asked_by)?;
+        self.counters.fragmented.add((fragments.count() > 1).into());
+        let mut sealing = self.sas.sealing(wrapping.sa, &mut self.headers)?;
+        let street = self.counters.street(Direction::Outbound);
+        while let Some(number) = numbers.next_number() {
             let write = |payload: &mut [u8]| fragments.write_next(payload);
-            sealing.seal_into(batch, number, &wrapping, write)?;
-            let street = self.counters.street(Direction::Outbound);
+            let len = sealing.seal_into(batch, number, &wrapping, write)?;
             street.packets.add(1);
             street.octets.add(len as u64);
         }
-        self.counters.fragmented.add(is_cut.into());
-        Ok(Outbound::Sealed)
+        Ok(())
     }
 }

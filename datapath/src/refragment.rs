@@ -38,8 +38,14 @@ impl<'p> Fragments<'p> {
         self.data.len().div_ceil(self.step).max(1)
     }
 
+    /// The length of all but the last, and the last one's.
+    pub(crate) fn lens(&self) -> (usize, usize) {
+        let last = self.data.len() - self.step * (self.count() - 1);
+        (self.header_len + self.step, self.header_len + last)
+    }
+
     /// The next one's length. `None` when all are written.
-    pub(crate) fn next_len(&self) -> Option<usize> {
+    fn next_len(&self) -> Option<usize> {
         Some(self.header_len + (self.data.len() - self.next?).min(self.step))
     }
 
@@ -111,12 +117,13 @@ mod tests {
         let mut fragments = Fragments::of(packet, mtu).unwrap();
         let (mut written, count) = (Vec::new(), fragments.count());
         let mut out = vec![0; mtu];
-        while let Some(expected) = fragments.next_len() {
+        let (others, last) = fragments.lens();
+        for place in 1..=count {
+            let expected = if place == count { last } else { others };
             assert_eq!(fragments.write_next(&mut out), Some(expected));
             written.push(out[..expected].to_vec());
         }
         assert_eq!(fragments.write_next(&mut out), None);
-        assert_eq!(written.len(), count);
         written
     }
 

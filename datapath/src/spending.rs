@@ -8,6 +8,7 @@ use latchway_tagging::SaRef;
 
 use crate::lifetime::HardExpired;
 use crate::owned::OwnedOutbound;
+use crate::refragment::Fragments;
 use crate::segment::SuperPacket;
 use crate::time::Time;
 use crate::wrapping::{Sealing, Wrapping};
@@ -46,6 +47,12 @@ impl Packets {
     /// One packet.
     pub(crate) const fn one(len: usize) -> Self {
         Self { count: 1, longest: len, last: len }
+    }
+
+    /// What a packet is cut into. The last fragment may be shorter than the others.
+    pub(crate) fn cut(fragments: &Fragments<'_>) -> Self {
+        let (longest, last) = fragments.lens();
+        Self { count: fragments.count(), longest, last }
     }
 
     /// What a super-packet is cut into. The last segment may be shorter than the others.

@@ -2,18 +2,21 @@
 
 use std::net::SocketAddr;
 
-use latchway_esp::{Align, Integrity, Protocol, Suite};
+use latchway_esp::{Align, Integrity, Protocol, SequenceKind, Suite};
 use latchway_tagging::Mode;
 
 use super::{NOW, udp};
 use crate::arrival::Carrier;
 use crate::drop::{Direction, DropReason};
 use crate::fitting::Fitting;
+use crate::lifetime::{Bounds, Limits};
+use crate::outbound::Outbound;
 use crate::outer::{Df, OuterPolicy};
 use crate::pmtu::{Discovery, Fragment, Sizing};
 use crate::sad::{Path, Shape};
-use crate::testing::{Host, Open, SaOptions, joined_by, outbound_entry, outer_end};
-use crate::virtio::VNET_HDR_LEN;
+use crate::send_batch::SendBatch;
+use crate::testing::{Host, Open, SaOptions, joined_by, outbound_entry, outbound_entry_at, outer_end};
+use crate::virtio::{GSO_UDP_L4, NEEDS_CSUM, VNET_HDR_LEN};
 
 /// Every place that a suite can protect in: mode, carrier, whether between IPv6 addresses.
 fn places(suite: Suite) -> Vec<SaOptions> {
@@ -64,7 +67,7 @@ fn inner(options: &SaOptions, len: usize, v6: bool) -> Vec<u8> {
 /// The lengths of the outer packets that a packet becomes, and whether they may be cut.
 fn outer_lens(host: &mut Host<Open>, packet: &[u8], options: &SaOptions) -> Vec<(usize, bool)> {
     let mut octets = [&[0; VNET_HDR_LEN], packet].concat();
-    let mut batch = crate::send_batch::SendBatch::new();
+    let mut batch = SendBatch::new();
     host.datapath.begin(NOW);
     let _ = host.datapath.outbound(&mut octets, &mut batch);
     let all = batch.runs().flat_map(|run| {
@@ -230,6 +233,68 @@ fn rfc_8200_5_what_every_link_must_take_passes_a_path_that_takes_less() {
                 assert_eq!(sent, expected, "{:?} {:?} {suite} {len}", options.mode, options.carrier);
             }
             assert_eq!(one.dropped(Direction::Outbound, DropReason::TooBig), 1);
+        }
+    }
+}
+
+/// RFC 6946, RFC 8200 5: the same with a fragment header, of a packet that is whole.
+#[test]
+fn rfc_6946_5_an_atomic_fragment_that_every_link_must_take_passes_a_path_that_takes_less() {
+    let options = places(Suite::AES_128_GCM).into_iter();
+    for options in
+        options.filter(|one| one.mode == Mode::Transport && one.carrier == Carrier::Native && one.outer_v6)
+    {
+        let (mut one, _) = joined_by(&SaOptions { mtu: 1280, ..options.clone() });
+        for len in [1272, 1280] {
+            let mut packet = inner(&options, len - 8, true);
+            packet.splice(40..40, [17, 0, 0, 0, 1, 2, 3, 4]);
+            packet[6] = 44;
+            packet[4..6].copy_from_slice(&u16::try_from(len - 40).unwrap().to_be_bytes());
+            let sent = outer_lens(&mut one, &packet, &options);
+            assert!(matches!(sent[..], [(1281.., true)]), "{sent:?} {:?}", one.drops());
+        }
+    }
+}
+
+/// T29, RFC 4301 4.4.2.1: of a super-packet whose packets are cut each leaves with all of its fragments or is dropped, and is
+/// counted once; whatever it is that ends in its middle.
+#[test]
+fn t29_of_a_super_packet_that_fails_halfway_each_packet_is_counted_once() {
+    let hard = |packets| {
+        Limits::new(Bounds::default(), Bounds { packets: Some(packets), ..Bounds::default() }).unwrap()
+    };
+    let plain = SaOptions { sequence: SequenceKind::Seq32, ..SaOptions::new(0x1001, 0) };
+    // Of three packets, two have two fragments and the last is whole: so many pass.
+    for (left, [packets, fragments]) in [(1, [0, 0]), (2, [1, 2]), (3, [1, 2]), (4, [2, 4]), (5, [3, 5])] {
+        let numbers = outbound_entry_at(1, 2, &plain, (1 << 32) - left);
+        let lifetime = outbound_entry(1, 2, &SaOptions { limits: hard(left), ..plain.clone() });
+        for (entry, reason) in [(numbers, DropReason::SeqExhausted), (lifetime, DropReason::HardExpired)] {
+            let mut one = Host::new(1, 2, Open);
+            one.insert(entry);
+            one.publish();
+            let mut octets = vec![0; VNET_HDR_LEN];
+            (octets[0], octets[1]) = (NEEDS_CSUM, GSO_UDP_L4);
+            octets[4..6].copy_from_slice(&2000u16.to_ne_bytes());
+            octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
+            octets[8..10].copy_from_slice(&6u16.to_ne_bytes());
+            octets.extend(without_df(udp("10.0.1.1:1", "10.0.2.2:2", &[7; 5000])));
+            one.datapath.begin(NOW);
+            let mut batch = SendBatch::new();
+            let outcome = one.datapath.outbound(&mut octets, &mut batch);
+            let expected = if packets > 0 { Outbound::Sealed } else { Outbound::Dropped };
+            assert_eq!(
+                (outcome, batch.runs().map(|run| run.len() as u64).sum::<u64>()),
+                (expected, fragments),
+                "{left}"
+            );
+            let street = one.datapath.counters().street(Direction::Outbound);
+            assert_eq!(street.packets.get(), fragments);
+            assert_eq!(
+                (street.dropped(reason), one.drops().len()),
+                (3 - packets, usize::from(packets < 3)),
+                "{left}"
+            );
+            assert_eq!(one.datapath.counters().fragmented.get(), packets.min(2));
         }
     }
 }
