@@ -24,8 +24,7 @@ pub(super) struct Ipv6Fragments<'p> {
 }
 
 impl<'p> Fragments<'p> {
-    /// Of a packet, for a link of `mtu`. `None` where its sender forbids it, it has a fragment header already, or there is no
-    /// room.
+    /// Of a packet, for a link of `mtu`. `None` where its sender forbids it, it is a fragment of IPv6 already, or there is no room.
     pub(super) fn of(packet: &'p [u8], mtu: usize, identification: u32) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => refragment::Fragments::of(packet, mtu).map(Self::V4),
@@ -46,10 +45,18 @@ impl<'p> Fragments<'p> {
 impl<'p> Ipv6Fragments<'p> {
     fn of(packet: &'p [u8], mtu: usize, identification: u32) -> Option<Self> {
         let (front_len, next_at) = unfragmentable(packet)?;
-        let (front, rest) = packet.split_at_checked(front_len)?;
-        let next = *front.get(next_at)?;
+        let (front, mut rest) = packet.split_at_checked(front_len)?;
+        let (mut next, mut identification) = (*front.get(next_at)?, identification);
+        if next == FRAGMENT {
+            // A packet that is whole all the same (RFC 6946): each fragment has that header in its place.
+            let (&[behind, _, high, low, a, b, c, d], data) = rest.split_first_chunk()?;
+            if u16::from_be_bytes([high, low]) & NOT_ATOMIC != 0 || behind == FRAGMENT {
+                return None;
+            }
+            (next, rest, identification) = (behind, data, u32::from_be_bytes([a, b, c, d]));
+        }
         let step = mtu.checked_sub(front_len + FRAGMENT_HEADER_LEN)? & !7;
-        if step == 0 || next == FRAGMENT {
+        if step == 0 {
             return None;
         }
         Some(Self { front, next_at, next, rest, offset: 0, step, identification, done: false })
@@ -98,6 +105,7 @@ fn unfragmentable(packet: &[u8]) -> Option<(usize, usize)> {
 }
 
 const FRAGMENT_HEADER_LEN: usize = 8;
+const NOT_ATOMIC: u16 = 0xfff9;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -174,13 +182,43 @@ mod tests {
         assert_eq!((out[6], out[40]), (FRAGMENT, DESTINATION_OPTIONS));
     }
 
+    /// RFC 6946: a packet that is whole in spite of its fragment header is cut with that header's identification, and comes out
+    /// as it would have without one.
+    #[test]
+    fn t20_rfc_6946_an_atomic_fragment_is_cut() {
+        let atomic = [50, 0, 0, 0, 0, 0, 0x12, 0x67];
+        for data in [1231, 1232, 1233, 3000] {
+            let whole = packet(FRAGMENT, &atomic, data);
+            let mut fragments = Fragments::of(&whole, 1280, 1).unwrap();
+            let (mut out, mut together) = (vec![0; 1280], Vec::new());
+            while let Some(len) = fragments.write_next(&mut out) {
+                let (header, _) = Ipv6Header::from_slice(&out[..len]).unwrap();
+                assert_eq!(
+                    (header.next_header, usize::from(header.payload_length)),
+                    (IpNumber(FRAGMENT), len - 40)
+                );
+                let (fragment, body) = Ipv6FragmentHeader::from_slice(&out[40..len]).unwrap();
+                assert_eq!(usize::from(fragment.fragment_offset.byte_offset()), together.len());
+                assert_eq!((fragment.identification, fragment.next_header), (0x1267, IpNumber(50)));
+                together.extend_from_slice(body);
+                assert_eq!(fragment.more_fragments, together.len() < data);
+            }
+            assert_eq!(together, whole[48..], "{data}");
+        }
+    }
+
     /// T20: no room, a fragment already, headers that lie.
     #[test]
     fn t20_what_cannot_be_cut_is_not() {
         let whole = packet(50, &[], 2000);
         assert!(Fragments::of(&whole, 55, 1).is_none());
         assert!(Fragments::of(&whole, 56, 1).is_some());
-        assert!(Fragments::of(&packet(FRAGMENT, &[0; 8], 2000), 1280, 1).is_none());
+        for fragment in
+            [[50, 0, 0, 1, 0, 0, 0, 1], [50, 0, 0, 8, 0, 0, 0, 1], [FRAGMENT, 0, 0, 0, 0, 0, 0, 1]]
+        {
+            assert!(Fragments::of(&packet(FRAGMENT, &fragment, 2000), 1280, 1).is_none());
+        }
+        assert!(Fragments::of(&packet(FRAGMENT, &[50; 7], 0), 1280, 1).is_none());
         assert!(Fragments::of(&packet(HOP_BY_HOP, &[50, 255], 0), 1280, 1).is_none());
         for len in 0..44 {
             assert!(
