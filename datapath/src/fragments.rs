@@ -77,14 +77,14 @@ impl FragmentFlows {
             rows: vec![[None; PLACES]; ROWS].into_boxed_slice(),
             share: SHARE,
             hasher: RandomState::default(),
-            waiting: Waiting::new(),
+            waiting: Waiting::new(waiting::SHARE),
         }
     }
 
     /// The same where all packets are of one class.
     #[must_use]
     pub fn of_one_class() -> Self {
-        Self { share: PLACES, ..Self::new() }
+        Self { share: PLACES, waiting: Waiting::new(1), ..Self::new() }
     }
 
     /// Makes a packet's flow known, and returns whether it goes on, if `admit` lets it pass: for a later fragment the flow
@@ -137,6 +137,18 @@ impl FragmentFlows {
     #[cold]
     pub fn expire(&mut self, now: Time) -> u64 {
         self.waiting.expire(now)
+    }
+
+    /// Lets go of a datagram whose first fragment was let pass here and is dropped all the same: no host is reassembling it, so
+    /// that its identification is free. Those that waited for it wait on, until their time is over.
+    #[cold]
+    pub(crate) fn forget(&mut self, packet: &IpPacket<'_>, class: Option<ClassId>) {
+        let Upper::FirstFragment(fragment) = *packet.upper() else { return };
+        let datagram = Datagram::of(packet.flow(), fragment.id);
+        for place in row(&mut self.rows, &self.hasher, &datagram) {
+            place.take_if(|seen| seen.datagram == datagram && seen.class == class);
+        }
+        self.waiting.calm(&datagram, class);
     }
 
     fn resolve_later<'p>(

@@ -123,11 +123,13 @@ impl<U: Ulp> Datapath<U> {
         if !self.inbound_fragments.resolve(packet, Some(tag), self.now, admit)? {
             return Ok(Judged { len: 0, opens: false });
         }
-        if self.is_probe_answer(packet, tag.class) {
-            return Err(DropReason::ProbeAnswer);
-        }
         let (len, opens) = (packet.octets().len(), packet.opens_connection());
-        self.ask_upper_layer(&Authenticated::new(packet, tag))?;
+        let asked = if self.is_probe_answer(packet, tag.class) {
+            Err(DropReason::ProbeAnswer)
+        } else {
+            self.ask_upper_layer(&Authenticated::new(packet, tag))
+        };
+        asked.inspect_err(|_| self.inbound_fragments.forget(packet, Some(tag.class)))?;
         let street = self.counters.street(Direction::Inbound);
         street.packets.add(1);
         street.octets.add(len as u64);

@@ -1,10 +1,13 @@
 use super::*;
 use crate::drop::Direction;
 use crate::flow::protocol;
+use crate::packet::{Authenticated, Unprotected};
+use crate::spd::Action;
 use crate::testing::{Host, Open, joined};
+use crate::ulp::{Context, Ulp};
 use crate::virtio::VNET_HDR_LEN;
 use etherparse::PacketBuilder;
-use latchway_tagging::{SaIndex, SaRef, StateVersion};
+use latchway_tagging::{Feedback, OutboundTag, SaIndex, SaRef, StateVersion};
 
 /// UDP from port 7 to 8.
 fn fragment(offset: u16, more: bool, id: u16) -> Vec<u8> {
@@ -147,7 +150,7 @@ fn t20_t41_no_class_takes_more_than_its_share_of_the_room_to_wait() {
             };
             (0..times).filter(|&id| hold(id)).count()
         };
-        assert_eq!(waits(&fragment(9, false, 0), 1, 1000), waiting::MOST_OF_CLASS);
+        assert_eq!(waits(&fragment(9, false, 0), 1, 1000), waiting::MOST / waiting::SHARE);
         // 118 chunks each, of 256.
         assert_eq!(waits(&long, 2, 1000), 2);
         assert_eq!(waits(&long, 3, 1000), 2);
@@ -157,7 +160,36 @@ fn t20_t41_no_class_takes_more_than_its_share_of_the_room_to_wait() {
         assert_eq!(waits(&long, 6, 1000), 0, "no octets left");
         assert_eq!(waits(&fragment(9, false, 0), 7, 1000), 16);
     }
-    assert_eq!(flows.expire(at(100)) as usize, waiting::MOST_OF_CLASS + 8 + 16);
+    assert_eq!(flows.expire(at(100)) as usize, waiting::MOST / waiting::SHARE + 8 + 16);
+}
+
+/// T20, T41: a class that sends nothing but fragments which wait in vain leaves the others their room, in fragments and in
+/// octets; and where all are of one class, it has all of it.
+#[test]
+fn t20_t41_a_flood_of_one_class_lets_another_wait() {
+    for len in [84, 8192] {
+        let part = |offset: u16, id: u16| {
+            let mut part = fragment(offset, false, id);
+            part.resize(len, 1);
+            let total = u16::try_from(len).unwrap();
+            part[2..4].copy_from_slice(&total.to_be_bytes());
+            part
+        };
+        let flood = |flows: &mut FragmentFlows, class| {
+            (1000..3000).filter(|&id| resolve(flows, &part(9, id), class, 0) == Ok(None)).count()
+        };
+        let mut flows = FragmentFlows::new();
+        let held = flood(&mut flows, Some(1));
+        for id in 0..10 {
+            assert_eq!(resolve(&mut flows, &part(9, id), Some(2), 0), Ok(None), "{len} {id}");
+            assert!(resolve(&mut flows, &fragment(0, true, id), Some(2), 0).unwrap().is_some());
+            assert_eq!(released(&mut flows), [(part(9, id), Some(2))]);
+            assert_eq!(flood(&mut flows, Some(1)), 0, "it has its share");
+        }
+        assert_eq!(flows.expire(at(100)) as usize, held);
+        let mut flows = FragmentFlows::of_one_class();
+        assert_eq!(flood(&mut flows, None), held * waiting::SHARE);
+    }
 }
 
 /// T20, T41: whoever sends first fragments and never the rest has a share of what is remembered, and leaves the others theirs.
@@ -304,7 +336,7 @@ fn datagram(v6: bool) -> Vec<Vec<u8>> {
 }
 
 /// Everything that leaves for a packet from the inner side, and for those that it lets go on.
-fn send(host: &mut Host<Open>, packet: &[u8]) -> Vec<Vec<u8>> {
+fn send<U: Ulp>(host: &mut Host<U>, packet: &[u8]) -> Vec<Vec<u8>> {
     let (mut sent, _) = host.send(packet, at(1));
     let mut buffer = vec![0; 70_000];
     while let Some(len) = host.datapath.release_outbound(&mut buffer) {
@@ -314,7 +346,7 @@ fn send(host: &mut Host<Open>, packet: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Everything that reaches the inner side.
-fn receive(host: &mut Host<Open>, datagram: &[u8]) -> Vec<Vec<u8>> {
+fn receive<U: Ulp>(host: &mut Host<U>, datagram: &[u8]) -> Vec<Vec<u8>> {
     let mut received = host.receive(datagram, at(1));
     let mut buffer = vec![0; 70_000];
     while let Some(len) = host.datapath.release_inbound(&mut buffer) {
@@ -345,6 +377,65 @@ fn t20_rfc_4301_7_fragments_in_any_order_pass_both_streets() {
             assert_eq!(got, parts);
             assert_eq!(two.drops(), []);
             assert_eq!(two.datapath.counters().street(Direction::Inbound).packets.get(), 3);
+        }
+    }
+}
+
+/// An upper layer that refuses what comes from a port.
+struct Shut(u16);
+
+impl Ulp for Shut {
+    fn outbound(&mut self, _: &IpPacket<'_>, _: &Context<'_>) -> Result<OutboundTag, DropReason> {
+        Ok(OutboundTag::default())
+    }
+
+    fn feedback(&mut self, _: &FlowKey, _: Feedback, _: &Context<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn inbound(&mut self, packet: &Authenticated<'_>, _: &Context<'_>) -> Result<(), DropReason> {
+        let is_shut = packet.packet().flow().remote_port() == self.0;
+        if is_shut { Err(DropReason::LatchMismatch) } else { Ok(()) }
+    }
+
+    fn unprotected(
+        &mut self,
+        _: &Unprotected<'_>,
+        policy: Option<Action>,
+        _: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        crate::bypass::admit(policy)
+    }
+}
+
+/// T20: of a datagram whose first fragment the upper layer refuses no other passes, whether it came before or comes after; and
+/// its identification is free for whoever uses it next.
+#[test]
+fn t20_a_first_fragment_that_the_upper_layer_refuses_keeps_no_identification() {
+    for v6 in [false, true] {
+        let parts = datagram(v6);
+        for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0]] {
+            let (mut one, mut two) = joined(Shut(9), Shut(7));
+            let sealed: Vec<_> = parts.iter().flat_map(|part| send(&mut one, part)).collect();
+            let reached: Vec<_> = order.iter().flat_map(|&place| receive(&mut two, &sealed[place])).collect();
+            assert_eq!(reached, Vec::<Vec<u8>>::new());
+            assert_eq!(two.dropped(Direction::Inbound, DropReason::LatchMismatch), 1);
+            assert_eq!(
+                two.datapath.inbound_fragments.rows.iter().flatten().flatten().count(),
+                0,
+                "{order:?}"
+            );
+            // Whoever is let pass has the identification to himself.
+            let other = two.datapath.inbound_fragments.resolve(
+                &mut IpPacket::parse(&parts[0], Direction::Inbound).unwrap(),
+                Some(tag(2)),
+                at(1),
+                |_| Ok(()),
+            );
+            assert_eq!(other, Ok(true));
+            two.datapath.begin(at(4));
+            assert_eq!(two.dropped(Direction::Inbound, DropReason::FragmentUnresolved), 2);
+            assert_eq!(two.datapath.counters().street(Direction::Inbound).packets.get(), 0);
         }
     }
 }

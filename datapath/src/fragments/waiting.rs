@@ -15,6 +15,9 @@ pub(super) struct Waiting {
     pool: Pool,
     /// How many may go on.
     awake: usize,
+    /// How many there may be of one class, and how many chunks.
+    most_of_class: usize,
+    chunks_of_class: usize,
 }
 
 #[derive(Debug)]
@@ -33,21 +36,29 @@ struct Chain {
     len: usize,
 }
 
-/// Fragments at a time, and those of one class.
-pub(super) const MOST: usize = 256;
-pub(super) const MOST_OF_CLASS: usize = MOST / 4;
+/// Which part of the room one class may have where there are others.
+pub(super) const SHARE: usize = 4;
 
-/// Chunks, and those of one class: half a megabyte in all.
+/// Fragments at a time.
+pub(super) const MOST: usize = 256;
+
+/// Chunks: half a megabyte in all.
 const CHUNKS: u16 = 1024;
-const CHUNKS_OF_CLASS: usize = CHUNKS as usize / 4;
 const CHUNK: usize = 512;
 
 /// How long a fragment waits. Reordering is over in a fraction of that.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Waiting {
-    pub(super) fn new() -> Self {
-        Self { fragments: Vec::with_capacity(MOST), pool: Pool::new(), awake: 0 }
+    /// Each class may have one part of so many of the room.
+    pub(super) fn new(parts: usize) -> Self {
+        Self {
+            fragments: Vec::with_capacity(MOST),
+            pool: Pool::new(),
+            awake: 0,
+            most_of_class: MOST / parts,
+            chunks_of_class: usize::from(CHUNKS) / parts,
+        }
     }
 
     /// Lets a fragment wait. Returns whether there is room.
@@ -62,7 +73,8 @@ impl Waiting {
         let own = || self.fragments.iter().filter(|one| one.class() == class);
         let chunks =
             own().map(|one| Pool::chunks(one.octets.len)).sum::<usize>() + Pool::chunks(octets.len());
-        if self.fragments.len() >= MOST || own().count() >= MOST_OF_CLASS || chunks > CHUNKS_OF_CLASS {
+        let is_full = own().count() >= self.most_of_class || chunks > self.chunks_of_class;
+        if self.fragments.len() >= MOST || is_full {
             return false;
         }
         let Some(octets) = self.pool.store(octets) else { return false };
@@ -76,6 +88,16 @@ impl Waiting {
             if !one.awake && one.datagram == *datagram && one.class() == class {
                 one.awake = true;
                 self.awake += 1;
+            }
+        }
+    }
+
+    /// Lets the fragments of a datagram wait on that were let go on, and have not yet.
+    pub(super) fn calm(&mut self, datagram: &Datagram, class: Option<ClassId>) {
+        for one in &mut self.fragments {
+            if one.awake && one.datagram == *datagram && one.class() == class {
+                one.awake = false;
+                self.awake -= 1;
             }
         }
     }
@@ -102,7 +124,7 @@ impl Waiting {
     /// Lets go of those whose first did not come in time. Returns how many.
     pub(super) fn expire(&mut self, now: Time) -> u64 {
         // They came in order, so the first is the first to go.
-        let Self { fragments, pool, awake } = self;
+        let Self { fragments, pool, awake, .. } = self;
         let mut count = 0;
         while fragments.first().is_some_and(|one| one.until < now) {
             let one = fragments.remove(0);
