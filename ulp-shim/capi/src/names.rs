@@ -5,6 +5,8 @@
 
 #![expect(non_camel_case_types, reason = "names of C, as the draft has them")]
 
+use std::ffi::c_char;
+
 /// What an iToken handle points to: nothing that could be looked into.
 pub struct ipsec_iToken;
 
@@ -149,3 +151,48 @@ pub enum ipsec_latchway_state {
 
 /// What can be said of a socket.
 pub type ipsec_latchway_state_t = ipsec_latchway_state;
+
+/// What became of a socket that is watched.
+#[repr(C)]
+pub enum ipsec_latchway_event_kind {
+    /// Its latch is in force.
+    IPSEC_LATCHWAY_EVENT_ESTABLISHED = 1,
+    /// Its latch broke: nothing passes.
+    IPSEC_LATCHWAY_EVENT_BROKEN = 2,
+    /// Its latch was closed, or it was itself.
+    IPSEC_LATCHWAY_EVENT_CLOSED = 3,
+    /// It has new keys; nothing else changed.
+    IPSEC_LATCHWAY_EVENT_REKEYED = 4,
+    /// Its peer's outer address is another; nothing else changed.
+    IPSEC_LATCHWAY_EVENT_ADDRESS_CHANGED = 5,
+    /// Some events were not told, as the program was too slow; the last state of each socket is told all the same.
+    IPSEC_LATCHWAY_EVENT_LOST = 6,
+    /// The gateway ends; nothing follows.
+    IPSEC_LATCHWAY_EVENT_ENDING = 7,
+}
+
+/// What became of a socket that is watched.
+pub type ipsec_latchway_event_kind_t = ipsec_latchway_event_kind;
+
+/// An event, as ipsec_latchway_next_event() writes it. Texts end with a NUL, and are cut where they are longer.
+#[repr(C)]
+pub struct ipsec_latchway_event {
+    /// One of ipsec_latchway_event_kind.
+    pub kind: u32,
+    /// Which socket, by its place in what ipsec_latchway_watch() was given; -1 where it is said of none of them.
+    pub socket: i32,
+    /// When: milliseconds since 1970-01-01T00:00Z.
+    pub time: u64,
+    /// Of IPSEC_LATCHWAY_EVENT_LOST: how many.
+    pub lost: u64,
+    /// One of ipsec_latchway_state: what can be said of the socket from here on; 0 where nothing is said.
+    pub state: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Of IPSEC_LATCHWAY_EVENT_ADDRESS_CHANGED: where the peer was.
+    pub from: [c_char; 64],
+    /// Of the same: where it is.
+    pub to: [c_char; 64],
+    /// One sentence for people.
+    pub text: [c_char; 256],
+}

@@ -39,7 +39,12 @@ pub fn fill(fd: c_int, handle: Handle) -> Result<(), Failure> {
 
 /// What can be said of a socket, as a number.
 pub fn what(fd: c_int) -> Result<u32, Failure> {
-    let said = match answer(&descriptor::socket(fd)?)? {
+    answer(&descriptor::socket(fd)?).map(|answer| state_of(&answer))
+}
+
+/// The number of an answer.
+pub fn state_of(answer: &Answer) -> u32 {
+    let said = match answer {
         Answer::Latched(_) => state::IPSEC_LATCHWAY_LATCHED,
         Answer::Unlatched(Unlatched::ProtectedOnly(_)) => state::IPSEC_LATCHWAY_UNLATCHED,
         Answer::Unlatched(Unlatched::Suspended { .. }) => state::IPSEC_LATCHWAY_SUSPENDED,
@@ -48,7 +53,7 @@ pub fn what(fd: c_int) -> Result<u32, Failure> {
         Answer::Unlatched(Unlatched::NotConnected) => state::IPSEC_LATCHWAY_UNCONNECTED,
         Answer::NoGateway(_) => state::IPSEC_LATCHWAY_NO_GATEWAY,
     };
-    Ok(said as u32)
+    said as u32
 }
 
 /// Requires nothing of a socket any more.
@@ -79,16 +84,18 @@ fn answer(socket: &OwnedFd) -> Result<Answer, Failure> {
     Ok(gateway().protection(socket)?)
 }
 
-fn gateway() -> Gateway {
-    let gateway = Gateway::of_process();
-    match TIMEOUT.load(Ordering::Relaxed) {
-        0 => gateway,
-        milliseconds => gateway.with_timeout(Duration::from_millis(milliseconds.into())),
-    }
+/// How long a call may take.
+pub fn timeout() -> Duration {
+    Duration::from_millis(TIMEOUT.load(Ordering::Relaxed).into())
 }
 
-/// In milliseconds; 0 where nobody has set one.
-static TIMEOUT: AtomicU32 = AtomicU32::new(0);
+/// The gateway that is asked, for as long as that.
+pub fn gateway() -> Gateway {
+    Gateway::of_process().with_timeout(timeout())
+}
+
+/// In milliseconds.
+static TIMEOUT: AtomicU32 = AtomicU32::new(2_000);
 
 const NOT_CONNECTED: Failure =
     Failure::new(libc::ENOTCONN, "the socket has no other end yet; ask when it is connected or accepted");

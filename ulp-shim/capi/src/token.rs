@@ -4,12 +4,12 @@
 //! and never come twice, so one that was freed, made up or had from another process is found out by looking it up. After
 //! fork() the child has no pTokens (N-7); iTokens it keeps (N-8).
 
-use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::identity::IdentityToken;
+use crate::kept::{hear_of_forks, kept};
 use crate::protection::ProtectionToken;
 
 /// What a handle stands for.
@@ -80,7 +80,7 @@ impl Handle {
 /// Keeps a token and gives its handle: ENOMEM where there are too many.
 pub fn keep(token: Token) -> Result<Handle, Failure> {
     hear_of_forks()?;
-    tokens().keep(token)
+    kept().tokens.keep(token)
 }
 
 /// The token behind a handle of whichever kind.
@@ -88,7 +88,7 @@ pub fn token(handle: Handle) -> Result<Token, Failure> {
     if handle.0 == 0 {
         return Err(NULL);
     }
-    tokens().find(handle).map(|(token, _)| token.clone())
+    kept().tokens.find(handle).map(|(token, _)| token.clone())
 }
 
 /// The iToken behind a handle.
@@ -112,8 +112,8 @@ pub fn change(handle: Handle, change: impl FnOnce(&mut Token) -> Result<(), Fail
     if handle.0 == 0 {
         return Err(NULL);
     }
-    let mut tokens = tokens();
-    let (token, _) = tokens.find(handle)?;
+    let mut kept = kept();
+    let (token, _) = kept.tokens.find(handle)?;
     let mut changed = token.clone();
     change(&mut changed)?;
     *token = changed;
@@ -122,26 +122,30 @@ pub fn change(handle: Handle, change: impl FnOnce(&mut Token) -> Result<(), Fail
 
 /// Frees a token of that kind.
 pub fn free(handle: Handle, kind: Kind) -> Result<(), Failure> {
-    let freed = tokens().take(handle.of(kind)?)?;
+    let freed = kept().tokens.take(handle.of(kind)?)?;
     // What it held is freed when nobody is kept waiting for it.
     drop(freed);
     Ok(())
 }
 
-struct Tokens {
+/// Tokens by their handles.
+#[derive(Debug)]
+pub struct Tokens {
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// The generation of the next token.
     generation: usize,
 }
 
+#[derive(Debug)]
 struct Slot {
     handle: Handle,
     token: Option<Token>,
 }
 
 impl Tokens {
-    fn new() -> Self {
+    /// None; their generations begin anywhere.
+    pub fn new() -> Self {
         let somewhere = RandomState::new().build_hasher().finish();
         Self { slots: Vec::new(), free: Vec::new(), generation: usize::try_from(somewhere).unwrap_or(0) }
     }
@@ -178,7 +182,7 @@ impl Tokens {
     }
 
     /// pTokens are their process's alone: its child has none (N-7).
-    fn forget_protections(&mut self) {
+    pub fn forget_protections(&mut self) {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if let Some(Token::Protection(_)) = slot.token {
                 slot.token = None;
@@ -186,37 +190,6 @@ impl Tokens {
             }
         }
     }
-}
-
-/// What forks does so holding the lock, or its child might find it held by a thread that it does not have.
-fn hear_of_forks() -> Result<(), Failure> {
-    static HEARD: OnceLock<bool> = OnceLock::new();
-    let heard = HEARD.get_or_init(|| crate::fork::on_fork(before_fork, after_fork, in_child));
-    if *heard { Ok(()) } else { Err(TOO_MANY) }
-}
-
-extern "C" fn before_fork() {
-    let held = tokens();
-    let _ = HELD.try_with(|cell| cell.set(Some(held)));
-}
-
-extern "C" fn after_fork() {
-    let _ = HELD.try_with(Cell::take);
-}
-
-extern "C" fn in_child() {
-    if let Ok(Some(mut tokens)) = HELD.try_with(Cell::take) {
-        tokens.forget_protections();
-    }
-}
-
-fn tokens() -> MutexGuard<'static, Tokens> {
-    static TOKENS: OnceLock<Mutex<Tokens>> = OnceLock::new();
-    TOKENS.get_or_init(|| Mutex::new(Tokens::new())).lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-thread_local! {
-    static HELD: Cell<Option<MutexGuard<'static, Tokens>>> = const { Cell::new(None) };
 }
 
 /// 2^20 tokens at a time.
@@ -235,7 +208,7 @@ const GONE: Failure = Failure::new(
     libc::EBADF,
     "there is no such token: it was freed, is another process's, or is a pToken from before a fork(); make it anew",
 );
-const TOO_MANY: Failure =
+pub const TOO_MANY: Failure =
     Failure::new(libc::ENOMEM, "there is no room for another token; free those not needed any more");
 
 #[cfg(test)]

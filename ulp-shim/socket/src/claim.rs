@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latchway_control::app::{Claim, RequirementSpec};
@@ -17,10 +17,10 @@ use crate::requirement::Requirement;
 
 /// Latches of our own for datagrams, each for one socket, destination and requirement. They live as long as the connection
 /// to the gateway that they were claimed on; behind it nothing is sent that was not claimed again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Claims {
     gateway: Gateway,
-    made: Mutex<HashMap<Claimed, (u64, Protection)>>,
+    made: Arc<Mutex<HashMap<Claimed, (u64, Protection)>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +35,14 @@ impl Claims {
     /// None yet, of these gateways.
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
-        Self { gateway, made: Mutex::default() }
+        Self { gateway, made: Arc::default() }
+    }
+
+    /// The same claims, made within another time ([`Gateway::with_timeout`]).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.gateway = self.gateway.with_timeout(timeout);
+        self
     }
 
     /// Claims a latch for what this socket sends from one address to another, unless that was done before, and tells what

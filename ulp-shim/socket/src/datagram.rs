@@ -2,13 +2,12 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::SystemTime;
 
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
-    sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, sendmsg,
 };
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -20,6 +19,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::requirement::Requirement;
+use crate::stamp::{source, stamp};
 use crate::tag::{DatagramTag, DatagramTags, Unknown};
 
 /// A UDP socket that tells of each datagram who sent it, and sends to who is required.
@@ -64,7 +64,7 @@ impl UdpSocket {
     pub fn send_to(&self, octets: &[u8], to: SocketAddr, requirement: Option<&Requirement>) -> Result<usize> {
         let failed = |error| Error::io(&format!("sending to {to}"), &error);
         let Some(requirement) = requirement else { return self.socket.send_to(octets, to).map_err(failed) };
-        let local = self.source(to)?;
+        let local = source(&self.socket, to)?;
         self.claims.claim(&self.socket, to, local, requirement)?;
         self.send_from(octets, local, to)
             .map_err(|errno| Error::system(&format!("sending to {to}"), errno_of(errno)))
@@ -148,19 +148,6 @@ impl UdpSocket {
         Ok((came.bytes, from, stamp))
     }
 
-    /// The address from which datagrams to another leave.
-    fn source(&self, to: SocketAddr) -> Result<SocketAddr> {
-        if !self.local.ip().is_unspecified() {
-            return Ok(self.local);
-        }
-        let failed = |error| Error::io(&format!("finding the way to {to}"), &error);
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { self.local.ip() };
-        let scratch = std::net::UdpSocket::bind((any, 0)).map_err(failed)?;
-        scratch.connect(to).map_err(failed)?;
-        let source = scratch.local_addr().map_err(failed)?;
-        Ok(SocketAddr::new(source.ip(), self.local.port()))
-    }
-
     /// Sends from that address, whatever the routes say meanwhile.
     fn send_from(&self, octets: &[u8], local: SocketAddr, to: SocketAddr) -> nix::Result<usize> {
         let pieces = [IoSlice::new(octets)];
@@ -209,7 +196,7 @@ impl Gateway {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
         // Before it is bound, so that no datagram is older than its stamp's being asked for.
-        stamping(&socket, address.is_ipv4()).map_err(|errno| failed(errno_of(errno)))?;
+        stamp(&socket)?;
         rustix::net::bind(&socket, &address).map_err(failed)?;
         let socket = std::net::UdpSocket::from(socket);
         let local = socket.local_addr().map_err(|error| Error::io(&format!("binding {address}"), &error))?;
@@ -222,16 +209,6 @@ impl Gateway {
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// Has the system say of each datagram when it came and where to.
-fn stamping(socket: &OwnedFd, v4: bool) -> nix::Result<()> {
-    setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
-    if v4 {
-        setsockopt(socket, sockopt::Ipv4PacketInfo, &true)
-    } else {
-        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)
     }
 }
 

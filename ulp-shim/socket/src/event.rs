@@ -85,7 +85,19 @@ impl Events {
         }
     }
 
-    /// A descriptor that can be read from when there may be an event.
+    /// Whether the connection is still this one's: a program may have closed its descriptor.
+    pub fn is_open(&mut self) -> bool {
+        self.line.is_open()
+    }
+
+    /// Whether no event follows: the gateway ended, or the connection to it failed.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// A descriptor that can be read from when there may be an event. Behind it some may have been read already: ask
+    /// [`next_within`](Self::next_within) no time until there is none, and wait for the descriptor then.
     ///
     /// # Errors
     /// The connection is gone.

@@ -142,6 +142,11 @@ impl Line {
         matches!(came, Err(Errno::AGAIN | Errno::INTR))
     }
 
+    /// Whether the descriptor is still ours.
+    pub(crate) fn is_open(&mut self) -> bool {
+        self.own().is_ok()
+    }
+
     /// The descriptor, for whoever polls it.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.stream.as_ref().map(AsFd::as_fd)

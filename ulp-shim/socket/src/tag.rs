@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latchway_control::app::{Datagram, DatagramView};
@@ -37,10 +37,10 @@ pub enum Unknown {
 }
 
 /// What is known of the datagrams of flows. An answer is kept until datagrams are later than it: a burst costs one question.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DatagramTags {
     gateway: Gateway,
-    known: Mutex<HashMap<Flow, Known>>,
+    known: Arc<Mutex<HashMap<Flow, Known>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,14 @@ impl DatagramTags {
     /// Nothing known yet, of these gateways.
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
-        Self { gateway, known: Mutex::default() }
+        Self { gateway, known: Arc::default() }
+    }
+
+    /// The same, asked for within another time ([`Gateway::with_timeout`]).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.gateway = self.gateway.with_timeout(timeout);
+        self
     }
 
     /// What is known of a datagram that this socket received, which the system stamped at `stamp` nanoseconds since

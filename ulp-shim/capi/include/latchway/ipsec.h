@@ -12,6 +12,9 @@
 #include <sys/types.h>
 #include <sys/socket.h>
 
+/* The room that a token takes in msg_control, in octets. */
+#define IPSEC_LATCHWAY_PTOKEN_SPACE CMSG_SPACE(16)
+
 /* What the drafts spell otherwise. */
 #define IPSEC_API_ATTR_authMeth_LEAPOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
 #define IPSEC_API_ATTR_authMeth_LEAFOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
@@ -155,6 +158,40 @@ enum ipsec_latchway_attribute {
 };
 
 /**
+ * What became of a socket that is watched.
+ */
+enum ipsec_latchway_event_kind {
+  /**
+   * Its latch is in force.
+   */
+  IPSEC_LATCHWAY_EVENT_ESTABLISHED = 1,
+  /**
+   * Its latch broke: nothing passes.
+   */
+  IPSEC_LATCHWAY_EVENT_BROKEN = 2,
+  /**
+   * Its latch was closed, or it was itself.
+   */
+  IPSEC_LATCHWAY_EVENT_CLOSED = 3,
+  /**
+   * It has new keys; nothing else changed.
+   */
+  IPSEC_LATCHWAY_EVENT_REKEYED = 4,
+  /**
+   * Its peer's outer address is another; nothing else changed.
+   */
+  IPSEC_LATCHWAY_EVENT_ADDRESS_CHANGED = 5,
+  /**
+   * Some events were not told, as the program was too slow; the last state of each socket is told all the same.
+   */
+  IPSEC_LATCHWAY_EVENT_LOST = 6,
+  /**
+   * The gateway ends; nothing follows.
+   */
+  IPSEC_LATCHWAY_EVENT_ENDING = 7
+};
+
+/**
  * What ipsec_latchway_state() tells of a socket.
  */
 enum ipsec_latchway_state {
@@ -251,6 +288,48 @@ typedef struct ipsec_iToken *ipsec_iToken_t;
 typedef struct ipsec_pToken *ipsec_pToken_t;
 
 /**
+ * An event, as ipsec_latchway_next_event() writes it. Texts end with a NUL, and are cut where they are longer.
+ */
+struct ipsec_latchway_event {
+  /**
+   * One of ipsec_latchway_event_kind.
+   */
+  uint32_t kind;
+  /**
+   * Which socket, by its place in what ipsec_latchway_watch() was given; -1 where it is said of none of them.
+   */
+  int32_t socket;
+  /**
+   * When: milliseconds since 1970-01-01T00:00Z.
+   */
+  uint64_t time;
+  /**
+   * Of IPSEC_LATCHWAY_EVENT_LOST: how many.
+   */
+  uint64_t lost;
+  /**
+   * One of ipsec_latchway_state: what can be said of the socket from here on; 0 where nothing is said.
+   */
+  uint32_t state;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Of IPSEC_LATCHWAY_EVENT_ADDRESS_CHANGED: where the peer was.
+   */
+  char from[64];
+  /**
+   * Of the same: where it is.
+   */
+  char to[64];
+  /**
+   * One sentence for people.
+   */
+  char text[256];
+};
+
+/**
  * A value of two octets.
  */
 typedef enum ipsec_attribute_value ipsec_attribute_value_t;
@@ -269,6 +348,11 @@ typedef enum ipsec_iToken_auth_meth ipsec_iToken_auth_meth_t;
  * A type of attribute: an extension.
  */
 typedef enum ipsec_latchway_attribute ipsec_latchway_attribute_t;
+
+/**
+ * What became of a socket that is watched.
+ */
+typedef enum ipsec_latchway_event_kind ipsec_latchway_event_kind_t;
 
 /**
  * What can be said of a socket.
@@ -380,6 +464,53 @@ int ipsec_latchway_set_timeout(uint32_t ms);
  * What made this thread's last call fail, and what to do about it, in words. They stay until the next one that fails.
  */
 const char *ipsec_latchway_error(void);
+
+/**
+ * Puts a token into the ancillary data of a message that ipsec_latchway_sendmsg() is to send: only to who is demanded, only
+ * protected as is demanded. msg_control needs IPSEC_LATCHWAY_PTOKEN_SPACE octets, all zero, behind what is in it (ENOBUFS);
+ * msg_controllen becomes the length that is in use. Returns 0, or -1 and errno.
+ */
+int ipsec_set_msg_pToken(struct msghdr *msg,
+                         const ipsec_pToken_t pToken);
+
+/**
+ * Fills a token, which the caller has made, with what is known of a message: one that ipsec_latchway_recvmsg() received, or
+ * that a token was put into. Returns 0, or -1 and errno: ENOMSG if nothing is certain of it. The token is then as it was.
+ */
+int ipsec_get_msg_pToken(const struct msghdr *msg,
+                         ipsec_pToken_t pToken);
+
+/**
+ * sendmsg(), which takes tokens: where one is in the ancillary data, the message goes as the token demands, or it is not sent
+ * (EACCES). Other messages and sockets are handed on as they are.
+ */
+ssize_t ipsec_latchway_sendmsg(int fd,
+                               const struct msghdr *msg,
+                               int flags);
+
+/**
+ * recvmsg(), which gives tokens: where it is certain who sent a datagram of UDP, and what protected it, and there is room for
+ * IPSEC_LATCHWAY_PTOKEN_SPACE octets behind other ancillary data, ipsec_get_msg_pToken() finds it there.
+ */
+ssize_t ipsec_latchway_recvmsg(int fd,
+                               struct msghdr *msg,
+                               int flags);
+
+/**
+ * Has the gateway tell what becomes of 1 to 64 sockets. Returns a descriptor, which can be waited for until it can be read
+ * from and is closed as any other, or -1 and errno.
+ */
+int ipsec_latchway_watch(const int *fds,
+                         uint32_t n);
+
+/**
+ * Writes the next event, waited for timeout_ms milliseconds, or as long as it takes if that is negative. Returns 1, 0 if none
+ * came in that time, or -1 and errno; ENONET when nothing follows any more. Some may have been read from the descriptor
+ * already: call this with no time until it returns 0, and wait for the descriptor then.
+ */
+int ipsec_latchway_next_event(int watch,
+                              struct ipsec_latchway_event *event,
+                              int timeout_ms);
 
 #ifdef __cplusplus
 }

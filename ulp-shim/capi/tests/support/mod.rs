@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use latchway_netns::skip::{Need, require};
+
 /// The shared library that this test was built beside.
 pub fn library() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -56,15 +58,9 @@ pub fn everywhere(name: &str, leaks: &str, prepare: impl Fn(&mut Command)) {
     let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     let sanitized = program(name, "sanitized", &sanitizers);
     prepared(Command::new(sanitized).env("ASAN_OPTIONS", "detect_leaks=1"));
-    match Command::new("valgrind").arg("--version").output() {
-        Ok(_) => {
-            let flags = ["-q", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
-            prepared(Command::new("valgrind").args(flags).arg(plain));
-        }
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "CI has valgrind: {error}");
-            eprintln!("SKIPPED: {name} under valgrind: {error}");
-        }
+    if require(&format!("{name} under valgrind"), &[Need::Program("valgrind")]) {
+        let flags = ["-q", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
+        prepared(Command::new("valgrind").args(flags).arg(plain));
     }
 }
 
