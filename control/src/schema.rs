@@ -75,7 +75,8 @@ const FILES: [(&str, &str); 17] = [
 ];
 
 /// Files of docs/schema and the methods of org.latchway.App whose answers they describe.
-const APP_FILES: [(&str, &str); 2] = [("app-gateway", "Gateway"), ("app-protection", "Protection")];
+const APP_FILES: [(&str, &str); 3] =
+    [("app-gateway", "Gateway"), ("app-protection", "Protection"), ("app-event", "Watch")];
 
 fn methods(subject: &Subject) -> Vec<(Described, Described)> {
     let reads = SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize());

@@ -436,6 +436,7 @@ impl Keying {
             return;
         }
         let (mut sad, sas, peer) = (self.current.sad.clone(), pair.sas(), pair.terms.peer.clone());
+        let class = pair.class;
         let path = Path { to, ..pair.path };
         self.lead(id, path);
         for sa in sas {
@@ -445,17 +446,18 @@ impl Keying {
             }
         }
         self.publish(sad, self.current.spd.clone());
-        self.notices.tell(Notice::PeerMoved { pair: id, peer, from, to });
+        self.notices.tell(Notice::PeerMoved { pair: id, peer, class, from, to });
     }
 
     /// Tells what became of pairs and policy.
     fn tell(&mut self, activated: &[PairId], retired: &[PairId], spd: Option<SpdChange>) {
         let peer = |id: &PairId| self.pairs.get(id).map(|pair| (*id, pair.terms.peer.clone()));
-        let activated: Vec<_> = activated.iter().filter_map(peer).collect();
+        let class = |id: &PairId| self.pairs.get(id).map(|pair| pair.class);
+        let activated: Vec<_> = activated.iter().filter_map(|id| peer(id).zip(class(id))).collect();
         let retired: Vec<_> = retired.iter().filter_map(peer).collect();
-        activated
-            .into_iter()
-            .for_each(|(pair, peer)| self.notices.tell(Notice::PairActivated { pair, peer }));
+        for ((pair, peer), class) in activated {
+            self.notices.tell(Notice::PairActivated { pair, peer, class });
+        }
         retired.into_iter().for_each(|(pair, peer)| self.notices.tell(Notice::PairRetired { pair, peer }));
         spd.into_iter().for_each(|change| self.notices.tell(Notice::PolicyChanged(change)));
     }

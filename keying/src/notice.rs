@@ -30,6 +30,8 @@ pub enum Notice {
         pair: PairId,
         /// Its peer.
         peer: Identity,
+        /// Its class.
+        class: ClassId,
     },
     /// A pair sends now, and did not before.
     PairActivated {
@@ -37,6 +39,8 @@ pub enum Notice {
         pair: PairId,
         /// Its peer.
         peer: Identity,
+        /// Its class: latches of it that the pair serves have new keys.
+        class: ClassId,
     },
     /// A pair only receives what is under way from now on.
     PairRetired {
@@ -51,6 +55,8 @@ pub enum Notice {
         pair: PairId,
         /// Its peer.
         peer: Identity,
+        /// Its class.
+        class: ClassId,
         /// Where it was.
         from: SocketAddr,
         /// Where it is.
@@ -62,6 +68,8 @@ pub enum Notice {
         pair: PairId,
         /// Its peer.
         peer: Identity,
+        /// Its class.
+        class: ClassId,
     },
     /// A pair is gone.
     PairRemoved {

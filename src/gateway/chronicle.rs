@@ -11,20 +11,18 @@ use latchway_datapath::event::Event;
 use latchway_keying::{KeyManagerClient, Notice, PairId, Wanted};
 use latchway_tagging::{ClassId, Identity};
 
-use crate::gateway::events::EventHub;
 use crate::gateway::rows::direction_word;
 use crate::gateway::selectors;
-use crate::gateway::xfrm::Xfrm;
+use crate::gateway::state::State;
 
 /// Tells what becomes of pairs and policy, until the key manager tells no more.
-pub fn start(
-    notices: Receiver<Notice>,
-    events: Arc<EventHub>,
-    xfrm: Arc<Xfrm>,
-) -> io::Result<JoinHandle<()>> {
+pub fn start(notices: Receiver<Notice>, state: &State) -> io::Result<JoinHandle<()>> {
+    let (events, xfrm, watched) =
+        (Arc::clone(state.events()), Arc::clone(state.xfrm()), Arc::clone(state.watched()));
     thread::Builder::new().name("chronicle".into()).spawn(move || {
         for notice in notices {
             xfrm.note(&notice);
+            watched.hear(&notice);
             if let Some(event) = of_notice(&notice) {
                 events.publish(event);
             }
@@ -59,15 +57,17 @@ fn of_notice(notice: &Notice) -> Option<EventView> {
         Some(EventView { pair: Some(pair.raw()), peer: Some(peer.to_string()), ..EventView::new(kind, text) })
     };
     match notice {
-        Notice::PairAdded { pair, peer } => of_pair(EventKind::PairAdded, *pair, peer, "was installed"),
-        Notice::PairActivated { pair, peer } => of_pair(EventKind::PairActivated, *pair, peer, "sends now"),
+        Notice::PairAdded { pair, peer, .. } => of_pair(EventKind::PairAdded, *pair, peer, "was installed"),
+        Notice::PairActivated { pair, peer, .. } => {
+            of_pair(EventKind::PairActivated, *pair, peer, "sends now")
+        }
         Notice::PairRetired { pair, peer } => {
             of_pair(EventKind::PairRetired, *pair, peer, "only receives what is under way")
         }
-        Notice::PeerMoved { pair, peer, from, to } => {
+        Notice::PeerMoved { pair, peer, from, to, .. } => {
             of_pair(EventKind::PeerMoved, *pair, peer, &format!("leads to {to} now, and led to {from}"))
         }
-        Notice::PairRevised { pair, peer } => {
+        Notice::PairRevised { pair, peer, .. } => {
             of_pair(EventKind::PairRevised, *pair, peer, "goes on, and travels or ends otherwise")
         }
         Notice::PairRemoved { pair, peer } => of_pair(EventKind::PairRemoved, *pair, peer, "is gone"),

@@ -72,7 +72,7 @@ impl Running {
         })?;
         let applications =
             sockets.app.map(|app| serve_applications(app, spaces, &state)).transpose()?.flatten();
-        let telling = chronicle::start(notices, Arc::clone(state.events()), Arc::clone(state.xfrm()))?;
+        let telling = chronicle::start(notices, &state)?;
         let auditing =
             audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
         let auditing = auditing.transpose()?;

@@ -2,7 +2,7 @@
 //! [`Door`]: the operator's here, that of applications in [`crate::gateway::app`].
 
 pub mod callers;
-mod conversation;
+pub mod conversation;
 mod latches;
 mod pages;
 pub mod passing;

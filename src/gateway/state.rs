@@ -36,6 +36,7 @@ use latchway_netns::Namespace;
 use latchway_tagging::Identity;
 use latchway_ulp_shim::{LatchDatabase, LatchId};
 
+use crate::gateway::app::Hub;
 use crate::gateway::chronicle;
 use crate::gateway::configuration::Configuration;
 use crate::gateway::disposition::Ask;
@@ -70,6 +71,8 @@ pub struct State {
     reloads: Mutex<ReloadHistory>,
     pub(super) refused_reloads: AtomicU64,
     events: Arc<EventHub>,
+    /// What applications watch.
+    watched: Arc<Hub>,
     /// States and policies in the terms of ip-xfrm(8).
     xfrm: Arc<Xfrm>,
 }
@@ -108,6 +111,7 @@ impl State {
             reloads: Mutex::default(),
             refused_reloads: AtomicU64::new(0),
             events: Arc::default(),
+            watched: Arc::default(),
             xfrm: Arc::new(xfrm),
         }
     }
@@ -120,6 +124,11 @@ impl State {
     /// What happens, for whoever listens.
     pub const fn events(&self) -> &Arc<EventHub> {
         &self.events
+    }
+
+    /// What applications watch.
+    pub const fn watched(&self) -> &Arc<Hub> {
+        &self.watched
     }
 
     /// States and policies in the terms of ip-xfrm(8).
@@ -139,6 +148,7 @@ impl State {
 
     /// Tells whoever listens what the datapath found.
     pub fn tell(&self, event: &Event) {
+        self.watched.note(event);
         if let Some(told) = chronicle::of_datapath(event, &self.keying) {
             self.events.publish(told);
         }

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -52,16 +52,42 @@ fn app(gateway: &Gateway) -> PathBuf {
 
 /// What a gateway says of a socket.
 fn asked(gateway: &Gateway, socket: impl AsFd) -> Value {
-    let mut stream = UnixStream::connect(app(gateway)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (call, number) = (b"{\"method\":\"org.latchway.App.Protection\"}\0", [socket.as_fd().as_raw_fd()]);
-    let rights = [ControlMessage::ScmRights(&number)];
-    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(call)], &rights, MsgFlags::empty(), None).unwrap();
-    let (mut said, mut octet) = (Vec::new(), [1]);
-    while stream.read(&mut octet).unwrap() == 1 && octet != [0] {
-        said.extend(octet);
+    Called::of(gateway, r#"{"method":"org.latchway.App.Protection"}"#, &[socket.as_fd()]).answer()
+}
+
+/// What becomes of sockets.
+fn watching(gateway: &Gateway, sockets: &[BorrowedFd<'_>]) -> Called {
+    Called::of(gateway, r#"{"method":"org.latchway.App.Watch","more":true}"#, sockets)
+}
+
+/// A call to a gateway, of which the answers are read.
+struct Called(UnixStream);
+
+impl Called {
+    fn of(gateway: &Gateway, call: &str, sockets: &[BorrowedFd<'_>]) -> Self {
+        let stream = UnixStream::connect(app(gateway)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (call, numbers) =
+            (format!("{call}\0"), sockets.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let octets = [IoSlice::new(call.as_bytes())];
+        sendmsg::<()>(stream.as_raw_fd(), &octets, &rights, MsgFlags::empty(), None).unwrap();
+        Self(stream)
     }
-    serde_json::from_slice(&said).unwrap()
+
+    /// The whole answer, or error.
+    fn answer(&mut self) -> Value {
+        let (mut said, mut octet) = (Vec::new(), [1]);
+        while self.0.read(&mut octet).unwrap() == 1 && octet != [0] {
+            said.extend(octet);
+        }
+        serde_json::from_slice(&said).unwrap()
+    }
+
+    /// What is said next.
+    fn next(&mut self) -> Value {
+        self.answer()["parameters"].take()
+    }
 }
 
 /// Lets anybody enter the folder of a gateway, as that of a gateway is which made it itself.
@@ -146,6 +172,50 @@ fn q_52_sockets_of_one_peer_are_alike_and_others_are_clear() {
         assert!(clear["parameters"]["held"].is_null());
         // The one gateway knows nothing of the other's.
         assert_eq!(asked(&site.b, &other)["error"], "org.latchway.App.NotHere");
+    });
+}
+
+/// K-9, K-10, K-12, C-18: who watches a socket hears where it stands, that its keys are others, that it is over, and that the gateway ends;
+/// nothing else about it changes with its keys.
+#[test]
+fn k_12_who_watches_a_socket_hears_what_becomes_of_it() {
+    scenario("apps::k_12_who_watches_a_socket_hears_what_becomes_of_it", || {
+        let mut site = Site::start(&Terms::default());
+        let (one, _accepted) = connection(&site);
+        let (other, there) = connection(&site);
+        let mut watch = watching(&site.a, &[one.as_fd(), other.as_fd()]);
+        assert_eq!(watch.next()["event"], "watching");
+        let standing = [watch.next(), watch.next()];
+        for (number, event) in standing.iter().enumerate() {
+            schema::holds("app-event", event);
+            assert_eq!(
+                (&event["event"], &event["socket"]),
+                (&"established".into(), &number.into()),
+                "{event}"
+            );
+        }
+        for side in [Side::A, Side::B] {
+            site.configure(side, &Terms::default().with_sas(&[2]));
+        }
+        site.b.shown("reload");
+        site.a.shown("reload");
+        for number in [0, 1] {
+            let event = watch.next();
+            assert_eq!((&event["event"], &event["socket"]), (&"rekeyed".into(), &number.into()), "{event}");
+            for field in ["latch", "class", "group", "held"] {
+                assert_eq!(event["view"][field], standing[number]["view"][field], "C-18: {field}");
+            }
+        }
+        let latch = standing[0]["view"]["latch"].as_str().unwrap();
+        site.a.shown(&format!("latch close {latch}"));
+        let event = watch.next();
+        assert_eq!((&event["event"], &event["socket"]), (&"closed".into(), &0.into()), "{event}");
+        assert_eq!(event["reason"], "administrative");
+        drop((other, there));
+        let event = watch.next();
+        assert_eq!((&event["event"], &event["socket"]), (&"closed".into(), &1.into()), "{event}");
+        site.a.end_by(Signal::SIGTERM);
+        assert_eq!(watch.next()["event"], "ending");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{APP_INTERFACES, ProtectionView};
+use crate::app::{APP_INTERFACES, AppEvent, ProtectionView, Watch};
 use crate::call::calls;
 
 calls! {
@@ -12,6 +12,10 @@ calls! {
     Gateway = "org.latchway.App.Gateway": Gateway => GatewayView;
     /// What protects the socket that comes with the call, and who is on its other end.
     Protection = "org.latchway.App.Protection": Protection => ProtectionView;
+    /// What becomes of the sockets that come with the call, as it happens. Each has another end; it is watched by the latch that
+    /// it has when the call comes. Needs `more`. The first reply says that they are watched, and those behind it where each
+    /// stands; then each change is told. At most 64 sockets.
+    Watch = "org.latchway.App.Watch": Watch => AppEvent;
 }
 
 /// Parameters of [`AppCall::Gateway`]: none.

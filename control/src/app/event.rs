@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::app::ProtectionView;
-use crate::call::Method;
 use crate::words::words;
 
-/// What becomes of the sockets that come with the call, as it happens. Needs `more`; the first reply says that they are
-/// watched.
+/// Parameters of [`AppCall::Watch`](crate::app::AppCall::Watch): none. The sockets come with the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -79,9 +77,4 @@ impl AppEvent {
             view: None,
         }
     }
-}
-
-impl Method for Watch {
-    const NAME: &'static str = "org.latchway.App.Watch";
-    type Reply = AppEvent;
 }

@@ -7,7 +7,7 @@ use latchway_datapath::sad::{Path, Role};
 use latchway_datapath::selector::{AddressRange, PortRange, Selector, has_ports};
 use latchway_datapath::spd::{Action, Latching, Protection, Rule};
 use latchway_datapath::traffic::Traffic;
-use latchway_tagging::{ClassId, IdentityId};
+use latchway_tagging::{ClassId, IdentityId, SaRef};
 use latchway_ulp_shim::LatchView;
 
 use crate::keying::Keying;
@@ -25,11 +25,13 @@ impl Keying {
         let held = self.register.get(latch);
         let parameters = self.parameters(&view, held);
         let offender = view.offender.and_then(|offender| self.class(offender.class));
+        let (path, sa) = view.class.and_then(|class| self.carrier_of(&view, class)).unzip();
         let in_force = view.state == LatchState::Established && view.class.is_some();
         Ok(Inquiry {
             parameters,
             offender: offender.and_then(|class| self.party(class.peer)),
-            path: view.class.and_then(|class| self.path_of(&view, class)),
+            path,
+            sa,
             nat: view.class.and_then(|class| self.nat(class)),
             holder: held.map(|held| held.holder),
             constraints: held.map(|held| held.constraints.clone()),
@@ -121,11 +123,11 @@ impl Keying {
         Some(Party { id, record, entry, evidence: self.evidence(id) })
     }
 
-    /// Where the SA leads that carries the latch's packets now.
-    fn path_of(&self, view: &LatchView, class: ClassId) -> Option<Path> {
+    /// The SA that carries the latch's packets now, and where it leads.
+    fn carrier_of(&self, view: &LatchView, class: ClassId) -> Option<(Path, SaRef)> {
         let slot = self.current.sad.select(&Traffic::of(&view.flow), Some(class), None)?;
         match &slot.entry.role {
-            Role::Outbound { path, .. } => Some(*path),
+            Role::Outbound { path, .. } => Some((*path, slot.entry.sa)),
             Role::Inbound { .. } => None,
         }
     }

@@ -57,10 +57,10 @@ impl Keying {
     /// Notes what was published of a pair.
     pub(super) fn note_revised(&mut self, revision: &RevisedPair) {
         let Some(pair) = self.pairs.get_mut(&revision.pair) else { return };
-        let (path, peer) = (pair.led(revision), pair.terms.peer.clone());
+        let (path, peer, class) = (pair.led(revision), pair.terms.peer.clone(), pair.class);
         pair.said = revision.path.to;
         self.lead(revision.pair, path);
-        self.notices.tell(Notice::PairRevised { pair: revision.pair, peer });
+        self.notices.tell(Notice::PairRevised { pair: revision.pair, peer, class });
     }
 
     /// Notes where a pair leads.

@@ -199,8 +199,8 @@ impl Keying {
             let Some(pair) = self.pairs.get_mut(id) else { continue };
             pair.settling = None;
             self.begun.push(*id);
-            let peer = pair.terms.peer.clone();
-            self.notices.tell(Notice::PairAdded { pair: *id, peer });
+            let (peer, class) = (pair.terms.peer.clone(), pair.class);
+            self.notices.tell(Notice::PairAdded { pair: *id, peer, class });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an inquiry tells (INQUIRE_LATCH, L-12, L-28 to L-32, L-67): all that is known of a latch, in every state.
 
 use latchway_datapath::sad::Path;
-use latchway_tagging::{Class, ClassId, GroupId, IdentityId, IdentityRecord};
+use latchway_tagging::{Class, ClassId, GroupId, IdentityId, IdentityRecord, SaRef};
 use latchway_ulp_shim::LatchView;
 
 use crate::evidence::Evidence;
@@ -20,6 +20,8 @@ pub struct Inquiry {
     pub offender: Option<Party>,
     /// Where its packets go now; `None` where no SA serves it.
     pub path: Option<Path>,
+    /// The SA that its packets go under now: another where they have new keys. `None` where none serves it.
+    pub sa: Option<SaRef>,
     /// Whether the peer is behind a NAT (L-32), as the provider of its SAs found out.
     pub nat: Option<Nat>,
     /// Who holds it; `None` where it was inferred from packets, so that its connection does.

@@ -122,7 +122,8 @@ fn l_74_a_change_is_pending_until_every_worker_has_seen_it_and_then_in_force_in_
     assert_eq!(keying.pairs()[1], before, "what is not named is not touched");
     assert!(keying.peers().iter().any(|peer| peer.name == "dave"));
     let notices: Vec<_> = keying.take_notices().collect();
-    assert!(notices.contains(&Notice::PairAdded { pair: new, peer: fqdn("bob") }), "{notices:?}");
+    let class = keying.pairs().iter().find(|pair| pair.id == new).unwrap().class;
+    assert!(notices.contains(&Notice::PairAdded { pair: new, peer: fqdn("bob"), class }), "{notices:?}");
     assert!(notices.contains(&Notice::PadChanged) && notices.contains(&Notice::PolicyChanged(spd)));
 }
 

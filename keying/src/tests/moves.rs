@@ -53,7 +53,8 @@ fn t34_a_peer_that_moved_is_in_both_sas_told_and_shown() {
     let (before, sas, snapshot) = (keying.pairs(), entries(&keying), keying.snapshot().id);
     let (from, to) = (path(4500).to, ELSEWHERE.parse().unwrap());
     let told = moved(&mut keying, before[0].outbound.sa, from, to);
-    assert_eq!(told, [Notice::PeerMoved { pair: bob, peer: fqdn("bob"), from, to }]);
+    let class = before[0].class;
+    assert_eq!(told, [Notice::PeerMoved { pair: bob, peer: fqdn("bob"), class, from, to }]);
     let there = latchway_datapath::sad::Path { to, ..before[0].path };
     let after = keying.pairs();
     assert_eq!(after[0], PairView { path: there, fitting: after[0].fitting, ..before[0].clone() });

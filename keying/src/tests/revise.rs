@@ -86,6 +86,7 @@ fn l_37_c_17_a_revised_pair_is_the_same_sas_of_the_same_class_in_one_publication
     assert_eq!((changed.outline, changed.snapshot.raw()), (outline, old.raw() + 1));
 
     let after = view(&keying, bob);
+    let class = after.class;
     let (inbound, outbound) = (before.inbound, before.outbound);
     let expected = PairView {
         path,
@@ -110,7 +111,7 @@ fn l_37_c_17_a_revised_pair_is_the_same_sas_of_the_same_class_in_one_publication
         }
     }
     let told: Vec<_> = keying.take_notices().collect();
-    assert_eq!(told, [Notice::PairRevised { pair: bob, peer: fqdn("bob") }]);
+    assert_eq!(told, [Notice::PairRevised { pair: bob, peer: fqdn("bob"), class }]);
 }
 
 fn before_selector() -> Selector {

@@ -173,7 +173,7 @@ fn l_60_a_provider_is_driven_by_what_it_is_told() {
     let (text, class) = (offer.ticket.into_text(), offer.class);
     let ticket: Ticket = text.as_str().parse().unwrap();
     let old = client.install(ticket, keys(0x1000, Suite::AES_128_GCM)).unwrap().unwrap();
-    assert_eq!(world.notices.recv(), Ok(Notice::PairAdded { pair: old, peer: fqdn("bob") }));
+    assert_eq!(world.notices.recv(), Ok(Notice::PairAdded { pair: old, peer: fqdn("bob"), class }));
     let question = Question { flow: wanted, direction: Direction::Outbound, required: None };
     let verdict = client.explain(question).unwrap().verdict;
     assert!(matches!(verdict, Verdict::Protected(carrier) if carrier.pair == old && carrier.class == class));
@@ -187,8 +187,8 @@ fn l_60_a_provider_is_driven_by_what_it_is_told() {
     let told: Vec<_> = world.notices.iter().take(3).collect();
     let peer = fqdn("bob");
     let expected = [
-        Notice::PairAdded { pair: new, peer: peer.clone() },
-        Notice::PairActivated { pair: new, peer: peer.clone() },
+        Notice::PairAdded { pair: new, peer: peer.clone(), class },
+        Notice::PairActivated { pair: new, peer: peer.clone(), class },
         Notice::PairRetired { pair: old, peer: peer.clone() },
     ];
     assert_eq!(told, expected);

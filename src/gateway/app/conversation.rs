@@ -14,16 +14,20 @@ use crate::gateway::operator::Answer;
 use crate::gateway::serve::callers::{Caller, Doing};
 use crate::gateway::serve::passing::Passing;
 
-/// A call, and whether it wants an answer.
+/// A call, and whether it wants one answer, many or none.
 struct Asked {
     call: AppCall,
+    more: bool,
     silent: bool,
 }
 
 /// The way back to an application.
-struct Back<'a> {
-    stream: &'a UnixStream,
-    caller: &'a Caller,
+pub struct Back<'a> {
+    pub stream: &'a UnixStream,
+    pub caller: &'a Caller,
+    /// Whether there may be more than one reply.
+    pub more: bool,
+    /// Whether there shall be none.
     silent: bool,
 }
 
@@ -43,7 +47,7 @@ pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Application
             Ok(None) => return Ok(()),
             Err(FrameError::TooLong(most)) => {
                 let text = format!("the call is longer than {most} octets");
-                return Back { stream, caller, silent: false }
+                return Back { stream, caller, more: false, silent: false }
                     .give::<()>(Err(Failure::bad_call(text, "say less at once")));
             }
             Err(error) => return Err(error),
@@ -54,8 +58,8 @@ pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Application
         if !passed.is_empty() && !frames.is_drained() {
             return Err(FrameError::CutShort);
         }
-        let silent = asked.as_ref().is_ok_and(|asked| asked.silent);
-        let mut back = Back { stream, caller, silent };
+        let (more, silent) = asked.as_ref().map_or((false, false), |asked| (asked.more, asked.silent));
+        let mut back = Back { stream, caller, more, silent };
         match asked {
             Ok(Asked { call, .. }) => back.answer(&call, passed, applications)?,
             Err(failure) => back.give::<()>(Err(failure))?,
@@ -69,7 +73,7 @@ fn read(message: &[u8]) -> Answer<Asked> {
         let hint = "call it without `upgrade`";
         return Err(Failure::bad_call("no method here goes over to another protocol", hint));
     }
-    Ok(Asked { call: request.app_call()?, silent: request.oneway })
+    Ok(Asked { call: request.app_call()?, more: request.more, silent: request.oneway })
 }
 
 impl Back<'_> {
@@ -87,6 +91,7 @@ impl Back<'_> {
                 let facts = Facts::of(socket, &applications.spaces)?;
                 applications.protection(&facts)
             })),
+            AppCall::Watch(_) => self.watch(passed, applications),
         }
     }
 
@@ -103,15 +108,29 @@ impl Back<'_> {
     }
 
     /// An answer, or why there is none.
-    fn give<T: Serialize>(&mut self, answer: Answer<T>) -> Result<(), FrameError> {
+    pub fn give<T: Serialize>(&mut self, answer: Answer<T>) -> Result<(), FrameError> {
+        match answer {
+            Ok(answer) => self.last(&answer),
+            Err(failure) => self.say(&Answering::failure(&failure.of_app())),
+        }
+    }
+
+    /// The last or only answer.
+    pub fn last<T: Serialize>(&mut self, answer: &T) -> Result<(), FrameError> {
+        self.say(&Answering::last(answer))
+    }
+
+    /// An answer that others follow.
+    pub fn continued<T: Serialize>(&mut self, answer: &T) -> Result<(), FrameError> {
+        self.say(&Answering::continued(answer))
+    }
+
+    fn say<T: Serialize>(&mut self, answering: &Answering<'_, T>) -> Result<(), FrameError> {
         if self.silent {
             return Ok(());
         }
         let mut said = Vec::new();
-        match answer {
-            Ok(answer) => write_message(&mut said, &Answering::last(&answer))?,
-            Err(failure) => write_message(&mut said, &Answering::failure(&failure.of_app()))?,
-        }
+        write_message(&mut said, answering)?;
         if said.len() as u64 > MAX_APP_REPLY {
             said.clear();
             let failure = Failure::failed(format!("the answer is longer than {MAX_APP_REPLY} octets"), "");

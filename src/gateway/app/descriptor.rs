@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use latchway_control::Failure;
-use latchway_datapath::flow::protocol;
+use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::low::socket_facts::netns_cookie;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -60,6 +60,11 @@ impl Facts {
             Err(error) => return Err(unreadable(error)),
         };
         Ok(Self { protocol, local, remote })
+    }
+
+    /// Its flow, where it has another end.
+    pub fn flow(&self) -> Option<FlowKey> {
+        self.remote.map(|remote| FlowKey::new(self.protocol, self.local, remote))
     }
 }
 

@@ -5,12 +5,15 @@
 
 mod conversation;
 mod descriptor;
+mod hub;
 mod places;
 mod protection;
 mod spaces;
 #[cfg(test)]
 mod tests;
+mod watching;
 
+pub use self::hub::Hub;
 pub use self::spaces::Spaces;
 
 use std::io;
@@ -55,7 +58,8 @@ impl Applications {
 }
 
 impl Door for Applications {
-    const LIMITS: Limits = Limits { connections: MAX_CONNECTIONS, listeners: 0, holders: 0 };
+    const LIMITS: Limits =
+        Limits { connections: MAX_CONNECTIONS, listeners: MAX_CONNECTIONS / 2, holders: 0 };
     const NAME: &'static str = "app";
     type Place = Option<Place>;
 
@@ -76,7 +80,9 @@ impl Door for Applications {
         converse(stream, caller, self)
     }
 
-    fn end(&self) {}
+    fn end(&self) {
+        self.state.watched().end();
+    }
 }
 
 /// Applications served at a time.

@@ -35,11 +35,16 @@ impl Applications {
         let flow = FlowKey::new(facts.protocol, facts.local, remote);
         let tracked = self.state.database.flow(&flow);
         let inquiry = self.state.keying.inquire_flow(flow).map_err(stopped)?;
+        Ok(self.said(tracked.as_ref(), &inquiry))
+    }
+
+    /// What is to be said of what is known of a flow.
+    pub fn said(&self, tracked: Option<&FlowView>, inquiry: &FlowInquiry) -> ProtectionView {
         let said = match &inquiry.latch {
             Some(latch) => latched(latch),
-            None => self.unlatched(tracked.as_ref(), &inquiry),
+            None => self.unlatched(tracked, inquiry),
         };
-        Ok(self.view(said, &inquiry))
+        self.view(said, inquiry)
     }
 
     /// Of a flow without a latch, policy says what becomes of it; of one that no packet was seen of, nothing is said but that

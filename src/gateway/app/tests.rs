@@ -215,3 +215,23 @@ fn t40_a_call_that_is_too_long_is_refused() {
     assert_eq!(answer(&stream).unwrap()["error"], "org.latchway.App.BadCall");
     assert_eq!(stand.ask(GATEWAY, &[])["parameters"]["name"], "here");
 }
+
+/// K-12: what cannot be watched is named, and what can be is until the gateway ends.
+#[test]
+fn k_12_sockets_are_watched_until_the_gateway_ends() {
+    let stand = Stand::new("watch");
+    let (socket, listener) = connected();
+    let watch = r#"{"method":"org.latchway.App.Watch","more":true}"#;
+    let once = r#"{"method":"org.latchway.App.Watch"}"#;
+    assert_eq!(stand.ask(once, &[socket.as_fd()])["error"], "org.varlink.service.ExpectedMore");
+    assert_eq!(stand.ask(watch, &[])["error"], "org.latchway.App.NotASocket");
+    let with_listener = [socket.as_fd(), listener.as_fd()];
+    assert_eq!(stand.ask(watch, &with_listener)["error"], "org.latchway.App.WrongSocket");
+    let stream = stand.connect();
+    pass(&stream, format!("{watch}\0").as_bytes(), &[socket.as_fd()]);
+    assert_eq!(answer(&stream).unwrap()["parameters"]["event"], "watching");
+    stand.world.state.watched().end();
+    let last = answer(&stream).unwrap();
+    assert_eq!((&last["parameters"]["event"], &last["continues"]), (&"ending".into(), &Value::Null));
+    assert_eq!(stand.ask(GATEWAY, &[])["parameters"]["name"], "here");
+}

@@ -166,7 +166,7 @@ impl Back<'_> {
                     let count = Some(count);
                     self.continued(&EventView { number, count, ..EventView::new(EventKind::Lost, text) })?;
                 }
-                Heard::Quiet if self.has_hung_up() => return Err(FrameError::CutShort),
+                Heard::Quiet if has_hung_up(self.stream) => return Err(FrameError::CutShort),
                 Heard::Quiet => {}
                 Heard::Ended => return self.last(&EventView::new(EventKind::Ending, "the gateway ends")),
             }
@@ -216,20 +216,12 @@ impl Back<'_> {
             match watching.next(GLANCE) {
                 xfrm::Heard::Event(event) => self.continued(&*event)?,
                 xfrm::Heard::Lost => return self.last(&of(XfrmEventKind::Lost)),
-                xfrm::Heard::Quiet if self.has_hung_up() || service.events.has_ended() => {
+                xfrm::Heard::Quiet if has_hung_up(self.stream) || service.events.has_ended() => {
                     return Err(FrameError::CutShort);
                 }
                 xfrm::Heard::Quiet => {}
             }
         }
-    }
-
-    /// Whether nobody is there any more.
-    pub fn has_hung_up(&self) -> bool {
-        let mut watched = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
-        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
-        poll(&mut watched, PollTimeout::ZERO).is_ok()
-            && watched.iter().filter_map(PollFd::revents).any(|happened| happened.intersects(gone))
     }
 
     /// An answer, or why there is none.
@@ -264,4 +256,12 @@ impl Back<'_> {
         self.caller.now(Doing::Answering);
         said
     }
+}
+
+/// Whether nobody is on the other end any more.
+pub fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+    poll(&mut watched, PollTimeout::ZERO).is_ok()
+        && watched.iter().filter_map(PollFd::revents).any(|happened| happened.intersects(gone))
 }

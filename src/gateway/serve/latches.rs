@@ -9,7 +9,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use crate::gateway::alerts;
 use crate::gateway::operator::{Answer, Gateway};
 use crate::gateway::serve::Service;
-use crate::gateway::serve::conversation::{Back, GLANCE};
+use crate::gateway::serve::conversation::{Back, GLANCE, has_hung_up};
 
 /// What a connection holds. Dropped with the connection, all of it is released (L-21).
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ impl Back<'_> {
             if service.events.has_ended() {
                 return self.last(&alerts::ending());
             }
-            if self.has_hung_up() {
+            if has_hung_up(self.stream) {
                 return Err(FrameError::CutShort);
             }
         }

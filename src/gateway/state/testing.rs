@@ -89,7 +89,7 @@ impl World {
         let state =
             Arc::new(State::new(&plan, devices, started, manager.client(), Arc::clone(&database), counters));
         let heard = state.events().subscribe();
-        chronicle::start(told, Arc::clone(state.events()), Arc::clone(state.xfrm())).unwrap();
+        chronicle::start(told, &state).unwrap();
         let change = Change { rules: Some(plan.rules), ..Change::default() };
         manager.client().change(change).unwrap().unwrap();
         Self { state, manager, database, publisher, clock, events, heard }

@@ -83,6 +83,7 @@ fn l_58_l_59_l_63_a_latch_takes_its_parameters_from_the_sa_that_serves_it() {
     assert_eq!((peer.record.asserted, peer.entry.as_deref()), (fqdn("peer3"), Some("peer3")));
     assert_eq!((local.record.asserted, local.entry), (fqdn("here"), None));
     assert_eq!(inquiry.path.map(|path| path.to), Some(crate::testing::path(4500).to), "R-5");
+    assert_eq!(inquiry.sa, Some(world.keying.pairs()[0].outbound.sa));
     assert!(inquiry.fit_for_channel_binding, "L-105: its holder asked for it");
 }
 
