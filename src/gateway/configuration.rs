@@ -1,6 +1,10 @@
 //! The configuration in force, and how another one takes its place: all of it or nothing, without touching what stays.
 
+mod settling;
 mod telling;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,6 +30,7 @@ use crate::gateway::records::Records;
 use crate::gateway::surroundings::prefixes;
 use crate::gateway::{GatewayError, configured};
 
+use self::settling::Asked;
 use self::telling::{breaks, quoted, rows};
 
 /// What a gateway was told, and what it made of it.
@@ -44,6 +49,8 @@ struct Current {
     ids: PadEntryIds,
     /// The pairs that the key manager made of the configuration's SAs, by the SPIs of both directions.
     pairs: HashMap<Name, PairId>,
+    /// What was asked for when the key manager stopped.
+    asked: Option<Asked>,
 }
 
 /// Both SPIs of a pair: no other pair of the configuration has them.
@@ -96,7 +103,7 @@ impl Configuration {
         (guarding, prepared, records): (Option<Guarding>, Prepared, Option<Arc<Records>>),
         keying: KeyManagerClient,
     ) -> Self {
-        let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new() });
+        let current = Mutex::new(Current { loaded, ids, pairs: HashMap::new(), asked: None });
         Self { path: path.into(), keying, guarding, prepared: Mutex::new(prepared), records, current }
     }
 
@@ -121,9 +128,10 @@ impl Configuration {
     /// [`ReloadError`], which says everything that stands against it.
     pub fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError> {
         let mut current = self.lock();
+        self.settle(&mut current)?;
         // Not before: of two reloads, the one that comes second must not bring back what the first one replaced.
         let new = load(&self.path)?;
-        let Current { loaded: old, ids, pairs } = &mut *current;
+        let Current { loaded: old, ids, pairs, asked } = &mut *current;
         let changes = compare((&old.config, &old.keys), (&new.config, &new.keys));
         refuse(&changes)?;
         let warnings = new.warnings.problems.iter().map(|problem| problem.message.clone()).collect();
@@ -146,7 +154,11 @@ impl Configuration {
         let changed = match changed {
             Ok(changed) => changed,
             // Whoever did not answer may have brought it into force all the same: what guards either stays.
-            Err(error @ ReloadError::Gateway(GatewayError::Keying(_))) => return Err(error),
+            Err(error @ ReloadError::Gateway(GatewayError::Keying(_))) => {
+                drop(changes);
+                *asked = Some(Asked { loaded: new, ids: new_ids });
+                return Err(error);
+            }
             Err(error) => {
                 // What stands against it matters more than what stays up for longer than needed.
                 let _ = self.unguard(&new.config, &old.config);

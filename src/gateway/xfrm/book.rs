@@ -369,7 +369,8 @@ impl Held {
 }
 
 impl Change {
-    fn state(kind: XfrmEventKind, state: &XfrmState) -> Self {
+    /// One of a state.
+    pub fn state(kind: XfrmEventKind, state: &XfrmState) -> Self {
         Self(kind, Some(Box::new(state.without_keys())), None)
     }
 

@@ -1,6 +1,7 @@
 //! States and policies in the terms of ip-xfrm(8), as control.sock takes and shows them: a book of what was asked for, and
 //! the key manager's single SAs and rules that are made of it.
 
+mod agreeing;
 mod book;
 mod making;
 mod rules;
@@ -13,6 +14,7 @@ pub use self::told::{Heard, Told, Watching};
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -49,6 +51,8 @@ pub struct Xfrm {
     book: Mutex<Book>,
     /// The rules that the policies in the book are in the key manager.
     rules: Mutex<Vec<Rule>>,
+    /// Whether the key manager stopped while it was asked for something, so that the book may not say what is in force.
+    unsure: AtomicBool,
     told: Told,
 }
 
@@ -68,7 +72,8 @@ impl Xfrm {
         started: Instant,
     ) -> Self {
         let (records, book, rules) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Self { keying, identity, listen, tun, started, records, book, rules, told: Told::default() }
+        let (unsure, told) = (AtomicBool::new(false), Told::default());
+        Self { keying, identity, listen, tun, started, records, book, rules, unsure, told }
     }
 
     /// From now on, keys of counter-mode suites may be on record there.
@@ -96,7 +101,7 @@ impl Xfrm {
                 "say them in several calls",
             ));
         }
-        let mut book = self.book();
+        let mut book = self.agreed()?;
         let done = self.take_steps(&mut book, asked);
         match &done {
             Ok(_) => book.settle(),
@@ -135,7 +140,7 @@ impl Xfrm {
         self.change_states(book).map_err(|fault| blame(book, fault))?;
         let mut in_force = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = rules.filter(|rules| *rules != *in_force) {
-            self.keying.replace_templated(rules.clone()).map_err(stopped)?;
+            self.keying.replace_templated(rules.clone()).map_err(|error| self.stopped_amid(error))?;
             *in_force = rules;
         }
         Ok(changes)
@@ -146,7 +151,7 @@ impl Xfrm {
     /// # Errors
     /// [`Failure`]
     pub fn states(&self, keys: bool, rows: Rows<'_, XfrmStateRow>) -> Answer<()> {
-        let book = self.book();
+        let book = self.agreed()?;
         let singles = self.singles()?;
         let shown = book.states().rev().map(|(_, held)| self.state_row(held, &singles, keys));
         shown.map(rows).find(ControlFlow::is_break);
@@ -181,7 +186,7 @@ impl Xfrm {
     /// # Errors
     /// [`Failure`]
     pub fn policies(&self, rows: Rows<'_, XfrmPolicyRow>) -> Answer<()> {
-        let book = self.book();
+        let book = self.agreed()?;
         book.policies().rev().map(|(_, row)| rows(XfrmPolicyRow::clone(row))).find(ControlFlow::is_break);
         Ok(())
     }
@@ -216,8 +221,8 @@ impl Xfrm {
         let held: Vec<_> = places.iter().filter_map(|place| book.state(*place).cloned()).collect();
         if hard {
             let remove = held.iter().filter_map(|held| held.single).collect();
-            // Where the key manager ended, everything does.
-            let _ = self.keying.change_singles(SingleChange { remove, ..SingleChange::default() });
+            let removed = self.keying.change_singles(SingleChange { remove, ..SingleChange::default() });
+            removed.err().into_iter().for_each(|error| drop(self.stopped_amid(error)));
             places.into_iter().for_each(|place| book.forget(place));
         }
         drop(book);
@@ -238,12 +243,7 @@ impl Xfrm {
 
     /// Has the key manager make of the states what they are to be. The book learns what they are there.
     fn change_states(&self, book: &mut Book) -> Result<(), Fault> {
-        let making = Making {
-            identity: &self.identity,
-            listen: &self.listen,
-            tun: &self.tun,
-            records: self.records.get(),
-        };
+        let making = self.making();
         let (mut remove, mut add, mut revise) = (Vec::new(), Vec::new(), Vec::new());
         let (mut made, mut named) = (Vec::new(), Vec::new());
         for (place, before) in book.changed_states() {
@@ -277,7 +277,7 @@ impl Xfrm {
             let place = place.and_then(|place| places.get(place)).copied();
             (place, Failure::refused(error.to_string(), hint_of(&error)))
         };
-        let ended = |ended| (None, stopped(ended));
+        let ended = |ended| (None, self.stopped_amid(ended));
         let unrecorded = |RecordFault { place, error }| {
             let place = place.and_then(|place| made.get(place)).copied();
             (place, Failure::refused(error.to_string(), ""))
@@ -294,6 +294,10 @@ impl Xfrm {
             book.state_mut(place).into_iter().for_each(|held| held.single = Some(single));
         }
         Ok(())
+    }
+
+    fn making(&self) -> Making<'_> {
+        Making { identity: &self.identity, listen: &self.listen, tun: &self.tun, records: self.records.get() }
     }
 
     fn singles(&self) -> Answer<Singles> {

@@ -1,17 +1,22 @@
 //! States and policies as a script says them, in a gateway in memory, whose record is a real folder.
 
 use std::fs::{self, DirBuilder};
+use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use latchway_control::call::{XfrmApplied, XfrmApply};
+use latchway_control::{XfrmEventKind, XfrmStateRow};
 use latchway_keying::reservations::Reservations;
 use latchway_xfrm::{Command, Family};
 
 use crate::gateway::operator::Answer;
 use crate::gateway::records::Records;
 use crate::gateway::state::testing::World;
+use crate::gateway::xfrm::{Heard, Xfrm};
 
 /// A folder for a record, gone at the end.
 struct Folder(PathBuf);
@@ -54,8 +59,52 @@ impl Life {
     }
 }
 
+/// Asks for something that the key manager does, and stops before it answers.
+fn interrupted(world: &mut World, lines: &[&str]) {
+    // A worker that goes by nothing new keeps the answer from being given.
+    let mut worker = world.publisher.reader();
+    worker.adopt();
+    let (before, state) = (world.publisher.newest(), Arc::clone(&world.state));
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| said_to(state.xfrm(), lines, true));
+        while world.publisher.newest() == before {
+            thread::yield_now();
+        }
+        world.manager.restart().unwrap();
+        let failure = asked.join().unwrap().unwrap_err().to_string();
+        assert!(failure.contains("does not answer"), "{failure}");
+    });
+    drop(worker);
+}
+
+/// The SPIs of the states in the book, and how many SAs the key manager has.
+fn held(world: &World) -> (Vec<u32>, usize) {
+    let mut spis = Vec::new();
+    let states = world.state.xfrm().states(false, &mut |row: XfrmStateRow| {
+        spis.push(row.state.spi);
+        ControlFlow::Continue(())
+    });
+    states.unwrap();
+    (spis, world.manager.client().singles().unwrap().len())
+}
+
+/// The numbers of policies in the book and of rules in force.
+fn policies(world: &World) -> (usize, usize) {
+    let mut rows = 0;
+    let counted = world.state.xfrm().policies(&mut |_| {
+        rows += 1;
+        ControlFlow::Continue(())
+    });
+    counted.unwrap();
+    (rows, world.manager.client().policy().unwrap().len())
+}
+
 /// These lines in one call.
 fn said(world: &World, lines: &[&str], ephemeral: bool) -> Answer<XfrmApplied> {
+    said_to(world.state.xfrm(), lines, ephemeral)
+}
+
+fn said_to(xfrm: &Xfrm, lines: &[&str], ephemeral: bool) -> Answer<XfrmApplied> {
     let step = |line: &&str| {
         let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
         match Command::read(&words, Family::Any) {
@@ -64,7 +113,7 @@ fn said(world: &World, lines: &[&str], ephemeral: bool) -> Answer<XfrmApplied> {
         }
     };
     let steps = lines.iter().map(step).collect();
-    world.state.xfrm().apply(&XfrmApply { steps, ephemeral_keys: ephemeral, lines: Vec::new() })
+    xfrm.apply(&XfrmApply { steps, ephemeral_keys: ephemeral, lines: Vec::new() })
 }
 
 /// A state from one end to the other, of a key of counter mode that is its SPI again and again.
@@ -113,4 +162,52 @@ fn t12_what_is_refused_binds_no_key() {
     life.says(&[&gcm(2, 1, 0x2001).replace("spi 8193", "spi 9000")], false).unwrap();
     life.says(&[&gcm(1, 2, 0x2002)], true).unwrap();
     life.end();
+}
+
+/// R-1: what was asked for when the key manager stopped was done or not; afterwards the book and what is in force say the same.
+#[test]
+fn after_a_stop_the_book_says_what_is_in_force() {
+    let mut world = World::bare();
+    let policy = |verb: &str, remote: u8| {
+        format!(
+            "policy {verb} src 10.1.0.0/24 dst 10.{remote}.0.0/24 dir out \
+             tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 7 mode tunnel"
+        )
+    };
+    let both = [gcm(1, 2, 0x1001), gcm(2, 1, 0x1002)];
+    said(&world, &[&both[0], &both[1], &policy("add", 2)], true).unwrap();
+    assert_eq!((held(&world), policies(&world)), ((vec![0x1002, 0x1001], 2), (1, 1)));
+    let watching = world.state.xfrm().told().watch();
+
+    // Nobody was told that they are there.
+    interrupted(&mut world, &[&gcm(1, 2, 0x2001), &policy("add", 3)]);
+    assert_eq!((held(&world), policies(&world)), ((vec![0x1002, 0x1001], 2), (1, 1)));
+    interrupted(&mut world, &[&policy("add", 3)]);
+    assert_eq!((held(&world), policies(&world)), ((vec![0x1002, 0x1001], 2), (1, 1)));
+    said(&world, &[&gcm(1, 2, 0x2002), &policy("add", 3)], true).unwrap();
+    assert_eq!((held(&world), policies(&world)), ((vec![0x2002, 0x1002, 0x1001], 3), (2, 2)));
+
+    // What is said anew of one is taken back.
+    interrupted(
+        &mut world,
+        &[&gcm(1, 2, 0x2002).replace("state add", "state update").replace(" aead", " noecn aead")],
+    );
+    let outers = |world: &World| -> Vec<_> {
+        let sas = world.manager.client().single_sas().unwrap();
+        sas.iter().map(|sa| sa.shape.outer.ecn).collect()
+    };
+    held(&world);
+    assert!(outers(&world).windows(2).all(|two| two[0] == two[1]), "{:?}", outers(&world));
+
+    // What is gone is gone, and whoever watches hears of it.
+    interrupted(&mut world, &["state delete dst 192.0.2.1 proto esp spi 0x1002"]);
+    assert_eq!(held(&world), (vec![0x2002, 0x1001], 2));
+    let mut heard = std::iter::from_fn(|| match watching.next(Duration::from_secs(60)) {
+        Heard::Event(event) => Some(event),
+        other => panic!("{other:?}"),
+    });
+    let deleted = heard.find(|event| event.kind == XfrmEventKind::StateDeleted).unwrap();
+    assert_eq!(deleted.state.unwrap().state.spi, 0x1002);
+    said(&world, &["state flush", "policy flush"], true).unwrap();
+    assert_eq!((held(&world), policies(&world)), ((vec![], 0), (0, 0)));
 }
