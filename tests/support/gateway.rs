@@ -221,11 +221,15 @@ impl Gateway {
 
     /// Receives a train of datagrams from one sender. Returns the packets that reach the inner hosts.
     pub fn receive(&mut self, train: &[Datagram], now: Time) -> Vec<Vec<u8>> {
-        let mut buffer: Vec<u8> = train.iter().flat_map(|datagram| datagram.octets.iter().copied()).collect();
+        let octets: Vec<u8> = train.iter().flat_map(|datagram| datagram.octets.iter().copied()).collect();
+        self.receive_as(octets, &Arrival::udp(train[0].octets.len(), train[0].from), now)
+    }
+
+    /// Receives what arrived so. Returns the packets that reach the inner hosts.
+    pub fn receive_as(&mut self, mut buffer: Vec<u8>, arrival: &Arrival, now: Time) -> Vec<Vec<u8>> {
         self.datapath.begin(now);
         self.units.clear();
-        let arrival = Arrival::udp(train[0].octets.len(), train[0].from);
-        self.datapath.inbound(&mut buffer, &arrival, &mut self.units);
+        self.datapath.inbound(&mut buffer, arrival, &mut self.units);
         self.units.units().flat_map(|unit| packets(&unit, &buffer)).collect()
     }
 

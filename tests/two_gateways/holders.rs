@@ -20,7 +20,7 @@ use crate::support::packet::{Flow, with_header};
 use crate::{drops, only, open, tcp};
 
 /// Lets applications ask for anything where the policy of a gateway is this.
-fn free(net: &mut Net, action: Action) {
+pub fn free(net: &mut Net, action: Action) {
     let now = net.now;
     for (gateway, peer) in [(&mut net.alice, BOB), (&mut net.bob, ALICE)] {
         let selectors = gateway.host.selectors(peer).into_iter();

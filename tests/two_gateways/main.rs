@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authenticated;
 mod conservation;
 mod esn;
 mod holders;
