@@ -19,7 +19,7 @@ use crate::traffic::Traffic;
 use self::classifier::Classifier;
 
 /// What policy wants done with a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// ESP or AH, and nothing less.
     Protect(Protection),
@@ -30,7 +30,7 @@ pub enum Action {
 }
 
 /// How a PROTECT rule protects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protection {
     /// Only SAs installed under this id serve the rule; `None` takes any SA whose selectors admit the flow.
     pub reqid: Option<Reqid>,
@@ -42,7 +42,7 @@ pub struct Protection {
 
 /// What the SAs that serve a rule must be, as a template of `ip xfrm policy` says it (RFC 4301 4.4.1.2). What is `None` may
 /// be anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     /// The outer addresses, ours first.
     pub ends: Option<(IpAddr, IpAddr)>,
@@ -62,7 +62,7 @@ pub struct Around {
 }
 
 /// Whether the connections of a rule are latched without anyone asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Latching {
     /// Every connection keeps the class it began with, or breaks, on these terms (L-15; the default by R-4).
     On(LatchTerms),
@@ -75,7 +75,7 @@ pub enum Latching {
 pub struct Reqid(pub u32);
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The flows it speaks of.
     pub selector: Selector,

@@ -1,6 +1,9 @@
 //! The rules of the SPD by where they come from: those made by hand come first, and a reload leaves them alone
 //! (RFC 4301 section 4.4.1).
 
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
 use latchway_datapath::spd::{Rule, Spd};
 
 use crate::origin::Origin;
@@ -109,18 +112,14 @@ impl Policy {
 
     /// Rules with their numbers: those that they had before, and new ones.
     fn renumbered(&mut self, before: Vec<Numbered>, rules: &[Rule]) -> Vec<Numbered> {
-        let mut before: Vec<Option<Numbered>> = before.into_iter().map(Some).collect();
-        // Mostly the next is the one behind the last, so that a long list is not gone through for each.
-        let mut next = 0;
-        let numbered = |rule: &Rule| {
-            let is = |other: &Option<Numbered>| other.as_ref().is_some_and(|other| other.rule == *rule);
-            let behind = before.iter().skip(next).position(is).map(|place| next + place);
-            let found = behind.or_else(|| before.iter().take(next).position(is));
-            let kept = found.and_then(|place| before.get_mut(place)?.take());
-            next = found.map_or(next, |place| place + 1);
-            kept.unwrap_or_else(|| self.number(rule.clone()))
+        let (numbers, before): (Vec<_>, Vec<_>) =
+            before.into_iter().map(|Numbered { number, rule }| (number, rule)).unzip();
+        let kept = places(&before, rules).map(|place| numbers.get(place?).copied()).collect::<Vec<_>>();
+        let numbered = |(rule, kept): (&Rule, Option<RuleNumber>)| Numbered {
+            number: kept.unwrap_or_else(|| self.draw_number()),
+            rule: rule.clone(),
         };
-        rules.iter().map(numbered).collect()
+        rules.iter().zip(kept).map(numbered).collect()
     }
 
     /// A number for a new rule.
@@ -207,8 +206,35 @@ impl Policy {
             .chain(templated)
             .chain(self.configured.iter().map(|numbered| (Origin::Configuration, numbered)))
     }
+}
 
-    fn number(&mut self, rule: Rule) -> Numbered {
-        Numbered { number: self.draw_number(), rule }
+/// Where each of these was before, if it was; of equal ones, each has a place of its own.
+fn places<'t, T: Eq + Hash>(before: &'t [T], these: &'t [T]) -> impl Iterator<Item = Option<usize>> {
+    let mut left: HashMap<&T, VecDeque<usize>> = HashMap::with_capacity(before.len());
+    for (place, one) in before.iter().enumerate() {
+        left.entry(one).or_default().push_back(place);
+    }
+    these.iter().map(move |one| left.get_mut(one)?.pop_front())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Counted, compared};
+
+    #[test]
+    fn what_stays_is_found_without_comparing_each_with_each() {
+        let before: Vec<_> = (0..10_000).map(Counted).collect();
+        let turned: Vec<_> = (0..10_100).rev().map(Counted).collect();
+        let (found, effort) = compared(|| places(&before, &turned).collect::<Vec<_>>());
+        assert!(
+            found
+                .iter()
+                .zip(&turned)
+                .all(|(place, one)| *place == (one.0 < 10_000).then_some(one.0 as usize))
+        );
+        assert!(effort < 100_000, "{effort}");
+        let twice: Vec<_> = places(&[5, 6, 5], &[5, 5, 5, 6]).collect();
+        assert_eq!(twice, [Some(0), Some(2), None, Some(1)]);
     }
 }

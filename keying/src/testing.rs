@@ -178,3 +178,27 @@ pub(crate) fn path(port: u16) -> Path {
 pub(crate) fn at(seconds: u64) -> Time {
     Time::default() + Duration::from_secs(seconds)
 }
+
+/// A number that counts how often one is compared with another.
+#[derive(Debug, Hash)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "equal is what it would be, but counted")]
+pub(crate) struct Counted(pub u32);
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        COMPARED.set(COMPARED.get() + 1);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Counted {}
+
+/// What a closure gives, and how often it compared.
+pub(crate) fn compared<R>(by: impl FnOnce() -> R) -> (R, usize) {
+    COMPARED.set(0);
+    (by(), COMPARED.get())
+}
+
+thread_local! {
+    static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}

@@ -41,10 +41,10 @@ struct Kinship {
 }
 
 /// The ESP SAs that policy wants AH around: by their reqid, or where a template names none, by mode, and in tunnel mode
-/// their ends.
+/// their ends. What a rule names by its reqid is that rule's, with AH or alone, and of no rule that names none.
 #[derive(Debug, Default)]
 struct Bundles {
-    named: HashMap<(Direction, Reqid), Around>,
+    named: HashMap<(Direction, Reqid), Option<Around>>,
     any: HashMap<Unnamed, Around>,
 }
 
@@ -82,7 +82,8 @@ impl Keying {
         let is_header =
             |entry: &&Arc<SadEntry>| entry.protocol == Protocol::Ah && entry.mode == Mode::Transport;
         for header in newest_first().filter(is_header) {
-            for reqid in [None, Some(header.reqid)] {
+            let alone = bundles.is_alone(header);
+            for reqid in [Some(header.reqid)].into_iter().chain((!alone).then_some(None)) {
                 headers.entry((direction(header), ends(header), reqid)).or_default().push(header.sa);
             }
         }
@@ -190,19 +191,23 @@ impl Bundles {
     fn add(&mut self, rule: &Rule) -> Option<()> {
         let Action::Protect(protection) = rule.action else { return None };
         let (template, direction) = (protection.template?, rule.direction?);
+        if let Some(reqid) = protection.reqid {
+            self.named.entry((direction, reqid)).or_insert(template.around);
+            return Some(());
+        }
         let (around, mode) = (template.around?, template.mode?);
-        match protection.reqid {
-            Some(reqid) => self.named.entry((direction, reqid)).or_insert(around),
-            None => {
-                let ends = template.ends.filter(|_| mode == Mode::Tunnel);
-                self.any.entry((direction, mode, ends)).or_insert(around)
-            }
-        };
+        let ends = template.ends.filter(|_| mode == Mode::Tunnel);
+        self.any.entry((direction, mode, ends)).or_insert(around);
         Some(())
     }
 
     fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.any.is_empty()
+        self.named.values().all(Option::is_none) && self.any.is_empty()
+    }
+
+    /// Whether a rule names it and wants nothing around it.
+    fn is_alone(&self, entry: &SadEntry) -> bool {
+        self.named.get(&(direction(entry), entry.reqid)).is_some_and(Option::is_none)
     }
 
     /// The AH that policy wants around an ESP SA. There is none in UDP (RFC 3948).
@@ -213,8 +218,10 @@ impl Bundles {
         }
         let (direction, mode) = (direction(entry), entry.mode);
         let ends = (mode == Mode::Tunnel).then_some((local, remote));
-        let named = self.named.get(&(direction, entry.reqid));
-        named.or_else(|| self.any.get(&(direction, mode, ends))).copied()
+        match self.named.get(&(direction, entry.reqid)) {
+            Some(named) => *named,
+            None => self.any.get(&(direction, mode, ends)).copied(),
+        }
     }
 }
 

@@ -33,20 +33,27 @@ impl Keying {
     /// The single SAs, in the order in which they were added.
     #[must_use]
     pub fn singles(&self) -> Vec<SingleView> {
-        let view = |(id, single): (&SingleId, &Single)| {
-            let entry = &self.current.sad.get(single.sa)?.entry;
-            Some(SingleView {
-                id: *id,
-                partner: single.partner.map(|(partner, _)| partner),
-                packets: entry.use_.packets.get(),
-                octets: entry.use_.octets.get(),
-                added: entry.added,
-                last_used: entry.use_.last_used(),
-                soft_expired: entry.use_.is_soft_expired(),
-                expired: entry.use_.is_expired(),
-            })
-        };
-        self.singles.iter().filter_map(view).collect()
+        self.singles.iter().filter_map(|(id, single)| self.single_view(*id, single)).collect()
+    }
+
+    /// One of them, while it is there.
+    #[must_use]
+    pub fn single(&self, id: SingleId) -> Option<SingleView> {
+        self.single_view(id, self.singles.get(&id)?)
+    }
+
+    fn single_view(&self, id: SingleId, single: &Single) -> Option<SingleView> {
+        let entry = &self.current.sad.get(single.sa)?.entry;
+        Some(SingleView {
+            id,
+            partner: single.partner.map(|(partner, _)| partner),
+            packets: entry.use_.packets.get(),
+            octets: entry.use_.octets.get(),
+            added: entry.added,
+            last_used: entry.use_.last_used(),
+            soft_expired: entry.use_.is_soft_expired(),
+            expired: entry.use_.is_expired(),
+        })
     }
 
     /// The single SAs as wholes, in the order in which they were added. What goes around others is shown with those.

@@ -294,7 +294,8 @@ impl Keying {
     /// The partners of these that are not among them.
     fn partners(&self, ids: &[SingleId]) -> Vec<SingleId> {
         let partner = |id: &SingleId| self.singles.get(id)?.partner.map(|(partner, _)| partner);
-        ids.iter().filter_map(partner).filter(|partner| !ids.contains(partner)).collect()
+        let among: HashSet<&SingleId> = ids.iter().collect();
+        ids.iter().filter_map(partner).filter(|partner| !among.contains(partner)).collect()
     }
 
     fn forget_singles(&mut self, ids: &[SingleId], parted: &[SingleId], now: Time) -> Vec<SaRef> {

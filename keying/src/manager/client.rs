@@ -70,6 +70,7 @@ impl Request {
 pub(super) enum Show {
     Pairs(Sender<Vec<PairView>>),
     Singles(Sender<Vec<SingleView>>),
+    Single(SingleId, Sender<Option<SingleView>>),
     SingleSas(Sender<Vec<SingleSa>>),
     Peers(Sender<Vec<PeerView>>),
     Policy(Sender<Vec<RuleView>>),
@@ -194,6 +195,14 @@ impl KeyManagerClient {
     /// [`Stopped`].
     pub fn singles(&self) -> Result<Vec<SingleView>, Stopped> {
         self.see(Show::Singles)
+    }
+
+    /// [`Keying::single`](crate::Keying::single).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn single(&self, id: SingleId) -> Result<Option<SingleView>, Stopped> {
+        self.see(|reply| Show::Single(id, reply))
     }
 
     /// [`Keying::single_sas`](crate::Keying::single_sas).

@@ -328,6 +328,7 @@ impl Show {
         match self {
             Self::Pairs(reply) => reply.send(keying.pairs()).is_ok(),
             Self::Singles(reply) => reply.send(keying.singles()).is_ok(),
+            Self::Single(id, reply) => reply.send(keying.single(id)).is_ok(),
             Self::SingleSas(reply) => reply.send(keying.single_sas()).is_ok(),
             Self::Peers(reply) => reply.send(keying.peers()).is_ok(),
             Self::Policy(reply) => reply.send(keying.policy()).is_ok(),

@@ -362,3 +362,34 @@ fn a_restart_forgets_none() {
     assert_eq!((entries(&keying).len(), keying.singles().len()), (2, 2));
     assert!(keying.class(class).is_some());
 }
+
+/// RFC 4301 4.3: as in a kernel, a template without a reqid takes what comes in of any; but what another rule names by its
+/// reqid stays what that rule wants, alone or in a bundle.
+#[test]
+fn rfc_4301_4_3_a_rule_that_names_no_reqid_bundles_nothing_that_another_names() {
+    let mut keying = world();
+    let of = |reqid: u32, new: NewSingle| NewSingle { reqid: Reqid(reqid), ..new };
+    let mut all = vec![inbound(0x1000, 1), header(inbound(0x1001, 0))];
+    all.extend([of(20, inbound(0x1002, 2)), of(21, header(inbound(0x1003, 0)))]);
+    keying.change_singles(add(all), NOW).unwrap();
+    let nested = |keying: &mut Keying, named: &[Rule]| -> Vec<_> {
+        let mut rules = vec![bundle(Direction::Inbound, None, None)];
+        rules.extend_from_slice(named);
+        rule(keying, &rules);
+        entries(keying).iter().map(|entry| entry.nested.is_some()).collect()
+    };
+    // Of either reqid the newest has the newest AH.
+    assert_eq!(nested(&mut keying, &[]), [true, false, true, true]);
+    // Its own template wants them without AH.
+    let alone = |protocol, mode, reqid: u32| {
+        let template = Template { ends: None, protocol: Some(protocol), mode: Some(mode), around: None };
+        let protection =
+            Protection { reqid: Some(Reqid(reqid)), template: Some(template), ..Protection::LATCHED_BY_TAG };
+        let all = range("0.0.0.0", "255.255.255.255");
+        Rule::new(Selector::between(all, all), Some(Direction::Inbound), Action::Protect(protection))
+    };
+    let esp = alone(Protocol::Esp, Mode::Tunnel, 20);
+    assert_eq!(nested(&mut keying, std::slice::from_ref(&esp)), [true, false, false, true]);
+    let ah = alone(Protocol::Ah, Mode::Transport, 21);
+    assert_eq!(nested(&mut keying, &[esp, ah]), [true, true, false, false]);
+}

@@ -24,6 +24,8 @@ pub struct Book {
     states: BTreeMap<Place, Arc<Held>>,
     /// Where each is, by what packets name it by.
     names: HashMap<(IpAddr, XfrmProtocol, u32), Place>,
+    /// The same, by what it is in the key manager.
+    made: HashMap<SingleId, Place>,
     /// Oldest first; of one priority, those in front decide.
     policies: BTreeMap<Place, Arc<XfrmPolicyRow>>,
     selectors: HashMap<(XfrmDirection, XfrmSelector), Place>,
@@ -137,9 +139,24 @@ impl Book {
         self.states.get(&place)
     }
 
-    /// The same, to note what became of it: that belongs to no step.
-    pub fn state_mut(&mut self, place: Place) -> Option<&mut Held> {
-        self.states.get_mut(&place).map(Arc::make_mut)
+    /// The same, with its direction noted.
+    pub fn directed(&mut self, place: Place, outbound: impl FnOnce(&XfrmState) -> bool) -> Option<Held> {
+        let held = Arc::make_mut(self.states.get_mut(&place)?);
+        held.outbound = outbound(&held.spec);
+        Some(held.clone())
+    }
+
+    /// Notes what a state became in the key manager: that belongs to no step.
+    pub fn note_made(&mut self, place: Place, single: SingleId) {
+        if let Some(held) = self.states.get_mut(&place) {
+            Arc::make_mut(held).single = Some(single);
+            self.made.insert(single, place);
+        }
+    }
+
+    /// Where the state is that became this.
+    pub fn place_of(&self, single: SingleId) -> Option<Place> {
+        self.made.get(&single).copied()
     }
 
     /// The policies, oldest first.
@@ -332,15 +349,21 @@ impl Book {
     }
 
     fn put_state(&mut self, place: Place, state: Option<Arc<Held>>) -> Option<Arc<Held>> {
-        let added = state.as_ref().map(|held| name(&held.spec));
+        let added = state.as_ref().map(|held| (name(&held.spec), held.single));
         let before = match state {
             Some(held) => self.states.insert(place, held),
             None => self.states.remove(&place),
         };
         if let Some(before) = &before {
             self.names.remove(&name(&before.spec));
+            if let Some(single) = before.single {
+                self.made.remove(&single);
+            }
         }
-        self.names.extend(added.map(|name| (name, place)));
+        if let Some((name, single)) = added {
+            self.names.insert(name, place);
+            self.made.extend(single.map(|single| (single, place)));
+        }
         before
     }
 
@@ -465,13 +488,23 @@ mod tests {
         let mut book = Book::default();
         said(&mut book, &format!("state add {}", state(256, "replay-oseq 5"))).unwrap();
         let place = book.states().next().unwrap().0;
-        book.state_mut(place).unwrap().single = Some(SingleId::from_raw(1));
+        book.note_made(place, SingleId::from_raw(1));
         said(&mut book, &format!("state update {}", state(256, "flag noecn"))).unwrap();
         let held = book.state(place).unwrap();
         assert_eq!((held.single, held.spec.replay_oseq), (Some(SingleId::from_raw(1)), 5));
         let other = state(256, "").replace("0x00", "0xff");
+        assert_eq!(book.place_of(SingleId::from_raw(1)), Some(place));
         said(&mut book, &format!("state update {other}")).unwrap();
-        assert_eq!(book.state(place).unwrap().single, None);
+        assert_eq!((book.state(place).unwrap().single, book.place_of(SingleId::from_raw(1))), (None, None));
+        book.undo();
+        said(&mut book, &format!("state add {}", state(256, ""))).unwrap();
+        let place = book.states().next().unwrap().0;
+        book.note_made(place, SingleId::from_raw(2));
+        book.settle();
+        said(&mut book, "state flush").unwrap();
+        assert_eq!(book.place_of(SingleId::from_raw(2)), None);
+        book.undo();
+        assert_eq!(book.place_of(SingleId::from_raw(2)), Some(place));
     }
 
     /// As xfrm_policy_insert has it: one of the same priority is replaced where it is, so that it decides when it did.

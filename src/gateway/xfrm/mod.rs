@@ -208,9 +208,13 @@ impl Xfrm {
     /// A state whose hard lifetime is over goes, as it does in a kernel; and with it all others of which that was not heard.
     fn expired(&self, single: SingleId, hard: bool) {
         let mut book = self.book();
-        let is_it = |(_, held): &(Place, &Arc<Held>)| held.single == Some(single);
-        let Some((place, _)) = book.states().find(is_it) else { return };
-        let Ok(singles) = self.singles() else { return };
+        let Some(place) = book.place_of(single) else { return };
+        // A soft lifetime is one state's alone: nobody asks for all of them each time.
+        let singles = match hard {
+            true => self.singles(),
+            false => self.keying.single(single).map_err(stopped).map(|view| one(single, view)),
+        };
+        let Ok(singles) = singles else { return };
         let over = |held: &Held| {
             held.single == Some(single) || view_of(held, &singles).is_some_and(|view| view.expired)
         };
@@ -248,12 +252,10 @@ impl Xfrm {
         let (mut made, mut named) = (Vec::new(), Vec::new());
         for (place, before) in book.changed_states() {
             let before = before.and_then(|before| before.single);
-            let Some(held) = book.state_mut(place) else {
+            let Some(held) = book.directed(place, |spec| making.is_outbound(spec)) else {
                 remove.extend(before);
                 continue;
             };
-            held.outbound = making.is_outbound(&held.spec);
-            let held = Held::clone(held);
             match held.single {
                 Some(single) => {
                     revise
@@ -291,7 +293,7 @@ impl Xfrm {
         }
         let added = self.keying.change_singles(change).map_err(ended)?.map_err(fault)?;
         for (place, single) in made.into_iter().zip(added) {
-            book.state_mut(place).into_iter().for_each(|held| held.single = Some(single));
+            book.note_made(place, single);
         }
         Ok(())
     }
@@ -333,6 +335,10 @@ impl Xfrm {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn one(single: SingleId, view: Option<SingleView>) -> Singles {
+    view.into_iter().map(|view| (single, view)).collect()
 }
 
 fn view_of<'s>(held: &Held, singles: &'s Singles) -> Option<&'s SingleView> {

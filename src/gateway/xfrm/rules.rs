@@ -163,13 +163,22 @@ fn bundle(
 /// section 4.3).
 fn check_bundles(rules: &[(Place, Rule)]) -> Result<(), Fault> {
     let (mut around, mut headers, mut alone) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut unnamed = HashMap::new();
     // Whichever came last is at fault.
     let divided = |one: Place, other: Place| (Some(one.max(other)), divided());
     for (place, rule) in rules {
         let Action::Protect(protection) = rule.action else { continue };
-        let Some(reqid) = protection.reqid else { continue };
-        let name = (rule.direction, reqid);
         let wanted = protection.template.and_then(|template| template.around);
+        let Some(reqid) = protection.reqid else {
+            // What is of any reqid is told apart by its ends alone.
+            let what = protection.template.map(|template| (template.protocol, template.mode, template.ends));
+            let (first, other) = *unnamed.entry((rule.direction, what)).or_insert((*place, wanted));
+            if other != wanted {
+                return Err(divided(first, *place));
+            }
+            continue;
+        };
+        let name = (rule.direction, reqid);
         let (first, other) = *around.entry(name).or_insert((*place, wanted));
         if other != wanted {
             return Err(divided(first, *place));
@@ -366,6 +375,17 @@ mod tests {
         let beside = |template: &str| format!("src 10.1.0.0/16 dst 10.3.0.0/16 dir out {template}");
         rules_of(&[&whole, &beside(&format!("{ESP} {AH}"))]).unwrap();
         rules_of(&[&whole, &beside(&ESP.replace("reqid 7", "reqid 9"))]).unwrap();
+        // What comes in by templates of no reqid is told apart by ends.
+        let into = |network: u8, templates: &str| {
+            let any = templates.replace(" reqid 7", "").replace(" reqid 8", "");
+            format!("src 10.{network}.0.0/16 dst 10.1.0.0/16 dir in {any}")
+        };
+        let bundled = into(2, &format!("{ESP} {AH}"));
+        let elsewhere = ESP.replace("192.0.2.2", "192.0.2.3");
+        rules_of(&[&bundled, &into(3, &elsewhere)]).unwrap();
+        rules_of(&[&bundled, &into(3, ESP).replace("proto esp", "proto esp reqid 7")]).unwrap();
+        let error = format!("{:?}", rules_of(&[&bundled, &into(3, ESP)]).unwrap_err());
+        assert!(error.contains("reqid of their own"), "{error}");
         let other = format!("{ESP} {}", AH.replace("reqid 8", "reqid 9"));
         for divided in [ESP, AH, &other] {
             let error = format!("{:?}", rules_of(&[&whole, &beside(divided)]).unwrap_err());
