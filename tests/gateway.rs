@@ -158,7 +158,7 @@ fn a_flood_under_no_sa_is_told_as_a_burst() {
         let flood = b.run(|| UdpSocket::bind("192.0.2.2:0")).unwrap().unwrap();
         let started = Instant::now();
         while !told.is_finished() {
-            assert!(started.elapsed() < 6 * PATIENCE, "{}", shown(&folder, "drops"));
+            assert!(started.elapsed() < 2 * PATIENCE, "{}", shown(&folder, "drops"));
             flood.send_to(&[0xee; 64], "192.0.2.1:4500").unwrap();
         }
         let burst: Value = serde_json::from_str(&told.join().unwrap().unwrap()).unwrap();
@@ -434,4 +434,4 @@ impl Drop for Folder {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
