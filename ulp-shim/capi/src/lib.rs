@@ -14,6 +14,9 @@ mod export;
 mod export_messages;
 mod failure;
 mod fork;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod kept;
 mod names;

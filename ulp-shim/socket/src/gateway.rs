@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use latchway_control::app::{self, MAX_APP_SOCKETS, ProtectionView};
 use latchway_control::call::Method;
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 use rustix::process::geteuid;
 
 use crate::answer::{Answer, NoGateway};
@@ -86,6 +88,7 @@ impl Gateway {
     /// # Errors
     /// [`Error`]. After [`ErrorKind::TimedOut`] it may be required all the same.
     pub fn require(&self, socket: impl AsFd, requirement: &Requirement) -> Result<()> {
+        internet(&socket)?;
         self.call(requirement.call(), &[socket.as_fd()]).map(|_| ())
     }
 
@@ -94,6 +97,7 @@ impl Gateway {
     /// # Errors
     /// [`Error`]
     pub fn forget(&self, socket: impl AsFd) -> Result<()> {
+        internet(&socket)?;
         self.call(&app::Forget {}, &[socket.as_fd()]).map(|_| ())
     }
 
@@ -106,6 +110,7 @@ impl Gateway {
     }
 
     fn view(&self, socket: BorrowedFd<'_>) -> Result<ProtectionView> {
+        internet(socket)?;
         self.call(&app::Protection {}, &[socket])
     }
 
@@ -288,6 +293,18 @@ fn is_privileged() -> bool {
     let (pairs, _) = words.as_chunks::<2>();
     let secure = pairs.iter().map(|[key, value]| (usize::from_ne_bytes(*key), usize::from_ne_bytes(*value)));
     secure.into_iter().find(|(key, _)| *key == AT_SECURE).is_none_or(|(_, secure)| secure != 0)
+}
+
+/// A socket of IPv4 or IPv6: of others gateways know nothing.
+pub(crate) fn internet(socket: impl AsFd) -> Result<()> {
+    match socket_domain(socket) {
+        Ok(AddressFamily::INET | AddressFamily::INET6) => Ok(()),
+        Ok(_) => {
+            let said = "a gateway protects what is sent over IPv4 and IPv6, and the socket is of another address family";
+            Err(Error::new(ErrorKind::NotInternet, said))
+        }
+        Err(errno) => Err(Error::system("asking what the socket is", errno)),
+    }
 }
 
 /// Of sockets that one call is about.

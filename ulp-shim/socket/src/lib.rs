@@ -19,6 +19,9 @@ mod error;
 mod event;
 mod exchange;
 mod external;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gateway;
 mod identity;
 mod kept;

@@ -22,7 +22,7 @@ use crate::answer::{Answer, NoGateway};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::exchange::{Exchange, Trouble};
-use crate::gateway::{Gateway, few_enough};
+use crate::gateway::{Gateway, few_enough, internet};
 use crate::line::{self, Line, Trust};
 use crate::protection::Protection;
 use crate::requirement::Requirement;
@@ -131,6 +131,7 @@ impl AsyncGateway {
     }
 
     async fn call<M: Method>(&self, call: &M, socket: BorrowedFd<'_>) -> Result<M::Reply> {
+        internet(socket)?;
         let asked = async {
             let _place = AT_ONCE.acquire().await.map_err(Error::protocol)?;
             let mut none = NoGateway::NoSocket;

@@ -1,0 +1,107 @@
+//! Programs of applications, built where they are missing and run by a user without privilege beside a gateway.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use latchway_netns::Namespace;
+
+use crate::PATIENCE;
+use crate::gateway::Gateway;
+
+/// A user of no account.
+const NOBODY: u32 = 65_534;
+
+/// Where a gateway answers applications.
+pub fn app(gateway: &Gateway) -> PathBuf {
+    gateway.control().with_file_name("app.sock")
+}
+
+/// Lets anybody enter the folder of a gateway, as that of a gateway is which made it itself.
+pub fn open(gateway: &Gateway) {
+    for folder in [gateway.folder(), gateway.folder().parent().unwrap()] {
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// A program that runs, with what it says.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Program {
+    /// Runs a program of anybody's in a namespace, as a user without privilege, who asks this gateway. `None` where there is no
+    /// other user.
+    pub fn start(program: &Path, arguments: &[&str], at: &Namespace, gateway: &Gateway) -> Option<Self> {
+        open(gateway);
+        let folder = gateway.folder();
+        let own = folder.join(format!("{}.run", program.file_stem().unwrap().to_str().unwrap()));
+        fs::copy(program, &own).unwrap();
+        fs::set_permissions(&own, Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(&own);
+        command.args(arguments).env("LATCHWAY_APP", app(gateway)).env("LD_LIBRARY_PATH", folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).current_dir("/").uid(NOBODY).gid(NOBODY);
+        let mut child = at.run(|| command.spawn()).unwrap().ok()?;
+        let (tell, lines) = mpsc::channel();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        thread::spawn(move || {
+            for line in output.map_while(Result::ok) {
+                // Nobody may want to hear any more.
+                let _ = tell.send(line);
+            }
+        });
+        Some(Self { child, lines, said: Vec::new() })
+    }
+
+    /// Waits for its end, and returns all that it said.
+    pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.said.push(line);
+        }
+        (self.child.wait().unwrap(), std::mem::take(&mut self.said))
+    }
+
+    /// The same of one that must succeed.
+    pub fn succeeded(self) -> Vec<String> {
+        let (status, said) = self.ended();
+        assert!(status.success(), "{status}: {said:#?}");
+        said
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program in C on the library, built for a gateway's folder, where the library then lies, too.
+pub fn in_c(source: &str, gateway: &Gateway) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = deps().join("liblatchway.so");
+    assert!(library.exists(), "{} is missing", library.display());
+    let link = gateway.folder().join("liblatchway.so.0");
+    fs::copy(&library, &link).unwrap();
+    fs::set_permissions(&link, Permissions::from_mode(0o755)).unwrap();
+    let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
+    let built = gateway.folder().join(format!("{name}.built"));
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
+    cc.arg(here.join("ulp-shim/capi/include")).arg("-o").arg(&built).arg(here.join(source)).arg(&link);
+    let output = cc.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    built
+}
+
+/// Where this test was built, and what it depends on.
+fn deps() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
