@@ -24,6 +24,8 @@ mod external;
 pub mod fuzz;
 mod gateway;
 mod identity;
+#[cfg(feature = "in-process")]
+pub mod in_process;
 mod kept;
 mod line;
 mod protection;

@@ -17,27 +17,28 @@ pub struct Protection {
     facts: Arc<Facts>,
 }
 
+/// What is known of a protection.
 #[derive(Debug, PartialEq, Eq)]
-struct Facts {
-    peer: PeerIdentity,
-    local: Option<PeerIdentity>,
-    confidential: Strength,
-    integrity: Strength,
-    mode: ModeSpec,
-    options_protected: bool,
-    replay_checked: bool,
-    inbound_suite: String,
-    outbound_suite: String,
-    policy_name: Option<String>,
-    audit: String,
-    information: Option<String>,
-    binding: std::result::Result<ChannelBinding, Unbindable>,
-    latch: Option<String>,
-    class: Option<u32>,
-    group: Option<u32>,
-    rule: Option<u64>,
-    boot: u64,
-    required: bool,
+pub(crate) struct Facts {
+    pub(crate) peer: PeerIdentity,
+    pub(crate) local: Option<PeerIdentity>,
+    pub(crate) confidential: Strength,
+    pub(crate) integrity: Strength,
+    pub(crate) mode: ModeSpec,
+    pub(crate) options_protected: bool,
+    pub(crate) replay_checked: bool,
+    pub(crate) inbound_suite: String,
+    pub(crate) outbound_suite: String,
+    pub(crate) policy_name: Option<String>,
+    pub(crate) audit: String,
+    pub(crate) information: Option<String>,
+    pub(crate) binding: std::result::Result<ChannelBinding, Unbindable>,
+    pub(crate) latch: Option<String>,
+    pub(crate) class: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) rule: Option<u64>,
+    pub(crate) boot: u64,
+    pub(crate) required: bool,
 }
 
 /// An end-point channel binding (RFC 5056): the same text at both ends of a connection, another for any other pair of keys
@@ -169,6 +170,12 @@ impl Protection {
     #[must_use]
     pub fn congruent(&self, other: &Self) -> bool {
         self.facts.class.is_some() && self.facts.class == other.facts.class && self.equivalent(other)
+    }
+
+    /// What a gateway of the program's own knows.
+    #[cfg(feature = "in-process")]
+    pub(crate) fn of(facts: Facts) -> Self {
+        Self { facts: Arc::new(facts) }
     }
 
     /// Reads what a gateway says of a connection that is protected.
