@@ -206,6 +206,7 @@ impl fmt::Display for Policy {
             Some(Direction::Inbound) => " inbound",
             Some(Direction::Outbound) => " outbound",
         };
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, "{name}: "))?;
         write!(f, "{action}{direction} {}", self.selector)?;
         self.peer.as_ref().map_or(Ok(()), |peer| write!(f, " with {peer}"))?;
         let LatchTerms { model, on_conflict, on_policy_change, unlatchable, sticky } = self.terms;

@@ -200,6 +200,8 @@ pub struct Position {
 /// A rule of the SPD (RFC 4301 section 4.4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
+    /// What it is called, where it has a name.
+    pub name: Option<String>,
     /// The flows it speaks of.
     pub selector: Selector,
     /// The direction it speaks of; `None` is both.

@@ -344,6 +344,8 @@ table! {
     mod policy: "policy.", "[[policy]]", "A rule of the policy. The first that matches a packet decides; what none matches is discarded. Without any rule, everything between our own inner networks and those of each peer is protected.";
     ACTION = "action", r#""protect", "bypass" or "discard""#, None, r#""protect""#, Reload,
         "`protect`: by an SA, or dropped. `bypass`: in the clear, through the bypass port. `discard`: dropped.";
+    NAME = "name", "a string", Some("none"), r#""office-b""#, Reload,
+        "What it is called in what applications are told, and in JSON; without one it goes by its number.";
     PEER = "peer", "a string", Some("any"), r#""b.example""#, Reload,
         "The peer that a protect rule is about: its `identity` in `[[peer]]`.";
     LOCAL = "local", "an address range or a list of them", Some("any"), r#""10.1.0.0/24""#, Reload,

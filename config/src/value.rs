@@ -270,6 +270,17 @@ pub fn name(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<String> {
     Some(name.to_owned())
 }
 
+/// A name of a rule of the policy.
+pub fn rule_name(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let name = entry.text(problems)?;
+    if !is_name(name) {
+        let hint = "use 1 to 32 letters, digits, `.`, `_` and `-`; begin with a letter or a digit";
+        entry.error(problems, format!("{} is no name of a policy", crate::problem::quote(name)), hint);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
 /// Whether a name is fit to be part of a path.
 pub fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

@@ -85,6 +85,8 @@ pub struct Rule {
     pub action: Action,
     /// How far an application may deviate from that for its own connections.
     pub freedom: Freedom,
+    /// What it is called. Nothing depends on it.
+    pub name: Option<Arc<str>>,
 }
 
 /// What an application may ask for its own connections where a rule speaks of them (latching-04 section 2, R8; section
@@ -116,7 +118,7 @@ impl Rule {
     /// A rule from which no application may deviate (L-36).
     #[must_use]
     pub const fn new(selector: Selector, direction: Option<Direction>, action: Action) -> Self {
-        Self { selector, direction, action, freedom: Freedom::None }
+        Self { selector, direction, action, freedom: Freedom::None, name: None }
     }
 
     /// Whether it is about the traffic in this direction.

@@ -66,7 +66,8 @@ pub fn rules(config: &Config, ids: &mut PadEntryIds) -> Result<Vec<Rule>, SpecEr
             Direction::Outbound => drop::Direction::Outbound,
         });
         let freedom = terms::freedom(policy.applications);
-        let rule = |selector| Rule { freedom, ..Rule::new(selector, direction, action) };
+        let name = policy.name.as_deref().map(Arc::<str>::from);
+        let rule = |selector| Rule { freedom, name: name.clone(), ..Rule::new(selector, direction, action) };
         selectors(&policy.selector).map(|selector| selector.map(rule)).collect()
     };
     let mut rules = Vec::new();

@@ -263,6 +263,7 @@ pub fn policy_row(view: &RuleView) -> PolicyRow {
     };
     PolicyRow {
         number: view.number.raw(),
+        name: view.rule.name.as_deref().map(str::to_owned),
         origin: origin(view.origin),
         selector: selectors::shown(&view.rule.selector),
         direction: view.rule.direction.map(direction_word),

@@ -147,10 +147,18 @@ fn q_46_an_application_without_privilege_learns_who_is_there() {
 #[test]
 fn q_52_sockets_of_one_peer_are_alike_and_others_are_clear() {
     scenario("apps::q_52_sockets_of_one_peer_are_alike_and_others_are_clear", || {
-        let site = Site::start(&Terms::default());
+        let site = Site::prepare(&Terms::default());
+        let named = "[[policy]]\nname = \"office\"\naction = \"protect\"\npeer = \"2.example\"";
+        site.configure(Side::A, &Terms::default().with_tail(named));
+        let site = site.started();
         let (one, accepted) = connection(&site);
         let (first, at_b) = (asked(&site.a, &one), asked(&site.b, &accepted));
         assert_eq!(first["parameters"]["answer"], "latched", "{first}");
+        assert_eq!(
+            (&first["parameters"]["policy"], &at_b["parameters"]["policy"]),
+            (&"office".into(), &"rule 1".into())
+        );
+        assert_eq!(site.a.rows("policy list")[0]["name"], "office");
         assert_eq!(at_b["parameters"]["held"]["peer"]["asserted"], "fqdn:1.example", "{at_b}");
         drop((one, accepted));
         let (other, _accepted) = connection(&site);

@@ -89,6 +89,7 @@ fn default(peer: &ReadPeer, known: &Known<'_>, problems: &mut Problems<'_>) -> O
     let networks = known.networks.as_ref()?;
     let selector = Selector::between(networks.clone(), peer.ranges.clone());
     let policy = Policy {
+        name: None,
         selector,
         direction: None,
         action: Action::Protect,
@@ -108,6 +109,7 @@ fn one(
 ) -> Option<ReadPolicy> {
     let table = entry.table(&policy::TABLE, problems)?;
     let before = problems.errors();
+    let name = table.read(&policy::NAME, problems, value::rule_name);
     let action = table.required(&policy::ACTION, problems);
     let action = action.and_then(|entry| value::word(&ACTIONS)(&entry, problems));
     let direction = table.read(&policy::DIRECTION, problems, value::word(&DIRECTIONS));
@@ -136,6 +138,7 @@ fn one(
     let latch = action == Action::Protect && latch.unwrap_or(known.latch);
     check_terms(&table, action, latch, problems);
     let policy = Policy {
+        name,
         selector: selector?,
         direction,
         action,

@@ -117,6 +117,7 @@ fn ten_lines_are_a_tunnel() {
             }],
         }],
         policies: vec![Policy {
+            name: None,
             selector: Selector::between(own, theirs),
             direction: None,
             action: Action::Protect,
@@ -292,6 +293,18 @@ fn sas_say_everything_else_themselves() {
     );
     let shown: Vec<_> = sa.selectors.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["icmp 10.1.0.0/24 <-> 10.2.0.0/24", "tcp 10.1.0.0/24 <-> 10.2.0.1/32 port 22"]);
+}
+
+/// A rule has a name where it was given one, and is another where that is.
+#[test]
+fn a_policy_may_have_a_name() {
+    let named = |name: &str| {
+        let text = format!("{TUNNEL}\n[[policy]]\naction = \"protect\"\nname = \"{name}\"\n");
+        read(&text).policies.into_iter().next().unwrap()
+    };
+    assert_eq!(named("office-b").name.as_deref(), Some("office-b"));
+    assert!(named("office-b").to_string().starts_with("office-b: protect"), "{}", named("office-b"));
+    assert_ne!(named("office-b"), named("office-c"));
 }
 
 /// RFC 4301 4.4.1: OPAQUE in policies, for what shows no ports or no type; 7.2: in SAs, for later fragments, too.

@@ -25,6 +25,9 @@ pub struct PolicyRow {
     /// Its number, by which it can be deleted. It does not change when other rules come and go. A rule that was made by hand
     /// with several ranges has a row for each combination of them.
     pub number: u64,
+    /// What it is called; null where it has no name.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Who asked for it.
     pub origin: Origin,
     /// The flows it speaks of.

@@ -256,7 +256,17 @@ mod tests {
             SelectorView { local, remote, protocol: None, icmp: None, local_ports: None, remote_ports: None };
         let (origin, applications) = (Origin::Configuration, ApplicationsSpec::Nothing);
         let terms = latch.then(LatchTermsView::default);
-        PolicyRow { number, origin, selector, direction: None, action, latch, terms, applications }
+        PolicyRow {
+            number,
+            name: None,
+            origin,
+            selector,
+            direction: None,
+            action,
+            latch,
+            terms,
+            applications,
+        }
     }
 
     fn judged(policy: &[PolicyRow], local: &str) -> Standing {

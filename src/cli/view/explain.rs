@@ -65,6 +65,7 @@ mod tests {
             verdict: Verdict::Protect,
             policy: Some(PolicyRow {
                 number: 1,
+                name: None,
                 origin: Origin::Configuration,
                 selector: SelectorView {
                     local: "10.1.0.0/24".into(),

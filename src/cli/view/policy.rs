@@ -88,6 +88,7 @@ mod tests {
         [
             PolicyRow {
                 number: 7,
+                name: None,
                 origin: Origin::Hand,
                 selector: SelectorView {
                     protocol: Some(6),
@@ -103,6 +104,7 @@ mod tests {
             },
             PolicyRow {
                 number: 1,
+                name: None,
                 origin: Origin::Configuration,
                 selector,
                 direction: None,

@@ -8,7 +8,7 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchState, Unlatchable};
 use latchway_datapath::spd::{Action, Protection};
 use latchway_esp::Suite;
-use latchway_keying::{FlowInquiry, Inquiry, Parameters, Suites};
+use latchway_keying::{FlowInquiry, Inquiry, Parameters, RuleView, Suites};
 use latchway_tagging::{AuthMethod, Class, Mode, Transforms};
 use latchway_ulp_shim::FlowView;
 
@@ -76,7 +76,7 @@ impl Applications {
             latch: latch.map(|latch| latch.id.to_string()),
             state: latch.map(|latch| latch_state(latch.state)),
             rule: number,
-            policy: number.map(|number| format!("rule {number}")),
+            policy: inquiry.rule.as_ref().map(policy_name),
             group: inquiry.group.map(latchway_tagging::GroupId::raw),
             ..self.unsaid(said)
         };
@@ -157,6 +157,11 @@ fn unbindable(is_protected: bool, is_fit: bool, method: AuthMethod) -> Unbindabl
     } else {
         Unbindable::NoLocalKey
     }
+}
+
+/// What a rule is called.
+fn policy_name(view: &RuleView) -> String {
+    view.rule.name.as_deref().map_or_else(|| format!("rule {}", view.number), str::to_owned)
 }
 
 /// Who is there and how that is known, in one line.
