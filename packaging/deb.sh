@@ -8,7 +8,7 @@ set -Eeuo pipefail
 trap 'echo "packaging/deb.sh: line $LINENO: failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for needed in cargo dpkg-deb dpkg-shlibdeps strip; do
+for needed in cargo ar dpkg-deb dpkg-shlibdeps ld nm objcopy strip; do
     command -v "$needed" >/dev/null || { echo "$needed is missing: apt-get install dpkg-dev binutils" >&2 && exit 1; }
 done
 
@@ -26,6 +26,7 @@ main() {
     chmod 755 "$root"
     build
     binary_and_manual
+    library
     units
     configuration
     documentation
@@ -39,7 +40,7 @@ main() {
 # In a folder of its own: the flags would have everything else built again.
 build() {
     RUSTFLAGS="${RUSTFLAGS-} --remap-path-prefix=$PWD=/usr/src/latchway --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/usr/src/cargo" \
-        CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" --bin latchway
+        CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" --bin latchway --package latchway --package latchway-capi
     built=$target/deb/${profile/#dev/debug}/latchway
 }
 
@@ -52,6 +53,28 @@ binary_and_manual() {
     "$built" completions zsh >"$root/usr/share/zsh/vendor-completions/_latchway"
     "$built" completions fish >"$root/usr/share/fish/vendor_completions.d/latchway.fish"
     chmod 644 "$root"/usr/share/man/man1/* "$root"/usr/share/*/{completions,vendor-completions,vendor_completions.d}/*
+}
+
+# The C library, for programs and for those who build them. Of the static one only the functions of the header are to be seen.
+library() {
+    local lib=usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH) page functions
+    install -D --strip --strip-program=strip -m 644 "${built%/*}/liblatchway.so" "$root/$lib/liblatchway.so.0"
+    ln -s liblatchway.so.0 "$root/$lib/liblatchway.so"
+    functions=$(nm -D --defined-only --format=just-symbols "${built%/*}/liblatchway.so")
+    # shellcheck disable=SC2086
+    ld --relocatable --gc-sections ${functions//ipsec_/--undefined=ipsec_} "${built%/*}/liblatchway.a" -o "$root/latchway.o"
+    objcopy --wildcard --keep-global-symbol='ipsec_*' --strip-debug \
+        --remove-section=.llvmbc --remove-section=.llvmcmd "$root/latchway.o"
+    ar rcD "$root/$lib/liblatchway.a" "$root/latchway.o"
+    rm "$root/latchway.o"
+    chmod 644 "$root/$lib/liblatchway.a"
+    mkdir -p "$root/$lib/pkgconfig" "$root/usr/share/man/man3"
+    sed "s#@PREFIX@#/usr#; s#@LIBDIR@#/$lib#; s#@VERSION@#$version#" ulp-shim/capi/latchway.pc.in >"$root/$lib/pkgconfig/latchway.pc"
+    install -D -m 644 ulp-shim/capi/include/latchway/ipsec.h "$root/usr/include/latchway/ipsec.h"
+    for page in ulp-shim/capi/man/*.3; do
+        gzip -9n <"$page" >"$root/usr/share/man/man3/${page##*/}.gz"
+    done
+    chmod 644 "$root/$lib/pkgconfig/latchway.pc" "$root"/usr/share/man/man3/*
 }
 
 units() {
@@ -73,7 +96,7 @@ documentation() {
     gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
     copyright >"$doc/copyright"
     # What is linked in, and under which licences: deny.toml says which those may be.
-    cargo tree --locked --edges normal --prefix none --format '{p} {l}' |
+    cargo tree --locked --package latchway --package latchway-capi --edges normal --prefix none --format '{p} {l}' |
         sed 's/ ([^)]*)//' | sort -u >"$doc/crates"
     chmod 644 "$doc"/{changelog.gz,copyright,crates}
 }
@@ -98,11 +121,14 @@ control() {
     local scratch depends
     install -d -m 755 "$root/DEBIAN"
     install -m 755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN"
+    echo "activate-noawait ldconfig" >"$root/DEBIAN/triggers"
+    echo "liblatchway 0 latchway (>= $version)" >"$root/DEBIAN/shlibs"
+    chmod 644 "$root"/DEBIAN/{triggers,shlibs}
     echo /etc/latchway/example.toml.disabled >"$root/DEBIAN/conffiles"
     chmod 644 "$root/DEBIAN/conffiles"
     scratch=$(mktemp -d)
     mkdir "$scratch/debian" && touch "$scratch/debian/control"
-    depends=$(cd "$scratch" && dpkg-shlibdeps -O -e"$root/usr/bin/latchway" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+    depends=$(cd "$scratch" && dpkg-shlibdeps -O -e"$root/usr/bin/latchway" -e"$(echo "$root"/usr/lib/*/liblatchway.so.0)" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
     rm -r "$scratch"
     cat >"$root/DEBIAN/control" <<CONTROL
 Package: latchway

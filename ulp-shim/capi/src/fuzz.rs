@@ -24,7 +24,7 @@ pub fn msg_control(octets: &[u8]) {
     let length =
         |messages: Vec<Message<'_>>| messages.iter().map(|message| message.whole.len()).sum::<usize>();
     // Nothing but messages, up to the last octet.
-    let is_whole = octets.len() % align_of::<usize>() == 0
+    let is_whole = octets.len().is_multiple_of(align_of::<usize>())
         && messages(octets).is_ok_and(|messages| length(messages) == octets.len());
     let mut control = octets.to_vec();
     control.resize(octets.len().saturating_add(SPACE), 0);

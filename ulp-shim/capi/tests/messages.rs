@@ -22,6 +22,10 @@ fn q_48_what_a_message_demands_is_claimed_before_it_is_sent() {
     let fake = FakeApp::new(|_| vec![Act::Reply(latched())]);
     everywhere("sending", &fake);
     let calls = fake.calls();
+    let (required, calls): (Vec<Came>, Vec<Came>) =
+        calls.into_iter().partition(|call| call.method == "org.latchway.App.Require");
+    assert_eq!(required.len(), WAYS, "of the connected socket it is required, each time anew");
+    assert_eq!(required[0].parameters["requirement"]["protection"], "confidential");
     assert!(calls.iter().all(|call| call.method == "org.latchway.App.Claim" && call.sockets.len() == 1));
     assert_eq!(
         calls.len(),
