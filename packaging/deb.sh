@@ -39,8 +39,11 @@ main() {
 
 # In a folder of its own: the flags would have everything else built again.
 build() {
-    RUSTFLAGS="${RUSTFLAGS-} --remap-path-prefix=$PWD=/usr/src/latchway --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/usr/src/cargo" \
-        CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" --bin latchway --package latchway --package latchway-capi
+    local flags="${RUSTFLAGS-} --remap-path-prefix=$PWD=/usr/src/latchway --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/usr/src/cargo" of
+    for of in "--package latchway --bin latchway" "--package latchway-capi --lib"; do
+        # shellcheck disable=SC2086
+        RUSTFLAGS=$flags CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" $of
+    done
     built=$target/deb/${profile/#dev/debug}/latchway
 }
 
