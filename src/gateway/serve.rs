@@ -41,11 +41,21 @@ pub trait Door: Send + Sync + 'static {
     /// The name of its threads.
     const NAME: &'static str;
 
+    /// Which part of all descriptors there may be in use when somebody is let in: a half, for example, leaves the other to
+    /// other sockets and to the gateway itself.
+    const SHARE: u64;
+
     /// Held for as long as somebody is served.
     type Place: Send;
 
     /// Lets somebody in, or not: with a word to them, or without.
     fn admit(&self, stream: &UnixStream) -> Option<Answer<Self::Place>>;
+
+    /// Whose place it is; `None` of the privileged.
+    fn user(place: &Self::Place) -> Option<u32>;
+
+    /// A failure as callers of this socket know it.
+    fn in_its_words(failure: Failure) -> Failure;
 
     /// Answers calls until the other side is done.
     ///
@@ -86,8 +96,9 @@ pub struct Serving {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Descriptors of callers, of the processes that own latches, and of everything else.
-const DESCRIPTORS: u64 = 4096;
+/// Descriptors of callers, of the processes that own latches, and of everything else. What applications pass is not among
+/// them: it is in tables of its own.
+const DESCRIPTORS: u64 = 8192;
 
 /// How long a caller may take to read what it was sent before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -146,12 +157,18 @@ impl Server {
             callers: Arc::clone(&callers),
             thread: None,
         };
+        let (most, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let most = most / D::SHARE;
         let thread = named::<D>().spawn(move || {
             for stream in listener.incoming() {
                 if ending.load(Ordering::Acquire) {
                     return;
                 }
                 match stream {
+                    // The lowest number that is free is given: so many are in use.
+                    Ok(stream) if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= most) => {
+                        refuse::<D>(&stream, all_busy());
+                    }
                     Ok(stream) => receive(stream, &door, &callers),
                     // Out of descriptors, mostly: asking again at once would only burn the processor.
                     Err(_) => thread::sleep(BREATH),
@@ -191,12 +208,11 @@ fn receive<D: Door>(stream: UnixStream, door: &Arc<D>, callers: &Arc<Callers>) {
     }
     let place = match door.admit(&stream) {
         Some(Ok(place)) => place,
-        Some(Err(failure)) => return refuse(&stream, &failure),
+        Some(Err(failure)) => return refuse::<D>(&stream, failure),
         None => return,
     };
-    let Some(caller) = callers.admit(Arc::clone(&stream)) else {
-        let hint = "try again in a moment";
-        return refuse(&stream, &Failure::busy("the gateway serves as many callers as it can", hint));
+    let Some(caller) = callers.admit(Arc::clone(&stream), D::user(&place)) else {
+        return refuse::<D>(&stream, all_busy());
     };
     let door = Arc::clone(door);
     let serve = move || {
@@ -209,8 +225,12 @@ fn receive<D: Door>(stream: UnixStream, door: &Arc<D>, callers: &Arc<Callers>) {
 }
 
 /// Nothing was written before, so there is room, and nothing is waited for.
-fn refuse(mut stream: &UnixStream, failure: &Failure) {
-    let _ = write_message(&mut stream, &Answering::failure(failure));
+fn refuse<D: Door>(mut stream: &UnixStream, failure: Failure) {
+    let _ = write_message(&mut stream, &Answering::failure(&D::in_its_words(failure)));
+}
+
+fn all_busy() -> Failure {
+    Failure::busy("the gateway serves as many callers as it can", "try again in a moment")
 }
 
 fn named<D: Door>() -> thread::Builder {
@@ -218,9 +238,15 @@ fn named<D: Door>() -> thread::Builder {
 }
 
 impl Door for Service {
-    const LIMITS: Limits =
-        Limits { connections: MAX_CONNECTIONS, listeners: MAX_CONNECTIONS / 2, holders: MAX_HOLDERS };
+    const LIMITS: Limits = Limits {
+        connections: MAX_CONNECTIONS,
+        kept: 0,
+        per_user: MAX_CONNECTIONS,
+        listeners: MAX_CONNECTIONS / 2,
+        holders: MAX_HOLDERS,
+    };
     const NAME: &'static str = "control";
+    const SHARE: u64 = 1;
     type Place = ();
 
     /// Only the gateway's own user and root may speak, whatever the file's mode became.
@@ -228,6 +254,14 @@ impl Door for Service {
         let own = nix::unistd::geteuid().as_raw();
         let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
         (peer.uid() == own || peer.uid() == 0).then_some(Ok(()))
+    }
+
+    fn user((): &()) -> Option<u32> {
+        None
+    }
+
+    fn in_its_words(failure: Failure) -> Failure {
+        failure
     }
 
     fn converse(&self, stream: &UnixStream, caller: &Caller, &(): &()) -> Result<(), FrameError> {

@@ -44,9 +44,9 @@ print(answer[:-1].decode())
 "#;
 
 /// A user of no account.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
-fn app(gateway: &Gateway) -> PathBuf {
+pub fn app(gateway: &Gateway) -> PathBuf {
     gateway.control().with_file_name("app.sock")
 }
 
@@ -91,7 +91,7 @@ impl Called {
 }
 
 /// Lets anybody enter the folder of a gateway, as that of a gateway is which made it itself.
-fn open(gateway: &Gateway) {
+pub fn open(gateway: &Gateway) {
     for folder in [gateway.folder(), gateway.folder().parent().unwrap()] {
         fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
     }

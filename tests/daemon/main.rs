@@ -26,6 +26,7 @@ mod selectors;
 mod shown;
 mod signals;
 mod site;
+mod stuck;
 mod traffic;
 mod unreachable;
 mod xfrm;

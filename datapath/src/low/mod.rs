@@ -1,5 +1,6 @@
 //! The folder where system calls, atomics and unsafe code live.
 
+pub mod apart;
 pub mod publish;
 pub mod socket_facts;
 pub mod tun;

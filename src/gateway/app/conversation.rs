@@ -1,25 +1,17 @@
 //! One connection of an application: calls are taken off it and answered, one after the other.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use latchway_control::app::{APP_INTERFACES, AppCall, MAX_APP_MESSAGE, MAX_APP_REPLY};
-use latchway_control::{Answering, Failure, FrameError, Frames, Request, ServiceInfo, write_message};
+use latchway_control::app::{APP_INTERFACES, AppCall, MAX_APP_REPLY};
+use latchway_control::{Answering, Failure, FrameError, ServiceInfo, write_message};
 use serde::Serialize;
 
 use crate::gateway::app::Applications;
-use crate::gateway::app::descriptor::Facts;
+use crate::gateway::app::hands::{Asked, Hands, Passed, Socket, Taken};
+use crate::gateway::app::places::Place;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::callers::{Caller, Doing};
-use crate::gateway::serve::passing::Passing;
-
-/// A call, and whether it wants one answer, many or none.
-struct Asked {
-    call: AppCall,
-    more: bool,
-    silent: bool,
-}
 
 /// The way back to an application.
 pub struct Back<'a> {
@@ -35,15 +27,17 @@ pub struct Back<'a> {
 ///
 /// # Errors
 /// The connection is of no use any more: nothing more is read of it.
-pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Applications) -> Result<(), FrameError> {
-    let mut frames = Frames::new(Passing::over(stream), MAX_APP_MESSAGE);
+pub fn converse(
+    stream: &UnixStream,
+    caller: &Caller,
+    place: &Place,
+    applications: &Applications,
+) -> Result<(), FrameError> {
+    let hands = Hands::start(stream, applications.spaces.clone(), place.clone())?;
     loop {
         caller.now(Doing::Waiting);
-        if frames.is_drained() {
-            frames.connection().expect_call();
-        }
-        let asked = match frames.next_message() {
-            Ok(Some(message)) => read(message),
+        let Taken { asked, passed } = match hands.next(caller.gone()) {
+            Ok(Some(taken)) => taken,
             Ok(None) => return Ok(()),
             Err(FrameError::TooLong(most)) => {
                 let text = format!("the call is longer than {most} octets");
@@ -53,11 +47,6 @@ pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Application
             Err(error) => return Err(error),
         };
         caller.now(Doing::Answering);
-        let passed = frames.connection().take();
-        // Whose call they came with cannot be told where several came at once.
-        if !passed.is_empty() && !frames.is_drained() {
-            return Err(FrameError::CutShort);
-        }
         let (more, silent) = asked.as_ref().map_or((false, false), |asked| (asked.more, asked.silent));
         let mut back = Back { stream, caller, more, silent };
         match asked {
@@ -67,20 +56,11 @@ pub fn converse(stream: &UnixStream, caller: &Caller, applications: &Application
     }
 }
 
-fn read(message: &[u8]) -> Answer<Asked> {
-    let request = Request::read(message)?;
-    if request.upgrade {
-        let hint = "call it without `upgrade`";
-        return Err(Failure::bad_call("no method here goes over to another protocol", hint));
-    }
-    Ok(Asked { call: request.app_call()?, more: request.more, silent: request.oneway })
-}
-
 impl Back<'_> {
     fn answer(
         &mut self,
         call: &AppCall,
-        passed: Vec<OwnedFd>,
+        passed: Passed,
         applications: &Applications,
     ) -> Result<(), FrameError> {
         match call {
@@ -88,7 +68,8 @@ impl Back<'_> {
             AppCall::GetInterfaceDescription(which) => self.alone(passed, || which.answer(&APP_INTERFACES)),
             AppCall::Gateway(_) => self.alone(passed, || Ok(applications.gateway())),
             AppCall::Protection(_) => self.give(one(passed).and_then(|socket| {
-                let facts = Facts::of(socket, &applications.spaces)?;
+                let facts = socket.facts()?;
+                drop(socket);
                 applications.protection(&facts)
             })),
             AppCall::Watch(_) => self.watch(passed, applications),
@@ -98,10 +79,10 @@ impl Back<'_> {
     /// An answer to a call that no socket comes with.
     fn alone<T: Serialize>(
         &mut self,
-        passed: Vec<OwnedFd>,
+        passed: Passed,
         answer: impl FnOnce() -> Answer<T>,
     ) -> Result<(), FrameError> {
-        if passed.is_empty() {
+        if passed.count() == 0 {
             return self.give(answer());
         }
         self.give::<T>(Err(Failure::bad_call("a descriptor came with a call that takes none", "pass none")))
@@ -145,8 +126,8 @@ impl Back<'_> {
 }
 
 /// The one socket that a call brings.
-fn one(passed: Vec<OwnedFd>) -> Answer<OwnedFd> {
-    let mut passed = passed.into_iter();
+fn one(passed: Passed) -> Answer<Socket> {
+    let mut passed = passed.sockets().into_iter();
     match (passed.next(), passed.next()) {
         (Some(socket), None) => Ok(socket),
         (None, _) => {

@@ -1,12 +1,11 @@
 //! What a descriptor is that an application passed: read off it, whatever it claims to be.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 
 use latchway_control::Failure;
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::low::socket_facts::netns_cookie;
-use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_domain, socket_protocol};
 use rustix::net::{AddressFamily, SocketAddrAny, getpeername, getsockname};
@@ -26,35 +25,35 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads them off a descriptor, which is closed. Only TCP and UDP sockets in one of the spaces have any.
+    /// Reads them off a descriptor. Only TCP and UDP sockets in one of the spaces have any.
     ///
     /// # Errors
     /// A [`Failure`] that says what it is instead.
-    pub fn of(descriptor: OwnedFd, spaces: &Spaces) -> Answer<Self> {
-        let is_socket =
-            fstat(&descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Socket);
-        if !is_socket {
-            return Err(Failure::not_a_socket("the descriptor is not a socket", "pass a TCP or UDP socket"));
-        }
-        let domain = socket_domain(&descriptor).map_err(unreadable)?;
+    pub fn read(descriptor: BorrowedFd<'_>, spaces: &Spaces) -> Answer<Self> {
+        // Not by fstat: of a file, its file system would be asked, which answers if it likes.
+        let domain = socket_domain(descriptor).map_err(|error| match error {
+            Errno::NOTSOCK | Errno::BADF => {
+                Failure::not_a_socket("the descriptor is not a socket", "pass a TCP or UDP socket")
+            }
+            error => unreadable(error),
+        })?;
         if ![AddressFamily::INET, AddressFamily::INET6].contains(&domain) {
             return Err(wrong("is not of IPv4 or IPv6"));
         }
-        let number =
-            socket_protocol(&descriptor).map_err(unreadable)?.map(|protocol| protocol.as_raw().get());
+        let number = socket_protocol(descriptor).map_err(unreadable)?.map(|protocol| protocol.as_raw().get());
         let known = [protocol::TCP, protocol::UDP].into_iter().find(|&known| number == Some(known.into()));
         let protocol = known.ok_or_else(|| wrong("is neither of TCP nor of UDP"))?;
         // Before its addresses mean anything: in another namespace they are another's.
-        if !netns_cookie(&descriptor).is_ok_and(|cookie| spaces.hold(cookie)) {
+        if !netns_cookie(descriptor).is_ok_and(|cookie| spaces.hold(cookie)) {
             let hint = "ask the gateway of the socket's own network namespace";
             return Err(Failure::not_here(
                 "the socket is in a network namespace that this gateway does not serve",
                 hint,
             ));
         }
-        let local = getsockname(&descriptor).ok().and_then(canonical);
+        let local = getsockname(descriptor).ok().and_then(canonical);
         let local = local.ok_or_else(|| wrong("has no address"))?;
-        let remote = match getpeername(&descriptor) {
+        let remote = match getpeername(descriptor) {
             Ok(remote) => remote.and_then(canonical),
             Err(Errno::NOTCONN) => None,
             Err(error) => return Err(unreadable(error)),

@@ -5,6 +5,7 @@
 
 mod conversation;
 mod descriptor;
+mod hands;
 mod hub;
 mod places;
 mod protection;
@@ -25,7 +26,7 @@ use latchway_control::{Failure, FrameError};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::gateway::app::conversation::converse;
-use crate::gateway::app::places::{Place, Places};
+use crate::gateway::app::places::{MAX_PER_USER, Place, Places};
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::Door;
 use crate::gateway::serve::callers::{Caller, Limits};
@@ -58,26 +59,34 @@ impl Applications {
 }
 
 impl Door for Applications {
-    const LIMITS: Limits =
-        Limits { connections: MAX_CONNECTIONS, listeners: MAX_CONNECTIONS / 2, holders: 0 };
+    const LIMITS: Limits = Limits {
+        connections: MAX_CONNECTIONS,
+        kept: MAX_CONNECTIONS / 64,
+        per_user: MAX_PER_USER,
+        listeners: MAX_CONNECTIONS / 2,
+        holders: 0,
+    };
     const NAME: &'static str = "app";
-    type Place = Option<Place>;
+    const SHARE: u64 = 2;
+    type Place = Place;
 
-    /// Everybody may speak, each user over so many connections at a time; root and the gateway's own over any number, so that
-    /// nobody keeps them out.
+    /// Everybody may speak, each user over so many connections at a time; root and the gateway's own over any number.
     fn admit(&self, stream: &UnixStream) -> Option<Answer<Self::Place>> {
         let user = getsockopt(stream, sockopt::PeerCredentials).ok()?.uid();
-        if user == 0 || user == nix::unistd::geteuid().as_raw() {
-            return Some(Ok(None));
-        }
-        let full = || {
-            Failure::busy("the user has as many connections as one may have", "close one of them").of_app()
-        };
-        Some(Places::take(&self.places, user).map(Some).ok_or_else(full))
+        let full = || Failure::busy("the user has as many connections as one may have", "close one of them");
+        Some(Places::take(&self.places, user).ok_or_else(full))
     }
 
-    fn converse(&self, stream: &UnixStream, caller: &Caller, _: &Self::Place) -> Result<(), FrameError> {
-        converse(stream, caller, self)
+    fn user(place: &Self::Place) -> Option<u32> {
+        (!place.is_privileged()).then(|| place.user())
+    }
+
+    fn in_its_words(failure: Failure) -> Failure {
+        failure.of_app()
+    }
+
+    fn converse(&self, stream: &UnixStream, caller: &Caller, place: &Self::Place) -> Result<(), FrameError> {
+        converse(stream, caller, place, self)
     }
 
     fn end(&self) {

@@ -4,7 +4,6 @@
 //! that is slow learns less of what was meanwhile, and always where things stand.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use latchway_control::app::{AppEvent, AppEventKind, ProtectionView};
@@ -17,7 +16,7 @@ use latchway_ulp_shim::{LatchView, Progress};
 
 use crate::gateway::app::Applications;
 use crate::gateway::app::conversation::Back;
-use crate::gateway::app::descriptor::Facts;
+use crate::gateway::app::hands::Passed;
 use crate::gateway::app::hub::{Heard, Hub, Signal, Watching};
 use crate::gateway::operator::Answer;
 use crate::gateway::rows::unix_milliseconds;
@@ -64,7 +63,7 @@ impl Back<'_> {
     ///
     /// # Errors
     /// The connection is of no use any more.
-    pub fn watch(&mut self, passed: Vec<OwnedFd>, applications: &Applications) -> Result<(), FrameError> {
+    pub fn watch(&mut self, passed: Passed, applications: &Applications) -> Result<(), FrameError> {
         if !self.more {
             return self.give::<AppEvent>(Err(Failure::expected_more()));
         }
@@ -98,15 +97,15 @@ impl Back<'_> {
 }
 
 impl<'a> Sockets<'a> {
-    fn of(passed: Vec<OwnedFd>, applications: &'a Applications) -> Answer<Self> {
-        if passed.is_empty() {
+    fn of(passed: Passed, applications: &'a Applications) -> Answer<Self> {
+        if passed.count() == 0 {
             let hint = "pass them with the first octet of the call (SCM_RIGHTS)";
             return Err(Failure::not_a_socket("no socket came with the call", hint));
         }
         let mut watching = Hub::watch(applications.state.watched());
         let mut all = Vec::new();
-        for (number, socket) in passed.into_iter().enumerate() {
-            let facts = Facts::of(socket, &applications.spaces)?;
+        for (number, socket) in passed.sockets().into_iter().enumerate() {
+            let facts = socket.facts()?;
             let Some(flow) = facts.flow() else {
                 let hint = "connect it first";
                 return Err(Failure::wrong_socket(format!("socket {number} has no other end"), hint));

@@ -183,6 +183,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_close,
+    libc::SYS_close_range,
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,

@@ -1,0 +1,166 @@
+//! The hands of a connection: a thread that takes calls off it, and the descriptors that come with them (T40).
+//!
+//! What closing a descriptor of a stranger's does is the stranger's choice: it may never end, and hold whatever is in the same
+//! table of descriptors, although the process be killed. So hands have a table of their own, with their connection alone;
+//! who answers has sockets only by asking the hands about them, and is not held up by hands that are.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, select_biased, unbounded};
+use latchway_control::app::{AppCall, MAX_APP_MESSAGE};
+use latchway_control::{Failure, FrameError, Frames, Request};
+use latchway_datapath::low::apart::spawn_apart;
+
+use crate::gateway::app::Spaces;
+use crate::gateway::app::descriptor::Facts;
+use crate::gateway::app::places::Place;
+use crate::gateway::operator::Answer;
+use crate::gateway::serve::passing::Passing;
+
+/// The hands of one connection. They end with it.
+pub struct Hands {
+    taken: Receiver<Result<Taken, FrameError>>,
+}
+
+/// What was taken off a connection.
+pub struct Taken {
+    /// The call.
+    pub asked: Answer<Asked>,
+    /// What came with it.
+    pub passed: Passed,
+}
+
+/// A call, and whether it wants one answer, many or none.
+pub struct Asked {
+    pub call: AppCall,
+    pub more: bool,
+    pub silent: bool,
+}
+
+/// Descriptors that came with a call. They are closed once this and every [`Socket`] of it is dropped.
+pub struct Passed {
+    count: usize,
+    questions: Sender<Question>,
+}
+
+/// One of them.
+pub struct Socket {
+    number: usize,
+    questions: Arc<Sender<Question>>,
+}
+
+/// What is asked of the hands: what one of the descriptors is.
+struct Question {
+    number: usize,
+    answer: Sender<Answer<Facts>>,
+}
+
+impl Hands {
+    /// Hands that take calls off a connection, for sockets in these spaces. The place is theirs, too: it is free again once
+    /// they are.
+    ///
+    /// # Errors
+    /// The system gives no thread, or no table of descriptors.
+    pub fn start(stream: &UnixStream, spaces: Spaces, place: Place) -> io::Result<Self> {
+        let (give, taken) = bounded(0);
+        let work = move |stream: OwnedFd| take_all(stream.into(), &spaces, &place, &give);
+        spawn_apart(thread::Builder::new().name("hands".into()), stream.try_clone()?.into(), work)?;
+        Ok(Self { taken })
+    }
+
+    /// The next call; `None` where the other side is done.
+    ///
+    /// # Errors
+    /// The connection is of no use any more, or shut out.
+    pub fn next(&self, gone: &Receiver<Infallible>) -> Result<Option<Taken>, FrameError> {
+        select_biased! {
+            recv(gone) -> _ => Err(FrameError::CutShort),
+            recv(self.taken) -> taken => taken.ok().transpose(),
+        }
+    }
+}
+
+impl Passed {
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Each of them.
+    pub fn sockets(self) -> Vec<Socket> {
+        let questions = Arc::new(self.questions);
+        (0..self.count).map(|number| Socket { number, questions: Arc::clone(&questions) }).collect()
+    }
+}
+
+impl Socket {
+    /// What it is by now.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says what it is instead.
+    pub fn facts(&self) -> Answer<Facts> {
+        let (answer, answered) = bounded(1);
+        // Hands that are gone answer nothing.
+        let _ = self.questions.send(Question { number: self.number, answer });
+        answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            Err(Failure::not_a_socket("the descriptor cannot be looked at", "pass a TCP or UDP socket"))
+        })
+    }
+}
+
+/// Takes calls until the other side is done, or nobody wants them any more.
+fn take_all(stream: UnixStream, spaces: &Spaces, place: &Place, give: &Sender<Result<Taken, FrameError>>) {
+    let mut frames = Frames::new(Passing::over(stream, |count| place.spare(count)), MAX_APP_MESSAGE);
+    loop {
+        let has_begun = !frames.is_drained();
+        frames.connection().expect_call(has_begun);
+        let asked = match frames.next_message() {
+            Ok(Some(message)) => read(message),
+            Ok(None) => return,
+            Err(error) => {
+                let _ = give.send(Err(error));
+                return;
+            }
+        };
+        // Once it is gone, so are they.
+        let (passed, _spare) = frames.connection().take();
+        // Whose call they came with cannot be told where several came at once.
+        if !passed.is_empty() && !frames.is_drained() {
+            let _ = give.send(Err(FrameError::CutShort));
+            return;
+        }
+        let (ask, questions) = unbounded();
+        let taken = Taken { asked, passed: Passed { count: passed.len(), questions: ask } };
+        if give.send(Ok(taken)).is_err() {
+            return;
+        }
+        answer(&questions, &passed, spaces);
+    }
+}
+
+/// Answers what is asked of descriptors, until all is.
+fn answer(questions: &Receiver<Question>, passed: &[OwnedFd], spaces: &Spaces) {
+    for Question { number, answer } in questions {
+        let facts = passed.get(number).map(|socket| Facts::read(socket.as_fd(), spaces));
+        // Who asked may have gone on.
+        let _ = facts.map(|facts| answer.send(facts));
+    }
+}
+
+fn read(message: &[u8]) -> Answer<Asked> {
+    let request = Request::read(message)?;
+    if request.upgrade {
+        let hint = "call it without `upgrade`";
+        return Err(Failure::bad_call("no method here goes over to another protocol", hint));
+    }
+    Ok(Asked { call: request.app_call()?, more: request.more, silent: request.oneway })
+}
+
+/// How long it may take to look at a descriptor. A socket takes no time.
+const PATIENCE: Duration = Duration::from_secs(5);
