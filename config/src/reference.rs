@@ -251,7 +251,7 @@ table! {
     FROM = "from", "an address", Some("the first `listen` address of the endpoint's family"), r#""192.0.2.1""#, Reload,
         "The `listen` address to send from.";
     FOLLOW = "follow", "true or false", Some("false"), "true", Reload,
-        "Whether the peer may move: what it authenticates from another address or port, newer than anything else, changes where we send. Without it such packets are dropped.";
+        "Whether the peer may move: what it authenticates from another address or port, newer than anything else, changes where we send. Without it such packets are dropped. Not in transport mode, where the peer's address is that of what is carried.";
     KEEPALIVE = "keepalive", "a duration", Some("none"), r#""20s""#, Reload,
         "In UDP, how long nothing is sent before an octet keeps the NAT in between open (RFC 3948 section 4). For whoever is behind it.";
     DSCP = "dscp", r#""copy", a whole number or a table"#, Some(r#""copy""#), "{ 46 = 46, 0 = 10 }", Reload,

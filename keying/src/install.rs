@@ -174,6 +174,12 @@ pub enum InstallError {
         "in transport mode nothing else is carried than between {0} and {1}; propose that, or use tunnel mode"
     )]
     TransportEnds(IpAddr, IpAddr),
+    /// Whoever relays one packet of a peer from elsewhere would stop a pair that carries nothing between other ends (T34).
+    #[error(
+        "in transport mode the peer's address is that of what is carried, so that it cannot move: leave `follow` out, or use \
+         tunnel mode"
+    )]
+    TransportMoves,
     /// Replay checking is part of the class (L-10).
     #[error("the offer and the keys differ in whether replays are checked; propose what will be installed")]
     OtherReplay,
@@ -265,6 +271,7 @@ impl Keys {
         if terms.replay_checked == matches!(self.anti_replay, AntiReplay::Off) {
             return Err(InstallError::OtherReplay);
         }
+        check_follow(self.follow, terms)?;
         check_path(&self.path, terms)
     }
 
@@ -335,6 +342,14 @@ pub(crate) fn check_path(path: &Path, terms: &Proposal) -> Result<(), InstallErr
         return Err(InstallError::TransportEnds(from, to.ip()));
     }
     Ok(())
+}
+
+/// Whether a peer may be followed.
+pub(crate) fn check_follow(follow: Follow, terms: &Proposal) -> Result<(), InstallError> {
+    match (follow, terms.mode) {
+        (Follow::Follow, Mode::Transport) => Err(InstallError::TransportMoves),
+        _ => Ok(()),
+    }
 }
 
 const fn outbound_config(keys: &SaKeys, reservation: Option<Reservation>) -> OutboundConfig<'_> {

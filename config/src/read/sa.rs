@@ -68,7 +68,7 @@ impl Reader<'_, '_> {
         self.check_lifetimes(&table, &soft, &hard);
         let (kind, mtu, selectors) = (kind?, mtu?, selectors?);
         let align = shape::align(&table, kind, self.problems);
-        let follow = table.read_or(&sa::FOLLOW, false, self.problems, Entry::flag);
+        let follow = shape::follow(&table, kind, self.problems);
         let keepalive = shape::keepalive(&table, kind, self.problems);
         let outer = shape::outer(&table, kind, self.problems);
         let hiding = shape::hiding(&table, kind, self.problems);

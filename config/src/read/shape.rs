@@ -27,6 +27,20 @@ pub fn keepalive(table: &Scope<'_>, kind: Kind, problems: &mut Problems<'_>) -> 
     })
 }
 
+/// Whether the peer may move. `None` is a problem.
+pub fn follow(table: &Scope<'_>, kind: Kind, problems: &mut Problems<'_>) -> Option<bool> {
+    table.read_or(&sa::FOLLOW, false, problems, |entry, problems| {
+        let follows = entry.flag(problems)?;
+        if follows && kind.mode == Mode::Transport {
+            let why =
+                "in transport mode the peer's address is that of what is carried, so that it cannot move";
+            entry.error(problems, why, "remove it, or use tunnel mode");
+            return None;
+        }
+        Some(follows)
+    })
+}
+
 /// How long an AH header is a multiple of. `None` is a problem.
 pub fn align(table: &Scope<'_>, kind: Kind, problems: &mut Problems<'_>) -> Option<Align> {
     says_nothing(table, &[&sa::ALIGN], (kind.ah, "there is no AH"), problems);

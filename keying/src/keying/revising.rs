@@ -7,7 +7,7 @@ use latchway_datapath::lifetime::Limits;
 use latchway_datapath::sad::{Follow, Path, Peer, Role, Sad, SadEntry};
 
 use crate::change::{Change, Fault, Problem, RevisedPair};
-use crate::install::{InstallError, check_path};
+use crate::install::{InstallError, check_follow, check_path};
 use crate::keying::Keying;
 use crate::keying::entering::{Names, shape_around};
 use crate::notice::Notice;
@@ -31,6 +31,7 @@ impl Keying {
         if path.carrier != pair.path.carrier {
             return Err(Problem::OtherCarrier);
         }
+        check_follow(revision.follow, &pair.terms)?;
         check_path(&path, &pair.terms)?;
         if path.to == pair.path.to {
             return Ok(());

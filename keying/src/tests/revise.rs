@@ -202,6 +202,10 @@ fn what_takes_another_pair_is_refused_and_nothing_is_revised() {
     let single = |address: [u8; 4]| AddressRange::single(address.into());
     let selectors = vec![Selector::between(single([10, 0, 0, 1]), single([10, 1, 0, 1]))];
     let transport = Proposal { mode: Mode::Transport, selectors, ..proposal("bob") };
+    // T34: one packet of the peer, relayed from elsewhere, would stop it.
+    let follows = Keys { path: hosts, follow: Follow::Follow, ..keys(0x1005, Suite::AES_128_GCM) };
+    let ticket = keying.propose(transport.clone(), at(0)).unwrap().ticket;
+    assert_eq!(keying.install(ticket, follows, at(0)), Err(InstallError::TransportMoves));
     let transport = added(&mut keying, transport, Keys { path: hosts, ..keys(0x1004, Suite::AES_128_GCM) });
     let (before, nobody) = (keying.pairs(), PairId::from_raw(99));
     let of = |pair, path| RevisedPair { path, ..said(&keying, if pair == nobody { bob } else { pair }) };
@@ -217,6 +221,10 @@ fn what_takes_another_pair_is_refused_and_nothing_is_revised() {
         (of(bare, unspecified), Problem::Install(InstallError::NoSource)),
         (of(transport, native), Problem::Install(InstallError::TransportEnds(native.from, native.to.ip()))),
         (of(twin, path(4500)), Problem::Install(InstallError::DuplicateOutbound(spi, path(4500).to))),
+        (
+            RevisedPair { follow: Follow::Follow, ..said(&keying, transport) },
+            Problem::Install(InstallError::TransportMoves),
+        ),
     ];
     for (revision, problem) in cases {
         let element = match keying.pairs().into_iter().find(|view| view.id == revision.pair) {

@@ -97,6 +97,13 @@ fn rfc_4301_4_1_transport_mode_is_between_its_ends_alone() {
     only(&wider, "15:24: error: peer.sa.selectors.remote: 10.2.0.0/24", &[]);
     let ours = format!("{ends}selectors = {{ local = \"192.0.2.9\" }}\n");
     only(&ours, "15:13: error: peer.sa.selectors: in transport mode nothing else", &["or use tunnel mode"]);
+    let moves = format!("{ends}follow = true\n");
+    only(
+        &moves,
+        "15:10: error: peer.sa.follow: in transport mode the peer's address",
+        &["or use tunnel mode"],
+    );
+    assert!(problems(&format!("{ends}follow = false\n")).is_empty());
     let udp = ends.replace("encapsulation = \"none\"\n", "");
     only(&udp, "13:8: warning: peer.sa.mode: in UDP", &["use tunnel mode"]);
     let every = udp.replace("\"192.0.2.1:4500\", \"native:192.0.2.1\"", "\"0.0.0.0\"");
