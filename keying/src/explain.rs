@@ -1,5 +1,7 @@
 //! What would become of a packet, and why: for people who ask before they send one.
 
+use std::fmt;
+
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::sad::Usage;
@@ -8,6 +10,7 @@ use latchway_tagging::{ClassId, Identity, SaRef, SnapshotId};
 
 use crate::pair::PairId;
 use crate::policy::{RuleNumber, RuleView};
+use crate::single::SingleId;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Explanation {
     /// Rules before the deciding one, or all, each with what does not match; as many as a person reads.
     pub rules_passed_over: Vec<(RuleNumber, RuleMiss)>,
     /// SAs of the direction that would not carry the flow, each with the reason; as many as a person reads.
-    pub sas_passed_over: Vec<(PairId, SaMiss)>,
+    pub sas_passed_over: Vec<(SaOwner, SaMiss)>,
     /// How many more of either were passed over.
     pub more: usize,
 }
@@ -55,16 +58,25 @@ pub struct Carrier {
     pub sa: SaRef,
     /// Its SPI.
     pub spi: Spi,
-    /// Its pair.
-    pub pair: PairId,
-    /// Its class.
-    pub class: ClassId,
+    /// Whose it is.
+    pub owner: SaOwner,
+    /// Its class; `None` where it is single and makes no pair with another.
+    pub class: Option<ClassId>,
     /// Its peer.
     pub peer: Identity,
     /// How it protects.
     pub suite: Suite,
     /// The largest inner packet that fits the path as it is configured. Outbound only.
     pub max_inner: Option<usize>,
+}
+
+/// Whose an SA is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SaOwner {
+    /// A pair's.
+    Pair(PairId),
+    /// Nobody's but its own, with this SPI.
+    Single(SingleId, Spi),
 }
 
 /// Why a rule does not decide: the first of its selectors that does not match.
@@ -102,12 +114,35 @@ pub enum SaMiss {
     /// The rule wants SAs of another reqid.
     #[error("serves rules of another reqid")]
     OtherReqid,
+    /// The rule's template asks for something else.
+    #[error("is not what the rule's template asks for")]
+    OtherTemplate,
     /// None of its selectors admits the flow.
     #[error("has no selector that covers the flow")]
     Selectors,
     /// It would do, and a newer one is used.
     #[error("would do, but a newer one is used")]
     Older,
+}
+
+impl SaOwner {
+    /// The pair, where it is one's.
+    #[must_use]
+    pub const fn pair(self) -> Option<PairId> {
+        match self {
+            Self::Pair(pair) => Some(pair),
+            Self::Single(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for SaOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pair(pair) => write!(f, "the SA of pair {}", pair.raw()),
+            Self::Single(_, spi) => write!(f, "the state with SPI {spi}"),
+        }
+    }
 }
 
 /// The name of a usage, as status output shows it.

@@ -55,7 +55,7 @@ pub use change::{
     Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem, RevisedPair,
 };
 pub use evidence::{Certificate, Evidence, EvidenceError, Fingerprint, PublicKey, TrustAnchor};
-pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
+pub use explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, SaOwner, Verdict};
 pub use install::{HeaderKeys, InstallError, KeyOrigin, Keys, Resumption, SaKeys, Start};
 pub use interned::{ClassObserver, ClassRefused, Unobserved};
 pub use keying::{Gone, Keying, PeerGone, Progress, RekeyError};

@@ -46,14 +46,14 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SaUsed {
-    /// The pair.
-    pub pair: u64,
+    /// The pair it belongs to; null for an SA of one direction, a state of `latchway xfrm`.
+    pub pair: Option<u64>,
     /// The SPI.
     pub spi: u32,
     /// The suite.
     pub suite: String,
     /// The peer's identity.
     pub peer: String,
-    /// The congruence class.
-    pub class: u32,
+    /// The congruence class; null for an SA of one direction that makes no pair with another.
+    pub class: Option<u32>,
 }

@@ -3,21 +3,21 @@
 use latchway_datapath::drop::{Direction, DropReason};
 use latchway_datapath::fitting::Fitting;
 use latchway_datapath::flow::FlowKey;
-use latchway_datapath::sad::{Role, SadEntry, Slot, Usage};
-use latchway_datapath::spd::{Action, Reqid, Rule};
+use latchway_datapath::sad::{Role, SadEntry, Scope, Slot, Usage};
+use latchway_datapath::spd::{Action, Protection, Rule};
 use latchway_datapath::traffic::Traffic;
 use latchway_tagging::ClassId;
 
-use crate::explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, Verdict};
+use crate::explain::{Carrier, Explanation, Question, RuleMiss, SaMiss, SaOwner, Verdict};
 use crate::keying::Keying;
-use crate::pair::PairId;
 
 /// What an SA must be to carry the flow.
 #[derive(Clone, Copy)]
 struct Demand {
     question: Question,
     class: Option<ClassId>,
-    reqid: Option<Reqid>,
+    /// What policy wants of SAs, whether it is asked or not.
+    protection: Option<Protection>,
 }
 
 impl Keying {
@@ -25,17 +25,14 @@ impl Keying {
     #[must_use]
     pub fn explain(&self, question: &Question) -> Explanation {
         let Question { flow, direction, required } = *question;
-        let decides = match required {
-            Some(_) => None,
-            None => self.current.spd.find(&Traffic::of(&flow), direction),
-        };
-        let action = decides.map(|(_, rule)| rule.action);
-        let reqid = match action {
-            // Inbound, any SA will do whose selectors admit the flow (RFC 4301 5.2).
-            Some(Action::Protect(protection)) if direction == Direction::Outbound => protection.reqid,
+        let policy = self.current.spd.find(&Traffic::of(&flow), direction);
+        let protection = match policy.map(|(_, rule)| rule.action) {
+            Some(Action::Protect(protection)) => Some(protection),
             _ => None,
         };
-        let demand = Demand { question: *question, class: required, reqid };
+        let decides = policy.filter(|_| required.is_none());
+        let action = decides.map(|(_, rule)| rule.action);
+        let demand = Demand { question: *question, class: required, protection };
         let verdict = match (required, action) {
             _ if flow.is_link_local() => Verdict::Dropped(DropReason::LinkLocal),
             (None, None) => Verdict::Dropped(DropReason::NoPolicy),
@@ -63,7 +60,11 @@ impl Keying {
     fn protect(&self, demand: &Demand) -> Verdict {
         let slot = match demand.question.direction {
             Direction::Outbound => {
-                self.current.sad.select(&Traffic::of(&demand.question.flow), demand.class, demand.reqid)
+                let (sad, traffic) = (&self.current.sad, Traffic::of(&demand.question.flow));
+                match (demand.class, demand.protection) {
+                    (None, Some(protection)) => sad.select_serving(&traffic, &protection),
+                    (class, _) => sad.select(&traffic, class, None),
+                }
             }
             Direction::Inbound => self.receiving(demand),
         };
@@ -81,24 +82,44 @@ impl Keying {
 
     /// An SA by which the peer could send the flow: the newest, as the peer would choose too.
     fn receiving(&self, demand: &Demand) -> Option<&Slot> {
-        let receives = |slot: &&Slot| slot.entry.is_inbound() && miss(slot, demand).is_none();
-        let number = |slot: &&Slot| self.by_sa.get(&slot.entry.sa).copied();
-        self.current.sad.iter().filter(receives).max_by_key(number)
+        let receives = |slot: &&Slot| {
+            slot.entry.is_inbound() && !slot.entry.is_for_another() && miss(slot, demand).is_none()
+        };
+        let age = |slot: &&Slot| (slot.entry.added, self.owner(&slot.entry));
+        self.current.sad.iter().filter(receives).max_by_key(age)
+    }
+
+    fn owner(&self, entry: &SadEntry) -> Option<SaOwner> {
+        let pair = self.by_sa.get(&entry.sa).map(|pair| SaOwner::Pair(*pair));
+        pair.or_else(|| Some(SaOwner::Single(*self.single_by_sa.get(&entry.sa)?, entry.spi)))
     }
 
     fn carrier(&self, entry: &SadEntry) -> Option<Carrier> {
-        let id = *self.by_sa.get(&entry.sa)?;
-        let pair = self.pairs.get(&id)?;
-        let (suite, max_inner) = match &entry.role {
-            Role::Inbound { .. } => (pair.terms.suites.inbound, None),
-            Role::Outbound { .. } => {
-                let (suite, mtu) = (pair.terms.suites.outbound, usize::from(entry.mtu()?.in_force));
-                let most = |fitting: Fitting| fitting.max_inner(mtu, fitting.usual_front());
-                (suite, pair.fitting(entry).map(most).filter(|&most| most > 0))
+        let owner = self.owner(entry)?;
+        let inbound = entry.is_inbound();
+        let (peer, suite, class, fitting) = match owner {
+            SaOwner::Pair(id) => {
+                let pair = self.pairs.get(&id)?;
+                let suites = pair.terms.suites;
+                let suite = if inbound { suites.inbound } else { suites.outbound };
+                (&pair.terms.peer, suite, Some(entry.class), pair.fitting(entry))
+            }
+            SaOwner::Single(id, _) => {
+                let single = self.singles.get(&id)?;
+                let class = single.partner.map(|(_, class)| class);
+                (&single.new.peer, single.new.suite, class, self.single_fitting(single, entry))
             }
         };
-        let peer = pair.terms.peer.clone();
-        Some(Carrier { sa: entry.sa, spi: entry.spi, pair: id, class: entry.class, peer, suite, max_inner })
+        let max_inner = match &entry.role {
+            Role::Inbound { .. } => None,
+            Role::Outbound { .. } => {
+                let mtu = usize::from(entry.mtu()?.in_force);
+                let most = |fitting: Fitting| fitting.max_inner(mtu, fitting.usual_front());
+                fitting.map(most).filter(|&most| most > 0)
+            }
+        };
+        let (sa, spi, peer) = (entry.sa, entry.spi, peer.clone());
+        Some(Carrier { sa, spi, owner, class, peer, suite, max_inner })
     }
 
     /// The rules before the one that decides.
@@ -120,11 +141,12 @@ impl Keying {
         };
         let inbound = demand.question.direction == Direction::Inbound;
         let others = self.current.sad.iter().filter(|slot| slot.entry.is_inbound() == inbound);
-        let others = others.filter(|slot| Some(slot.entry.sa) != used);
-        let mut misses: Vec<(PairId, SaMiss)> = others
+        // What goes around others is told of with those.
+        let others = others.filter(|slot| Some(slot.entry.sa) != used && !slot.entry.is_for_another());
+        let mut misses: Vec<(SaOwner, SaMiss)> = others
             .filter_map(|slot| {
                 let why = miss(slot, demand).unwrap_or(SaMiss::Older);
-                Some((*self.by_sa.get(&slot.entry.sa)?, why))
+                Some((self.owner(&slot.entry)?, why))
             })
             .collect();
         // Those that came closest first: what lacks a selector is most often of another tunnel altogether.
@@ -162,8 +184,8 @@ fn miss(slot: &Slot, demand: &Demand) -> Option<SaMiss> {
         Some(SaMiss::Selectors)
     } else if demand.class.is_some_and(|class| class != entry.class) {
         Some(SaMiss::OtherClass)
-    } else if demand.reqid.is_some_and(|reqid| reqid != entry.reqid) {
-        Some(SaMiss::OtherReqid)
+    } else if let Some(miss) = policy_miss(entry, demand) {
+        Some(miss)
     } else if !in_force {
         Some(SaMiss::NotInForce(slot.usage))
     } else if entry.use_.is_expired() {
@@ -171,6 +193,21 @@ fn miss(slot: &Slot, demand: &Demand) -> Option<SaMiss> {
     } else {
         None
     }
+}
+
+/// Why an SA does not serve the rule; `None` where it does, or need not.
+fn policy_miss(entry: &SadEntry, demand: &Demand) -> Option<SaMiss> {
+    let protection = match (demand.question.direction, demand.protection) {
+        (Direction::Outbound, Some(protection)) if demand.class.is_none() => protection,
+        (Direction::Outbound, _) => return None,
+        // Inbound, any SA of a pair will do whose selectors admit the flow (RFC 4301 5.2).
+        (Direction::Inbound, _) if entry.scope == Scope::Selectors => return None,
+        (Direction::Inbound, None) => return Some(SaMiss::OtherTemplate),
+        (Direction::Inbound, Some(protection)) => protection,
+    };
+    let other = protection.reqid.is_some_and(|reqid| reqid != entry.reqid);
+    let why = if other { SaMiss::OtherReqid } else { SaMiss::OtherTemplate };
+    (!entry.serves(&protection)).then_some(why)
 }
 
 /// As many as a person reads, and how many there are beyond.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use latchway_datapath::fitting::Fitting;
-use latchway_datapath::sad::{Role, Shape};
+use latchway_datapath::sad::{Role, SadEntry, Shape};
 use latchway_tagging::{AuthMethod, Class, ClassId, IdentityId, IdentityRecord, PadEntryId};
 
 use crate::evidence::Evidence;
@@ -67,15 +67,12 @@ impl Keying {
         if entry.is_for_another() {
             return None;
         }
-        let Terms { peer, suite, align, anti_replay, .. } = &single.new;
-        let around = single.nested.and_then(|sa| self.singles.get(self.single_by_sa.get(&sa)?));
-        let header = around.and_then(|around| self.sa_view(around));
+        let Terms { peer, align, anti_replay, .. } = &single.new;
+        let header = self.around(single).and_then(|around| self.sa_view(around));
         let (shape, sending) = match &entry.role {
             Role::Inbound { outer, .. } => (Shape { outer: outer.clone(), ..Shape::default() }, None),
             Role::Outbound { path, shape, .. } => {
-                let (outermost, align) =
-                    around.map_or((*suite, *align), |around| (around.new.suite, around.new.align));
-                let fitting = Fitting::of(entry, *suite)?.within(outermost, align);
+                let fitting = self.single_fitting(single, entry)?;
                 let sending = SingleSending { path: *path, fitting, path_mtu: entry.mtu()? };
                 (shape.clone(), Some(sending))
             }
@@ -94,6 +91,19 @@ impl Keying {
             align: *align,
             sending,
         })
+    }
+
+    /// The AH SA around one, of a bundle.
+    fn around(&self, single: &Single) -> Option<&Single> {
+        self.singles.get(self.single_by_sa.get(&single.nested?)?)
+    }
+
+    /// How long its packets become, AH around them included.
+    pub(super) fn single_fitting(&self, single: &Single, entry: &SadEntry) -> Option<Fitting> {
+        let own = (single.new.suite, single.new.align);
+        let (outermost, align) =
+            self.around(single).map_or(own, |around| (around.new.suite, around.new.align));
+        Some(Fitting::of(entry, own.0)?.within(outermost, align))
     }
 
     fn sa_view(&self, single: &Single) -> Option<SaView> {

@@ -10,13 +10,17 @@ use latchway_esp::Suite;
 use latchway_tagging::ClassId;
 
 use crate::testing::{at, commit, keying, keys, proposal};
-use crate::{Keying, Op, PairId, Question, RuleMiss, SaMiss, Transaction, Verdict};
+use crate::{Keying, Op, PairId, Question, RuleMiss, SaMiss, SaOwner, Transaction, Verdict};
 
 fn installed(keying: &mut Keying, peer: &str, spi: u32) -> PairId {
     let offer = keying.propose(proposal(peer), at(0)).unwrap();
     let id = keying.install(offer.ticket, keys(spi, Suite::AES_128_GCM), at(0)).unwrap();
     keying.poll(at(0));
     id
+}
+
+const fn of(pair: PairId) -> SaOwner {
+    SaOwner::Pair(pair)
 }
 
 fn flow(remote: &str) -> FlowKey {
@@ -57,10 +61,10 @@ fn rfc_4301_5_1_an_explanation_names_the_rule_and_the_sa_and_what_was_passed_ove
     assert_eq!(misses, [(1, RuleMiss::Ports), (2, RuleMiss::Remote)]);
     let Verdict::Protected(carrier) = &explanation.verdict else { panic!("{explanation:?}") };
     let view = &keying.pairs()[1];
-    assert_eq!((carrier.pair, carrier.sa, carrier.spi), (mallory, view.outbound.sa, view.outbound.spi));
-    assert_eq!((carrier.class, &carrier.peer), (view.class, &view.peer));
+    assert_eq!((carrier.owner, carrier.sa, carrier.spi), (of(mallory), view.outbound.sa, view.outbound.spi));
+    assert_eq!((carrier.class, &carrier.peer), (Some(view.class), &view.peer));
     assert_eq!(carrier.max_inner, Suite::AES_128_GCM.max_payload(1500 - 28));
-    assert_eq!(explanation.sas_passed_over, [(bob, SaMiss::Older), (carol, SaMiss::Selectors)]);
+    assert_eq!(explanation.sas_passed_over, [(of(bob), SaMiss::Older), (of(carol), SaMiss::Selectors)]);
     let chosen =
         keying.snapshot().sad.select(&Traffic::of(&flow("10.1.0.1:80")), None, Some(Reqid(1))).unwrap();
     assert_eq!(chosen.entry.sa, carrier.sa, "the packet path says the same");
@@ -73,8 +77,8 @@ fn rfc_5660_2_4_a_latched_flow_is_not_asked_of_policy_and_takes_its_class_alone(
     let question = Question { required: Some(class), ..ask("10.1.0.1:23", Direction::Outbound) };
     let explanation = keying.explain(&question);
     assert_eq!((explanation.rule, explanation.rules_passed_over), (None, vec![]));
-    assert!(matches!(&explanation.verdict, Verdict::Protected(carrier) if carrier.pair == bob));
-    assert!(explanation.sas_passed_over.contains(&(mallory, SaMiss::OtherClass)));
+    assert!(matches!(&explanation.verdict, Verdict::Protected(carrier) if carrier.owner == of(bob)));
+    assert!(explanation.sas_passed_over.contains(&(of(mallory), SaMiss::OtherClass)));
     let orphan = Question { required: Some(ClassId::from_raw(999)), ..question };
     assert_eq!(keying.explain(&orphan).verdict, Verdict::Dropped(DropReason::NoOutboundSa));
 }
@@ -90,15 +94,15 @@ fn every_verdict_has_its_reason() {
     assert_eq!(verdict(&keying, "10.2.0.1:80", out), Verdict::Dropped(DropReason::NoOutboundSa));
     assert_eq!(verdict(&keying, "169.254.0.1:80", out), Verdict::Dropped(DropReason::LinkLocal));
     assert!(
-        matches!(verdict(&keying, "10.3.0.1:80", back), Verdict::Protected(by) if by.pair == carol && by.max_inner.is_none())
+        matches!(verdict(&keying, "10.3.0.1:80", back), Verdict::Protected(by) if by.owner == of(carol) && by.max_inner.is_none())
     );
     let ops = vec![Op::Retire(bob), Op::Remove(mallory)];
     keying.commit(Transaction::new(ops), at(0)).unwrap();
     let explanation = keying.explain(&ask("10.1.0.1:80", out));
     assert_eq!(explanation.verdict, Verdict::Dropped(DropReason::NoOutboundSa));
-    assert_eq!(explanation.sas_passed_over[0], (bob, SaMiss::NotInForce(Usage::Retired)));
+    assert_eq!(explanation.sas_passed_over[0], (of(bob), SaMiss::NotInForce(Usage::Retired)));
     assert!(
-        matches!(verdict(&keying, "10.1.0.1:80", back), Verdict::Protected(by) if by.pair == bob),
+        matches!(verdict(&keying, "10.1.0.1:80", back), Verdict::Protected(by) if by.owner == of(bob)),
         "what is under way"
     );
     commit(&mut keying, vec![Op::SetSpd(Spd::default())]);

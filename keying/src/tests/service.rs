@@ -176,7 +176,9 @@ fn l_60_a_provider_is_driven_by_what_it_is_told() {
     assert_eq!(world.notices.recv(), Ok(Notice::PairAdded { pair: old, peer: fqdn("bob"), class }));
     let question = Question { flow: wanted, direction: Direction::Outbound, required: None };
     let verdict = client.explain(question).unwrap().verdict;
-    assert!(matches!(verdict, Verdict::Protected(carrier) if carrier.pair == old && carrier.class == class));
+    assert!(
+        matches!(verdict, Verdict::Protected(carrier) if carrier.owner.pair() == Some(old) && carrier.class == Some(class))
+    );
     // Its limits, by the pair; then rekey and commit.
     let (sa, direction) = (client.pairs().unwrap()[0].outbound.sa, Direction::Outbound);
     assert!(world.events.send(Event::SoftExpired { sa, direction }));

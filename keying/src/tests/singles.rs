@@ -4,21 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use latchway_datapath::arrival::Carrier;
-use latchway_datapath::drop::Direction;
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::flow::FlowKey;
 use latchway_datapath::outer::OuterPolicy;
 use latchway_datapath::sad::{Path, SadEntry, Scope, Shape, Usage};
 use latchway_datapath::selector::Selector;
 use latchway_datapath::spd::{Action, Around, Protection, Reqid, Rule, Template};
 use latchway_datapath::time::Time;
+use latchway_datapath::traffic::Traffic;
 use latchway_esp::{
-    Align, AntiReplay, Integrity, Protocol, Reservation, SeqNum, SequenceKind, Suite, WindowSize,
+    Align, AntiReplay, Integrity, Protocol, Reservation, SeqNum, SequenceKind, Spi, Suite, WindowSize,
 };
 use latchway_tagging::{AuthMethod, Identity, Mode, PadEntryId, StateClock, WorkerId};
 
 use crate::testing::{fqdn, keying_with, range};
 use crate::{
     Change, Element, InstallError, KeyOrigin, Keying, NewSingle, Pad, PadEntry, PeerPattern, Problem,
-    RevisedEnd, Revision, SaKeys, Settings, SingleChange, SingleError, Unobserved, Way,
+    Question, RevisedEnd, Revision, SaKeys, SaMiss, SaOwner, Settings, SingleChange, SingleError, Unobserved,
+    Verdict, Way,
 };
 
 const NOW: Time = Time::from_nanos(1_000_000_000);
@@ -392,4 +395,54 @@ fn rfc_4301_4_3_a_rule_that_names_no_reqid_bundles_nothing_that_another_names() 
     assert_eq!(nested(&mut keying, std::slice::from_ref(&esp)), [true, false, false, true]);
     let ah = alone(Protocol::Ah, Mode::Transport, 21);
     assert_eq!(nested(&mut keying, &[esp, ah]), [true, true, false, false]);
+}
+
+/// RFC 4301 5.1, 5.2: what becomes of packets under single SAs is explained as the packet paths decide it, by the template, too.
+#[test]
+fn rfc_4301_5_1_single_sas_are_explained() {
+    let mut keying = world();
+    let transport = NewSingle { mode: Mode::Transport, ..outbound(0x2001, 3) };
+    keying.change_singles(add(vec![inbound(0x1000, 1), outbound(0x2000, 2), transport]), NOW).unwrap();
+    let ids: Vec<_> = keying.singles().iter().map(|view| view.id).collect();
+    let flow = FlowKey::new(17, "10.0.0.1:5".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
+    let asked = |keying: &Keying, direction| keying.explain(&Question { flow, direction, required: None });
+    let both = |around: bool| {
+        let named = around.then_some(Reqid(9));
+        [Direction::Inbound, Direction::Outbound].map(|direction| Rule {
+            action: match bundle(direction, Some(Reqid(7)), named).action {
+                Action::Protect(protection) if !around => Action::Protect(Protection {
+                    template: protection.template.map(|template| Template { around: None, ..template }),
+                    ..protection
+                }),
+                action => action,
+            },
+            ..bundle(direction, Some(Reqid(7)), named)
+        })
+    };
+    rule(&mut keying, &both(false));
+    let explained = asked(&keying, Direction::Outbound);
+    let Verdict::Protected(carrier) = &explained.verdict else { panic!("{explained:?}") };
+    let spi = |spi| Spi::new(spi).unwrap();
+    assert_eq!((carrier.owner, carrier.class.is_some()), (SaOwner::Single(ids[1], spi(0x2000)), true));
+    assert!(carrier.max_inner.is_some_and(|most| most > 1400), "{carrier:?}");
+    assert_eq!(
+        explained.sas_passed_over,
+        [(SaOwner::Single(ids[2], spi(0x2001)), SaMiss::OtherTemplate)],
+        "of that reqid, and in another mode"
+    );
+    let traffic = Traffic::of(&flow);
+    let Action::Protect(protection) = explained.rule.unwrap().rule.action else { panic!() };
+    let chosen = keying.snapshot().sad.select_serving(&traffic, &protection).unwrap();
+    assert_eq!(chosen.entry.sa, carrier.sa, "the packet path says the same");
+    let explained = asked(&keying, Direction::Inbound);
+    assert!(
+        matches!(&explained.verdict, Verdict::Protected(by) if by.owner == SaOwner::Single(ids[0], spi(0x1000))),
+        "{explained:?}"
+    );
+    // Where policy wants a bundle, half of one is none.
+    rule(&mut keying, &both(true));
+    let explained = asked(&keying, Direction::Inbound);
+    assert_eq!(explained.verdict, Verdict::Dropped(DropReason::NoSa));
+    assert_eq!(explained.sas_passed_over[0].1, SaMiss::OtherTemplate);
+    assert_eq!(asked(&keying, Direction::Outbound).verdict, Verdict::Dropped(DropReason::NoOutboundSa));
 }

@@ -3,7 +3,7 @@
 use latchway_control::{Explanation, Verdict};
 
 use crate::cli::table::{Cell, Table, Tone, cell, toned};
-use crate::cli::view::{direction, latch_state, policy, spi};
+use crate::cli::view::{direction, latch_state, policy, sa_named};
 
 /// The verdict, what it rests on, and the steps to it.
 pub fn table(explanation: &Explanation) -> Table {
@@ -25,10 +25,10 @@ pub fn table(explanation: &Explanation) -> Table {
     );
     row(
         "sa",
-        explanation.sa.as_ref().map_or_else(
-            || nothing("none"),
-            |sa| cell(format!("pair {}, SPI {}, {}, with {}", sa.pair, spi(sa.spi), sa.suite, sa.peer)),
-        ),
+        explanation
+            .sa
+            .as_ref()
+            .map_or_else(|| nothing("none"), |sa| cell(format!("{}, with {}", sa_named(sa), sa.peer))),
     );
     row("latch", explanation.latch.map_or_else(|| nothing("none"), latch_state));
     let mtu = |mtu| cell(format!("{mtu} octets of inner packet fit"));
@@ -82,11 +82,11 @@ mod tests {
                 applications: ApplicationsSpec::Nothing,
             }),
             sa: Some(SaUsed {
-                pair: 1,
+                pair: Some(1),
                 spi: 0x1002,
                 suite: "aes-128-gcm".into(),
                 peer: "b.example".into(),
-                class: 3,
+                class: Some(3),
             }),
             latch: Some(LatchState::Established),
             mtu: Some(1422),

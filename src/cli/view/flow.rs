@@ -46,11 +46,11 @@ mod tests {
             latch: Some(LatchState::Established),
             peer: Some("b.example".into()),
             sa: Some(SaUsed {
-                pair: 1,
+                pair: Some(1),
                 spi: 0x1002,
                 suite: "aes-128-cbc-hmac-sha-256".into(),
                 peer: "b.example".into(),
-                class: 1,
+                class: Some(1),
             }),
             idle: 1500,
         };

@@ -134,7 +134,13 @@ pub fn spi(number: u32) -> String {
 
 /// A pair and the SPI that a flow uses.
 fn sa_used(sa: &SaUsed) -> String {
-    format!("{} ({})", sa.pair, spi(sa.spi))
+    sa.pair.map_or_else(|| format!("xfrm ({})", spi(sa.spi)), |pair| format!("{pair} ({})", spi(sa.spi)))
+}
+
+/// An SA that is used, as a line of its own names it.
+fn sa_named(sa: &SaUsed) -> String {
+    let owner = sa.pair.map_or_else(|| "xfrm".into(), |pair| format!("pair {pair}"));
+    format!("{owner}, SPI {}, {}", spi(sa.spi), sa.suite)
 }
 
 /// A span of time given in milliseconds, or a dash.

@@ -9,7 +9,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Table, Tone, cell, toned};
 use crate::cli::units::span;
 use crate::cli::view::inquiry::{held_rows, tunnel};
-use crate::cli::view::{latch_state, spi};
+use crate::cli::view::{latch_state, sa_named};
 
 /// One table for each connection, with a line between.
 ///
@@ -46,7 +46,7 @@ fn table(row: &WhoisRow) -> Table {
         held_rows(&mut table, held);
     }
     if let Some(sa) = &row.sa {
-        table.row([cell("sa"), cell(format!("pair {}, SPI {}, {}", sa.pair, spi(sa.spi), sa.suite))]);
+        table.row([cell("sa"), cell(sa_named(sa))]);
     }
     if let Some(path) = &row.tunnel {
         table.row([cell("tunnel"), cell(tunnel(path))]);
@@ -89,11 +89,11 @@ mod tests {
             state: Some(LatchState::Established),
             held: Some(held()),
             sa: Some(SaUsed {
-                pair: 1,
+                pair: Some(1),
                 spi: 0x1002,
                 suite: "aes-128-gcm".into(),
                 peer: "b.example".into(),
-                class: 3,
+                class: Some(3),
             }),
             tunnel: None,
             reason: None,

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use latchway_control::{Explanation, Failure, SaUsed, Verdict, call};
 use latchway_datapath::drop::DropReason;
 use latchway_datapath::flow::FlowKey;
-use latchway_keying::{Question, Verdict as Judged};
+use latchway_keying::{PairId, Question, Verdict as Judged};
+use latchway_tagging::ClassId;
 use latchway_ulp_shim::{LatchState, LatchView};
 
 use crate::gateway::operator::Answer;
@@ -79,7 +80,7 @@ impl Tell for Explanation {
             self.why.push(format!("rule {} is the first that matches", rule.number));
         }
         let sas = judged.sas_passed_over.iter();
-        self.why.extend(sas.map(|(pair, miss)| format!("the SA of pair {} {miss}", pair.raw())));
+        self.why.extend(sas.map(|(owner, miss)| format!("{owner} {miss}")));
         if judged.more > 0 {
             self.why.push(format!("{} more were passed over", judged.more));
         }
@@ -90,17 +91,13 @@ impl Tell for Explanation {
             Judged::Protected(carrier) => {
                 self.verdict = Verdict::Protect;
                 self.mtu = carrier.max_inner.and_then(|most| u32::try_from(most).ok());
-                self.why.push(format!(
-                    "the SA of pair {} with {} carries it",
-                    carrier.pair.raw(),
-                    carrier.peer
-                ));
+                self.why.push(format!("{} with {} carries it", carrier.owner, carrier.peer));
                 self.sa = Some(SaUsed {
-                    pair: carrier.pair.raw(),
+                    pair: carrier.owner.pair().map(PairId::raw),
                     spi: carrier.spi.get(),
                     suite: carrier.suite.to_string(),
                     peer: carrier.peer.to_string(),
-                    class: carrier.class.raw(),
+                    class: carrier.class.map(ClassId::raw),
                 });
             }
             Judged::Bypassed if !bypass_port => self.tell_drop(DropReason::NoBypassPort),

@@ -156,10 +156,10 @@ impl<'a> Carriers<'a> {
 /// An SA as a row of something that uses it names it.
 pub fn sa_used((pair, sa): (&PairView, &SaView)) -> SaUsed {
     SaUsed {
-        pair: pair.id.raw(),
+        pair: Some(pair.id.raw()),
         spi: sa.spi.get(),
         suite: sa.suite.to_string(),
         peer: pair.peer.to_string(),
-        class: pair.class.raw(),
+        class: Some(pair.class.raw()),
     }
 }

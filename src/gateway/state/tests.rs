@@ -206,7 +206,7 @@ fn rfc_4301_5_1_an_explanation_names_rule_sa_size_and_reason() {
     let pair = world.provide("b.example", "10.2.0.0/24", 0x1000);
     let with = world.state.explain(&question("10.2.0.1", Some(9000))).unwrap();
     let sa = with.sa.unwrap();
-    assert_eq!((with.verdict, sa.pair, sa.spi), (Verdict::Protect, pair, 0x1001));
+    assert_eq!((with.verdict, sa.pair, sa.spi), (Verdict::Protect, Some(pair), 0x1001));
     assert_eq!(
         (sa.peer.as_str(), with.policy.unwrap().number),
         ("fqdn:b.example", world.policies()[0].number)
@@ -246,7 +246,7 @@ fn l_12_l_60_a_flow_is_listed_with_its_latch_and_the_sa_in_use() {
     assert_eq!((row.latch, row.peer.as_deref()), (Some(LatchState::Established), Some("fqdn:b.example")));
     assert_eq!(
         (row.progress.as_str(), row.sa.map(|sa| (sa.pair, sa.spi))),
-        ("local-only", Some((pair, 0x1001)))
+        ("local-only", Some((Some(pair), 0x1001)))
     );
     let latches = all(|rows| world.state.latches(rows));
     assert_eq!(
