@@ -9,11 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use latchway_control::call::{XfrmApplied, XfrmApply};
-use latchway_control::{XfrmEventKind, XfrmStateRow};
+use latchway_control::{Verdict, XfrmEventKind, XfrmStateRow};
+use latchway_datapath::sad::Role;
+use latchway_esp::{OutboundSa, SeqNum};
 use latchway_keying::reservations::Reservations;
 use latchway_xfrm::{Command, Family};
+use serde_json::json;
 
-use crate::gateway::operator::Answer;
+use crate::gateway::operator::{Answer, Gateway};
 use crate::gateway::records::Records;
 use crate::gateway::state::testing::World;
 use crate::gateway::xfrm::{Heard, Xfrm};
@@ -210,4 +213,64 @@ fn after_a_stop_the_book_says_what_is_in_force() {
     assert_eq!(deleted.state.unwrap().state.spi, 0x1002);
     said(&world, &["state flush", "policy flush"], true).unwrap();
     assert_eq!((held(&world), policies(&world)), ((vec![], 0), (0, 0)));
+}
+
+/// The SA that sends with this SPI, taken as a worker takes it.
+fn sender(world: &World, spi: u32) -> OutboundSa {
+    let mut reader = world.publisher.reader();
+    let snapshot = reader.adopt().0.clone();
+    let entry = snapshot.sad.iter().map(|slot| &slot.entry).find(|entry| entry.spi.get() == spi);
+    match &entry.unwrap().role {
+        Role::Outbound { sa, .. } => sa.take().unwrap(),
+        Role::Inbound { .. } => panic!("{spi:#x} receives"),
+    }
+}
+
+/// T12, RFC 4301 4.3: ESP whose numbers are on record, with AH around it, is placed again in another life of the gateway: it is a
+/// bundle again, and its numbers go on.
+#[test]
+fn t12_rfc_4301_4_3_bundles_on_record_go_on_in_another_life() {
+    let folder = Folder::enrolled("bundles");
+    let ah = |from: u8, to: u8, spi: u32| {
+        let key = format!("{spi:08x}").repeat(8);
+        format!(
+            "state add src 192.0.2.{from} dst 192.0.2.{to} proto ah spi {spi} reqid 8 mode transport flag esn \
+             auth-trunc hmac(sha256) 0x{key} 128"
+        )
+    };
+    let policy = |direction: &str, [src, dst]: [u8; 2]| {
+        let ends = format!("src 192.0.2.{src} dst 192.0.2.{dst}");
+        format!(
+            "policy add src 10.{src}.0.0/24 dst 10.{dst}.0.0/24 dir {direction} \
+             tmpl {ends} proto esp reqid 7 mode tunnel tmpl {ends} proto ah reqid 8 mode transport"
+        )
+    };
+    let lines = [
+        gcm(1, 2, 0x1001),
+        gcm(2, 1, 0x1002),
+        ah(1, 2, 0x1003),
+        ah(2, 1, 0x1004),
+        policy("out", [1, 2]),
+        policy("in", [2, 1]),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for life_before in [0, 30, 60] {
+        let life = Life::begin(&folder);
+        life.says(&lines, false).unwrap();
+        let sas = life.world.manager.client().single_sas().unwrap();
+        assert_eq!(sas.len(), 2, "AH is shown with what it is around");
+        assert!(sas.iter().all(|sa| sa.header.is_some() && sa.class.is_some()), "{sas:?}");
+        let question = json!({
+            "protocol": 17, "local": "10.1.0.1", "local_port": 5000, "remote": "10.2.0.1", "remote_port": 53
+        });
+        let explained = life.world.state.explain(&serde_json::from_value(question).unwrap()).unwrap();
+        let sa = explained.sa.unwrap();
+        assert_eq!((explained.verdict, sa.pair, sa.spi), (Verdict::Protect, None, 0x1001));
+        assert!(explained.mtu.is_some_and(|mtu| (1300..1440).contains(&mtu)), "{:?}", explained.mtu);
+        let mut sender = sender(&life.world, 0x1001);
+        let number = sender.take(30).unwrap().next_seq().unwrap().number();
+        assert_eq!(number, SeqNum(life_before + 1), "none twice, and none lost");
+        drop(sender);
+        life.end();
+    }
 }
