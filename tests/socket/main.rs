@@ -6,6 +6,7 @@ mod answers;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "gateways can do more than is asked of them here")]
 mod gateway;
+mod in_process;
 #[path = "../daemon/site.rs"]
 #[expect(dead_code, reason = "pairs can be made in more ways than are of use here")]
 mod pair;

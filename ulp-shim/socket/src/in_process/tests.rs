@@ -291,6 +291,35 @@ fn l_74_l_109_a_connection_whose_latch_breaks_is_ended_and_silent() {
     assert_eq!(one.stack.latch(&flow).unwrap().0, LatchState::Closed);
 }
 
+/// L-80 of IPv6 inside, beside IPv4: each address has its own, and neither is taken for the other.
+#[test]
+fn l_80_ipv6_inside_is_as_good() {
+    let world = World::default();
+    let end = |us: u8, them: u8| {
+        let inner = |host: u8| format!("fd00:{host}::1");
+        let peer = peer(them).inner(format!("{}/128", inner(them)).parse().unwrap());
+        builder(us).address(inner(us).parse().unwrap()).peer(peer.pair(pair(us, them)))
+    };
+    let (mut one, mut two) = (world.host(end(1, 2), outer(1)), world.host(end(2, 1), outer(2)));
+    let at: SocketAddr = "[fd00:2::1]:80".parse().unwrap();
+    two.stack.listen("[::]:80".parse().unwrap(), is(1)).unwrap();
+    let (here, flow) = one.stack.connect(at, is(2)).unwrap();
+    let (there, back) =
+        world.until(&mut [&mut one, &mut two], |hosts| hosts[1].stack.accept(80, world.now()));
+    assert_eq!((flow.local().ip().to_string(), back.remote()), ("fd00:1::1".into(), flow.local()));
+    assert!(matches!(two.classes.of_flow(&back).unwrap(), Answer::Latched(_)));
+    one.stack.tcp(here).send_slice(b"of six").unwrap();
+    let heard = world.until(&mut [&mut one, &mut two], |hosts| {
+        let mut room = [0; 6];
+        (hosts[1].stack.tcp(there).recv_slice(&mut room).unwrap() == 6).then_some(room)
+    });
+    assert_eq!(&heard, b"of six");
+    let elsewhere = one.stack.connect("[fd00:3::1]:80".parse().unwrap(), anybody()).unwrap().0;
+    world.pass(&mut [&mut one], Duration::from_secs(2));
+    assert_eq!(one.stack.tcp(elsewhere).state(), State::SynSent);
+    assert!(one.counters.street(Direction::Outbound).dropped(DropReason::NoPolicy) > 0);
+}
+
 /// T03, T37: what is lost comes again, and a flood of octets that are nothing is dropped, counted, and holds up nobody.
 #[test]
 fn t03_t37_loss_and_a_flood_of_nothing_are_survived() {
