@@ -226,6 +226,12 @@ drop_reasons! {
     ListenerRefused "listener_refused" "latching-04 2.1" Audit INBOUND "-"
         "A listener does not take the connection: its SA is not what the listener demands, or the holder cannot be told."
         "`latch list` shows the listener and what it demands. If its holder does not read its events, end it.";
+    RequirementUnmet "requirement_unmet" "latching-04 2" Audit BOTH "-"
+        "What protects the flow, if anything does, is not what its socket requires."
+        "`explain` says which SA the flow gets. Make policy and SAs give what the application requires, or have it require less.";
+    OwnerUnknown "owner_unknown" "latching-04 2" Warn BOTH "-"
+        "While applications require something of their sockets, the flow's own socket could not be told."
+        "Nothing if it is rare: the socket was closed before its packet was looked at. Else see whether sock_diag works in the inner namespace.";
     LatchBroken "latch_broken" "RFC 5660 2.3" Info BOTH "-"
         "The connection's latch is broken or closed."
         "Open the connection anew. `latch list` says what broke it.";

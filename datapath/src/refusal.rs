@@ -50,7 +50,7 @@ impl<U: Ulp> Datapath<U> {
 
 /// Whether a packet dropped for `reason` may be of a connection that is over.
 pub(crate) const fn may_be_over(reason: DropReason) -> bool {
-    matches!(reason, DropReason::LatchBroken | DropReason::MidStream)
+    matches!(reason, DropReason::LatchBroken | DropReason::MidStream | DropReason::RequirementUnmet)
 }
 
 /// Writes the answer to a packet. Returns whether there is one to be sent.
@@ -176,7 +176,7 @@ mod tests {
     /// L-87, L-103, RFC 5961 3.2: whoever speaks on a connection that is over is reset, by what its TCP must take.
     #[test]
     fn l_87_l_103_a_segment_of_a_connection_that_is_over_is_answered_by_a_reset() {
-        for reason in [DropReason::LatchBroken, DropReason::MidStream] {
+        for reason in [DropReason::LatchBroken, DropReason::MidStream, DropReason::RequirementUnmet] {
             for ends @ [local, remote] in ENDS {
                 let mut host = host(reason, true);
                 let reset = |reset: Reset| {

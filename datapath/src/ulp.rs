@@ -66,8 +66,8 @@ pub trait Ulp {
     ) -> Result<(), DropReason>;
 
     /// Whether the inner sender of a packet that was dropped for `reason` is to be told that its connection is over (L-87,
-    /// L-103). Asked only where the reason is [`DropReason::LatchBroken`], [`DropReason::MidStream`] or
-    /// [`DropReason::Ending`].
+    /// L-103). Asked only where the reason is [`DropReason::LatchBroken`], [`DropReason::MidStream`],
+    /// [`DropReason::RequirementUnmet`] or [`DropReason::Ending`].
     fn is_over(&self, packet: &IpPacket<'_>, reason: DropReason, context: &Context<'_>) -> bool {
         let _ = (packet, reason, context);
         false

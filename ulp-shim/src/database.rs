@@ -23,6 +23,7 @@ use latchway_tagging::{ClassId, StateClock};
 use crate::entry::Kind;
 use crate::limits::{Limits, LimitsError};
 use crate::peers::ClassPeers;
+use crate::requirements::Requirements;
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::{FlowTable, Seed};
 
@@ -37,6 +38,7 @@ pub use self::view::{LatchCounts, LatchView};
 pub struct LatchDatabase {
     table: FlowTable,
     peers: ClassPeers,
+    requirements: Requirements,
     clock: Arc<StateClock>,
     limits: Limits,
     half_open: AtomicU64,
@@ -59,6 +61,7 @@ impl LatchDatabase {
         Ok(Self {
             table: FlowTable::new(limits.flows, seed),
             peers: ClassPeers::new(limits.classes),
+            requirements: Requirements::new(),
             clock,
             limits,
             half_open: zero(),
@@ -73,6 +76,12 @@ impl LatchDatabase {
     #[must_use]
     pub const fn peers(&self) -> &ClassPeers {
         &self.peers
+    }
+
+    /// What applications require of their sockets' flows.
+    #[must_use]
+    pub const fn requirements(&self) -> &Requirements {
+        &self.requirements
     }
 
     /// The bounds it was made with.

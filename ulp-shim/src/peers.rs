@@ -142,6 +142,13 @@ impl ClassPeers {
         accepts.is_some_and(|accepts| accepts & constraint.bit() != 0)
     }
 
+    /// Whether the class satisfies every one of these constraints (bit c for constraint c).
+    #[must_use]
+    pub(crate) fn accepts_all(&self, class: ClassId, constraints: u64) -> bool {
+        let accepts = self.known(class).map(|place| place.accepts.load(Ordering::Acquire));
+        accepts.is_some_and(|accepts| accepts & constraints == constraints)
+    }
+
     /// How many latches hold the class, tombstones included.
     #[must_use]
     pub fn latches(&self, class: ClassId) -> u32 {

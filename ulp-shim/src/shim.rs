@@ -5,6 +5,7 @@
 
 mod answer;
 mod barred;
+mod demanding;
 mod icmp;
 mod inbound;
 mod opening;
@@ -29,12 +30,15 @@ use latchway_tagging::{Feedback, OutboundTag, WorkerId};
 use self::outbound::Pending;
 use crate::database::{Known, LatchDatabase};
 use crate::entry::{Entry, Kind};
+use crate::owners::Owners;
 
 /// What one worker asks about its packets.
 #[derive(Debug)]
 pub struct Shim {
     database: Arc<LatchDatabase>,
     events: Events,
+    /// Who says whose a flow is, where applications may require something.
+    owners: Option<Box<dyn Owners>>,
     /// What the feedback asked for last is about.
     pending: Option<Pending>,
     /// The slot that the next sweep begins with.
@@ -50,7 +54,14 @@ impl Shim {
         let flows = u64::from(database.limits().flows);
         // Workers sweep from places of their own, so that they do not walk in step.
         let cursor = (flows * u64::from(worker.0) / 256) as u32;
-        Self { database, events, pending: None, cursor, next_sweep: Time::default() }
+        Self { database, events, owners: None, pending: None, cursor, next_sweep: Time::default() }
+    }
+
+    /// The same upper layer, which asks whose a flow is that begins, while anything is required of anybody.
+    #[must_use]
+    pub fn asking(mut self, owners: Box<dyn Owners>) -> Self {
+        self.owners = Some(owners);
+        self
     }
 
     /// The Latch Database.

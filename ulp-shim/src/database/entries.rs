@@ -289,6 +289,16 @@ impl<'t> Known<'t> {
         store_changed(&self.found.slot.last_version, tag.version.raw());
     }
 
+    /// When the entry was made, or when it was last asked whose its flow is.
+    pub(crate) fn opened(&self) -> Time {
+        Time::from_nanos(self.found.slot.opened.load(Ordering::Relaxed))
+    }
+
+    /// Records that its flow is whose it was.
+    pub(crate) fn renew(&self, now: Time) {
+        self.found.slot.opened.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
     /// When a packet last passed, or the state last changed.
     pub(crate) fn seen(&self) -> Time {
         Time::from_nanos(self.found.slot.seen.load(Ordering::Relaxed))

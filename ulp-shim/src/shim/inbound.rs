@@ -12,10 +12,13 @@ use latchway_tagging::InboundTag;
 use crate::database::{Birth, Known, Listener};
 use crate::entry::{Entry, Holds, Kind};
 use crate::progress::{Progress, Side};
+use crate::requirements::Required;
 use crate::shim::Shim;
 use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, admits_inbound, initiates, opening, opening_again, shakes_hands};
+use crate::shim::opening::{
+    Opening, Wanted, admits_inbound, initiates, opening, opening_again, shakes_hands,
+};
 use crate::sync::Ordering;
 
 impl Shim {
@@ -31,14 +34,17 @@ impl Shim {
         if is_icmp(packet) {
             self.judge_icmp_inbound(packet, tag, context)?;
         }
-        let Some(known) = self.database.probe(packet.flow()) else {
-            return self.begin_inbound(packet, tag, Side::default(), context);
+        let known = self.database.probe(packet.flow());
+        let demand = self.demand(packet, Direction::Inbound, known.as_ref(), context)?;
+        let arrival = Arrival { tag, demand };
+        let Some(known) = known else {
+            return self.begin_inbound(packet, &arrival, Side::default(), context);
         };
         match known.entry.kind {
-            Kind::Latched(state) => self.inbound_latched(state, packet, tag, (&known, context)),
-            Kind::Unlatched if self.is_awaited(packet, &known) => {
+            Kind::Latched(state) => self.inbound_latched(state, packet, &arrival, (&known, context)),
+            Kind::Unlatched if demand.is_some() || self.is_awaited(packet, &known) => {
                 self.database.remove(&known);
-                self.begin_inbound(packet, tag, Side::default(), context)
+                self.begin_inbound(packet, &arrival, Side::default(), context)
             }
             Kind::Unlatched if known.is_current(context.snapshot.id) => {
                 if is_icmp(packet) {
@@ -47,7 +53,7 @@ impl Shim {
                 known.touch(context.now);
                 Ok(())
             }
-            Kind::Unlatched => self.inbound_reconsidered(packet, tag, &known, context),
+            Kind::Unlatched => self.inbound_reconsidered(packet, &arrival, &known, context),
         }
     }
 
@@ -63,10 +69,12 @@ impl Shim {
         if is_icmp(packet) {
             self.judge_icmp_unprotected(packet)?;
         }
-        let Some(known) =
-            self.database.probe(packet.flow()).filter(|known| known.entry.kind != Kind::Unlatched)
-        else {
+        let known = self.database.probe(packet.flow());
+        let Some(known) = known.filter(|known| known.entry.kind != Kind::Unlatched) else {
             bypass::admit(policy)?;
+            if self.demand(packet, Direction::Inbound, known.as_ref(), context)?.is_some() {
+                return Err(DropReason::RequirementUnmet);
+            }
             return self.admit_unlatched(packet);
         };
         match (known.entry.kind, known.entry.holds) {
@@ -75,6 +83,8 @@ impl Shim {
                     bypass::admit(policy)?;
                 }
                 known.admit(packet, Direction::Inbound)?;
+                let demand = self.demand(packet, Direction::Inbound, Some(&known), context)?;
+                self.holds_to(&known, demand, packet, context.now)?;
                 self.track(packet, &known, Direction::Inbound, context.now);
                 Ok(())
             }
@@ -123,11 +133,12 @@ impl Shim {
         &self,
         state: LatchState,
         packet: &IpPacket<'_>,
-        tag: &InboundTag,
+        arrival: &Arrival<'_>,
         (known, context): (&Known<'_>, &Context<'_>),
     ) -> Result<(), DropReason> {
+        let tag = arrival.tag;
         if known.entry.progress.is_over() && self.may_begin_again(packet, tag, known) {
-            return self.begin_again(packet, tag, known, context);
+            return self.begin_again(packet, arrival, known, context);
         }
         let latch = known.latch(state);
         let verdict = latch.check(tag);
@@ -135,15 +146,16 @@ impl Shim {
             Ok(()) => {
                 known.admit(packet, Direction::Inbound)?;
                 self.admit_by_listener(packet, tag)?;
+                self.holds_to(known, arrival.demand, packet, context.now)?;
                 self.track(packet, known, Direction::Inbound, context.now);
                 known.note(tag);
             }
             Err(DropReason::LatchMismatch) if tag.version >= latch.changed_at => {
                 self.offend(packet, tag, known, context);
             }
-            Err(DropReason::LatchLarval) => return self.join(packet, tag, known, context),
+            Err(DropReason::LatchLarval) => return self.join(packet, arrival, known, context),
             Err(DropReason::LatchBroken) if has_reset(known, tag) && shakes_hands(packet) => {
-                return self.begin_again(packet, tag, known, context);
+                return self.begin_again(packet, arrival, known, context);
             }
             Err(DropReason::LatchBroken) => self.announce(known, packet.flow()),
             Err(_) => {}
@@ -155,13 +167,13 @@ impl Shim {
     fn begin_again(
         &self,
         packet: &IpPacket<'_>,
-        tag: &InboundTag,
+        arrival: &Arrival<'_>,
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        let sent = known.sent_to(tag);
+        let sent = known.sent_to(arrival.tag);
         self.database.remove(known);
-        self.begin_inbound(packet, tag, sent, context)
+        self.begin_inbound(packet, arrival, sent, context)
     }
 
     /// The local side has begun, no SA served it yet, and the remote side begins under one: one latch for both. One
@@ -169,7 +181,7 @@ impl Shim {
     fn join(
         &self,
         packet: &IpPacket<'_>,
-        tag: &InboundTag,
+        &Arrival { tag, demand }: &Arrival<'_>,
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
@@ -180,7 +192,8 @@ impl Shim {
             return Err(DropReason::StaleVersion);
         }
         // Policy may have come to discard it since the local side began (RFC 4301 5.2).
-        opening(packet, Direction::Inbound, None, context)?;
+        opening(packet, Direction::Inbound, Wanted { listener: None, demand }, context)?;
+        self.meets(tag.class, demand)?;
         barred::check(packet.flow(), tag.class, known.entry.terms, context)?;
         self.database.promote(known.found, tag.class)?;
         known.found.slot.received.store(received.pack(), Ordering::Relaxed);
@@ -221,7 +234,7 @@ impl Shim {
     fn inbound_reconsidered(
         &self,
         packet: &IpPacket<'_>,
-        tag: &InboundTag,
+        arrival: &Arrival<'_>,
         known: &Known<'_>,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
@@ -233,7 +246,7 @@ impl Shim {
             }
             Opening::Latched(..) => {
                 self.database.remove(known);
-                self.begin_inbound(packet, tag, Side::default(), context)
+                self.begin_inbound(packet, arrival, Side::default(), context)
             }
         }
     }
@@ -242,18 +255,20 @@ impl Shim {
     fn begin_inbound(
         &self,
         packet: &IpPacket<'_>,
-        tag: &InboundTag,
+        &Arrival { tag, demand }: &Arrival<'_>,
         sent: Side,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         let listener = self.database.listener(packet.flow());
-        let (received, terms) = match opening(packet, Direction::Inbound, listener.as_ref(), context)? {
+        let wanted = Wanted { listener: listener.as_ref(), demand };
+        let (received, terms) = match opening(packet, Direction::Inbound, wanted, context)? {
             Opening::Latched(received, terms) => (received, terms),
             Opening::Unlatched => {
                 self.remember_unlatched(packet.flow(), None, false, context);
                 return Ok(());
             }
         };
+        self.meets(tag.class, demand)?;
         let begun = Begun { received, sent, terms, listener };
         match self.latch_inbound(packet, begun, tag, context) {
             Err(DropReason::FlowTableFull | DropReason::LatchBarred)
@@ -315,6 +330,12 @@ impl Shim {
         }
         Err(DropReason::ListenerRefused)
     }
+}
+
+/// What a packet came under, and what is required of its flow.
+struct Arrival<'a> {
+    tag: &'a InboundTag,
+    demand: Option<Required>,
 }
 
 /// A connection that the remote side begins.

@@ -11,6 +11,7 @@ use latchway_datapath::ulp::Context;
 
 use crate::database::{Known, Listener};
 use crate::progress::Side;
+use crate::requirements::Required;
 
 /// How a flow begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,26 +22,40 @@ pub(super) enum Opening {
     Unlatched,
 }
 
-/// What policy, or a listener, wants of a flow that has no entry, and whether this packet may begin it. A listener's terms
-/// go before the rule's.
+/// Who wants a latch of a flow beside policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted<'a> {
+    /// The latch of the listener that it comes to.
+    pub(super) listener: Option<&'a Listener>,
+    /// What is required of its socket.
+    pub(super) demand: Option<Required>,
+}
+
+/// What policy, a listener or a requirement wants of a flow that has no entry, and whether this packet may begin it. A listener's
+/// terms go before the rule's, and a requirement's before both.
 ///
 /// # Errors
+/// [`DropReason::RequirementUnmet`]: something is required of a flow that cannot have a latch, or any more.
 /// [`DropReason::MidStream`]: a latch is wanted and the beginning was missed. Taking up a connection in the middle
 /// would launder a hijack. Inbound, [`DropReason::PolicyDiscard`] or [`DropReason::NoPolicy`]: rules are ordered and an
 /// SA's selectors are not, so that they may admit what an earlier rule discards (RFC 4301 4.4.1, 5.2).
 pub(super) fn opening(
     packet: &IpPacket<'_>,
     direction: Direction,
-    listener: Option<&Listener>,
+    Wanted { listener, demand }: Wanted<'_>,
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
     if direction == Direction::Inbound {
         admits_inbound(packet, context)?;
     }
     let terms = terms_by_policy(packet.flow(), context);
-    let Some(terms) = listener.map(|listener| listener.terms).or(terms) else {
-        return Ok(Opening::Unlatched);
-    };
+    let terms = listener.map(|listener| listener.terms).or(terms);
+    if let Some(demand) = demand {
+        let side = initiates(packet).filter(|_| !is_group(packet.flow()));
+        let side = side.ok_or(DropReason::RequirementUnmet)?;
+        return Ok(Opening::Latched(side, demand.terms(terms)));
+    }
+    let Some(terms) = terms else { return Ok(Opening::Unlatched) };
     let side = initiates(packet).ok_or(DropReason::MidStream)?;
     Ok(Opening::Latched(side, terms))
 }
@@ -80,7 +95,7 @@ pub(super) fn opening_again(
     known: &Known<'_>,
     context: &Context<'_>,
 ) -> Result<Opening, DropReason> {
-    match opening(packet, direction, None, context) {
+    match opening(packet, direction, Wanted::default(), context) {
         Err(DropReason::MidStream) if known.entry.passed => {
             let terms = terms_by_policy(packet.flow(), context);
             let passes = terms.is_some_and(|terms| terms.unlatchable == Unlatchable::Pass);

@@ -10,20 +10,32 @@ use latchway_tagging::{ClassId, Demand, Feedback, OutboundTag, SaRef, StateVersi
 use crate::database::{Birth, Known};
 use crate::entry::{Entry, Kind};
 use crate::progress::{Progress, Side};
+use crate::requirements::Required;
 use crate::shim::Shim;
 use crate::shim::barred;
 use crate::shim::icmp::is_icmp;
-use crate::shim::opening::{Opening, admits_flow_inbound, opening, opening_again, shakes_hands};
+use crate::shim::opening::{Opening, Wanted, admits_flow_inbound, opening, opening_again, shakes_hands};
 
 /// What is to be done with the feedback.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
-    /// Make the latch of the flow that this packet begins, with which the local side is so far, on these terms.
-    Latch(Side, LatchTerms),
+    /// Make the latch of the flow that this packet begins, if it is what is demanded.
+    Latch(Beginning),
     /// Remember the SA of a latched flow.
     Refresh(ClassId),
     /// Remember the SA of an unlatched flow.
     Cache,
+}
+
+/// A flow that the local side begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    /// How far the local side is with this packet.
+    sent: Side,
+    /// The terms of the latch.
+    terms: LatchTerms,
+    /// What is required of it.
+    demand: Option<Required>,
 }
 
 type Judgement = Result<(OutboundTag, Option<Pending>), DropReason>;
@@ -36,23 +48,30 @@ impl Shim {
         {
             return Ok((OutboundTag { demand, ..OutboundTag::default() }, None));
         }
-        let Some(known) = self.database.probe(packet.flow()) else {
-            return begin(packet, context);
-        };
+        let known = self.database.probe(packet.flow());
+        let demand = self.demand(packet, Direction::Outbound, known.as_ref(), context)?;
+        let Some(known) = known else { return begin(packet, demand, context) };
         match known.entry.kind {
             Kind::Latched(LatchState::Established) if known.entry.progress.is_over() => {
-                self.outbound_afterwards(packet, &known, context)
+                self.outbound_afterwards(packet, &known, demand, context)
             }
-            Kind::Latched(LatchState::Established) => self.outbound_latched(packet, &known, context),
+            Kind::Latched(LatchState::Established) => {
+                self.holds_to(&known, demand, packet, context.now)?;
+                self.outbound_latched(packet, &known, context)
+            }
             Kind::Latched(LatchState::Larval) if !known.entry.owned && shakes_hands(packet) => {
-                begin(packet, context)
+                begin(packet, demand, context)
             }
             Kind::Latched(LatchState::Larval | LatchState::Listener) => Err(DropReason::LatchLarval),
             Kind::Latched(LatchState::Broken) => {
                 self.announce(&known, packet.flow());
                 Err(DropReason::LatchBroken)
             }
-            Kind::Latched(LatchState::Closed) => self.outbound_afterwards(packet, &known, context),
+            Kind::Latched(LatchState::Closed) => self.outbound_afterwards(packet, &known, demand, context),
+            Kind::Unlatched if demand.is_some() => {
+                self.database.remove(&known);
+                begin(packet, demand, context)
+            }
             Kind::Unlatched => self.outbound_unlatched(packet, &known, context),
         }
     }
@@ -80,14 +99,18 @@ impl Shim {
         &self,
         packet: &IpPacket<'_>,
         known: &Known<'_>,
+        demand: Option<Required>,
         context: &Context<'_>,
     ) -> Judgement {
         if shakes_hands(packet) && !known.entry.owned {
             self.database.remove(known);
-            return begin(packet, context);
+            return begin(packet, demand, context);
         }
         match known.entry.kind {
-            Kind::Latched(LatchState::Established) => self.outbound_latched(packet, known, context),
+            Kind::Latched(LatchState::Established) => {
+                self.holds_to(known, demand, packet, context.now)?;
+                self.outbound_latched(packet, known, context)
+            }
             _ => {
                 self.outlived(packet, known);
                 Err(DropReason::LatchBroken)
@@ -118,7 +141,7 @@ impl Shim {
                 Ok(Opening::Unlatched) => Ok(uncached()),
                 Ok(Opening::Latched(sent, terms)) => {
                     self.database.remove(known);
-                    Ok(latching(sent, terms))
+                    Ok(latching(Beginning { sent, terms, demand: None }))
                 }
                 Err(reason) => Err(reason),
             };
@@ -140,19 +163,22 @@ impl Shim {
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
         match (pending, feedback) {
-            (Pending::Latch(sent, terms), Feedback::Protected { class, sa, version }) => {
+            (Pending::Latch(beginning), Feedback::Protected { class, sa, version }) => {
                 let served = Served { class, sa, version };
-                match self.latch_outbound(flow, (sent, terms), &served, context) {
+                match self.latch_outbound(flow, &beginning, &served, context) {
                     Err(DropReason::FlowTableFull | DropReason::LatchBarred)
-                        if terms.unlatchable == Unlatchable::Pass =>
+                        if beginning.terms.unlatchable == Unlatchable::Pass =>
                     {
                         self.pass(flow, context)
                     }
                     verdict => verdict,
                 }
             }
+            (Pending::Latch(Beginning { demand: Some(_), .. }), Feedback::NotProtected) => {
+                Err(DropReason::RequirementUnmet)
+            }
             // L-22: a latch is wanted, so nothing leaves without.
-            (Pending::Latch(..), Feedback::NotProtected) => Err(DropReason::LatchLarval),
+            (Pending::Latch(_), Feedback::NotProtected) => Err(DropReason::LatchLarval),
             (Pending::Refresh(latched), Feedback::Protected { class, sa, .. }) if class == latched => {
                 self.refresh(flow, latched, sa, context);
                 Ok(())
@@ -169,10 +195,11 @@ impl Shim {
     fn latch_outbound(
         &self,
         flow: &FlowKey,
-        (sent, terms): (Side, LatchTerms),
+        &Beginning { sent, terms, demand }: &Beginning,
         served: &Served,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
+        self.meets(served.class, demand)?;
         barred::check(flow, served.class, terms, context)?;
         let entry = Entry::established(Progress::begun(Direction::Outbound), terms);
         let birth = Birth {
@@ -208,7 +235,7 @@ impl Shim {
     #[cold]
     pub(super) fn await_sa(&self, flow: &FlowKey, pending: Pending, context: &Context<'_>) {
         // Without a handshake the next packet is as good as this one.
-        let Pending::Latch(sent, terms) = pending else { return };
+        let Pending::Latch(Beginning { sent, terms, .. }) = pending else { return };
         if sent == Side::default() {
             return;
         }
@@ -288,16 +315,16 @@ struct Served {
     version: StateVersion,
 }
 
-fn begin(packet: &IpPacket<'_>, context: &Context<'_>) -> Judgement {
-    match opening(packet, Direction::Outbound, None, context)? {
-        Opening::Latched(sent, terms) => Ok(latching(sent, terms)),
+fn begin(packet: &IpPacket<'_>, demand: Option<Required>, context: &Context<'_>) -> Judgement {
+    match opening(packet, Direction::Outbound, Wanted { listener: None, demand }, context)? {
+        Opening::Latched(sent, terms) => Ok(latching(Beginning { sent, terms, demand })),
         Opening::Unlatched => Ok(uncached()),
     }
 }
 
 /// L-95: feedback is asked for on the initiating packet.
-fn latching(sent: Side, terms: LatchTerms) -> (OutboundTag, Option<Pending>) {
-    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(sent, terms)))
+fn latching(beginning: Beginning) -> (OutboundTag, Option<Pending>) {
+    (OutboundTag { feedback: true, ..OutboundTag::default() }, Some(Pending::Latch(beginning)))
 }
 
 fn uncached() -> (OutboundTag, Option<Pending>) {

@@ -22,6 +22,9 @@ impl Shim {
         reason: DropReason,
         context: &Context<'_>,
     ) -> bool {
+        if reason == DropReason::RequirementUnmet {
+            return true;
+        }
         match self.database.probe(packet.flow()).map(|known| known.entry) {
             Some(entry) if is_over(&entry) => true,
             // A socket that answers somebody's SYN by speaking on a connection of before (L-40).

@@ -2,6 +2,7 @@
 
 mod bed;
 mod conflicts;
+mod demanding;
 mod icmp;
 mod listeners;
 mod model;

@@ -1,6 +1,6 @@
 //! A shim with a clock, a policy and two peers, driven as the datapath drives it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
@@ -21,6 +21,8 @@ use latchway_tagging::{
     IdentityTable, InboundTag, OutboundTag, SaIndex, SaRef, SnapshotId, StateClock, StateVersion, WorkerId,
 };
 
+use crate::owners::Owners;
+use crate::requirements::Owner;
 use crate::shim::Shim;
 use crate::{Begin, ConstraintId, CreateError, LatchDatabase, LatchView, Limits, Listening, Seed};
 
@@ -30,6 +32,18 @@ pub(super) const B: ClassId = ClassId::from_raw(3);
 /// Of a peer that nobody knows (RFC 5386).
 pub(super) const LESSER: ClassId = ClassId::from_raw(4);
 pub(super) const UNKNOWN: ClassId = ClassId::from_raw(99);
+
+/// Whose every flow is, and how often that was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Asked(pub(super) Arc<Mutex<(Owner, u32)>>);
+
+impl Owners for Asked {
+    fn owner(&self, _: &FlowKey, _: Direction) -> Owner {
+        let mut asked = self.0.lock().unwrap();
+        asked.1 += 1;
+        asked.0
+    }
+}
 
 pub(super) struct Bed {
     pub(super) database: Arc<LatchDatabase>,
@@ -91,6 +105,14 @@ impl Bed {
         };
         bed.policy(Some(Protection::LATCHED));
         bed
+    }
+
+    /// A bed whose shim asks whose flows are.
+    pub(super) fn asking(owner: Owner) -> (Self, Asked) {
+        let (mut bed, asked) = (Self::new(), Asked(Arc::new(Mutex::new((owner, 0)))));
+        let shim = Shim::new(Arc::clone(&bed.database), WorkerId(0), bed.sender.clone());
+        bed.shim = shim.asking(Box::new(asked.clone()));
+        (bed, asked)
     }
 
     pub(super) fn established(class: ClassId) -> Self {
@@ -435,6 +457,19 @@ impl Bed {
         let packet = IpPacket::parse(octets, Direction::Inbound).unwrap();
         let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
         self.shim.judge_unprotected(&packet, self.clear, &context)
+    }
+
+    /// A datagram in the clear, of which policy says BYPASS.
+    pub(super) fn unprotected_datagram(&self) -> Result<(), DropReason> {
+        self.judge_unprotected(&self.datagram(Direction::Inbound))
+    }
+
+    /// Whether the sender of a segment that was dropped for this reason is told that it is over.
+    pub(super) fn is_told(&self, segment: (u32, u32, u8), reason: DropReason) -> bool {
+        let octets = self.segment(Direction::Outbound, segment);
+        let packet = IpPacket::parse(&octets, Direction::Outbound).unwrap();
+        let context = Context { snapshot: &self.snapshot, version: self.clock.now(), now: self.now };
+        self.shim.is_over(&packet, reason, &context)
     }
 
     /// The class that an error about the TCP flow must leave under.

@@ -1,0 +1,128 @@
+//! Holds flows to what is required of the sockets that they are of (Q-44, L-33): asked when a flow begins, and of flows that
+//! stand only where they may be another socket's by now.
+//!
+//! The worker asks the kernel itself, at the moment at which a packet is in its hands: a socket that sent a SYN has it until
+//! that is answered, so that what is required holds for the first packet. Whatever is not known for certain is dropped.
+
+use latchway_datapath::drop::{Direction, DropReason};
+use latchway_datapath::flow::protocol;
+use latchway_datapath::packet::IpPacket;
+use latchway_datapath::time::Time;
+use latchway_datapath::ulp::Context;
+use latchway_tagging::ClassId;
+
+use crate::database::Known;
+use crate::entry::{Holds, Kind};
+use crate::requirements::{Owner, Required};
+use crate::shim::Shim;
+use crate::shim::opening::{initiates, shakes_hands};
+
+impl Shim {
+    /// What is required of a packet's flow, if this is a packet to ask that of.
+    ///
+    /// # Errors
+    /// [`DropReason::OwnerUnknown`]
+    #[inline]
+    pub(super) fn demand(
+        &self,
+        packet: &IpPacket<'_>,
+        direction: Direction,
+        known: Option<&Known<'_>>,
+        context: &Context<'_>,
+    ) -> Result<Option<Required>, DropReason> {
+        if !self.database.requirements().any() {
+            return Ok(None);
+        }
+        self.ask_owner(packet, direction, known, context.now)
+    }
+
+    fn ask_owner(
+        &self,
+        packet: &IpPacket<'_>,
+        direction: Direction,
+        known: Option<&Known<'_>>,
+        now: Time,
+    ) -> Result<Option<Required>, DropReason> {
+        let (flow, requirements) = (packet.flow(), self.database.requirements());
+        let asks = match (flow.protocol(), known) {
+            (protocol::TCP | protocol::UDP, None) => true,
+            (protocol::TCP, Some(_)) => shakes_hands(packet),
+            (protocol::UDP, Some(known)) => requirements.may_have_changed(flow, known.opened()),
+            _ => false,
+        };
+        if !asks {
+            return Ok(None);
+        }
+        // Without anybody to ask there are no sockets here: every packet is another host's.
+        let owner = self.owners.as_ref().map_or(Owner::Nobody, |owners| owners.owner(flow, direction));
+        let is_lost = match owner {
+            Owner::Unknown => true,
+            Owner::Gone => self.may_be_of_a_lost_socket(packet, direction),
+            Owner::Socket(_) | Owner::Nobody => false,
+        };
+        if is_lost {
+            return Err(DropReason::OwnerUnknown);
+        }
+        let demand = requirements.demand(owner, flow);
+        if let (None, protocol::UDP, Some(known)) = (demand, flow.protocol(), known) {
+            known.renew(now);
+        }
+        Ok(demand)
+    }
+
+    /// Whether a packet that no socket has may be of one with a requirement that is gone already, or does not have it yet. What
+    /// comes to no TCP socket is answered by a reset, and nothing begins.
+    fn may_be_of_a_lost_socket(&self, packet: &IpPacket<'_>, direction: Direction) -> bool {
+        let (flow, requirements) = (packet.flow(), self.database.requirements());
+        match (flow.protocol(), direction) {
+            (protocol::TCP, Direction::Outbound) => initiates(packet).is_some(),
+            (protocol::UDP, Direction::Outbound) => requirements.may_be_of(flow.local_port()),
+            (protocol::UDP, Direction::Inbound) => requirements.any_of_udp(),
+            _ => false,
+        }
+    }
+
+    /// Whether SAs of a class are what is demanded.
+    ///
+    /// # Errors
+    /// [`DropReason::RequirementUnmet`]
+    #[inline]
+    pub(super) fn meets(&self, class: ClassId, demand: Option<Required>) -> Result<(), DropReason> {
+        match demand {
+            Some(demand) if !self.database.peers().accepts_all(class, demand.constraints) => {
+                Err(DropReason::RequirementUnmet)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a latch that is there holds its flow to what is demanded. One that does not, and that nobody asked for, is not
+    /// kept: what it was made for was another socket's, or without demand.
+    ///
+    /// # Errors
+    /// [`DropReason::RequirementUnmet`]
+    #[inline]
+    pub(super) fn holds_to(
+        &self,
+        known: &Known<'_>,
+        demand: Option<Required>,
+        packet: &IpPacket<'_>,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let Some(demand) = demand else { return Ok(()) };
+        let is_met = known.entry.holds == Holds::Class
+            && self.database.peers().accepts_all(known.class, demand.constraints);
+        let is_udp = packet.flow().protocol() == protocol::UDP;
+        match is_met {
+            true if is_udp => known.renew(now),
+            true => {}
+            false => {
+                if is_udp && !known.entry.owned && matches!(known.entry.kind, Kind::Latched(_)) {
+                    self.database.remove(known);
+                }
+                return Err(DropReason::RequirementUnmet);
+            }
+        }
+        Ok(())
+    }
+}
