@@ -50,11 +50,13 @@ pub(crate) const ERRORS: [(&str, &str); 11] = [
 
 /// The errors of org.latchway.App, each with message and hint.
 #[cfg(test)]
-pub(crate) const APP_ERRORS: [(&str, &str); 9] = [
+pub(crate) const APP_ERRORS: [(&str, &str); 11] = [
     ("BadCall", "The call cannot be understood, or its parameters cannot be used."),
     ("NotASocket", "The descriptor that came with the call is not a socket, or none came."),
     ("WrongSocket", "The socket is of a kind that nothing can be said of or required for."),
     ("NotHere", "The socket is not one of those that the gateway serves."),
+    ("Unsatisfied", "What protects the connection that is there, if anything does, is not what is required."),
+    ("PolicyForbids", "The policy does not let anybody ask for this."),
     ("NotFound", "What the call speaks of is not there."),
     ("Refused", "The gateway does not do this, and changed nothing."),
     ("Busy", "The gateway serves as many callers as it can."),
@@ -145,6 +147,12 @@ impl Failure {
     #[must_use]
     pub fn not_here(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::named(APP, "NotHere", message, hint)
+    }
+
+    /// What protects the connection that is there is not what is required.
+    #[must_use]
+    pub fn unsatisfied(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::named(APP, "Unsatisfied", message, hint)
     }
 
     /// The same as org.latchway.App has it, where control.sock says it, too.

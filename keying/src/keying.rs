@@ -15,6 +15,7 @@ mod holding;
 mod inquiring;
 mod joining;
 mod recovery;
+mod requiring;
 mod revising;
 mod settling;
 mod showing;
@@ -37,13 +38,13 @@ use latchway_datapath::time::Time;
 use latchway_datapath::traffic::Traffic;
 use latchway_esp::{Protocol, Spi};
 use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
-use latchway_ulp_shim::LatchDatabase;
+use latchway_ulp_shim::{LatchDatabase, RequirementId};
 
 use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
 use crate::judge::{Judged, judge};
-use crate::latching::{Asking, Register};
+use crate::latching::{Asking, Constraints, Register};
 use crate::notice::{Notice, Notices, Wanted};
 use crate::origin::Origin;
 use crate::outbox::Outbox;
@@ -111,8 +112,10 @@ pub struct Keying {
     last_single: u64,
     /// Latches that somebody asked for.
     register: Register,
-    /// What their listeners ask for.
+    /// What their listeners ask for, and what is required of sockets.
     asking: Asking,
+    /// What is required of sockets, in its one spelling.
+    required: BTreeMap<RequirementId, Constraints>,
     /// Pairs that came into force since latches were attended to.
     begun: Vec<PairId>,
     /// The snapshot under which LARVAL latches were looked at.
@@ -197,6 +200,7 @@ impl Keying {
             last_single: 0,
             register: Register::new(holders),
             asking: Asking::default(),
+            required: BTreeMap::new(),
             begun: Vec::new(),
             attended: SnapshotId::default(),
             walked: Time::default(),

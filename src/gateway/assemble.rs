@@ -20,7 +20,7 @@ use latchway_tagging::{AuthMethod, Class, ClassId, StateClock, WorkerId};
 use latchway_ulp_shim::{LatchDatabase, Seed, Shim};
 
 use crate::gateway::GatewayError;
-use crate::gateway::app::Spaces;
+use crate::gateway::app::Inner;
 use crate::gateway::clock::since;
 use crate::gateway::disposition::Disposer;
 use crate::gateway::plan::Plan;
@@ -47,14 +47,15 @@ pub struct Assembled {
     pub disposer: Disposer,
     /// Auditable drops, where they are to be logged, and the addresses that wires have.
     pub audit: Option<(Receiver<Record>, Vec<SocketAddr>)>,
-    /// Whose sockets applications may ask about.
-    pub spaces: Option<Spaces>,
+    /// The sockets that applications may ask about.
+    pub applications: Option<Inner>,
 }
 
 /// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
 pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
-    let Ports { devices, sockets, spaces } = ports;
+    let Ports { devices, sockets, applications } = ports;
+    let (applications, owners) = applications.unzip();
 
     let database = LatchDatabase::new(plan.limits, Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);
@@ -78,6 +79,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
 
     let counters = Arc::new(Counters::new());
     let shim = Shim::new(Arc::clone(&database), WorkerId(0), events.clone());
+    let shim = owners.into_iter().fold(shim, |shim, owners| shim.asking(Box::new(owners)));
     let shared =
         Shared { snapshots, clock, counters: Arc::clone(&counters), events, oversize: Oversize::default() };
     let view = DevicesView::of(&plan.inner, &devices.tun, &devices.wires);
@@ -101,7 +103,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
         notices: told,
         disposer,
         audit: records.map(|records| (records, plan.listen.iter().map(Listen::socket_address).collect())),
-        spaces,
+        applications,
     })
 }
 

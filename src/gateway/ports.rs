@@ -1,15 +1,17 @@
 //! What a gateway reads and writes: the TUN, the wire sockets, the bypass port, and what ends connections. Opened with
 //! whatever privilege that takes, and kept open.
 
+use std::io;
+
 use latchway_config::Listen;
 use latchway_datapath::low::tun::{Persistence, TunConfig, TunQueue};
 use latchway_datapath::low::wire::{NativeSocket, Wire, WireSocket};
 use latchway_datapath::worker::{Devices, MAX_WIRES};
 use latchway_netns::links::Links;
-use latchway_ulp_shim::SocketDestroyer;
+use latchway_ulp_shim::{SocketDestroyer, SocketOwners, SocketsGone};
 
 use crate::gateway::GatewayError;
-use crate::gateway::app::Spaces;
+use crate::gateway::app::{Inner, Spaces};
 use crate::gateway::plan::{GSO_MAX_SIZE, Plan, TunSettings};
 
 /// The open ports of a gateway.
@@ -18,8 +20,9 @@ pub struct Ports {
     pub devices: Devices,
     /// Ends connections in the inner namespace.
     pub sockets: SocketDestroyer,
-    /// Whose sockets applications may ask about; `None` where the kernel does not tell namespaces apart.
-    pub spaces: Option<Spaces>,
+    /// The sockets that applications may ask about, and who says whose a flow is; `None` where the kernel does not tell
+    /// namespaces apart.
+    pub applications: Option<(Inner, SocketOwners)>,
 }
 
 impl Ports {
@@ -34,8 +37,18 @@ impl Ports {
         let sockets = plan.inner.run(SocketDestroyer::open)??;
         // Applications go without where that cannot be had, and packets do not.
         let spaces = Spaces::of(&plan.inner).ok();
-        Ok(Self { devices: Devices { tun, bypass, wires }, sockets, spaces })
+        let applications = spaces.and_then(|spaces| open_applications(plan, spaces, tun.name()).ok());
+        Ok(Self { devices: Devices { tun, bypass, wires }, sockets, applications })
     }
+}
+
+/// Opens what says whose a flow is that comes by the TUN of this name, and what tells when a socket is gone.
+fn open_applications(plan: &Plan, spaces: Spaces, tun: &str) -> Result<(Inner, SocketOwners), GatewayError> {
+    let device = Links::of(&plan.inner)?.index(tun)?;
+    let open =
+        || -> io::Result<_> { Ok((SocketsGone::open()?, SocketOwners::open(spaces.inner(), device)?)) };
+    let (ends, owners) = plan.inner.run(open)??;
+    Ok((Inner { spaces, ends }, owners))
 }
 
 fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {

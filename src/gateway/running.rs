@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, TrySendError};
 use latchway_datapath::worker::Stop;
 
-use crate::gateway::app::{Applications, Spaces};
+use crate::gateway::app::{Applications, Inner};
 use crate::gateway::assemble::Assembled;
 use crate::gateway::care::Care;
 use crate::gateway::daemon::tell;
@@ -61,8 +61,18 @@ impl Running {
         sockets: &Sockets<'_>,
         asked: Sender<Asked>,
     ) -> Result<Self, GatewayError> {
-        let Assembled { worker, heartbeat: _, stop, state, keying, events, notices, disposer, audit, spaces } =
-            assembled;
+        let Assembled {
+            worker,
+            heartbeat: _,
+            stop,
+            state,
+            keying,
+            events,
+            notices,
+            disposer,
+            audit,
+            applications: inner,
+        } = assembled;
         let on_stop = asked.clone();
         let server = Server::bind(sockets.control)?.start(Service {
             gateway: Arc::clone(&state) as _,
@@ -71,7 +81,7 @@ impl Running {
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
         let applications =
-            sockets.app.map(|app| serve_applications(app, spaces, &state)).transpose()?.flatten();
+            sockets.app.map(|app| serve_applications(app, inner, &state)).transpose()?.flatten();
         let telling = chronicle::start(notices, &state)?;
         let auditing =
             audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
@@ -112,16 +122,16 @@ impl Running {
 /// Offers app.sock, where the system lets the gateway know whose sockets are whose.
 fn serve_applications(
     app: &Path,
-    spaces: Option<Spaces>,
+    inner: Option<Inner>,
     state: &Arc<State>,
 ) -> Result<Option<Serving>, GatewayError> {
-    let Some(spaces) = spaces else {
+    let Some(inner) = inner else {
         tell(
             "applications cannot ask about their sockets: the kernel does not tell namespaces apart (Linux 5.14)",
         );
         return Ok(None);
     };
-    let applications = Applications::new(Arc::clone(state), spaces)?;
+    let applications = Applications::new(Arc::clone(state), inner)?;
     Ok(Some(Server::bind_for_all(app)?.start(applications)?))
 }
 

@@ -6,7 +6,7 @@ mod dispositions;
 mod explain;
 pub mod held;
 pub mod keys;
-mod latching;
+pub mod latching;
 mod measured;
 mod mtu;
 mod named;
@@ -54,7 +54,7 @@ pub struct State {
     outer: Option<String>,
     pub(super) bypass: Option<String>,
     devices: DevicesView,
-    started: Instant,
+    pub(super) started: Instant,
     started_at: SystemTime,
     pub(super) keying: KeyManagerClient,
     pub(super) database: Arc<LatchDatabase>,

@@ -20,6 +20,7 @@ mod narrow;
 mod outer;
 mod proven;
 mod reload;
+mod required;
 mod routed;
 mod schema;
 mod selectors;

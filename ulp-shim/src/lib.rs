@@ -18,6 +18,7 @@ mod requirements;
 mod shim;
 mod sock_destroy;
 mod sock_diag;
+mod sock_gone;
 mod sync;
 mod table;
 
@@ -32,4 +33,5 @@ pub use progress::Progress;
 pub use requirements::{Cookie, Owner, Requirement, RequirementId, Requirements};
 pub use shim::Shim;
 pub use sock_destroy::{DestroyError, SocketDestroyer};
+pub use sock_gone::{SocketGone, SocketsGone};
 pub use table::Seed;

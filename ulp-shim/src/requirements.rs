@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchTerms, OnConflict, Unlatchable};
@@ -71,7 +72,7 @@ pub(crate) struct Required {
 
 /// All that is required, shared by the workers and whoever answers applications.
 pub struct Requirements {
-    /// How many there are.
+    /// How many there are, with those whose sockets are gone and may have left packets.
     standing: AtomicU64,
     table: Mutex<Table>,
     /// By port, before when the owner of a UDP flow may have been another, in steps.
@@ -89,6 +90,8 @@ struct Table {
     placed: HashMap<u16, usize>,
     /// How many of them have none yet.
     unplaced: usize,
+    /// The UDP ports of sockets that are gone, where they had any, each until no packet of theirs can be under way.
+    left: HashMap<Option<u16>, Time>,
 }
 
 impl Requirements {
@@ -111,7 +114,7 @@ impl Requirements {
     /// How many sockets something is required for.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.standing.load(Ordering::Relaxed)
+        self.lock().sockets.len() as u64
     }
 
     /// What is required for a socket.
@@ -126,8 +129,7 @@ impl Requirements {
         let mut table = self.lock();
         let before = table.take(&socket);
         table.put(socket, requirement);
-        // Under the lock, so that the number never belies the table.
-        self.standing.store(table.sockets.len() as u64, Ordering::SeqCst);
+        self.count_anew(&table);
         drop(table);
         if requirement.protocol == protocol::UDP {
             self.owner_changed(requirement.port, now);
@@ -139,12 +141,42 @@ impl Requirements {
     pub fn remove(&self, socket: &Cookie, now: Time) -> Option<Requirement> {
         let mut table = self.lock();
         let before = table.take(socket)?;
-        self.standing.store(table.sockets.len() as u64, Ordering::SeqCst);
+        self.count_anew(&table);
         drop(table);
         if before.protocol == protocol::UDP {
             self.owner_changed(before.port, now);
         }
         Some(before)
+    }
+
+    /// Takes note that a socket is gone, which had this UDP port. What it sent last may not have been looked at yet: until
+    /// that is over, a packet that no socket has may be its own.
+    pub fn gone(&self, socket: &Cookie, udp_port: Option<u16>, now: Time) {
+        let mut table = self.lock();
+        let Some(before) = table.take(socket) else { return };
+        let port = udp_port.or(before.port).filter(|_| before.protocol == protocol::UDP);
+        let known = table.left.insert(port, now + UNDER_WAY).is_some();
+        if let Some(port) = port.filter(|_| !known) {
+            *table.placed.entry(port).or_default() += 1;
+        }
+        self.count_anew(&table);
+        drop(table);
+        if port.is_some() {
+            self.owner_changed(port, now);
+        }
+    }
+
+    /// Forgets sockets that are gone for so long that nothing of theirs is under way.
+    pub fn expire(&self, now: Time) {
+        let mut table = self.lock();
+        let over: Vec<_> = table.left.extract_if(|_, until| *until <= now).map(|(port, _)| port).collect();
+        over.into_iter().flatten().for_each(|port| table.leave(port));
+        self.count_anew(&table);
+    }
+
+    /// Under the lock, so that the number never belies the table.
+    fn count_anew(&self, table: &Table) {
+        self.standing.store((table.sockets.len() + table.left.len()) as u64, Ordering::SeqCst);
     }
 
     /// Takes note that the flows of a UDP port, or of any, may have other owners from now on: those that are there are asked
@@ -288,6 +320,9 @@ fn step_after(now: Time) -> u32 {
     u32::try_from((now.as_nanos() >> STEP).saturating_add(1)).unwrap_or(u32::MAX)
 }
 
+/// How long a packet may wait in the TUN before a worker looks at it: one that takes longer is none that works.
+const UNDER_WAY: Duration = Duration::from_secs(30);
+
 /// A step is 2^24 ns, some 17 ms: 32 bits of it are two years.
 const STEP: u32 = 24;
 
@@ -295,7 +330,6 @@ const STEP: u32 = 24;
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const NOW: Time = Time::from_nanos(5_000_000_000);
 
@@ -374,6 +408,23 @@ mod tests {
         requirements.remove(&cookie(2), NOW);
         assert!(!requirements.any_of_udp() && !requirements.may_be_of(9));
         assert!(requirements.lock().placed.is_empty());
+    }
+
+    /// L-33: what a socket sent last is not free of what was required of it because the socket is gone before it is looked at.
+    #[test]
+    fn l_33_what_a_socket_leaves_is_its_own_until_it_is_over() {
+        let requirements = Requirements::new();
+        requirements.set(cookie(1), requirement(1, protocol::UDP, None), NOW);
+        requirements.set(cookie(2), requirement(1, protocol::TCP, None), NOW);
+        requirements.gone(&cookie(1), Some(9), NOW);
+        requirements.gone(&cookie(2), None, NOW);
+        requirements.gone(&cookie(3), Some(10), NOW);
+        assert_eq!((requirements.count(), requirements.any()), (0, true));
+        assert!(requirements.may_be_of(9) && !requirements.may_be_of(10));
+        requirements.expire(NOW + UNDER_WAY.saturating_sub(Duration::from_nanos(1)));
+        assert!(requirements.may_be_of(9));
+        requirements.expire(NOW + UNDER_WAY);
+        assert!(!requirements.any() && !requirements.may_be_of(9) && !requirements.any_of_udp());
     }
 
     /// An entry that is older than the last change of its port is asked about, and one that is newer is not.

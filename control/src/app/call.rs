@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{APP_INTERFACES, AppEvent, ProtectionView, Watch};
-use crate::call::calls;
+use crate::app::{APP_INTERFACES, AppEvent, Forget, ProtectionView, Require, Required, Watch};
+use crate::call::{Done, calls};
 
 calls! {
     /// What an application asks of a gateway.
@@ -12,6 +12,13 @@ calls! {
     Gateway = "org.latchway.App.Gateway": Gateway => GatewayView;
     /// What protects the socket that comes with the call, and who is on its other end.
     Protection = "org.latchway.App.Protection": Protection => ProtectionView;
+    /// Requires something of what protects the socket that comes with the call, in place of what was required before: it holds
+    /// for the next packet that begins a flow, and for as long as anybody has the socket. Whatever is not what is required
+    /// does not pass; a connection begins with ECONNREFUSED then. A requirement checks what policy chose, and chooses
+    /// nothing. One that says nothing is the same as Forget.
+    Require = "org.latchway.App.Require": Require => Required;
+    /// Requires nothing any more for the socket that comes with the call. What stands stays as it is.
+    Forget = "org.latchway.App.Forget": Forget => Done;
     /// What becomes of the sockets that come with the call, as it happens. Each has another end; it is watched by the latch that
     /// it has when the call comes. Needs `more`. The first reply says that they are watched, and those behind it where each
     /// stands; then each change is told. At most 64 sockets.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::app::ProtectionView;
-use crate::call::{Done, Method};
+use crate::call::Method;
 use crate::latch::{ConflictSpec, MethodSpec, ModeSpec, ProtectionSpec};
 
 /// What must protect a socket, beyond what the policy demands. What is missing is left to the policy.
@@ -46,9 +46,6 @@ pub struct RequirementSpec {
     /// Whether the IP header and its options must be protected, too.
     #[serde(default)]
     pub options_protected: bool,
-    /// Whether its SAs shall be for it alone.
-    #[serde(default)]
-    pub narrow: bool,
 }
 
 /// What is required for the socket that comes with the call. It holds for its next packet, and as long as it lives.
@@ -61,9 +58,6 @@ pub struct Require {
     /// What becomes of its connections in a conflict; as the rule says where it is missing.
     #[serde(default)]
     pub on_conflict: Option<ConflictSpec>,
-    /// Whether it shall pass in the clear where the policy would protect, for which privilege is needed (L-112).
-    #[serde(default)]
-    pub clear: bool,
 }
 
 /// What a requirement met.
@@ -123,16 +117,6 @@ pub struct DatagramView {
     pub since: u64,
     /// Until when it is known to hold.
     pub as_of: u64,
-}
-
-impl Method for Require {
-    const NAME: &'static str = "org.latchway.App.Require";
-    type Reply = Required;
-}
-
-impl Method for Forget {
-    const NAME: &'static str = "org.latchway.App.Forget";
-    type Reply = Done;
 }
 
 impl Method for Claim {

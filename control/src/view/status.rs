@@ -138,6 +138,8 @@ pub struct LatchCounts {
     pub broken: u64,
     /// Latches in state CLOSED.
     pub closed: u64,
+    /// Sockets that applications require something of.
+    pub requirements: u64,
 }
 
 impl LatchCounts {

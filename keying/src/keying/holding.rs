@@ -334,7 +334,7 @@ impl Keying {
     }
 }
 
-fn spelt(constraints: &Constraints) -> Result<Constraints, LatchError> {
+pub(super) fn spelt(constraints: &Constraints) -> Result<Constraints, LatchError> {
     let nobody = LatchError::Contradiction("nobody can have such an identity");
     constraints.canonical().ok_or(nobody)
 }

@@ -52,7 +52,8 @@ impl Keying {
             self.database.release(latch.id, now);
         }
         let listeners = self.register.iter().filter(|(_, held)| held.listens);
-        self.asking.recount(listeners.map(|(_, held)| &held.constraints));
+        let asked = listeners.map(|(_, held)| &held.constraints);
+        self.asking.recount(asked.chain(self.required.values()));
         self.accept_all();
     }
 

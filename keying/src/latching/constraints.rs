@@ -1,8 +1,11 @@
 //! What may be asked with a latch (latching-04 section 2.1, "type and QoP parameters", peer and local ID): L-13, L-33.
 
 use latchway_esp::Suite;
-use latchway_tagging::{Algorithms, AuthMethod, Class, Identity, IdentityRecord, Mode, Transforms};
+use latchway_tagging::{
+    Algorithms, AuthMethod, Class, Credential, Identity, IdentityRecord, Mode, Transforms,
+};
 
+use crate::evidence::Fingerprint;
 use crate::proposal::Suites;
 
 /// What a latch must be like. What is left out is as policy has it (L-14).
@@ -24,6 +27,15 @@ pub struct Constraints {
     pub local: Option<Identity>,
     /// How well the peer's identity must be proven, at least.
     pub standing: Option<AuthMethod>,
+    /// The methods of which one must have proven who the peer is. Empty is any.
+    pub methods: Vec<AuthMethod>,
+    /// The SHA-256 hash of the SubjectPublicKeyInfo by which the peer must be known, as those are that prove themselves by a
+    /// bare key: public key, BTNS, leap of faith (L-11).
+    pub key: Option<[u8; 32]>,
+    /// The SHA-256 hash of the SubjectPublicKeyInfo of the trust anchor that the peer's certificate must lead to (L-31).
+    pub anchor: Option<[u8; 32]>,
+    /// Whether the header of what is protected must be, too, with its options: by tunnel mode, or by AH (RFC 4301 4.1).
+    pub options_protected: bool,
     /// Whether SAs for the 5-tuple alone are wanted.
     pub narrow: bool,
 }
@@ -52,7 +64,11 @@ impl Constraints {
         let mut suites = self.suites.clone();
         suites.sort_unstable_by_key(|suite| suite.name());
         suites.dedup();
-        Some(Self { peer: named(&self.peer)?, local: named(&self.local)?, suites, ..self.clone() })
+        let mut methods = self.methods.clone();
+        methods.sort_unstable();
+        methods.dedup();
+        let (peer, local) = (named(&self.peer)?, named(&self.local)?);
+        Some(Self { peer, local, suites, methods, ..self.clone() })
     }
 
     /// Whether nothing is asked, so that policy alone decides (L-14).
@@ -91,6 +107,21 @@ impl Constraints {
             && self.peer.as_ref().is_none_or(|wanted| *wanted == peer.asserted)
             && self.local.as_ref().is_none_or(|wanted| *wanted == local.asserted)
             && self.standing.is_none_or(|least| standing >= least)
+            && (self.methods.is_empty() || self.methods.contains(&peer.method))
+            && self.is_proven_by(&peer.credential)
+            && (!self.options_protected || protects_options(class))
+    }
+
+    /// Whether this is the key, or the anchor, that is asked for. Which key a certificate is for is not part of what a latch
+    /// compares, as it is renewed.
+    fn is_proven_by(&self, credential: &Credential) -> bool {
+        let (key, anchor) = match credential {
+            Credential::None => (None, None),
+            Credential::Key(key) => (Some(key), None),
+            Credential::Anchor { key, .. } => (None, Some(key)),
+        };
+        self.key.as_ref().is_none_or(|wanted| key == Some(wanted))
+            && self.anchor.as_ref().is_none_or(|wanted| anchor == Some(wanted))
     }
 
     /// Whether everything that a latch compares is given, so that it can be ESTABLISHED at once (L-59).
@@ -130,6 +161,15 @@ impl Constraints {
         demands.extend(self.peer.as_ref().map(|peer| format!("peer {peer}")));
         demands.extend(self.local.as_ref().map(|local| format!("ourselves {local}")));
         demands.extend(self.standing.map(|least| format!("proven by {} or better", least.name())));
+        if !self.methods.is_empty() {
+            let methods: Vec<_> = self.methods.iter().map(|method| method.name()).collect();
+            demands.push(format!("proven by {}", methods.join(" or ")));
+        }
+        demands.extend(self.key.map(|key| format!("key {}", Fingerprint(key))));
+        demands.extend(self.anchor.map(|anchor| format!("trust anchor {}", Fingerprint(anchor))));
+        if self.options_protected {
+            demands.push("header and options protected".into());
+        }
         if self.narrow {
             demands.push("SAs of its own".into());
         }
@@ -155,6 +195,9 @@ impl Constraints {
             Asked::Bypass if (Self { protection: Asked::Policy, ..self.clone() }) != Self::default() => {
                 Some("nothing else can be asked of a connection in the clear")
             }
+            _ if self.key.is_some() && self.anchor.is_some() => {
+                Some("a peer proves itself by a bare key, or by a certificate of a trust anchor")
+            }
             _ if !self.suites.is_empty() && !self.suites.iter().any(of_key) => {
                 Some("no suite that is asked for has a key as long as is asked for")
             }
@@ -178,4 +221,11 @@ impl Constraints {
         let key = of.encryption.or(of.integrity).or(of.authentication_header);
         key.map_or(0, |transform| transform.key_bits) >= self.key_bits
     }
+}
+
+/// Whether the header of the inner packet is protected in both directions (RFC 4301 4.1).
+fn protects_options(class: &Class) -> bool {
+    let has_header = |transforms: &Transforms| transforms.authentication_header.is_some();
+    let Algorithms { inbound, outbound, .. } = &class.algorithms;
+    class.mode == Mode::Tunnel || (has_header(inbound) && has_header(outbound))
 }

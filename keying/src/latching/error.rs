@@ -92,8 +92,10 @@ pub enum LatchError {
         "one holder may have {0} latches, unread news of closed ones included; release some and read the alerts"
     )]
     TooManyLatches(usize),
-    /// Listeners ask for too many different things.
-    #[error("listeners ask for {0} different things already; ask for one of these, or release listeners")]
+    /// Listeners and requirements ask for too many different things.
+    #[error(
+        "listeners and sockets ask for {0} different things already; ask for one of these, or release some"
+    )]
     TooManyConstraints(usize),
 }
 

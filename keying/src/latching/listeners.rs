@@ -1,4 +1,4 @@
-//! What listeners ask for, interned: a worker compares one bit where a connection comes in.
+//! What listeners ask for, and what is required of sockets, interned: a worker compares one bit where a connection begins.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,17 @@ use latchway_ulp_shim::ConstraintId;
 
 use crate::latching::{Constraints, LatchError};
 
-/// Each different thing that listeners ask for, with how many do.
+/// Each different thing that is asked for, with how many do.
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     places: BTreeMap<u8, (Constraints, usize)>,
+    /// The place that was taken last: the next is another, so that a worker that has a number in hand yet does not find
+    /// another meaning under it.
+    last: u8,
 }
 
 impl Asking {
-    /// The id of what a listener asks for, with one more who asks. `None` is nothing.
+    /// The id of what is asked for, with one more who asks. `None` is nothing.
     ///
     /// # Errors
     /// [`LatchError::TooManyConstraints`]
@@ -27,7 +30,9 @@ impl Asking {
             return Ok(ConstraintId::new(*place));
         }
         let full = LatchError::TooManyConstraints(usize::from(MOST));
-        let free = (1..=MOST).find(|place| !self.places.contains_key(place)).ok_or(full)?;
+        let mut places = (self.last.saturating_add(1)..=MOST).chain(1..=MOST);
+        let free = places.find(|place| !self.places.contains_key(place)).ok_or(full)?;
+        self.last = free;
         self.places.insert(free, (constraints.clone(), 1));
         Ok(ConstraintId::new(free))
     }

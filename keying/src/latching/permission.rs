@@ -95,6 +95,20 @@ impl Plea<'_> {
         Ok(permit)
     }
 
+    /// Whether the flows of a socket could be what is required of them. Policy is not asked: what it chooses for each of them
+    /// is, when it begins.
+    ///
+    /// # Errors
+    /// [`LatchError`]
+    pub(crate) fn judge_requirement(&self, flow: &FlowKey, pad: &Pad) -> Result<(), LatchError> {
+        self.check_constraints()?;
+        if self.constraints.protection == Asked::Bypass {
+            return Err(LatchError::Contradiction("a requirement chooses no bypass where policy protects"));
+        }
+        let remote = flow.remote().ip();
+        self.judge_peer(flow, Some(remote).filter(|remote| !remote.is_unspecified()), pad)
+    }
+
     /// Whether a rule lets a connection that it speaks of be latched as asked.
     fn judge_rule(&self, view: &RuleView) -> Result<Permit, LatchError> {
         let (rule, freedom) = (view.number, view.rule.freedom);
@@ -139,8 +153,8 @@ impl Plea<'_> {
 
     /// Whether the PAD could let anybody there be the peer that is asked for (L-34).
     fn judge_peer(&self, flow: &FlowKey, remote: Option<IpAddr>, pad: &Pad) -> Result<(), LatchError> {
-        let Constraints { peer, local, standing, .. } = self.constraints;
-        if peer.is_none() && local.is_none() && standing.is_none() {
+        let Constraints { peer, local, standing, methods, .. } = self.constraints;
+        if peer.is_none() && local.is_none() && standing.is_none() && methods.is_empty() {
             return Ok(());
         }
         let could_be = |entry: &PadEntry| {
@@ -148,6 +162,7 @@ impl Plea<'_> {
                 && local.as_ref().is_none_or(|local| entry.local == *local)
                 && standing
                     .is_none_or(|least| entry.methods.iter().any(|method| entry.standing(*method) >= least))
+                && (methods.is_empty() || entry.methods.iter().any(|method| methods.contains(method)))
                 && remote.is_none_or(|at| entry.ranges.iter().any(|range| range.contains(number(at))))
         };
         if pad.entries().iter().any(could_be) {
@@ -156,6 +171,7 @@ impl Plea<'_> {
         let mut asked: Vec<String> = peer.iter().map(ToString::to_string).collect();
         asked.extend(local.iter().map(|local| format!("towards {local}")));
         asked.extend(standing.iter().map(|least| format!("proven by {} or better", least.name())));
+        asked.extend(methods.iter().map(|method| format!("proven by {}", method.name())));
         Err(LatchError::PadForbids { flow: *flow, asked: asked.join(", ") })
     }
 }

@@ -4,10 +4,12 @@ use crossbeam::channel::Sender;
 use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchId;
 use latchway_datapath::time::Time;
+use latchway_ulp_shim::{ConstraintId, RequirementId};
 
 use crate::keying::Keying;
 use crate::latching::{
-    Alerts, ConnectionRequest, Created, FlowInquiry, Holder, Inquiry, LatchError, ListenerRequest, Privilege,
+    Alerts, ConnectionRequest, Constraints, Created, FlowInquiry, Holder, Inquiry, LatchError,
+    ListenerRequest, Privilege,
 };
 use crate::manager::Stopped;
 use crate::manager::client::{KeyManagerClient, Request};
@@ -25,6 +27,8 @@ pub(in crate::manager) enum LatchCall {
     Find(FlowKey, Sender<Option<LatchId>>),
     Inquire(LatchId, Sender<Result<Box<Inquiry>, LatchError>>),
     InquireFlow(FlowKey, Sender<FlowInquiry>),
+    Require(RequirementId, Box<Constraints>, FlowKey, Sender<Result<ConstraintId, LatchError>>),
+    Unrequire(RequirementId, Sender<bool>),
 }
 
 impl LatchCall {
@@ -47,6 +51,10 @@ impl LatchCall {
             Self::Find(flow, reply) => reply.send(keying.find_latch(&flow)).is_ok(),
             Self::Inquire(latch, reply) => reply.send(keying.inquire_latch(latch).map(Box::new)).is_ok(),
             Self::InquireFlow(flow, reply) => reply.send(keying.inquire_flow(&flow)).is_ok(),
+            Self::Require(id, constraints, flow, reply) => {
+                reply.send(keying.require(id, &constraints, &flow)).is_ok()
+            }
+            Self::Unrequire(id, reply) => reply.send(keying.unrequire(id)).is_ok(),
         }
     }
 }
@@ -140,6 +148,27 @@ impl KeyManagerClient {
     /// [`Stopped`].
     pub fn inquire_flow(&self, flow: FlowKey) -> Result<FlowInquiry, Stopped> {
         self.ask_latch(|reply| LatchCall::InquireFlow(flow, reply))
+    }
+
+    /// [`Keying::require`](crate::Keying::require).
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`LatchError`] inside.
+    pub fn require(
+        &self,
+        id: RequirementId,
+        constraints: Constraints,
+        flow: FlowKey,
+    ) -> Result<Result<ConstraintId, LatchError>, Stopped> {
+        self.ask_latch(|reply| LatchCall::Require(id, Box::new(constraints), flow, reply))
+    }
+
+    /// [`Keying::unrequire`](crate::Keying::unrequire).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn unrequire(&self, id: RequirementId) -> Result<bool, Stopped> {
+        self.ask_latch(|reply| LatchCall::Unrequire(id, reply))
     }
 
     fn ask_latch<R>(&self, call: impl FnOnce(Sender<R>) -> LatchCall) -> Result<R, Stopped> {

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use latchway_control::app::{APP_INTERFACES, AppCall, MAX_APP_REPLY};
 use latchway_control::{Answering, Failure, FrameError, ServiceInfo, write_message};
+use nix::sys::socket::{getsockopt, sockopt};
 use serde::Serialize;
 
 use crate::gateway::app::Applications;
@@ -72,6 +73,10 @@ impl Back<'_> {
                 drop(socket);
                 applications.protection(&facts)
             })),
+            AppCall::Require(require) => self.give(
+                one(passed).and_then(|socket| applications.require(&socket, user(self.stream), require)),
+            ),
+            AppCall::Forget(_) => self.give(one(passed).and_then(|socket| applications.forget(&socket))),
             AppCall::Watch(_) => self.watch(passed, applications),
         }
     }
@@ -123,6 +128,11 @@ impl Back<'_> {
         self.caller.now(Doing::Answering);
         Ok(written?)
     }
+}
+
+/// Who is on the other side; the one of no name where that cannot be told.
+fn user(stream: &UnixStream) -> u32 {
+    getsockopt(stream, sockopt::PeerCredentials).map_or(u32::MAX, |credentials| credentials.uid())
 }
 
 /// The one socket that a call brings.

@@ -6,22 +6,45 @@ use std::os::fd::BorrowedFd;
 use latchway_control::Failure;
 use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::low::socket_facts::netns_cookie;
+use latchway_ulp_shim::Cookie;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{socket_domain, socket_protocol};
+use rustix::net::sockopt::{
+    socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_reuseaddr, socket_reuseport,
+};
 use rustix::net::{AddressFamily, SocketAddrAny, getpeername, getsockname};
 
 use crate::gateway::app::Spaces;
 use crate::gateway::operator::Answer;
 
-/// A socket of an application: the ends of its flow.
+/// A socket of an application: the ends of its flow, and which socket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
+    /// Which socket it is, whatever becomes of its ends.
+    pub cookie: Cookie,
     /// The number of its upper-layer protocol.
     pub protocol: u8,
     /// Its own end; IPv4 where it is that, in whatever form.
     pub local: SocketAddr,
     /// The other end, where it has one.
     pub remote: Option<SocketAddr>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether it may share its port with other sockets (SO_REUSEADDR of UDP, SO_REUSEPORT).
+    pub shares: bool,
+}
+
+/// How far a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has no other end, and awaits none.
+    Fresh,
+    /// It has sent its SYN, and was not answered yet.
+    Opening,
+    /// It has another end.
+    Connected,
+    /// It awaits connections.
+    Listening,
 }
 
 impl Facts {
@@ -44,13 +67,12 @@ impl Facts {
         let known = [protocol::TCP, protocol::UDP].into_iter().find(|&known| number == Some(known.into()));
         let protocol = known.ok_or_else(|| wrong("is neither of TCP nor of UDP"))?;
         // Before its addresses mean anything: in another namespace they are another's.
-        if !netns_cookie(descriptor).is_ok_and(|cookie| spaces.hold(cookie)) {
+        let space = netns_cookie(descriptor).ok().filter(|&cookie| spaces.hold(cookie));
+        let space = space.ok_or_else(|| {
             let hint = "ask the gateway of the socket's own network namespace";
-            return Err(Failure::not_here(
-                "the socket is in a network namespace that this gateway does not serve",
-                hint,
-            ));
-        }
+            Failure::not_here("the socket is in a network namespace that this gateway does not serve", hint)
+        })?;
+        let cookie = Cookie { space, socket: socket_cookie(descriptor).map_err(unreadable)? };
         let local = getsockname(descriptor).ok().and_then(canonical);
         let local = local.ok_or_else(|| wrong("has no address"))?;
         let remote = match getpeername(descriptor) {
@@ -58,13 +80,40 @@ impl Facts {
             Err(Errno::NOTCONN) => None,
             Err(error) => return Err(unreadable(error)),
         };
-        Ok(Self { protocol, local, remote })
+        let (stage, shares) = (stage(descriptor, protocol, remote)?, shares(descriptor, protocol)?);
+        Ok(Self { cookie, protocol, local, remote, stage, shares })
     }
 
     /// Its flow, where it has another end.
     pub fn flow(&self) -> Option<FlowKey> {
         self.remote.map(|remote| FlowKey::new(self.protocol, self.local, remote))
     }
+}
+
+/// How far a socket is that has this other end, if any. One of TCP that nobody connected hangs up on whoever polls it, and
+/// one that waits for an answer to its SYN does not.
+fn stage(descriptor: BorrowedFd<'_>, of: u8, remote: Option<SocketAddr>) -> Answer<Stage> {
+    if remote.is_some() {
+        return Ok(Stage::Connected);
+    }
+    if of != protocol::TCP {
+        return Ok(Stage::Fresh);
+    }
+    if socket_acceptconn(descriptor).map_err(unreadable)? {
+        return Ok(Stage::Listening);
+    }
+    let mut polled = [PollFd::new(descriptor, PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO)
+        .map_err(|error| unreadable(Errno::from_raw_os_error(error as i32)))?;
+    let said = polled.iter().filter_map(PollFd::revents).fold(PollFlags::empty(), PollFlags::union);
+    let hangs_up = said.contains(PollFlags::POLLHUP);
+    Ok(if hangs_up { Stage::Fresh } else { Stage::Opening })
+}
+
+fn shares(descriptor: BorrowedFd<'_>, of: u8) -> Answer<bool> {
+    let port = socket_reuseport(descriptor).map_err(unreadable)?;
+    let address = of == protocol::UDP && socket_reuseaddr(descriptor).map_err(unreadable)?;
+    Ok(port || address)
 }
 
 /// An end as flows have it: IPv4 where it is that.

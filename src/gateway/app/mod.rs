@@ -5,15 +5,18 @@
 
 mod conversation;
 mod descriptor;
+mod gone;
 mod hands;
 mod hub;
 mod places;
 mod protection;
+mod requiring;
 mod spaces;
 #[cfg(test)]
 mod tests;
 mod watching;
 
+use self::gone::Gone;
 pub use self::hub::Hub;
 pub use self::spaces::Spaces;
 
@@ -23,14 +26,24 @@ use std::sync::Arc;
 
 use latchway_control::app::GatewayView;
 use latchway_control::{Failure, FrameError};
+use latchway_ulp_shim::SocketsGone;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::gateway::app::conversation::converse;
 use crate::gateway::app::places::{MAX_PER_USER, Place, Places};
+use crate::gateway::app::requiring::Requiring;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::Door;
 use crate::gateway::serve::callers::{Caller, Limits};
 use crate::gateway::state::State;
+
+/// The sockets of the inner namespace.
+pub struct Inner {
+    /// Whose they are.
+    pub spaces: Spaces,
+    /// Tells of their ends.
+    pub ends: SocketsGone,
+}
 
 /// What app.sock serves.
 pub struct Applications {
@@ -40,16 +53,22 @@ pub struct Applications {
     /// The number of this start.
     boot: u64,
     places: Arc<Places>,
+    requiring: Arc<Requiring>,
+    _gone: Gone,
 }
 
 impl Applications {
     /// The applications of a gateway, with sockets in these spaces.
     ///
     /// # Errors
-    /// The system gives no random number.
-    pub fn new(state: Arc<State>, spaces: Spaces) -> io::Result<Self> {
+    /// The system gives no random number, or no thread.
+    pub fn new(state: Arc<State>, sockets: Inner) -> io::Result<Self> {
         let boot = getrandom::u64().map_err(io::Error::other)? & MOST_BOOT;
-        Ok(Self { state, spaces, boot, places: Arc::default() })
+        let Inner { spaces, ends } = sockets;
+        let ends = Arc::new(ends);
+        let requiring = Arc::new(Requiring::new(Arc::clone(&state), Arc::clone(&ends)));
+        let gone = Gone::start(ends, &spaces, Arc::clone(&requiring))?;
+        Ok(Self { state, spaces, boot, places: Arc::default(), requiring, _gone: gone })
     }
 
     fn gateway(&self) -> GatewayView {

@@ -28,14 +28,16 @@ impl Applications {
     /// # Errors
     /// The key manager does not answer.
     pub fn protection(&self, facts: &Facts) -> Answer<ProtectionView> {
-        let Some(remote) = facts.remote else { return Ok(self.unsaid((AnswerKind::Unconnected, None))) };
+        let required = self.requiring.holds(&facts.cookie);
+        let unsaid = |said| Ok(ProtectionView { required, ..self.unsaid(said) });
+        let Some(remote) = facts.remote else { return unsaid((AnswerKind::Unconnected, None)) };
         if remote.ip().is_loopback() || remote.ip() == facts.local.ip() {
-            return Ok(self.unsaid((AnswerKind::Clear, Some("it does not leave this host".into()))));
+            return unsaid((AnswerKind::Clear, Some("it does not leave this host".into())));
         }
         let flow = FlowKey::new(facts.protocol, facts.local, remote);
         let tracked = self.state.database.flow(&flow);
         let inquiry = self.state.keying.inquire_flow(flow).map_err(stopped)?;
-        Ok(self.said(tracked.as_ref(), &inquiry))
+        Ok(ProtectionView { required, ..self.said(tracked.as_ref(), &inquiry) })
     }
 
     /// What is to be said of what is known of a flow.

@@ -31,6 +31,11 @@ impl Spaces {
         Self { inner }
     }
 
+    /// The cookie of the inner namespace.
+    pub const fn inner(&self) -> u64 {
+        self.inner
+    }
+
     /// Whether sockets of the namespace of this cookie are spoken of.
     pub const fn hold(&self, cookie: u64) -> bool {
         self.inner == cookie

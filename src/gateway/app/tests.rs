@@ -14,7 +14,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::gateway::app::descriptor::Facts;
+use crate::gateway::app::descriptor::{Facts, Stage};
 use crate::gateway::serve::{Server, Serving};
 use crate::gateway::state::testing::World;
 
@@ -36,7 +36,7 @@ impl Stand {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let world = World::new();
-        let applications = Applications::new(Arc::clone(&world.state), spaces).unwrap();
+        let applications = Applications::new(Arc::clone(&world.state), inner(spaces)).unwrap();
         let serving = Server::bind_for_all(&folder.join("app.sock")).unwrap().start(applications).unwrap();
         Self { folder, _serving: serving, world }
     }
@@ -71,6 +71,10 @@ const GATEWAY: &str = r#"{"method":"org.latchway.App.Gateway"}"#;
 
 fn here() -> Spaces {
     Spaces::of_cookie(UnixDatagram::unbound().and_then(netns_cookie).unwrap())
+}
+
+fn inner(spaces: Spaces) -> Inner {
+    Inner { spaces, ends: SocketsGone::open().unwrap() }
 }
 
 fn pass(stream: &UnixStream, octets: &[u8], passed: &[BorrowedFd<'_>]) {
@@ -142,9 +146,9 @@ fn q_46_a_socket_without_another_end_and_one_within_this_host_have_no_protection
 #[test]
 fn p_67_of_a_flow_that_is_not_known_nothing_is_claimed() {
     let stand = Stand::new("unknown");
-    let applications = Applications::new(Arc::clone(&stand.world.state), here()).unwrap();
+    let applications = Applications::new(Arc::clone(&stand.world.state), inner(here())).unwrap();
     let (local, remote) = ("10.1.0.1:4000".parse().unwrap(), "10.2.0.1:80".parse().unwrap());
-    let view = applications.protection(&Facts { protocol: 6, local, remote: Some(remote) }).unwrap();
+    let view = applications.protection(&facts(local, remote)).unwrap();
     assert_eq!(view.answer, latchway_control::app::AnswerKind::Clear);
     assert!(view.reason.unwrap().contains("no packet"));
 }
@@ -234,4 +238,10 @@ fn k_12_sockets_are_watched_until_the_gateway_ends() {
     let last = answer(&stream).unwrap();
     assert_eq!((&last["parameters"]["event"], &last["continues"]), (&"ending".into(), &Value::Null));
     assert_eq!(stand.ask(GATEWAY, &[])["parameters"]["name"], "here");
+}
+
+/// A connected socket with these ends.
+fn facts(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Facts {
+    let cookie = latchway_ulp_shim::Cookie { space: 1, socket: 1 };
+    Facts { cookie, protocol: 6, local, remote: Some(remote), stage: Stage::Connected, shares: false }
 }

@@ -39,7 +39,7 @@ impl Family {
 
 /// Every family, as the dictionary and the dashboard may name it.
 #[cfg(test)]
-const FAMILIES: [&Family; 29] = [
+const FAMILIES: [&Family; 30] = [
     &GATEWAY,
     &STARTED,
     &ALIVE,
@@ -61,6 +61,7 @@ const FAMILIES: [&Family; 29] = [
     &LATCH_CAPACITY,
     &UNLATCHED,
     &HALF_OPEN,
+    &REQUIREMENTS,
     &PAIRS,
     &EXPIRIES,
     &RESERVED,
@@ -91,6 +92,8 @@ const LATCHES: Family = Family::gauge("latches", "Latches by state");
 const LATCH_CAPACITY: Family = Family::gauge("latch_capacity", "Latches and other flows there is room for");
 const UNLATCHED: Family = Family::gauge("unlatched_flows", "Flows remembered without a latch");
 const HALF_OPEN: Family = Family::gauge("half_open_flows", "Flows that one side alone has spoken on");
+const REQUIREMENTS: Family =
+    Family::gauge("socket_requirements", "Sockets that applications require something of");
 const PAIRS: Family = Family::gauge("sa_pairs", "Pairs of SAs by usage");
 const EXPIRIES: Family = Family::counter("sa_expiries", "Lifetimes of SAs that ended");
 const PEER_PAIRS: Family = Family::gauge("peer_sa_pairs", "Pairs of SAs that a peer has");
@@ -192,7 +195,8 @@ impl Snapshot {
         out.family(&LATCHES, by_state.map(|(state, count)| ([("state", state)], count)))?;
         out.single(&LATCH_CAPACITY, u64::from(latches.capacity))?;
         out.single(&UNLATCHED, latches.unlatched)?;
-        out.single(&HALF_OPEN, latches.half_open)
+        out.single(&HALF_OPEN, latches.half_open)?;
+        out.single(&REQUIREMENTS, latches.requirements)
     }
 
     fn encode_sas(&self, out: &mut Exposition<'_>) -> fmt::Result {

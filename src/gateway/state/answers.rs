@@ -333,6 +333,7 @@ impl State {
             established: latches.established,
             broken: latches.broken,
             closed: latches.closed,
+            requirements: latches.requirements,
         }
     }
 }

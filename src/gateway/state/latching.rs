@@ -141,7 +141,7 @@ impl State {
 }
 
 /// What is asked for, or why nothing could be that.
-fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
+pub fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
     let suites = asked.suites.iter().map(|name| {
         let hint = || format!("use one of {}", Suite::RECOMMENDED.map(Suite::name).join(", "));
         name.parse::<Suite>().map_err(|_| Failure::bad_call(format!("there is no suite {name:?}"), hint()))
@@ -165,6 +165,7 @@ fn constraints(asked: &ConstraintsSpec) -> Answer<Constraints> {
         local: identity(&asked.identity)?,
         standing: asked.method.map(method),
         narrow: asked.narrow,
+        ..Constraints::default()
     })
 }
 
@@ -202,7 +203,7 @@ const fn privilege(without: bool) -> Privilege {
     if without { Privilege::Application } else { Privilege::Operator }
 }
 
-const fn on_conflict(asked: ConflictSpec) -> OnConflict {
+pub const fn on_conflict(asked: ConflictSpec) -> OnConflict {
     match asked {
         ConflictSpec::Terminate => OnConflict::Terminate,
         ConflictSpec::DropNewcomer => OnConflict::DropNewcomer,
@@ -212,7 +213,7 @@ const fn on_conflict(asked: ConflictSpec) -> OnConflict {
 }
 
 /// The error of its name, with what happened and what to do.
-fn failure(error: LatchError) -> Failure {
+pub fn failure(error: LatchError) -> Failure {
     let text = error.to_string();
     let (what, hint) = text.split_once("; ").unwrap_or((text.as_str(), ""));
     match error {

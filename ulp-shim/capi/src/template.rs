@@ -31,7 +31,7 @@ pub fn requirement(token: &ProtectionToken) -> Result<Requirement, Failure> {
     match token {
         ProtectionToken::Template(template) => template.requirement(),
         ProtectionToken::Held(protection) => Ok(the_same(protection)),
-        ProtectionToken::Clear => Ok(Requirement::new().protection(Protected::Clear)),
+        ProtectionToken::Clear => Err(NO_CLEAR),
     }
 }
 
@@ -95,7 +95,7 @@ impl Template {
         let key_bits = self.key_bits.unwrap_or_default().max(privacy.key_bits());
         let mut requirement = match (privacy, integrity) {
             _ if key_bits > 0 => requirement.protection(Protected::Confidential).key_bits(key_bits),
-            (Strength::None, Strength::None) if self.is_clear() => requirement.protection(Protected::Clear),
+            (Strength::None, Strength::None) if self.is_clear() => return Err(NO_CLEAR),
             (Strength::None, Strength::None) => requirement,
             (Strength::None, _) => requirement.protection(Protected::Authenticated),
             _ => requirement.protection(Protected::Confidential),
@@ -144,7 +144,7 @@ impl Template {
         }
     }
 
-    /// Both are disabled: in the clear is what is wanted (L-112).
+    /// Both are disabled: in the clear is what is wanted, which is not for a socket to choose (L-112).
     fn is_clear(&self) -> bool {
         self.privacy == Choice::Disable && self.integrity == Choice::Disable
     }
@@ -186,6 +186,10 @@ const NOT_SET: Failure = Failure::new(
 );
 const MISFIT: Failure =
     Failure::new(libc::EINVAL, "the attribute has no such value; see ipsec_get_token_attr(3)");
+const NO_CLEAR: Failure = Failure::new(
+    libc::ENOTSUP,
+    "whether a socket passes in the clear is for the policy to say; leave privacy or integrity at ANY",
+);
 const NO_COMPRESSION: Failure =
     Failure::new(libc::ENOTSUP, "nothing is compressed here; leave compressionAvailable at ANY or DISABLE");
 const NO_POLICY_NAME: Failure = Failure::new(
@@ -288,7 +292,11 @@ mod tests {
         assert_eq!(required(&[choice(Attribute::Integrity, Choice::High)]), authentic.suites(strong));
         let both =
             [choice(Attribute::Privacy, Choice::Disable), choice(Attribute::Integrity, Choice::Disable)];
-        assert_eq!(required(&both), Requirement::new().protection(Protected::Clear));
+        assert_eq!(
+            with(&both).requirement().unwrap_err().errno(),
+            libc::ENOTSUP,
+            "L-112: the operator's word"
+        );
     }
 
     /// What cannot be had is refused when it is attached, and never left out.

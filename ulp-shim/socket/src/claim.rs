@@ -60,10 +60,6 @@ impl Claims {
         local: SocketAddr,
         requirement: &Requirement,
     ) -> Result<()> {
-        if requirement.is_clear() {
-            let said = "datagrams cannot be claimed to pass in the clear; require that of the socket";
-            return Err(Error::new(ErrorKind::Unsupported, said));
-        }
         let cookie =
             socket_cookie(&socket).map_err(|errno| Error::system("asking who the socket is", errno))?;
         if is_connected(&socket, remote) {

@@ -13,19 +13,17 @@ pub struct Requirement {
     said: Require,
 }
 
-/// A type of protection (L-6, L-111, L-112).
+/// A type of protection (L-6, L-111).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protected {
     /// Authentic, hidden or not.
     Authenticated,
     /// Hidden from others, and authentic.
     Confidential,
-    /// None at all, where the policy would protect; only a privileged caller may have this (L-112).
-    Clear,
 }
 
 impl Requirement {
-    /// Nothing beyond the policy, except that there must be a latch.
+    /// Nothing beyond the policy.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -55,13 +53,11 @@ impl Requirement {
 
     /// The type of protection must be this one or a better one (L-6).
     #[must_use]
-    pub fn protection(mut self, protection: Protected) -> Self {
-        self.said.clear = protection == Protected::Clear;
+    pub fn protection(self, protection: Protected) -> Self {
         self.with(|spec| {
             spec.protection = match protection {
                 Protected::Authenticated => Some(ProtectionSpec::Authenticated),
                 Protected::Confidential => Some(ProtectionSpec::Confidential),
-                Protected::Clear => None,
             };
         })
     }
@@ -109,17 +105,6 @@ impl Requirement {
         self.with(|spec| spec.options_protected = true)
     }
 
-    /// Its SAs must be for it alone.
-    #[must_use]
-    pub fn narrow(self) -> Self {
-        self.with(|spec| spec.narrow = true)
-    }
-
-    /// Whether passing in the clear is what is required.
-    pub(crate) const fn is_clear(&self) -> bool {
-        self.said.clear
-    }
-
     pub(crate) const fn call(&self) -> &Require {
         &self.said
     }
@@ -159,15 +144,5 @@ mod tests {
         );
         let secret = of("method=pre-shared-key");
         assert_eq!((secret.key_sha256, secret.anchor_sha256), (None, None));
-    }
-
-    /// L-112: passing in the clear is asked for by its own word, and taken back by asking for protection.
-    #[test]
-    fn l112_in_the_clear_is_a_word_of_its_own() {
-        let clear = Requirement::new().protection(Protected::Clear);
-        assert!(clear.is_clear() && clear.spec().protection.is_none());
-        let protected = clear.protection(Protected::Confidential);
-        assert!(!protected.is_clear());
-        assert_eq!(protected.spec().protection, Some(ProtectionSpec::Confidential));
     }
 }

@@ -67,6 +67,8 @@ pub struct LatchCounts {
     pub broken: u64,
     /// Latches in state CLOSED.
     pub closed: u64,
+    /// Sockets that something is required of.
+    pub requirements: u64,
 }
 
 impl LatchDatabase {

@@ -163,7 +163,6 @@ fn q44_a_requirement_is_said_whole() {
         .key_bits(256)
         .replay_checked()
         .options_protected()
-        .narrow()
         .on_conflict(OnConflict::Wait);
     Gateway::at(fake.path()).require(socket(), &requirement).unwrap();
     let [call] = <[_; 1]>::try_from(fake.calls()).unwrap();
@@ -171,9 +170,9 @@ fn q44_a_requirement_is_said_whole() {
     let spec = json!({
         "protection": "confidential", "mode": "transport", "suites": ["aes-256-gcm"], "key_bits": 256,
         "replay_checked": true, "peer": "fqdn:b.example", "identity": "fqdn:a.example", "methods": ["public-key"],
-        "key_sha256": hash, "anchor_sha256": null, "options_protected": true, "narrow": true,
+        "key_sha256": hash, "anchor_sha256": null, "options_protected": true,
     });
-    assert_eq!(call.parameters, json!({"requirement": spec, "on_conflict": "wait", "clear": false}));
+    assert_eq!(call.parameters, json!({"requirement": spec, "on_conflict": "wait"}));
 }
 
 /// K-3: no gateway is an answer of its own, in three kinds, and comes at once.
