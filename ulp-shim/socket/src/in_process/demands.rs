@@ -28,13 +28,9 @@ impl Demands {
     /// could ever be.
     pub(super) fn of(requirement: &Requirement) -> Result<Self> {
         let said = requirement.call();
-        if said.clear {
-            return Err(unsupported("nothing leaves a gateway in the program in the clear"));
-        }
-        if said.on_conflict.is_some() || said.requirement.narrow {
+        if said.on_conflict.is_some() {
             return Err(unsupported(
-                "a gateway in the program latches on the terms of its policy, and to the SAs that it has; leave `on_conflict` \
-                 and `narrow` out",
+                "a gateway in the program latches on the terms of its policy; leave `on_conflict` out",
             ));
         }
         let spec = requirement.spec();
@@ -100,6 +96,7 @@ fn constraints(spec: &RequirementSpec) -> Result<Constraints> {
         local: spec.identity.as_deref().map(identity).transpose()?,
         standing: None,
         narrow: false,
+        ..Constraints::default()
     })
 }
 

@@ -154,8 +154,6 @@ fn l13_l46_what_is_not_as_required_does_not_come_about() {
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     let error = TcpStream::connect(&one, port(2, 82), &is(2)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::System(111), "nobody listens: {error}");
-    let clear = Requirement::new().protection(Protected::Clear);
-    assert_eq!(TcpStream::connect(&one, port(2, 80), &clear).unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
 /// L-74, L-109, R-17: when another peer's SA comes for the same address, the connection ends with an error that says so, at
