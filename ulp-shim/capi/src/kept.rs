@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::datagram::Stamping;
 use crate::failure::Failure;
 use crate::reference::References;
+use crate::socket::gateway;
 use crate::token::{TOO_MANY, Tokens};
 use crate::watch::Watch;
 
@@ -56,6 +57,8 @@ impl Kept {
 }
 
 extern "C" fn before_fork() {
+    // Made once: no thread is in the middle of making it when the process forks.
+    let _ = gateway();
     let held = kept();
     let _ = HELD.try_with(|cell| cell.set(Some(held)));
 }
@@ -68,6 +71,7 @@ extern "C" fn in_child() {
     if let Ok(Some(mut kept)) = HELD.try_with(Cell::take) {
         kept.forget_the_parents();
     }
+    gateway().after_fork();
 }
 
 thread_local! {

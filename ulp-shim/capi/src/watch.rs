@@ -43,10 +43,14 @@ pub fn next(fd: c_int, milliseconds: c_int) -> Result<Option<ipsec_latchway_even
         return Err(OVER);
     }
     let event = match u64::try_from(milliseconds) {
-        Ok(milliseconds) => events.next_within(Duration::from_millis(milliseconds))?,
-        Err(_) => events.next().transpose()?,
+        Ok(milliseconds) => events.next_within(Duration::from_millis(milliseconds)),
+        Err(_) => events.next().transpose(),
     };
-    Ok(event.as_ref().map(told))
+    if event.is_err() && !events.is_open() {
+        // It was closed while this waited.
+        return Err(NO_WATCH);
+    }
+    Ok(event?.as_ref().map(told))
 }
 
 impl Watch {

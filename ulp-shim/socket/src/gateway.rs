@@ -89,7 +89,7 @@ impl Gateway {
     /// [`Error`]. After [`ErrorKind::TimedOut`] it may be required all the same.
     pub fn require(&self, socket: impl AsFd, requirement: &Requirement) -> Result<()> {
         internet(&socket)?;
-        self.call(requirement.call(), &[socket.as_fd()]).map(|_| ())
+        self.call(requirement.call()?, &[socket.as_fd()]).map(|_| ())
     }
 
     /// Requires nothing any more.
@@ -107,6 +107,12 @@ impl Gateway {
     /// [`Error`]
     pub fn is_required(&self, socket: impl AsFd) -> Result<bool> {
         Ok(self.view(socket.as_fd())?.required)
+    }
+
+    /// Closes the connection that a parent had, in a child that was forked, before it gives up rights that its parent had.
+    /// The child's next call makes a connection of its own, and closes the parent's where this was not called.
+    pub fn after_fork(&self) {
+        self.kept.let_go_of_the_parents();
     }
 
     fn view(&self, socket: BorrowedFd<'_>) -> Result<ProtectionView> {
@@ -172,7 +178,7 @@ impl Gateway {
     pub(crate) fn places(&self) -> Vec<(PathBuf, Trust)> {
         match &self.place {
             Place::At(path) => vec![(path.clone(), Trust::Anyone)],
-            Place::Usual => usual_places().into_iter().map(|path| (path, Trust::OursAlone)).collect(),
+            Place::Usual => usual_places(),
         }
     }
 
@@ -260,11 +266,12 @@ fn ask_standing<M: Method>(
     }
 }
 
-/// The sockets of gateways that are believed (T40), at most [`MOST_PLACES`] of them.
-fn usual_places() -> Vec<PathBuf> {
+/// The sockets of gateways that are believed (T40), at most [`MOST_PLACES`] of them, and who may listen there.
+fn usual_places() -> Vec<(PathBuf, Trust)> {
     let named = std::env::var_os(NAMED).filter(|_| !is_privileged()).map(PathBuf::from);
     let candidates = named.map_or_else(|| below(Path::new(RUN)), |named| vec![named]);
-    candidates.into_iter().filter(|socket| is_believed(socket)).take(MOST_PLACES).collect()
+    let believed = |socket: PathBuf| believed(&socket).map(|trust| (socket, trust));
+    candidates.into_iter().filter_map(believed).take(MOST_PLACES).collect()
 }
 
 /// The sockets in the folders below this one, in the order of their names.
@@ -275,13 +282,47 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     sockets
 }
 
-/// Whether a socket and its folder belong to root or to ourselves, and nobody else can put another there.
-fn is_believed(socket: &Path) -> bool {
-    let ours = |uid: u32| uid == 0 || uid == geteuid().as_raw();
-    let Some(folder) = socket.parent().and_then(|folder| fs::metadata(folder).ok()) else { return false };
-    let Ok(socket) = fs::symlink_metadata(socket) else { return false };
-    let others_write = folder.mode() & 0o022 != 0 && folder.mode() & 0o1000 == 0;
-    socket.file_type().is_socket() && ours(socket.uid()) && ours(folder.uid()) && !others_write
+/// Who may listen at a socket, if it is believed.
+fn believed(socket: &Path) -> Option<Trust> {
+    let folder = socket.parent()?;
+    let above = folder.parent().and_then(|above| fs::metadata(above).ok());
+    let seen = fs::symlink_metadata(socket).ok()?;
+    let folder = fs::metadata(folder).ok()?;
+    judge(&Seen::of(&seen), &Seen::of(&folder), above.as_ref().map(Seen::of), geteuid().as_raw())
+}
+
+/// What the system says of a file.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    owner: u32,
+    mode: u32,
+    is_socket: bool,
+}
+
+impl Seen {
+    fn of(file: &fs::Metadata) -> Self {
+        Self { owner: file.uid(), mode: file.mode(), is_socket: file.file_type().is_socket() }
+    }
+
+    /// Whether others than its owner can put something into it in the place of what is there.
+    const fn is_open(&self) -> bool {
+        self.mode & OTHERS_WRITE != 0 && self.mode & STICKY == 0
+    }
+
+    /// Whether root alone puts anything into it.
+    const fn is_roots(&self) -> bool {
+        self.owner == 0 && self.mode & OTHERS_WRITE == 0
+    }
+}
+
+/// A socket is believed where it and its folder belong to root, to ourselves, or to the user whom root gave the folder to
+/// (which a gateway becomes that does not stay root), and nobody else can put another there.
+fn judge(socket: &Seen, folder: &Seen, above: Option<Seen>, own: u32) -> Option<Trust> {
+    let ours = |user: u32| user == 0 || user == own;
+    let given = above.is_some_and(|above| above.is_roots());
+    let folder_is = !folder.is_open() && (ours(folder.owner) || given);
+    let socket_is = socket.is_socket && (ours(socket.owner) || socket.owner == folder.owner);
+    (folder_is && socket_is).then_some(Trust::OursAlone { owner: folder.owner })
 }
 
 /// Whether the program has more rights than whoever started it, whose environment then says nothing (AT_SECURE). It has,
@@ -323,6 +364,10 @@ const NAMED: &str = "LATCHWAY_APP";
 const RUN: &str = "/run/latchway";
 /// What they listen on there.
 const SOCKET: &str = "app.sock";
+/// The bits of a mode by which its group and all others write.
+const OTHERS_WRITE: u32 = 0o022;
+/// The bit of a mode by which nobody removes what is another's.
+const STICKY: u32 = 0o1000;
 /// Of gateways that are asked.
 const MOST_PLACES: usize = 16;
 /// Of a call.
@@ -345,24 +390,49 @@ mod tests {
         let allow = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
         allow(0o755);
         let socket = folder.join(SOCKET);
-        assert!(!is_believed(&socket), "there is none");
+        assert!(believed(&socket).is_none(), "there is none");
         fs::write(&socket, "").unwrap();
-        assert!(!is_believed(&socket), "it is no socket");
+        assert!(believed(&socket).is_none(), "it is no socket");
         fs::remove_file(&socket).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
-        assert!(is_believed(&socket));
+        assert!(believed(&socket).is_some());
         assert_eq!(below(&run), std::slice::from_ref(&socket));
         allow(0o777);
-        assert!(!is_believed(&socket), "anybody may put another there");
+        assert!(believed(&socket).is_none(), "anybody may put another there");
         allow(0o755);
         let link = folder.join("link.sock");
         symlink(&socket, &link).unwrap();
-        assert!(!is_believed(&link));
+        assert!(believed(&link).is_none());
         if geteuid().is_root() {
             chown(&socket, Some(65_534), None).unwrap();
-            assert!(!is_believed(&socket), "it is somebody else's");
+            assert!(believed(&socket).is_none(), "it is somebody else's");
         }
         fs::remove_dir_all(&run).unwrap();
+    }
+
+    /// T40: a gateway that does not stay root gives its folder to the user that it becomes. Root chose that one where the
+    /// folder above is root's alone.
+    #[test]
+    fn t40_a_folder_that_root_gave_to_a_gateways_user_is_believed() {
+        let (roots, users, others, own) = (0, 990, 991, 1000);
+        let socket = |owner| Seen { owner, mode: 0o666, is_socket: true };
+        let folder = |owner| Seen { owner, mode: 0o755, is_socket: false };
+        let judged = |socket: Seen, at: Seen, above: Seen| judge(&socket, &at, Some(above), own);
+        for bound in [roots, users] {
+            let trust = judged(socket(bound), folder(users), folder(roots));
+            assert_eq!(trust, Some(Trust::OursAlone { owner: users }), "bound by {bound}");
+        }
+        assert_eq!(judged(socket(others), folder(users), folder(roots)), None, "it is a third one's");
+        assert_eq!(judged(socket(users), folder(users), folder(users)), None, "root did not give it");
+        for mode in [0o1777, 0o775] {
+            let open = Seen { mode, ..folder(roots) };
+            assert_eq!(judged(socket(users), folder(users), open), None, "others make folders there");
+        }
+        let open = Seen { mode: 0o775, ..folder(users) };
+        assert_eq!(judged(socket(users), open, folder(roots)), None, "others put sockets there");
+        assert_eq!(judge(&socket(users), &folder(users), None, own), None);
+        let trust = judge(&socket(own), &folder(own), Some(folder(others)), own);
+        assert_eq!(trust, Some(Trust::OursAlone { owner: own }), "our own is believed wherever it is");
     }
 
     /// T40: a program that has no more rights than its caller listens to its environment.

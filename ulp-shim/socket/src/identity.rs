@@ -80,6 +80,17 @@ impl PeerIdentity {
         self.public_key.as_deref()
     }
 
+    /// Whether it was known by a key that nobody vouches for.
+    pub(crate) fn is_by_key(&self) -> bool {
+        matches!(self.method, Some(MethodSpec::Btns | MethodSpec::LeapOfFaith | MethodSpec::PublicKey))
+    }
+
+    /// Whether another can be told from it: the key is known that it is known by, or the anchor (C-29).
+    pub(crate) fn is_known_again(&self) -> bool {
+        let vouched = self.method == Some(MethodSpec::Certificate);
+        (!self.is_by_key() || self.key.is_some()) && (!vouched || self.anchor.is_some())
+    }
+
     /// One line for logs and people (Q-13, P-26).
     #[must_use]
     pub fn audit(&self) -> String {

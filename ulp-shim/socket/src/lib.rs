@@ -6,7 +6,7 @@
 //! addresses. [`connect`], [`Listener`] and [`UdpSocket`] are made with a requirement, and [`watch`] tells what becomes of
 //! sockets.
 //!
-//! Every call ends within its time, whatever the gateway does, and what cannot be known for certain is an error or a lesser
+//! Every question to a gateway ends within its time, whatever the gateway does, and what cannot be known for certain is an error or a lesser
 //! answer. Covers draft-ietf-btns-c-api-04 as Rust has it.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! A connection to a gateway, and how calls are made on it by a thread that waits.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use latchway_control::app::MAX_APP_SOCKETS;
 use latchway_control::call::Method;
 use rustix::event::PollFlags;
 use rustix::fs::fstat;
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, IoSlice, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
@@ -35,8 +35,11 @@ pub(crate) struct Line {
 pub(crate) enum Trust {
     /// Whoever listens there: the program named the place.
     Anyone,
-    /// Root, or ourselves (T40).
-    OursAlone,
+    /// Root, ourselves, or the user whom root gave the place to (T40).
+    OursAlone {
+        /// Who the place belongs to.
+        owner: u32,
+    },
 }
 
 impl Line {
@@ -67,11 +70,12 @@ impl Line {
             }
             errno => Error::system(&format!("connecting to {}", path.display()), errno),
         };
-        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let stream = stream.and_then(beyond_standard).map_err(failed)?;
         connect(&stream, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
-        if trust == Trust::OursAlone {
+        if let Trust::OursAlone { owner } = trust {
             let listens = socket_peercred(&stream).map_err(failed)?.uid;
-            if !listens.is_root() && listens != geteuid() {
+            if !listens.is_root() && listens != geteuid() && listens.as_raw() != owner {
                 return Err(Error::absent(NoGateway::NoSocket));
             }
         }
@@ -101,8 +105,8 @@ impl Line {
         sockets: &[BorrowedFd<'_>],
         deadline: Deadline,
     ) -> std::result::Result<(), Trouble> {
-        let stream = self.own()?;
         while !exchange.to_send().is_empty() {
+            let stream = self.own()?;
             match send(stream, exchange, sockets) {
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => deadline.wait(stream, PollFlags::OUT).map_err(Trouble::Failed)?,
@@ -113,21 +117,25 @@ impl Line {
         Ok(())
     }
 
-    /// Waits for a reply.
+    /// Waits for a reply. What is there already is heard even where there is no time left.
     pub(crate) fn hear<M: Method>(
         &mut self,
         exchange: &mut Exchange<M>,
         deadline: Deadline,
     ) -> std::result::Result<M::Reply, Trouble> {
-        let stream = self.own()?;
+        let mut heard = false;
         loop {
             if let Some(reply) = exchange.reply()? {
                 return Ok(reply);
             }
-            deadline.left().map_err(Trouble::Failed)?;
+            if heard {
+                deadline.left().map_err(Trouble::Failed)?;
+            }
+            // While this waited, the number may have become another file's.
+            let stream = self.own()?;
             match receive(stream, exchange) {
                 Ok(0) | Err(Errno::CONNRESET) => return Err(exchange.ended()),
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => heard = true,
                 Err(Errno::AGAIN) => deadline.wait(stream, PollFlags::IN).map_err(Trouble::Failed)?,
                 Err(errno) => return Err(Trouble::Failed(Error::system("hearing the gateway", errno))),
             }
@@ -202,6 +210,14 @@ pub(crate) fn receive<M: Method>(
     Ok(came)
 }
 
+/// The same with a number behind those of standard input, output and error: what is printed to those is not for a gateway.
+fn beyond_standard(stream: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    if stream.as_raw_fd() > LAST_STANDARD {
+        return Ok(stream);
+    }
+    fcntl_dupfd_cloexec(&stream, LAST_STANDARD + 1)
+}
+
 fn file_of(stream: BorrowedFd<'_>) -> Option<(u64, u64)> {
     let facts = fstat(stream).ok()?;
     Some((facts.st_dev, facts.st_ino))
@@ -210,13 +226,77 @@ fn file_of(stream: BorrowedFd<'_>) -> Option<(u64, u64)> {
 /// How long a full backlog is given before the next attempt.
 pub(crate) const RETRY: Duration = Duration::from_millis(5);
 const AT_A_TIME: usize = 4096;
+/// Standard error.
+const LAST_STANDARD: i32 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::AsRawFd;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
+
+    const OURS: Trust = Trust::OursAlone { owner: 0 };
+
+    /// K-10: what has come is told to whoever polls and then asks no time, and an event at a time.
+    #[test]
+    fn k10_what_is_there_is_heard_without_any_time() {
+        let (own, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let stream = OwnedFd::from(own);
+        let file = file_of(stream.as_fd()).unwrap();
+        let mut line = Line { stream: Some(stream), file };
+        let mut exchange = Exchange::more(&latchway_control::app::Watch {}).unwrap();
+        let none = Deadline::after(Duration::ZERO);
+        let mut hear = || match line.hear(&mut exchange, none) {
+            Ok(event) => Some(event.time),
+            Err(Trouble::Failed(error)) if error.kind() == ErrorKind::TimedOut => None,
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(hear(), None);
+        for time in [1, 2] {
+            let event = format!(
+                "{{\"parameters\":{{\"event\":\"ending\",\"time\":{time},\"text\":\"t\"}},\"continues\":true}}\0"
+            );
+            theirs.write_all(event.as_bytes()).unwrap();
+        }
+        assert_eq!([hear(), hear(), hear()], [Some(1), Some(2), None]);
+    }
+
+    /// What another part of a program opened under our number while we waited is not read from.
+    #[test]
+    fn a_number_that_became_anothers_during_a_wait_is_not_read_from() {
+        let (own, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (others, mut writes) = std::os::unix::net::UnixStream::pair().unwrap();
+        // A number that no other test comes by.
+        let stream = fcntl_dupfd_cloexec(&own, 700).unwrap();
+        drop(own);
+        let number = stream.as_raw_fd();
+        let file = file_of(stream.as_fd()).unwrap();
+        let mut line = Line { stream: Some(stream), file };
+        let (says, hears) = std::sync::mpsc::channel();
+        let waits = std::thread::spawn(move || {
+            let mut exchange = Exchange::one(&latchway_control::app::Gateway {}).unwrap();
+            says.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            line.hear(&mut exchange, Deadline::after(Duration::from_secs(60))).unwrap_err()
+        });
+        let thread = hears.recv().unwrap();
+        let sleeps = || {
+            let stat = std::fs::read_to_string(std::path::Path::new("/proc").join(&thread).join("stat"));
+            stat.unwrap().rsplit(')').next().unwrap().trim_start().starts_with('S')
+        };
+        while !sleeps() {
+            std::thread::yield_now();
+        }
+        others.set_nonblocking(true).unwrap();
+        nix::unistd::close(number).unwrap();
+        let under_our_number = fcntl_dupfd_cloexec(&others, number).unwrap();
+        assert_eq!(under_our_number.as_raw_fd(), number);
+        writes.write_all(b"not for us").unwrap();
+        theirs.write_all(b"{").unwrap();
+        assert_eq!(waits.join().unwrap(), Trouble::Dead);
+        let mut came = [0; 16];
+        assert_eq!((&others).read(&mut came).unwrap(), 10, "nobody took them");
+    }
 
     /// A program that closes descriptors which it does not know, and opens others in their place, loses the connection and
     /// nothing else.
@@ -226,7 +306,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("app.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let mut line = Line::open(&path, Trust::OursAlone, Deadline::after(Duration::from_secs(2))).unwrap();
+        let mut line = Line::open(&path, OURS, Deadline::after(Duration::from_secs(2))).unwrap();
         assert!(line.stands());
         let other = File::open("/dev/null").unwrap();
         let number = line.stream.as_ref().unwrap().as_raw_fd();

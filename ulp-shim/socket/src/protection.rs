@@ -158,11 +158,13 @@ impl Protection {
         self.facts.latch.as_deref()
     }
 
-    /// Whether both are of the same rule of the policy, with the same peer, and equally strong (Q-52, C-16): what
-    /// `ipsec_cmp_pToken` says.
+    /// Whether both are of the same rule of the policy, with the same peer, equally strong, and both latched or both protected
+    /// by policy alone (Q-52, C-16): what `ipsec_cmp_pToken` says. A rule may have several ranges of addresses and ports; they
+    /// are one.
     #[must_use]
     pub fn equivalent(&self, other: &Self) -> bool {
-        let what = |of: &Self| Some((of.facts.group?, of.facts.rule?, of.facts.boot));
+        let what =
+            |of: &Self| Some((of.facts.group?, of.facts.rule?, of.facts.boot, of.facts.latch.is_some()));
         what(self).is_some_and(|own| what(other) == Some(own))
     }
 

@@ -4,13 +4,17 @@ use latchway_control::app::{Require, RequirementSpec};
 use latchway_control::{ConflictSpec, MethodSpec, ModeSpec, ProtectionSpec};
 use latchway_tagging::Identity;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::PeerIdentity;
+use crate::protection::Protection;
 
 /// What must protect a socket. What is not said is left to the policy; it holds from the socket's next packet on, and as
 /// long as the socket lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirement {
     said: Require,
+    /// The peer was known by a key or under an anchor, and nobody knows which.
+    unknown: bool,
 }
 
 /// A type of protection (L-6, L-111).
@@ -30,17 +34,16 @@ impl Requirement {
     }
 
     /// The peer must be this one, proven the same way: by the same key where it was a bare key, under the same trust anchor
-    /// where it was a certificate (L-11, P-13).
+    /// where it was a certificate (L-11, P-13). One that was known by a key or an anchor of which nothing is known cannot be
+    /// required: whoever came with any other would do. Requiring it fails then ([`ErrorKind::NoData`]).
     #[must_use]
-    pub fn peer(self, peer: &PeerIdentity) -> Self {
+    pub fn peer(mut self, peer: &PeerIdentity) -> Self {
+        self.unknown = !peer.is_known_again();
         self.with(|spec| {
             spec.peer = Some(peer.asserted.to_string());
             spec.methods = peer.method.into_iter().collect();
-            let bare = [MethodSpec::Btns, MethodSpec::LeapOfFaith, MethodSpec::PublicKey];
-            let by_key = peer.method.is_some_and(|method| bare.contains(&method));
-            spec.key_sha256 = peer.key.filter(|_| by_key).map(hex::encode);
-            let by_certificate = peer.method == Some(MethodSpec::Certificate);
-            let anchor = peer.anchor.as_ref().filter(|_| by_certificate);
+            spec.key_sha256 = peer.key.filter(|_| peer.is_by_key()).map(hex::encode);
+            let anchor = peer.anchor.as_ref().filter(|_| peer.method == Some(MethodSpec::Certificate));
             spec.anchor_sha256 = anchor.map(|anchor| hex::encode(anchor.key));
         })
     }
@@ -105,8 +108,31 @@ impl Requirement {
         self.with(|spec| spec.options_protected = true)
     }
 
-    pub(crate) const fn call(&self) -> &Require {
-        &self.said
+    /// What the gateway is told.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoData`]: it could not be held to.
+    pub(crate) fn call(&self) -> Result<&Require> {
+        if self.unknown {
+            let said = "nothing is known of the key or the trust anchor by which the peer was known, and any other would do; \
+                        require what an earlier connection had, or text with `key` or `anchor` in it";
+            return Err(Error::new(ErrorKind::NoData, said));
+        }
+        Ok(&self.said)
+    }
+
+    /// Whether the peer of a connection is who is required, proven as is required: the gateway sees to it, and its answer
+    /// says it again.
+    pub(crate) fn is_met_by(&self, held: &Protection) -> bool {
+        let (spec, peer) = (&self.said.requirement, held.peer_identity());
+        let method = || peer.method.is_some_and(|method| spec.methods.contains(&method));
+        let is = |wanted: &Option<String>, held: Option<[u8; 32]>| {
+            wanted.as_ref().is_none_or(|wanted| held.map(hex::encode).as_ref() == Some(wanted))
+        };
+        spec.peer.as_ref().is_none_or(|wanted| peer.asserted.to_string() == *wanted)
+            && (spec.methods.is_empty() || method())
+            && is(&spec.key_sha256, peer.key)
+            && is(&spec.anchor_sha256, peer.anchor.as_ref().map(|anchor| anchor.key))
     }
 
     pub(crate) const fn spec(&self) -> &RequirementSpec {
@@ -125,6 +151,22 @@ mod tests {
 
     fn imported(fields: &str) -> PeerIdentity {
         PeerIdentity::import(&format!("latchway-itoken:1;id=fqdn:b.example;{fields}")).unwrap()
+    }
+
+    /// P-13, C-29: who was known by a key alone is nobody without it, and whoever was vouched for is nobody without the
+    /// voucher.
+    #[test]
+    fn p13_c29_a_peer_whose_key_or_anchor_is_not_known_cannot_be_required() {
+        let call = |fields: &str| Requirement::new().peer(&imported(fields)).call().map(|_| ());
+        for unknown in ["btns", "leap-of-faith", "public-key", "certificate"] {
+            let error = call(&format!("method={unknown}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoData, "{unknown}");
+        }
+        assert_eq!(call("method=pre-shared-key"), Ok(()));
+        assert_eq!(call(&format!("method=leap-of-faith;key={}", "ab".repeat(32))), Ok(()));
+        let asserting = PeerIdentity::asserting(&"fqdn:b.example".parse().unwrap()).unwrap();
+        let replaced = Requirement::new().peer(&imported("method=btns")).peer(&asserting);
+        assert!(replaced.call().is_ok());
     }
 
     /// L-11, P-13, C-29: what is required of a peer that was seen before is what it is known by again.

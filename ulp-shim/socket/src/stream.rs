@@ -51,7 +51,8 @@ impl Listener {
 }
 
 impl Gateway {
-    /// Connects to an address, and tells what protects the connection. Nothing is sent to anybody but who is required.
+    /// Connects to an address, and tells what protects the connection. Nothing is sent to anybody but who is required. The
+    /// gateway has its time for each question; how long the other end has to answer, the system says.
     ///
     /// # Errors
     /// [`Error`]: also where the connection is there, and not latched ([`ErrorKind::Unsatisfied`]); it is closed then.
@@ -71,7 +72,7 @@ impl Gateway {
             }
         }
         ioctl_fionbio(&stream, false).map_err(|errno| Error::system("connecting", errno))?;
-        let protection = latched(self.protection(&stream)?)?;
+        let protection = latched(self.protection(&stream)?, requirement)?;
         Ok((stream.into(), protection))
     }
 
@@ -123,10 +124,14 @@ pub(crate) fn finished(stream: impl AsFd, address: SocketAddr) -> Result<()> {
     }
 }
 
-/// The protection, of a connection that is latched.
-pub(crate) fn latched(answer: Answer) -> Result<Protection> {
+/// The protection, of a connection that is latched to who is required.
+pub(crate) fn latched(answer: Answer, requirement: &Requirement) -> Result<Protection> {
     match answer {
-        Answer::Latched(protection) => Ok(protection),
+        Answer::Latched(protection) if requirement.is_met_by(&protection) => Ok(protection),
+        Answer::Latched(protection) => {
+            let said = format!("the connection is with {}, and was closed", protection.audit());
+            Err(Error::new(ErrorKind::Unsatisfied, said))
+        }
         Answer::NoGateway(which) => Err(Error::absent(which)),
         Answer::Unlatched(Unlatched::Suspended { reason }) => {
             let reason = reason.unwrap_or_else(|| "its latch is not in force".into());

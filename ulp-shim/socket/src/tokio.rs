@@ -71,7 +71,7 @@ impl AsyncGateway {
     /// # Errors
     /// As there.
     pub async fn require(&self, socket: impl AsFd, requirement: &Requirement) -> Result<()> {
-        self.call(requirement.call(), socket.as_fd()).await.map(|_| ())
+        self.call(requirement.call()?, socket.as_fd()).await.map(|_| ())
     }
 
     /// As [`Gateway::connect`].
@@ -93,7 +93,7 @@ impl AsyncGateway {
         let stream = TcpStream::from_std(socket.into()).map_err(failed)?;
         stream.writable().await.map_err(failed)?;
         finished(&stream, address)?;
-        let protection = latched(self.protection(&stream).await?)?;
+        let protection = latched(self.protection(&stream).await?, requirement)?;
         Ok((stream, protection))
     }
 

@@ -27,7 +27,7 @@ impl Demands {
     /// [`ErrorKind::Unsupported`] for what a gateway in the program does not offer, [`ErrorKind::Invalid`] for what nothing
     /// could ever be.
     pub(super) fn of(requirement: &Requirement) -> Result<Self> {
-        let said = requirement.call();
+        let said = requirement.call()?;
         if said.on_conflict.is_some() {
             return Err(unsupported(
                 "a gateway in the program latches on the terms of its policy; leave `on_conflict` out",
