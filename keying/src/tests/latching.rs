@@ -7,6 +7,7 @@ mod larval;
 mod listeners;
 mod model;
 mod release;
+mod requirements;
 mod states;
 mod thread;
 

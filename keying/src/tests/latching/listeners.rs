@@ -104,17 +104,18 @@ fn l_46_workers_see_which_classes_are_what_a_listener_asks_for() {
     let asked = ListenerRequest { constraints: suites(&[Suite::AES_256_GCM]), ..at_port("10.0.0.9", 25) };
     let latch = world.listen(&asked).unwrap().latch;
     world.install(wide("bob", 1, Suite::AES_256_GCM));
-    let first = latchway_ulp_shim::ConstraintId::new(1).unwrap();
-    let accepted = |world: &World| {
+    let accepted = |world: &World, number| {
+        let number = latchway_ulp_shim::ConstraintId::new(number).unwrap();
         let classes = world.keying.pairs();
         let peers = world.keying.database().peers();
-        classes.iter().map(|pair| peers.accepts(pair.class, first)).collect::<Vec<_>>()
+        classes.iter().map(|pair| peers.accepts(pair.class, number)).collect::<Vec<_>>()
     };
-    assert_eq!(accepted(&world), [false, true]);
+    assert_eq!(accepted(&world, 1), [false, true]);
     world.release(latch).unwrap();
     let other = ListenerRequest { constraints: suites(&[Suite::AES_128_GCM]), ..asked };
     world.listen(&other).unwrap();
-    assert_eq!(accepted(&world), [true, false], "the number is another wish now");
+    assert_eq!(accepted(&world, 2), [true, false], "another wish has another number");
+    assert_eq!(accepted(&world, 1), [false, false], "and nothing satisfies what nobody asks for");
 }
 
 /// L-51, C-32: a proposal that may be narrowed leaves out listeners that ask for something else, and no others.
