@@ -23,6 +23,7 @@ impl Failure {
     }
 
     /// Its number.
+    #[cfg(test)]
     pub const fn errno(&self) -> c_int {
         self.errno
     }

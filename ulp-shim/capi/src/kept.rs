@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::datagram::Stamping;
 use crate::failure::Failure;
-use crate::reference::References;
 use crate::socket::gateway;
 use crate::token::{TOO_MANY, Tokens};
 use crate::watch::Watch;
@@ -17,10 +15,6 @@ use crate::watch::Watch;
 pub struct Kept {
     /// Tokens, by handle.
     pub tokens: Tokens,
-    /// Tokens that messages refer to.
-    pub references: References,
-    /// What is asked of the system of sockets, by their cookies.
-    pub stamped: HashMap<u64, Stamping>,
     /// What is watched, by descriptor.
     pub watches: HashMap<c_int, Arc<Watch>>,
 }
@@ -40,18 +34,12 @@ pub fn hear_of_forks() -> Result<(), Failure> {
 
 impl Kept {
     fn new() -> Self {
-        Self {
-            tokens: Tokens::new(),
-            references: References::new(),
-            stamped: HashMap::new(),
-            watches: HashMap::new(),
-        }
+        Self { tokens: Tokens::new(), watches: HashMap::new() }
     }
 
     /// A child has none of what is its parent's alone.
     fn forget_the_parents(&mut self) {
         self.tokens.forget_protections();
-        self.references.forget();
         self.watches.clear();
     }
 }

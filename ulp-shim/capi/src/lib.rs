@@ -2,32 +2,24 @@
 //! demand who it must be and what must protect it.
 //!
 //! The header is `include/latchway/ipsec.h`; it is written from `names.rs` and the `export` files, and a test compares.
-//! Unsafe code is in those, `wrapped.rs`, `descriptor.rs` and `fork.rs` alone. A token is never a pointer (`token.rs`), so a wrong one is an errno.
+//! Unsafe code is in those, `descriptor.rs` and `fork.rs` alone. A token is never a pointer (`token.rs`), so a wrong one is an errno.
 
 mod accessor;
-mod address;
-mod ancillary;
 mod attribute;
-mod datagram;
 mod descriptor;
 mod export;
-mod export_messages;
+mod export_events;
 mod failure;
 mod fork;
-#[cfg(any(test, feature = "fuzz"))]
-#[doc(hidden)]
-pub mod fuzz;
 mod identity;
 mod kept;
 mod names;
 mod protection;
-mod reference;
 mod socket;
 mod template;
 mod token;
 mod watch;
-mod wrapped;
 
 pub use export::*;
-pub use export_messages::*;
+pub use export_events::*;
 pub use names::*;

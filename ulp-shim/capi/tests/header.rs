@@ -35,7 +35,7 @@ fn q_6_to_q_53_every_prototype_and_name_of_the_draft_is_there() {
     assert!(header.is_ascii());
 }
 
-const PROTOTYPES: [&str; 14] = [
+const PROTOTYPES: [&str; 12] = [
     "typedef struct ipsec_iToken *ipsec_iToken_t;",
     "typedef struct ipsec_pToken *ipsec_pToken_t;",
     "ipsec_iToken_t ipsec_create_iToken(void);",
@@ -46,8 +46,6 @@ const PROTOTYPES: [&str; 14] = [
     "int ipsec_free_pToken(ipsec_pToken_t p);",
     "int ipsec_set_socket_pToken(int fd, const ipsec_pToken_t pToken);",
     "int ipsec_get_socket_pToken(int fd, ipsec_pToken_t pToken);",
-    "int ipsec_set_msg_pToken(struct msghdr *msg, const ipsec_pToken_t pToken);",
-    "int ipsec_get_msg_pToken(const struct msghdr *msg, ipsec_pToken_t pToken);",
     "int ipsec_cmp_pToken(ipsec_pToken_t p1, ipsec_pToken_t p2);",
     "int ipsec_dup_pToken(const ipsec_pToken_t p, ipsec_pToken_t *p_dup);",
 ];
@@ -113,7 +111,7 @@ fn header() -> String {
     config.export.rename = [("msghdr".to_owned(), "struct msghdr".to_owned())].into();
     let source = |file: &str| here().join("src").join(file);
     let include = |builder: Builder, file: &str| builder.with_src(source(file));
-    let builder = ["names.rs", "export.rs", "export_messages.rs"]
+    let builder = ["names.rs", "export.rs", "export_events.rs"]
         .into_iter()
         .fold(Builder::new().with_config(config), include);
     let mut octets = Vec::new();
@@ -146,8 +144,7 @@ fn for_c89(text: &str) -> String {
 }
 
 /// Functions that take a `const` token, by the figures of the draft or as they do.
-const CONST_TOKEN: [&str; 4] =
-    ["ipsec_set_socket_pToken", "ipsec_set_msg_pToken", "ipsec_dup_pToken", "ipsec_iToken_export"];
+const CONST_TOKEN: [&str; 3] = ["ipsec_set_socket_pToken", "ipsec_dup_pToken", "ipsec_iToken_export"];
 
 /// Types that no prototype mentions.
 const TYPES: [&str; 14] = [
@@ -176,9 +173,6 @@ const HEAD: &str = "\
 ";
 
 const ALIAS_LINES: &str = "
-/* The room that a token takes in msg_control, in octets. */
-#define IPSEC_LATCHWAY_PTOKEN_SPACE CMSG_SPACE(16)
-
 /* What the drafts spell otherwise. */
 #define IPSEC_API_ATTR_authMeth_LEAPOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
 #define IPSEC_API_ATTR_authMeth_LEAFOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH

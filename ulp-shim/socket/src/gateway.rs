@@ -126,15 +126,6 @@ impl Gateway {
 
     /// Makes a call about sockets, on the connection that is kept, within the timeout.
     pub(crate) fn call<M: Method>(&self, call: &M, sockets: &[BorrowedFd<'_>]) -> Result<M::Reply> {
-        self.call_numbered(call, sockets).map(|(reply, _)| reply)
-    }
-
-    /// The same; also tells which connection it was made on.
-    pub(crate) fn call_numbered<M: Method>(
-        &self,
-        call: &M,
-        sockets: &[BorrowedFd<'_>],
-    ) -> Result<(M::Reply, u64)> {
         let deadline = Deadline::after(self.timeout);
         let mut turn = self.kept.turn(deadline)?;
         let asked = match ask_standing(&mut turn, call, sockets, deadline) {
@@ -149,7 +140,10 @@ impl Gateway {
                 Ok((line, reply))
             });
             match attempt {
-                Ok((line, Ok(reply))) => return Ok((reply, turn.keep(line, path).number)),
+                Ok((line, Ok(reply))) => {
+                    turn.keep(line, path);
+                    return Ok(reply);
+                }
                 Ok((_, Err(Trouble::Dead))) => none = none.rather(NoGateway::Ending),
                 Ok((line, Err(Trouble::Refused(error)))) => match error.no_gateway() {
                     Some(which) => none = none.rather(which),
@@ -166,12 +160,6 @@ impl Gateway {
             }
         }
         Err(Error::absent(none))
-    }
-
-    /// Which connection stands now: what belonged to another is void.
-    pub(crate) fn standing(&self) -> Result<Option<u64>> {
-        let mut turn = self.kept.turn(Deadline::after(self.timeout))?;
-        Ok(turn.standing.as_mut().and_then(|standing| standing.line.stands().then_some(standing.number)))
     }
 
     /// Where to ask, in order.
@@ -244,14 +232,14 @@ fn ask_standing<M: Method>(
     call: &M,
     sockets: &[BorrowedFd<'_>],
     deadline: Deadline,
-) -> Standing<(M::Reply, u64)> {
+) -> Standing<M::Reply> {
     let Some(mut standing) = turn.standing.take() else { return Standing::None };
     let mut exchange = match Exchange::one(call) {
         Ok(exchange) => exchange,
         Err(error) => return Standing::Answered(Err(error)),
     };
     let answered = match standing.line.call(&mut exchange, sockets, deadline) {
-        Ok(reply) => Ok((reply, standing.number)),
+        Ok(reply) => Ok(reply),
         Err(Trouble::Dead) => return Standing::None,
         Err(Trouble::Failed(error)) => return Standing::Answered(Err(error)),
         Err(Trouble::Refused(error)) => Err(error),

@@ -1,7 +1,6 @@
 //! The one connection that a process keeps to its gateway.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ pub(crate) struct Kept {
 pub(crate) struct Standing {
     pub(crate) line: Line,
     pub(crate) path: PathBuf,
-    /// Which connection it is: what belongs to one is void with it. No two have the same number, a child's neither.
-    pub(crate) number: u64,
 }
 
 /// What one process keeps. A child has one of its own and never looks at its parent's, whose locks may be held by threads
@@ -140,8 +137,8 @@ impl User {
 
 impl Turn<'_> {
     /// Keeps a new connection.
-    pub(crate) fn keep(&mut self, line: Line, path: PathBuf) -> &mut Standing {
-        self.standing.insert(Standing { line, path, number: MADE.fetch_add(1, Ordering::Relaxed) })
+    pub(crate) fn keep(&mut self, line: Line, path: PathBuf) {
+        self.standing = Some(Standing { line, path });
     }
 }
 
@@ -156,9 +153,6 @@ impl Drop for Turn<'_> {
         self.life.returned.notify_one();
     }
 }
-
-/// Connections that were made, by this process and those that it was forked from.
-static MADE: AtomicU64 = AtomicU64::new(1);
 
 #[cfg(test)]
 mod tests {
@@ -213,11 +207,11 @@ mod tests {
     fn n7_a_child_closes_the_connection_of_its_parent() {
         let (path, listener) = listening("child");
         let kept = Kept::default();
-        let number = kept.turn(soon()).unwrap().keep(line(&path), path.clone()).number;
+        kept.turn(soon()).unwrap().keep(line(&path), path.clone());
         let (mut theirs, _) = listener.accept().unwrap();
-        let mut child = kept.life(1).turn(USER, soon()).unwrap();
+        let child = kept.life(1).turn(USER, soon()).unwrap();
         assert_eq!(std::io::Read::read(&mut theirs, &mut [0]).unwrap(), 0);
-        assert_ne!(child.keep(line(&path), path.clone()).number, number, "claims of the parent's are void");
+        assert!(child.standing.is_none());
         std::fs::remove_file(path).unwrap();
     }
 

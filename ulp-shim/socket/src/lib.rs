@@ -3,7 +3,7 @@
 //! The sockets are ordinary ones of the kernel. [`protection`] asks the gateway that carries a socket's traffic what protects
 //! it; [`require`] has the gateway hold every packet of the socket, from its next one on, to what is required. Both pass the
 //! socket itself to the gateway, by which it is known: nobody can ask about another's, and nothing has to be said about
-//! addresses. [`connect`], [`Listener`] and [`UdpSocket`] are made with a requirement, and [`watch`] tells what becomes of
+//! addresses. [`connect`] and [`Listener`] are made with a requirement, and [`watch`] tells what becomes of
 //! sockets.
 //!
 //! Every question to a gateway ends within its time, whatever the gateway does, and what cannot be known for certain is an error or a lesser
@@ -12,8 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod answer;
-mod claim;
-mod datagram;
 mod deadline;
 mod error;
 mod event;
@@ -30,9 +28,9 @@ mod kept;
 mod line;
 mod protection;
 mod requirement;
-mod stamp;
 mod stream;
 mod strength;
+#[cfg(feature = "in-process")]
 mod tag;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -42,8 +40,6 @@ pub use latchway_control::{ConflictSpec as OnConflict, MethodSpec as Method, Mod
 pub use latchway_tagging::Identity;
 
 pub use crate::answer::{Answer, NoGateway, Unlatched};
-pub use crate::claim::Claims;
-pub use crate::datagram::UdpSocket;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::event::{Event, EventKind, Events, Reason, watch};
 pub use crate::external::{ImportError, LONGEST_TEXT};
@@ -51,7 +47,7 @@ pub use crate::gateway::{Gateway, forget, is_required, protection, require};
 pub use crate::identity::PeerIdentity;
 pub use crate::protection::{ChannelBinding, Protection};
 pub use crate::requirement::{Protected, Requirement};
-pub use crate::stamp::{Stamped, source, stamp};
 pub use crate::stream::{Listener, connect};
 pub use crate::strength::Strength;
-pub use crate::tag::{DatagramTag, DatagramTags, Unknown};
+#[cfg(feature = "in-process")]
+pub use crate::tag::{DatagramTag, Unknown};

@@ -135,6 +135,7 @@ impl Requirement {
             && is(&spec.anchor_sha256, peer.anchor.as_ref().map(|anchor| anchor.key))
     }
 
+    #[cfg(any(test, feature = "in-process"))]
     pub(crate) const fn spec(&self) -> &RequirementSpec {
         &self.said.requirement
     }

@@ -12,9 +12,6 @@
 #include <sys/types.h>
 #include <sys/socket.h>
 
-/* The room that a token takes in msg_control, in octets. */
-#define IPSEC_LATCHWAY_PTOKEN_SPACE CMSG_SPACE(16)
-
 /* What the drafts spell otherwise. */
 #define IPSEC_API_ATTR_authMeth_LEAPOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
 #define IPSEC_API_ATTR_authMeth_LEAFOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
@@ -464,37 +461,6 @@ int ipsec_latchway_set_timeout(uint32_t ms);
  * What made this thread's last call fail, and what to do about it, in words. They stay until the next one that fails.
  */
 const char *ipsec_latchway_error(void);
-
-/**
- * Puts a token into the ancillary data of a message that ipsec_latchway_sendmsg() is to send: only to who is demanded, only
- * protected as is demanded. msg_control needs IPSEC_LATCHWAY_PTOKEN_SPACE octets, all zero, behind what is in it (ENOBUFS);
- * msg_controllen becomes the length that is in use. Returns 0, or -1 and errno.
- */
-int ipsec_set_msg_pToken(struct msghdr *msg,
-                         const ipsec_pToken_t pToken);
-
-/**
- * Fills a token, which the caller has made, with what is known of a message: one that ipsec_latchway_recvmsg() received, or
- * that a token was put into. Returns 0, or -1 and errno: ENOMSG if nothing is certain of it. The token is then as it was.
- */
-int ipsec_get_msg_pToken(const struct msghdr *msg,
-                         ipsec_pToken_t pToken);
-
-/**
- * sendmsg(), which takes tokens: where one is in the ancillary data, the message goes as the token demands, or it is not sent
- * (EACCES). Other messages and sockets are handed on as they are.
- */
-ssize_t ipsec_latchway_sendmsg(int fd,
-                               const struct msghdr *msg,
-                               int flags);
-
-/**
- * recvmsg(), which gives tokens: where it is certain who sent a datagram of UDP, and what protected it, and there is room for
- * IPSEC_LATCHWAY_PTOKEN_SPACE octets behind other ancillary data, ipsec_get_msg_pToken() finds it there.
- */
-ssize_t ipsec_latchway_recvmsg(int fd,
-                               struct msghdr *msg,
-                               int flags);
 
 /**
  * Has the gateway tell what becomes of 1 to 64 sockets. Returns a descriptor, which can be waited for until it can be read

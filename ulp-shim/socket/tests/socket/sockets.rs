@@ -1,15 +1,14 @@
-//! Sockets that are made with a requirement, datagrams with tags, and events (Q-45, Q-47 to Q-51, N-15, N-17, K-9 to K-12).
+//! Sockets that are made with a requirement, and events (Q-45, N-15, K-9 to K-12).
 
 use std::io::ErrorKind as Io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::fake_app::{Act, FakeApp, bare, latched};
 use latchway_socket::{
-    Answer, DatagramTag, ErrorKind, EventKind, Gateway, NoGateway, PeerIdentity, Requirement, Unknown,
-    Unlatched,
+    Answer, ErrorKind, EventKind, Gateway, NoGateway, PeerIdentity, Requirement, Unlatched,
 };
 use rustix::net::sockopt::socket_cookie;
 use serde_json::{Value, json};
@@ -102,100 +101,6 @@ fn n15_a_listener_requires_before_it_listens() {
     assert_eq!(from, client.local_addr().unwrap());
     assert!(answer.latched().is_some());
     assert_eq!(methods(&fake), ["Require", "Protection"]);
-}
-
-/// a datagram goes to who is required, from the address that was claimed for, or not at all; a claim is made once, and
-/// again when the connection that it was made on has ended.
-#[test]
-fn q48_a_datagram_goes_to_who_is_required_or_nowhere() {
-    let receiver = UdpSocket::bind(loopback()).unwrap();
-    receiver.set_nonblocking(true).unwrap();
-    let to = receiver.local_addr().unwrap();
-    let fake = FakeApp::answering(latched());
-    let gateway = gateway(&fake);
-    let socket = gateway.udp("0.0.0.0:0".parse().unwrap()).unwrap();
-    for _ in 0..3 {
-        assert_eq!(socket.send_to(b"hello", to, Some(&of_peer())).unwrap(), 5);
-        let mut octets = [0; 9];
-        let (length, from) = receiver.recv_from(&mut octets).unwrap();
-        assert_eq!((length, from.ip()), (5, to.ip()));
-    }
-    let [claim] = <[_; 1]>::try_from(fake.calls()).unwrap();
-    assert_eq!(claim.method, "org.latchway.App.Claim");
-    let port = socket.socket().local_addr().unwrap().port();
-    assert_eq!(claim.parameters["remote"], json!(to.to_string()));
-    assert_eq!(claim.parameters["local"], json!(format!("127.0.0.1:{port}")));
-    assert_eq!(claim.parameters["requirement"]["peer"], json!("fqdn:b.example"));
-    socket.send_to(b"hello", to, Some(&of_peer().replay_checked())).unwrap();
-    assert_eq!(methods(&fake), ["Claim"], "another requirement is another claim");
-    receiver.recv_from(&mut [0; 9]).unwrap();
-
-    let path = fake.path().to_owned();
-    drop(fake);
-    let none = socket.send_to(b"hello", to, Some(&of_peer())).unwrap_err();
-    assert_eq!(none.no_gateway(), Some(NoGateway::NoSocket));
-    let again = FakeApp::at(&path, |_| vec![Act::Reply(bare("clear"))]);
-    assert_eq!(socket.send_to(b"hello", to, Some(&of_peer())).unwrap_err().kind(), ErrorKind::Forbidden);
-    assert_eq!(methods(&again), ["Claim"]);
-    assert_eq!(receiver.recv_from(&mut [0; 9]).unwrap_err().kind(), Io::WouldBlock, "nothing was sent");
-}
-
-/// Of the other end of a flow, and until when that is known.
-fn datagram(view: Value, since: u64) -> Vec<Act> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    vec![Act::Reply(json!({"view": view, "since": since, "as_of": u64::try_from(now.as_nanos()).unwrap()}))]
-}
-
-fn receive(fake: &FakeApp, burst: usize) -> Vec<DatagramTag> {
-    let socket = gateway(fake).udp(loopback()).unwrap();
-    let sender = UdpSocket::bind(loopback()).unwrap();
-    let to = socket.socket().local_addr().unwrap();
-    // The system begins to stamp a while after it is asked to.
-    let mut stamped = false;
-    while !stamped {
-        sender.send_to(b"first", to).unwrap();
-        let (_, _, tag) = socket.recv_from(&mut [0; 9]).unwrap();
-        stamped = tag != DatagramTag::Unknown(Unknown::Unstamped);
-    }
-    fake.calls();
-    for _ in 0..burst {
-        sender.send_to(b"hello", to).unwrap();
-    }
-    let mut tags = Vec::new();
-    for _ in 0..burst {
-        let (length, from, tag) = socket.recv_from(&mut [0; 9]).unwrap();
-        assert_eq!((length, from), (5, sender.local_addr().unwrap()));
-        tags.push(tag);
-    }
-    tags
-}
-
-/// N-17, Q-49: a datagram has the tag of the latch in whose time it came; a burst costs one question.
-#[test]
-fn n17_q49_datagrams_are_tagged_where_that_is_certain() {
-    let fake = FakeApp::new(|_| datagram(latched(), 1));
-    let tags = receive(&fake, 10);
-    assert!(tags.iter().all(|tag| matches!(tag, DatagramTag::Certain(_))), "{tags:?}");
-    let [call] = <[_; 1]>::try_from(fake.calls()).unwrap();
-    assert_eq!(call.method, "org.latchway.App.Datagram");
-    assert!(call.parameters["local"].as_str().unwrap().starts_with("127.0.0.1:"));
-}
-
-/// N-17: what came before the latch, without one, or where nobody could be asked has no tag.
-#[test]
-fn n17_what_is_not_certain_is_not_tagged() {
-    let later = FakeApp::new(|_| datagram(latched(), u64::MAX));
-    assert_eq!(receive(&later, 1), [DatagramTag::Unknown(Unknown::Earlier)]);
-    let clear = FakeApp::new(|_| datagram(bare("clear"), 1));
-    assert_eq!(receive(&clear, 1), [DatagramTag::Unknown(Unknown::Unlatched)]);
-    let past = FakeApp::new(|_| vec![Act::Reply(json!({"view": latched(), "since": 1, "as_of": 2}))]);
-    assert_eq!(
-        receive(&past, 1),
-        [DatagramTag::Unknown(Unknown::Earlier)],
-        "the answer is older than the datagram"
-    );
-    let none = FakeApp::new(|_| vec![Act::Refuse("NotHere")]);
-    assert!(matches!(&receive(&none, 1)[..], [DatagramTag::Unknown(Unknown::Unasked(_))]));
 }
 
 fn event(kind: &str, socket: Option<u64>) -> Value {
