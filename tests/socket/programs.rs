@@ -60,6 +60,18 @@ impl Program {
         Some(Self { child, lines, said: Vec::new() })
     }
 
+    /// Waits for a line with these words in it.
+    pub fn until(&mut self, words: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("it did not say {words:?}, but {:#?}", self.said));
+            self.said.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
     /// Waits for its end, and returns all that it said.
     pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -97,6 +109,18 @@ pub fn in_c(source: &str, gateway: &Gateway) -> PathBuf {
     cc.args(["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
     cc.arg(here.join("ulp-shim/capi/include")).arg("-o").arg(&built).arg(here.join(source)).arg(&link);
     let output = cc.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    built
+}
+
+/// An example of this package, which a test of everything builds before.
+pub fn example(name: &str) -> PathBuf {
+    let built = deps().parent().unwrap().join("examples").join(name);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "latchway", "--example", name]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = build.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     built
 }
