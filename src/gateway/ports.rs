@@ -11,7 +11,7 @@ use latchway_netns::links::Links;
 use latchway_ulp_shim::{SocketDestroyer, SocketOwners, SocketsGone};
 
 use crate::gateway::GatewayError;
-use crate::gateway::app::{Inner, Spaces};
+use crate::gateway::app::{Inner, Spaces, run_of_system};
 use crate::gateway::plan::{GSO_MAX_SIZE, Plan, TunSettings};
 
 /// The open ports of a gateway.
@@ -48,7 +48,7 @@ fn open_applications(plan: &Plan, spaces: Spaces, tun: &str) -> Result<(Inner, S
     let open =
         || -> io::Result<_> { Ok((SocketsGone::open()?, SocketOwners::open(spaces.inner(), device)?)) };
     let (ends, owners) = plan.inner.run(open)??;
-    Ok((Inner { spaces, ends }, owners))
+    Ok((Inner { spaces, ends, run: run_of_system()? }, owners))
 }
 
 fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {

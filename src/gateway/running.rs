@@ -131,7 +131,8 @@ fn serve_applications(
         );
         return Ok(None);
     };
-    let applications = Applications::new(Arc::clone(state), inner)?;
+    let applications = Applications::new(Arc::clone(state), inner, app)
+        .map_err(|source| GatewayError::Control { path: app.into(), source })?;
     Ok(Some(Server::bind_for_all(app)?.start(applications)?))
 }
 

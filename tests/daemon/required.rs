@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use latchway_netns::Namespace;
 use latchway_netns::watch::{Frame, Mark, Sniffer};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -259,6 +260,39 @@ fn l_37_a_program_that_is_killed_leaves_no_requirement() {
         assert_eq!(requirements(&site.a), 1);
         child.kill().unwrap();
         child.wait().unwrap();
+        eventually("nothing is left", || requirements(&site.a) == 0);
+    });
+}
+
+/// L-33: what is required holds for the next packet though the gateway was killed and started anew meanwhile, and nobody
+/// noticed; and goes with its socket as ever.
+#[test]
+fn l_33_what_is_required_outlives_the_gateway() {
+    scenario("required::l_33_what_is_required_outlives_the_gateway", || {
+        let mut site = site();
+        let _listener = site.at(Side::B).inner.run(|| TcpListener::bind(there(80))).unwrap().unwrap();
+        let sockets = [(); 3].map(|()| socket(&site.at(Side::A).inner, Type::STREAM));
+        let [stranger, friend, forgets] = &sockets;
+        required(&site.a, ABSENT, stranger);
+        required(&site.a, PRESENT, friend);
+        required(&site.a, ABSENT, forgets);
+        said(&site.a, "Forget", &json!({}), forgets.as_fd());
+        site.a.end_by(Signal::SIGKILL);
+        site.b.end_by(Signal::SIGTERM);
+        site.a.start();
+        site.b.start();
+        let soon = Duration::from_millis(300);
+        eventually("an echo returns", || site.reaches(Side::B.address(), soon));
+        assert_eq!(requirements(&site.a), 2);
+        let wire = watched(&site);
+        let start = wire.mark();
+        let refused = stranger.connect(&there(80).into()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+        assert!(is_silent(&wire, start));
+        friend.connect(&there(80).into()).unwrap();
+        assert_eq!(protection(&site.a, friend)["required"], true);
+        forgets.connect(&there(80).into()).unwrap();
+        drop(sockets);
         eventually("nothing is left", || requirements(&site.a) == 0);
     });
 }

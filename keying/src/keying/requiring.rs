@@ -10,7 +10,8 @@ use crate::latching::{Constraints, LatchError, Plea, Privilege};
 
 impl Keying {
     /// Takes up what is required of the flows of a socket, and says by which number workers compare it: every class of SAs is
-    /// measured by it then. `flow` has the ends that the socket has; those that it has not are unspecified.
+    /// measured by it then. `flow` has the ends that the socket has; those that it has not are unspecified. Without one it is not
+    /// judged whether it could be: it was, and must hold though the PAD is another by now.
     ///
     /// # Errors
     /// [`LatchError`], which says what to do; nothing changed then.
@@ -18,11 +19,11 @@ impl Keying {
         &mut self,
         id: RequirementId,
         constraints: &Constraints,
-        flow: &FlowKey,
+        flow: Option<&FlowKey>,
     ) -> Result<ConstraintId, LatchError> {
         let constraints = spelt(constraints)?;
         let plea = Plea { constraints: &constraints, privilege: Privilege::Application };
-        plea.judge_requirement(flow, &self.pad)?;
+        flow.map_or(Ok(()), |flow| plea.judge_requirement(flow, &self.pad))?;
         let nothing = LatchError::Contradiction("nothing is asked that SAs could be measured by");
         let number = self.asking.acquire(&constraints)?.ok_or(nothing)?;
         if let Some(before) = self.required.insert(id, constraints) {

@@ -27,7 +27,7 @@ pub(in crate::manager) enum LatchCall {
     Find(FlowKey, Sender<Option<LatchId>>),
     Inquire(LatchId, Sender<Result<Box<Inquiry>, LatchError>>),
     InquireFlow(FlowKey, Sender<FlowInquiry>),
-    Require(RequirementId, Box<Constraints>, FlowKey, Sender<Result<ConstraintId, LatchError>>),
+    Require(RequirementId, Box<Constraints>, Option<FlowKey>, Sender<Result<ConstraintId, LatchError>>),
     Unrequire(RequirementId, Sender<bool>),
 }
 
@@ -52,7 +52,7 @@ impl LatchCall {
             Self::Inquire(latch, reply) => reply.send(keying.inquire_latch(latch).map(Box::new)).is_ok(),
             Self::InquireFlow(flow, reply) => reply.send(keying.inquire_flow(&flow)).is_ok(),
             Self::Require(id, constraints, flow, reply) => {
-                reply.send(keying.require(id, &constraints, &flow)).is_ok()
+                reply.send(keying.require(id, &constraints, flow.as_ref())).is_ok()
             }
             Self::Unrequire(id, reply) => reply.send(keying.unrequire(id)).is_ok(),
         }
@@ -158,7 +158,7 @@ impl KeyManagerClient {
         &self,
         id: RequirementId,
         constraints: Constraints,
-        flow: FlowKey,
+        flow: Option<FlowKey>,
     ) -> Result<Result<ConstraintId, LatchError>, Stopped> {
         self.ask_latch(|reply| LatchCall::Require(id, Box::new(constraints), flow, reply))
     }

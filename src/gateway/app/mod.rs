@@ -10,6 +10,7 @@ mod hands;
 mod hub;
 mod places;
 mod protection;
+mod record;
 mod requiring;
 mod spaces;
 #[cfg(test)]
@@ -18,10 +19,12 @@ mod watching;
 
 use self::gone::Gone;
 pub use self::hub::Hub;
+pub use self::record::run_of_system;
 pub use self::spaces::Spaces;
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use latchway_control::app::GatewayView;
@@ -31,6 +34,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::gateway::app::conversation::converse;
 use crate::gateway::app::places::{MAX_PER_USER, Place, Places};
+use crate::gateway::app::record::Record;
 use crate::gateway::app::requiring::Requiring;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::Door;
@@ -43,6 +47,8 @@ pub struct Inner {
     pub spaces: Spaces,
     /// Tells of their ends.
     pub ends: SocketsGone,
+    /// Which run of the system it is.
+    pub run: String,
 }
 
 /// What app.sock serves.
@@ -58,15 +64,18 @@ pub struct Applications {
 }
 
 impl Applications {
-    /// The applications of a gateway, with sockets in these spaces.
+    /// The applications of a gateway, with sockets in these spaces, to be served at this path. What is required of them by a
+    /// record beside that is in force from here on.
     ///
     /// # Errors
-    /// The system gives no random number, or no thread.
-    pub fn new(state: Arc<State>, sockets: Inner) -> io::Result<Self> {
+    /// The record cannot be read; the system gives no random number, or no thread.
+    pub fn new(state: Arc<State>, sockets: Inner, app: &Path) -> io::Result<Self> {
         let boot = getrandom::u64().map_err(io::Error::other)? & MOST_BOOT;
-        let Inner { spaces, ends } = sockets;
+        let Inner { spaces, ends, run } = sockets;
+        let (record, recorded) = Record::open(app, run, |space| spaces.hold(space))?;
         let ends = Arc::new(ends);
-        let requiring = Arc::new(Requiring::new(Arc::clone(&state), Arc::clone(&ends)));
+        let requiring = Arc::new(Requiring::new(Arc::clone(&state), Arc::clone(&ends), record));
+        requiring.resume(&recorded)?;
         let gone = Gone::start(ends, &spaces, Arc::clone(&requiring))?;
         Ok(Self { state, spaces, boot, places: Arc::default(), requiring, _gone: gone })
     }

@@ -19,6 +19,7 @@ use latchway_ulp_shim::{ConstraintId, Cookie, Requirement, RequirementId, Socket
 use crate::gateway::app::Applications;
 use crate::gateway::app::descriptor::{Facts, Stage};
 use crate::gateway::app::hands::Socket;
+use crate::gateway::app::record::{Record, Recorded};
 use crate::gateway::clock::since;
 use crate::gateway::operator::Answer;
 use crate::gateway::proven::method;
@@ -31,6 +32,8 @@ pub struct Requiring {
     state: Arc<State>,
     /// Tells when a socket is gone; joined while anything is required.
     ends: Arc<SocketsGone>,
+    /// What is required outlives the process.
+    record: Record,
     kept: Mutex<Kept>,
 }
 
@@ -77,9 +80,38 @@ impl Applications {
 }
 
 impl Requiring {
-    /// Nothing is required of anybody.
-    pub fn new(state: Arc<State>, ends: Arc<SocketsGone>) -> Self {
-        Self { state, ends, kept: Mutex::default() }
+    /// Nothing is required of anybody yet; what will be is put on this record.
+    pub fn new(state: Arc<State>, ends: Arc<SocketsGone>, record: Record) -> Self {
+        Self { state, ends, record, kept: Mutex::default() }
+    }
+
+    /// Requires what was on record of a gateway before this one, whatever the PAD says by now.
+    ///
+    /// # Errors
+    /// It cannot be required. Whoever went on without it would let pass what must not.
+    pub fn resume(&self, recorded: &[Recorded]) -> io::Result<()> {
+        let mut kept = self.lock();
+        if !recorded.is_empty() {
+            self.ends.join()?;
+        }
+        for one in recorded {
+            self.resume_one(&mut kept, one).map_err(|failure| io::Error::other(failure.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn resume_one(&self, kept: &mut Kept, one: &Recorded) -> Answer<()> {
+        let (socket, constraints) = (Cookie::from(one.socket), wanted(&one.call)?);
+        kept.last += 1;
+        let id = RequirementId(kept.last);
+        let known = self.state.keying.require(id, constraints.clone(), None);
+        let constraint = known.map_err(stopped)?.map_err(failure)?;
+        let on_conflict = one.call.on_conflict.map(on_conflict);
+        let (protocol, port, shares) = (one.protocol, one.port, one.shares);
+        let requirement = Requirement { id, constraint, on_conflict, protocol, port, shares };
+        self.state.database.requirements().set(socket, requirement, since(self.state.started));
+        kept.sockets.insert(socket, One { id, user: one.user, constraints });
+        Ok(())
     }
 
     /// Whether something is required of a socket.
@@ -126,7 +158,7 @@ impl Requiring {
         }
         kept.last += 1;
         let id = RequirementId(kept.last);
-        let known = self.state.keying.require(id, constraints.clone(), ends_of(facts));
+        let known = self.state.keying.require(id, constraints.clone(), Some(ends_of(facts)));
         let constraint = known.map_err(stopped)?.map_err(failure)?;
         let requirement = Requirement {
             id,
@@ -136,7 +168,11 @@ impl Requiring {
             port: Some(facts.local.port()).filter(|&port| port != 0),
             shares: facts.shares,
         };
-        if let Err(failure) = self.put(facts, requirement, stage) {
+        let recorded = recorded(facts, user, call);
+        let taken = self.record.note(&recorded).map_err(unrecorded).and_then(|before| {
+            self.put(facts, requirement, stage).inspect_err(|_| self.take_back(&recorded, before.as_ref()))
+        });
+        if let Err(failure) = taken {
             let _ = self.state.keying.unrequire(id);
             self.rest(&kept);
             return Err(failure);
@@ -145,6 +181,14 @@ impl Requiring {
         // The new one is in force, so that there is no moment without.
         before.map(|before| self.state.keying.unrequire(before.id)).transpose().map_err(stopped)?;
         Ok(())
+    }
+
+    /// Has on record what was there before. One that is on record in vain demands more than was asked, and never less.
+    fn take_back(&self, recorded: &Recorded, before: Option<&Recorded>) {
+        let _ = match before {
+            Some(before) => self.record.note(before).map(drop),
+            None => self.record.forget(recorded.socket),
+        };
     }
 
     /// Has workers see it. A connection that is there must be what is required, and one that began meanwhile is one too many:
@@ -190,6 +234,8 @@ impl Requiring {
         let mut kept = self.lock();
         let Some(one) = kept.sockets.remove(socket) else { return Ok(()) };
         self.state.database.requirements().remove(socket, since(self.state.started));
+        // What stays on record of a socket that is there no more holds nobody to anything.
+        let _ = self.record.forget((*socket).into());
         self.rest(&kept);
         self.state.keying.unrequire(one.id).map_err(stopped)?;
         Ok(())
@@ -294,6 +340,22 @@ fn hash(text: &str) -> Answer<[u8; 32]> {
     hex::decode_to_slice(text, &mut octets)
         .map(|()| octets)
         .map_err(|_| Failure::bad_call(format!("{text:?} is no SHA-256 hash"), hint))
+}
+
+/// What is to be on record of a requirement.
+fn recorded(facts: &Facts, user: u32, call: &Require) -> Recorded {
+    Recorded {
+        socket: facts.cookie.into(),
+        user,
+        protocol: facts.protocol,
+        port: Some(facts.local.port()).filter(|&port| port != 0),
+        shares: facts.shares,
+        call: call.clone(),
+    }
+}
+
+fn unrecorded(error: io::Error) -> Failure {
+    Failure::failed(format!("the requirement cannot be put on record: {error}"), "")
 }
 
 /// The ends that a socket has, and for those that it has not the unspecified.

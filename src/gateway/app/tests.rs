@@ -36,7 +36,8 @@ impl Stand {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let world = World::new();
-        let applications = Applications::new(Arc::clone(&world.state), inner(spaces)).unwrap();
+        let applications =
+            Applications::new(Arc::clone(&world.state), inner(spaces), &folder.join("app.sock")).unwrap();
         let serving = Server::bind_for_all(&folder.join("app.sock")).unwrap().start(applications).unwrap();
         Self { folder, _serving: serving, world }
     }
@@ -74,7 +75,7 @@ fn here() -> Spaces {
 }
 
 fn inner(spaces: Spaces) -> Inner {
-    Inner { spaces, ends: SocketsGone::open().unwrap() }
+    Inner { spaces, ends: SocketsGone::open().unwrap(), run: run_of_system().unwrap() }
 }
 
 fn pass(stream: &UnixStream, octets: &[u8], passed: &[BorrowedFd<'_>]) {
@@ -146,7 +147,9 @@ fn q_46_a_socket_without_another_end_and_one_within_this_host_have_no_protection
 #[test]
 fn p_67_of_a_flow_that_is_not_known_nothing_is_claimed() {
     let stand = Stand::new("unknown");
-    let applications = Applications::new(Arc::clone(&stand.world.state), inner(here())).unwrap();
+    let applications =
+        Applications::new(Arc::clone(&stand.world.state), inner(here()), &stand.folder.join("other.sock"))
+            .unwrap();
     let (local, remote) = ("10.1.0.1:4000".parse().unwrap(), "10.2.0.1:80".parse().unwrap());
     let view = applications.protection(&facts(local, remote)).unwrap();
     assert_eq!(view.answer, latchway_control::app::AnswerKind::Clear);

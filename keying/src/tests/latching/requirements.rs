@@ -9,7 +9,7 @@ use crate::Parameters;
 /// Requires this of a socket that is not connected.
 fn require(world: &mut World, id: u64, constraints: Constraints) -> Result<ConstraintId, LatchError> {
     let somewhere = FlowKey::new(protocol::TCP, ([10, 0, 0, 1], 5).into(), ([0, 0, 0, 0], 0).into());
-    world.keying.require(RequirementId(id), &constraints, &somewhere)
+    world.keying.require(RequirementId(id), &constraints, Some(&somewhere))
 }
 
 fn of(peer: &str) -> Constraints {
@@ -78,7 +78,7 @@ fn q_44_what_no_peer_could_be_is_refused_and_so_is_what_a_requirement_cannot_do(
         assert!(matches!(require(&mut world, 1, constraints), Err(LatchError::Contradiction(_))));
     }
     assert!(matches!(require(&mut world, 1, of("nobody")), Err(LatchError::PadForbids { .. })));
-    let there = world.keying.require(RequirementId(1), &of("bob"), &flow(8, 5));
+    let there = world.keying.require(RequirementId(1), &of("bob"), Some(&flow(8, 5)));
     assert!(matches!(there, Err(LatchError::PadForbids { .. })), "bob is elsewhere");
     assert!(!world.keying.unrequire(RequirementId(1)));
 }
@@ -94,4 +94,13 @@ fn q_44_there_are_so_many_different_requirements_and_no_more() {
     require(&mut world, 65, bits(63)).unwrap();
     assert!(world.keying.unrequire(RequirementId(1)));
     require(&mut world, 64, bits(64)).unwrap();
+}
+
+/// L-33: what is on record holds though the PAD lets nobody be that any more: then nothing is as required.
+#[test]
+fn l_33_what_is_on_record_is_not_judged_again() {
+    let mut world = World::new();
+    assert!(matches!(require(&mut world, 1, of("nobody")), Err(LatchError::PadForbids { .. })));
+    assert!(world.keying.require(RequirementId(1), &of("nobody"), None).is_ok());
+    assert!(world.keying.unrequire(RequirementId(1)));
 }
