@@ -1,11 +1,12 @@
 //! What only shows once all is read: addresses that are two peers', policies that say nothing, SAs without a policy.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use latchway_tagging::PeerPattern;
 
 use crate::document::{Entry, Problems, Scope};
-use crate::model::{Action, Model, Policy};
+use crate::model::{Action, AppSocket, Model, Policy};
 use crate::range::{AddressRange, IcmpRange, PortRange, Selector, holds, merge};
 use crate::read::peer::{Peers, ReadPeer};
 use crate::read::policy::{Policies, ReadPolicy};
@@ -128,6 +129,20 @@ pub fn bypass(policies: &Policies, file: &Scope<'_>, problems: &mut Problems<'_>
             root::BYPASS_PORT.example
         );
         problems.error(policy.at, "policy", "bypasses, but there is no port for it", hint);
+    }
+}
+
+/// Applications and the operator have a socket each.
+pub fn sockets(
+    control: Option<&Path>,
+    app: Option<&AppSocket>,
+    file: &Scope<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let (Some(AppSocket::At(app)), Some(entry)) = (app, file.entry(&root::APP)) else { return };
+    if control == Some(app) {
+        let hint = format!("write for example app = {}", root::APP.example);
+        entry.error(problems, "is the operator's own socket (`control`)".to_owned(), hint);
     }
 }
 

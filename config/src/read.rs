@@ -150,6 +150,7 @@ fn read(document: &DeTable<'_>, default_name: &str, problems: &mut Problems<'_>)
     check::policies(&policies, &peers, host, problems);
     check::anybody(&policies, &peers, problems);
     check::bypass(&policies, file, problems);
+    check::sockets(control.as_deref(), app.as_ref(), file, problems);
     if host {
         check::looping(&peers, problems);
     }

@@ -47,15 +47,18 @@ pub struct Assembled {
     pub disposer: Disposer,
     /// Auditable drops, where they are to be logged, and the addresses that wires have.
     pub audit: Option<(Receiver<Record>, Vec<SocketAddr>)>,
-    /// The sockets that applications may ask about.
-    pub applications: Option<Inner>,
+    /// The sockets that applications may ask about, or why that cannot be known.
+    pub applications: Result<Inner, GatewayError>,
 }
 
 /// Makes of open ports the gateway that the plan names. Threads start here: privileges are given up before.
 pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let (started, clock) = (Instant::now(), Arc::new(StateClock::new()));
     let Ports { devices, sockets, applications } = ports;
-    let (applications, owners) = applications.unzip();
+    let (applications, owners) = match applications {
+        Ok((inner, owners)) => (Ok(inner), Some(owners)),
+        Err(error) => (Err(error), None),
+    };
 
     let database = LatchDatabase::new(plan.limits, Arc::clone(&clock), Seed::Random)?;
     let database = Arc::new(database);

@@ -21,14 +21,14 @@ use latchway_ulp_shim::Limits;
 use crate::gateway::assemble::assemble;
 use crate::gateway::configuration::ReloadError;
 use crate::gateway::convert::SpecError;
-use crate::gateway::daemon::{make_folder, open_folder, tell, told_of_record, watch_signals};
+use crate::gateway::daemon::{tell, told_of_record, watch_signals};
 use crate::gateway::plan::{Plan, TunPlan, TunSettings};
 use crate::gateway::ports::Ports;
 use crate::gateway::records::Records;
 use crate::gateway::running::{Asked, Running, Sockets};
 use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, announce, configured, harden};
+use crate::gateway::{GatewayError, announce, configured, folders, harden};
 
 /// What a gateway without a file is told.
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,9 @@ pub struct Bare {
     /// Where sequence numbers of counter-mode keys are on record, for --tun; `latchway enrol` makes it.
     #[arg(long, value_name = "FOLDER", requires = "tun", value_hint = clap::ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
+    /// Offer no socket to applications, for --tun.
+    #[arg(long, requires = "tun")]
+    no_app: bool,
 }
 
 /// What one --listen stands for.
@@ -104,9 +107,11 @@ fn run_bare(tun: &str, options: &Bare, control: Option<&Path>) -> Result<(), Gat
     harden::keep_memory_private()?;
     make_room_for_callers()?;
     let plan = plan(tun, options)?;
-    let usual = || PathBuf::from("/run/latchway").join(&plan.name).join("control.sock");
+    let usual = || Path::new(folders::RUN).join(&plan.name).join("control.sock");
     let control = control.map_or_else(usual, Path::to_path_buf);
-    let made = make_folder(&control)?;
+    let app = (!options.no_app).then(|| configured::beside(&control));
+    let sockets: Vec<PathBuf> = app.iter().chain([&control]).cloned().collect();
+    folders::prepare(&sockets, None)?;
     if let Some(state) = options.state_dir.as_ref().filter(|state| !state.is_dir()) {
         return Err(GatewayError::NoState(state.clone()));
     }
@@ -114,18 +119,15 @@ fn run_bare(tun: &str, options: &Bare, control: Option<&Path>) -> Result<(), Gat
     let ports = Ports::open(&plan)?;
     let folder = control.parent().map(Path::to_path_buf);
     let write = options.state_dir.clone().into_iter().chain(folder).collect();
-    let hardened = harden::apply(&harden::Plan { write, ..harden::Plan::default() })?;
+    let hardened = harden::apply(&harden::Plan { write, sockets, ..harden::Plan::default() })?;
     tell(&format!("keeps {hardened}"));
     let (asked, questions) = bounded(QUESTIONS);
     watch_signals(asked.clone())?;
     let assembled = assemble(&plan, ports)?;
     let state = Arc::clone(&assembled.state);
     let records = records(options.state_dir.as_deref(), &state)?;
-    if made {
-        open_folder(&control)?;
-    }
-    let app = configured::beside(&control);
-    let running = Running::start(assembled, &Sockets { control: &control, app: Some(&app) }, asked)?;
+    let sockets = Sockets { control: &control, app: app.as_deref(), is_app_wanted: false };
+    let running = Running::start(assembled, &sockets, asked)?;
     announce()?;
     let outcome = wait(&questions);
     drop(state);

@@ -25,7 +25,7 @@ use latchway_tagging::{AuthMethod, PeerPattern};
 use latchway_ulp_shim::Limits;
 
 use crate::gateway::convert::{self, SpecError};
-use crate::gateway::terms;
+use crate::gateway::{folders, terms};
 
 /// The Peer Authorization Database: one entry for each peer, by its name.
 ///
@@ -231,7 +231,7 @@ pub fn control(config: &Config) -> PathBuf {
     config
         .control
         .clone()
-        .unwrap_or_else(|| PathBuf::from("/run/latchway").join(&config.name).join("control.sock"))
+        .unwrap_or_else(|| PathBuf::from(folders::RUN).join(&config.name).join("control.sock"))
 }
 
 /// The socket of applications, if there is to be one.
@@ -243,9 +243,16 @@ pub fn app(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// Where it is by default: beside the operator's.
+/// Where it is by default: beside the operator's, and named so that gateways whose sockets share a folder do not share it.
 pub fn beside(control: &std::path::Path) -> PathBuf {
-    control.with_file_name("app.sock")
+    match control.file_stem() {
+        Some(stem) if stem != "control" => {
+            let mut name = stem.to_owned();
+            name.push(".app.sock");
+            control.with_file_name(name)
+        }
+        _ => control.with_file_name("app.sock"),
+    }
 }
 
 /// Ties a peer's SAs to the rules that want that peer.
@@ -285,5 +292,19 @@ fn ports(range: latchway_config::PortRange) -> PortRange {
         latchway_config::PortRange::Any => PortRange::ANY,
         latchway_config::PortRange::Opaque => PortRange::OPAQUE,
         latchway_config::PortRange::Between(first, last) => PortRange::new(&(first..=last)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateways_whose_sockets_share_a_folder_do_not_share_that_of_applications() {
+        let named = |control: &str| beside(std::path::Path::new(control)).display().to_string();
+        assert_eq!(named("/run/latchway/a/control.sock"), "/run/latchway/a/app.sock");
+        assert_eq!(named("/run/latchway/a.sock"), "/run/latchway/a.app.sock");
+        assert_eq!(named("/run/latchway/app.sock"), "/run/latchway/app.app.sock");
+        assert_eq!(named("b"), "b.app.sock");
     }
 }

@@ -1,15 +1,13 @@
 //! `latchway run`: a gateway by its configuration, from start to end.
 
-use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use latchway_config::{Config, Loaded, load};
+use latchway_config::{AppSocket, Config, Loaded, load};
 use latchway_control::{EventKind, EventView};
 use latchway_guard::{Change, GuardError, Lack, Missing};
 use latchway_keying::PadEntryIds;
@@ -29,7 +27,7 @@ use crate::gateway::running::{Asked, Running, Sockets, ask};
 use crate::gateway::serve::make_room_for_callers;
 use crate::gateway::state::{Measured, State};
 use crate::gateway::surroundings::Surroundings;
-use crate::gateway::{GatewayError, announce, configured, guarding, harden, notify, reload};
+use crate::gateway::{GatewayError, announce, configured, folders, guarding, harden, notify, reload};
 
 /// Questions that may wait for the one who runs the gateway.
 const QUESTIONS: usize = 16;
@@ -48,12 +46,9 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let config = &loaded.config;
     let control = configured::control(config);
     let app = configured::app(config);
-    let mut made = Vec::new();
-    for socket in app.iter().chain([&control]) {
-        if make_folder(socket)? {
-            made.push(socket.clone());
-        }
-    }
+    let user = config.user.as_deref().map(harden::uid).transpose().map_err(GatewayError::from)?;
+    let sockets: Vec<PathBuf> = app.iter().chain([&control]).cloned().collect();
+    folders::prepare(&sockets, user)?;
     if let Some(state) = config.state.as_ref().filter(|state| !state.path.is_dir()) {
         return Err(GatewayError::NoState(state.path.clone()).into());
     }
@@ -71,8 +66,7 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
     let metrics = config.metrics.map(listen).transpose()?;
 
     // Here there is one thread, and everything that takes privilege is open. Threads that start from here on have less.
-    let hardened =
-        harden::apply(&hardening(&loaded, app.iter().chain([&control]))).map_err(GatewayError::from)?;
+    let hardened = harden::apply(&hardening(&loaded, sockets)).map_err(GatewayError::from)?;
     tell(&format!("keeps {hardened}"));
     let (asked, questions) = bounded(QUESTIONS);
     watch_signals(asked.clone())?;
@@ -91,9 +85,11 @@ pub fn run(path: &Path) -> Result<(), ReloadError> {
         state.xfrm().recorded_in(Arc::clone(records));
     }
     let parts = (guarding, prepared, records.clone());
+    let loaded_app = loaded.config.app.clone();
     let configuration = Configuration::new(path, loaded, ids, parts, keying);
-    made.iter().try_for_each(|socket| open_folder(socket))?;
-    let running = Running::start(assembled, &Sockets { control: &control, app: app.as_deref() }, asked)?;
+    let is_wanted = matches!(loaded_app, AppSocket::At(_));
+    let sockets = Sockets { control: &control, app: app.as_deref(), is_app_wanted: is_wanted };
+    let running = Running::start(assembled, &sockets, asked)?;
     let mut measured = Measured::new(Arc::clone(&state), heartbeat.clone(), records.clone());
     let metrics = metrics.map(|listener| listener.serve(move || measured.gather())).transpose();
     let metrics = metrics.map_err(GatewayError::from)?;
@@ -138,7 +134,7 @@ fn listen(address: SocketAddr) -> Result<Listener, GatewayError> {
 }
 
 /// What is given up, and what is not.
-fn hardening<'a>(loaded: &Loaded, sockets: impl Iterator<Item = &'a PathBuf>) -> harden::Plan {
+fn hardening(loaded: &Loaded, sockets: Vec<PathBuf>) -> harden::Plan {
     let config = &loaded.config;
     let keys = config.peers.iter().flat_map(|peer| &peer.sas).flat_map(|sa| [&sa.inbound, &sa.outbound]);
     let folder = |path: PathBuf| path.parent().map(Path::to_path_buf);
@@ -148,29 +144,10 @@ fn hardening<'a>(loaded: &Loaded, sockets: impl Iterator<Item = &'a PathBuf>) ->
     read.sort_unstable();
     read.dedup();
     let state = config.state.as_ref().map(|state| state.path.clone());
-    let mut write: Vec<PathBuf> = state.into_iter().chain(sockets.cloned().filter_map(folder)).collect();
+    let mut write: Vec<PathBuf> =
+        state.into_iter().chain(sockets.iter().cloned().filter_map(folder)).collect();
     write.dedup();
-    harden::Plan { required: false, user: config.user.clone(), read, write }
-}
-
-/// The folder of a socket, which nobody else may enter for now. Returns whether it was missing.
-pub fn make_folder(socket: &Path) -> Result<bool, GatewayError> {
-    let Some(folder) = folder_of(socket).filter(|folder| !folder.exists()) else { return Ok(false) };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| GatewayError::Control { path: socket.into(), source })?;
-    Ok(true)
-}
-
-/// Lets applications enter the folder of a socket. Only one that the gateway made is opened: of another it is not known
-/// what else is in it, and its sockets guard themselves.
-pub fn open_folder(socket: &Path) -> Result<(), GatewayError> {
-    let Some(folder) = folder_of(socket) else { return Ok(()) };
-    let opened = fs::set_permissions(folder, Permissions::from_mode(0o755));
-    opened.map_err(|source| GatewayError::Control { path: socket.into(), source })
-}
-
-fn folder_of(socket: &Path) -> Option<&Path> {
-    socket.parent().filter(|folder| !folder.as_os_str().is_empty())
+    harden::Plan { required: false, user: config.user.clone(), read, write, sockets }
 }
 
 /// Says that numbers cannot be reserved, and when they can again.

@@ -42,6 +42,8 @@ pub struct Plan {
     /// Folders that files and sockets are made, replaced and removed in: the state directory, that of the control
     /// socket. They must exist, and are given to `user`.
     pub write: Vec<PathBuf>,
+    /// The sockets that are made there.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// What is in force.
@@ -95,8 +97,9 @@ pub enum HardenError {
     },
     /// A folder holds, or may hold, what is not the gateway's.
     #[error(
-        "{} would be given to {user}, and holds what is not the gateway's alone; give `control` and `state` a folder of their \
-         own each, away from the configuration and its keys, that nobody else may enter (chmod 700)",
+        "{} would be given to {user}, and holds what is not the gateway's alone; give `control`, `app` and `state` folders of \
+         their own, away from the configuration and its keys: `state` one that nobody else may enter (chmod 700), the sockets \
+         one in which there is nothing else",
         path.display()
     )]
     Shared {
@@ -168,7 +171,7 @@ fn give_up(plan: &Plan) -> Result<Applied, HardenError> {
             // Whoever has the folder of the configuration writes another.
             let user = || plan.user.clone().unwrap_or_default();
             let shared = || HardenError::Shared { path: folder.clone(), user: user() };
-            if plan.read.contains(folder) { Err(shared()) } else { account.own(folder) }
+            if plan.read.contains(folder) { Err(shared()) } else { account.own(folder, &plan.sockets) }
         })?;
     }
     let mut gaps = Gaps { required: plan.required, missing: Vec::new() };

@@ -18,6 +18,7 @@ mod daemon;
 mod disposition;
 mod error;
 mod events;
+mod folders;
 mod form;
 mod guarding;
 mod harden;

@@ -36,7 +36,11 @@ pub fn run(path: &Path) -> Result<(), GatewayError> {
         let plan = Plan::of_description(&spec)?;
         assemble::assemble(&plan, Ports::open(&plan)?)?
     };
-    let running = Running::start(assembled, &Sockets { control: &spec.control, app: None }, asked)?;
+    let running = Running::start(
+        assembled,
+        &Sockets { control: &spec.control, app: None, is_app_wanted: false },
+        asked,
+    )?;
     let outcome = serve(&spec, &running, &questions);
     running.end()?;
     outcome

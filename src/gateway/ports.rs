@@ -20,9 +20,8 @@ pub struct Ports {
     pub devices: Devices,
     /// Ends connections in the inner namespace.
     pub sockets: SocketDestroyer,
-    /// The sockets that applications may ask about, and who says whose a flow is; `None` where the kernel does not tell
-    /// namespaces apart.
-    pub applications: Option<(Inner, SocketOwners)>,
+    /// The sockets that applications may ask about, and who says whose a flow is; or why that cannot be known.
+    pub applications: Result<(Inner, SocketOwners), GatewayError>,
 }
 
 impl Ports {
@@ -36,14 +35,17 @@ impl Ports {
         let bypass = plan.bypass.as_deref().map(|name| open_bypass(plan, name)).transpose()?;
         let sockets = plan.inner.run(SocketDestroyer::open)??;
         // Applications go without where that cannot be had, and packets do not.
-        let spaces = Spaces::of(&plan.inner).ok();
-        let applications = spaces.and_then(|spaces| open_applications(plan, spaces, tun.name()).ok());
-        Ok(Self { devices: Devices { tun, bypass, wires }, sockets, applications })
+        Ok(Self {
+            applications: open_applications(plan, tun.name()),
+            devices: Devices { tun, bypass, wires },
+            sockets,
+        })
     }
 }
 
 /// Opens what says whose a flow is that comes by the TUN of this name, and what tells when a socket is gone.
-fn open_applications(plan: &Plan, spaces: Spaces, tun: &str) -> Result<(Inner, SocketOwners), GatewayError> {
+fn open_applications(plan: &Plan, tun: &str) -> Result<(Inner, SocketOwners), GatewayError> {
+    let spaces = Spaces::of(&plan.inner, tun)?;
     let device = Links::of(&plan.inner)?.index(tun)?;
     let open =
         || -> io::Result<_> { Ok((SocketsGone::open()?, SocketOwners::open(spaces.inner(), device)?)) };

@@ -17,7 +17,7 @@ use crate::gateway::disposition::Disposing;
 use crate::gateway::serve::processes::Processes;
 use crate::gateway::serve::{Server, Service, Serving};
 use crate::gateway::state::State;
-use crate::gateway::{GatewayError, audit, chronicle};
+use crate::gateway::{GatewayError, audit, chronicle, folders};
 
 /// A gateway that moves packets and answers its operator.
 pub struct Running {
@@ -39,6 +39,8 @@ pub struct Sockets<'a> {
     pub control: &'a Path,
     /// That of applications, where there is to be one.
     pub app: Option<&'a Path>,
+    /// Whether the gateway does not start without that: somebody named it.
+    pub is_app_wanted: bool,
 }
 
 /// What whoever runs a gateway is asked to do.
@@ -81,7 +83,8 @@ impl Running {
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
         let applications =
-            sockets.app.map(|app| serve_applications(app, inner, &state)).transpose()?.flatten();
+            sockets.app.map(|app| serve_applications((app, sockets.is_app_wanted), inner, &state));
+        let applications = applications.transpose()?.flatten();
         let telling = chronicle::start(notices, &state)?;
         let auditing =
             audit.map(|(records, listen)| audit::start(records, listen, Arc::clone(state.events())));
@@ -121,19 +124,38 @@ impl Running {
 
 /// Offers app.sock, where the system lets the gateway know whose sockets are whose.
 fn serve_applications(
-    app: &Path,
-    inner: Option<Inner>,
+    (app, is_wanted): (&Path, bool),
+    inner: Result<Inner, GatewayError>,
     state: &Arc<State>,
 ) -> Result<Option<Serving>, GatewayError> {
-    let Some(inner) = inner else {
-        tell(
-            "applications cannot ask about their sockets: the kernel does not tell namespaces apart (Linux 5.14)",
-        );
-        return Ok(None);
+    let inner = match inner {
+        Ok(inner) => inner,
+        Err(error) => {
+            tell(&format!("applications cannot ask about their sockets, which takes Linux 5.14: {error}"));
+            return Ok(None);
+        }
     };
     let applications = Applications::new(Arc::clone(state), inner, app)
         .map_err(|source| GatewayError::Control { path: app.into(), source })?;
-    Ok(Some(Server::bind_for_all(app)?.start(applications)?))
+    let server = match Server::bind_for_all(app) {
+        Ok(server) => server,
+        Err(error) if is_wanted => return Err(error),
+        Err(error) => {
+            tell(&format!(
+                "applications cannot ask about their sockets: {error}; name another place with `app`"
+            ));
+            return Ok(None);
+        }
+    };
+    if let Some(folder) = folders::closed_on_the_way_to(app) {
+        let folder = folder.display();
+        tell(&format!(
+            "applications of other users cannot come to {}: nobody else may enter {folder} (chmod 755), or name another \
+             place with `app`",
+            app.display()
+        ));
+    }
+    Ok(Some(server.start(applications)?))
 }
 
 /// Never waits: where there is no room, the gateway is ending.

@@ -1,123 +1,17 @@
-//! Descriptors that do not let themselves be closed, and more of them than anybody needs (T40): harm for whoever passes them.
+//! Descriptors that applications pass, and more of them than anybody needs (T40): harm for whoever passes them.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
 
 use latchway_netns::skip::{Need, report, require};
-use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::unistd::Pid;
 
 use crate::apps::{NOBODY, app, open};
-use crate::gateway::Folder;
 use crate::site::{Site, Terms};
-use crate::{PATIENCE, eventually, scenario};
-
-/// A file system with one file, whose server never answers one process that it closed the file.
-struct Stuck {
-    ending: Arc<AtomicBool>,
-    serving: Option<JoinHandle<()>>,
-    closed: Receiver<()>,
-    file: Option<File>,
-}
-
-impl Stuck {
-    /// The file, open, to be closed by this process never; `None` where no such file system can be had.
-    fn make(folder: &Path, by: Pid) -> Option<Self> {
-        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
-        let (ending, (tell, closed)) = (Arc::new(AtomicBool::new(false)), channel());
-        // Mounted where nobody else sees it, and gone with whoever has the file open.
-        let folder = folder.to_path_buf();
-        let told = Arc::clone(&ending);
-        let mounted = thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNS).ok()?;
-            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).ok()?;
-            let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-            mount(Some("stuck"), &folder, Some("fuse"), MsFlags::empty(), Some(options.as_str())).ok()?;
-            let serving = thread::spawn(move || serve(device, by, &told, &tell));
-            Some((serving, File::open(folder.join("file")).unwrap()))
-        });
-        let (serving, file) = mounted.join().unwrap()?;
-        Some(Self { ending, serving: Some(serving), closed, file: Some(file) })
-    }
-}
-
-impl Drop for Stuck {
-    /// Without a server, whatever waits for it ends.
-    fn drop(&mut self) {
-        self.ending.store(true, Ordering::Release);
-        let _ = self.serving.take().map(JoinHandle::join);
-        self.file = None;
-    }
-}
-
-/// Answers the kernel (linux/fuse.h) until it is to end.
-fn serve(mut device: File, by: Pid, ending: &AtomicBool, closed: &Sender<()>) {
-    let mut request = vec![0; 1 << 17];
-    while !ending.load(Ordering::Acquire) {
-        let mut polled = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-        if !poll(&mut polled, PollTimeout::from(20_u8)).is_ok_and(|ready| ready > 0) {
-            continue;
-        }
-        let Ok(_) = device.read(&mut request) else { return };
-        let opcode = u32::from_ne_bytes(request[4..8].try_into().unwrap());
-        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
-        // A regular file with number 2, that all may read.
-        let file = [words(&[2, 0]), vec![0; 52], words(&[0o100_444, 1]), vec![0; 20]].concat();
-        let answer = match opcode {
-            LOOKUP => Ok([words(&[2, 0]), vec![0; 32], file].concat()),
-            GETATTR => Ok([vec![0; 16], file].concat()),
-            OPEN => Ok(vec![0; 16]),
-            INIT => Ok([words(&[7, 31, 0, 0, 0, 4096]), vec![0; 40]].concat()),
-            // Whoever else closes it, so a copy of this test on its way to be a program, is let go.
-            FLUSH if is_of(by, &request) => {
-                closed.send(()).unwrap();
-                continue;
-            }
-            FORGET => continue,
-            FLUSH => Ok(Vec::new()),
-            _ => Err(nix::libc::ENOSYS),
-        };
-        let (error, body) = answer.map_or_else(|error| (-error, Vec::new()), |body| (0, body));
-        let length = u32::try_from(16 + body.len()).unwrap();
-        let head = [words(&[length, error.cast_unsigned()]), request[8..16].to_vec()].concat();
-        // Whoever asked may be gone.
-        let _ = device.write(&[head, body].concat());
-    }
-}
-
-/// Whether a thread of this process asks.
-fn is_of(process: Pid, request: &[u8]) -> bool {
-    let thread = u32::from_ne_bytes(request[32..36].try_into().unwrap());
-    Path::new(&format!("/proc/{process}/task/{thread}")).exists()
-}
-
-const LOOKUP: u32 = 1;
-const FORGET: u32 = 2;
-const GETATTR: u32 = 3;
-const OPEN: u32 = 14;
-const FLUSH: u32 = 25;
-const INIT: u32 = 26;
-
-fn pass(stream: &UnixStream, octets: &[u8], passed: &File) {
-    let number = [passed.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&number)];
-    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(octets)], &rights, MsgFlags::empty(), None).unwrap();
-}
+use crate::{PATIENCE, scenario};
 
 fn heard(mut stream: &UnixStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -159,40 +53,6 @@ fn t40_what_takes_descriptors_has_its_connection_alone() {
         for open in open {
             assert!(open.len() == 1 && open[0].starts_with("socket:"), "{open:?}");
         }
-    });
-}
-
-/// T40: a descriptor whose closing never ends holds up whoever passed it, and nothing of the gateway's: killed, it leaves its
-/// lock, its TUN and its ports to the next.
-#[test]
-fn t40_a_descriptor_that_is_never_closed_holds_nothing_of_the_gateways() {
-    const TEST: &str = "stuck::t40_a_descriptor_that_is_never_closed_holds_nothing_of_the_gateways";
-    scenario(TEST, || {
-        let mut site = Site::start(&Terms::default());
-        let folder = Folder::make();
-        let Some(stuck) = Stuck::make(folder.as_ref(), site.a.pid()) else {
-            return report(TEST, "no file system can be served here (/dev/fuse)");
-        };
-        let file = stuck.file.as_ref().unwrap();
-        let stream = UnixStream::connect(app(&site.a)).unwrap();
-        pass(&stream, b"{\"method\":\"org.latchway.App.Protection\"}\0", file);
-        assert!(heard(&stream).contains("NotASocket"));
-        stuck.closed.recv_timeout(PATIENCE).unwrap();
-        // With a call that is never whole, it is closed as well.
-        let half = UnixStream::connect(app(&site.a)).unwrap();
-        pass(&half, b"{", file);
-        assert_eq!(heard(&half), "");
-        stuck.closed.recv_timeout(PATIENCE).unwrap();
-        site.a.shown("status");
-
-        site.a.signal(Signal::SIGKILL);
-        let lock = format!("{}.lock", site.a.control().display());
-        eventually("its lock is free", || {
-            let lock = File::open(&lock).unwrap();
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok()
-        });
-        site.a.start();
-        site.a.shown("status");
     });
 }
 

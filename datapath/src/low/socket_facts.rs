@@ -1,31 +1,45 @@
 //! What the kernel says of a socket, whoever made it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// The cookie of the network namespace that a socket belongs to (Linux 5.14): never another's, for as long as the system
 /// runs.
 ///
 /// # Errors
 /// It is no socket, or the kernel does not say.
-#[expect(unsafe_code, reason = "getsockopt is a foreign function, and no crate asks this of it")]
 pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
-    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
-    // SAFETY: `cookie` is as long as `length` says, and both are ours for the time of the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+    option(socket.as_fd(), SO_NETNS_COOKIE)
 }
+
+/// The index of the network device that a socket is bound to (SO_BINDTODEVICE, SO_BINDTOIFINDEX); `None` where it is to none,
+/// and routes decide.
+///
+/// # Errors
+/// It is no socket, or the kernel does not say.
+pub fn bound_device(socket: impl AsFd) -> io::Result<Option<u32>> {
+    let index: u32 = option(socket.as_fd(), SO_BINDTOIFINDEX)?;
+    Ok(Some(index).filter(|&index| index != 0))
+}
+
+#[expect(unsafe_code, reason = "getsockopt is a foreign function, and no crate asks these of it")]
+fn option<T: Number>(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<T> {
+    let (mut value, mut length) = (T::default(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: `value` is a number as long as `length` says, and both are ours for the time of the call.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// What options are: any octets are one.
+trait Number: Copy + Default {}
+impl Number for u32 {}
+impl Number for u64 {}
 
 /// From asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
+const SO_BINDTOIFINDEX: libc::c_int = 62;
 
 #[cfg(test)]
 mod tests {
@@ -49,6 +63,7 @@ mod tests {
             let there = Namespace::create("there").unwrap();
             assert_ne!(cookie(&there), here);
             assert_eq!(cookie(&there), cookie(&there));
+            assert_eq!(bound_device(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap(), None);
         });
         assert_eq!(netns_cookie(File::open("/").unwrap()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
     }

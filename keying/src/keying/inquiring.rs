@@ -63,7 +63,8 @@ impl Keying {
             _ => None,
         };
         let rule = place.and_then(|place| self.policy.view_at(place));
-        FlowInquiry { latch: latch.map(Box::new), parameters, group, rule }
+        let inbound = self.current.spd.action(&traffic, Direction::Inbound);
+        FlowInquiry { latch: latch.map(Box::new), parameters, group, rule, inbound }
     }
 
     /// The entries that stand for latches at the head of the SPD (L-77, L-115): those of connections that are not as

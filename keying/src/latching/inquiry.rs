@@ -1,6 +1,7 @@
 //! What an inquiry tells (INQUIRE_LATCH, L-12, L-28 to L-32, L-67): all that is known of a latch, in every state.
 
 use latchway_datapath::sad::Path;
+use latchway_datapath::spd::Action;
 use latchway_tagging::{Class, ClassId, GroupId, IdentityId, IdentityRecord, SaRef};
 use latchway_ulp_shim::LatchView;
 
@@ -47,6 +48,8 @@ pub struct FlowInquiry {
     pub group: Option<GroupId>,
     /// The rule of the policy that decides about such packets, whatever its latch says.
     pub rule: Option<RuleView>,
+    /// What policy does with packets of it that come in, which another rule may decide.
+    pub inbound: Option<Action>,
 }
 
 /// What a latch holds its connection to.

@@ -5,16 +5,16 @@ use std::os::fd::BorrowedFd;
 
 use latchway_control::Failure;
 use latchway_datapath::flow::{FlowKey, protocol};
-use latchway_datapath::low::socket_facts::netns_cookie;
+use latchway_datapath::low::socket_facts::{bound_device, netns_cookie};
 use latchway_ulp_shim::Cookie;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_reuseaddr, socket_reuseport,
+    socket_type,
 };
-use rustix::net::{AddressFamily, SocketAddrAny, getpeername, getsockname};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketType, getpeername, getsockname};
 
-use crate::gateway::app::Spaces;
 use crate::gateway::operator::Answer;
 
 /// A socket of an application: the ends of its flow, and which socket it is.
@@ -32,6 +32,8 @@ pub struct Facts {
     pub stage: Stage,
     /// Whether it may share its port with other sockets (SO_REUSEADDR of UDP, SO_REUSEPORT).
     pub shares: bool,
+    /// The device that it is bound to, where its packets go around the gateway by that.
+    pub astray: Option<u32>,
 }
 
 /// How far a socket is.
@@ -52,7 +54,7 @@ impl Facts {
     ///
     /// # Errors
     /// A [`Failure`] that says what it is instead.
-    pub fn read(descriptor: BorrowedFd<'_>, spaces: &Spaces) -> Answer<Self> {
+    pub fn read(descriptor: BorrowedFd<'_>, inner: u64) -> Answer<Self> {
         // Not by fstat: of a file, its file system would be asked, which answers if it likes.
         let domain = socket_domain(descriptor).map_err(|error| match error {
             Errno::NOTSOCK | Errno::BADF => {
@@ -66,27 +68,38 @@ impl Facts {
         let number = socket_protocol(descriptor).map_err(unreadable)?.map(|protocol| protocol.as_raw().get());
         let known = [protocol::TCP, protocol::UDP].into_iter().find(|&known| number == Some(known.into()));
         let protocol = known.ok_or_else(|| wrong("is neither of TCP nor of UDP"))?;
+        // A raw socket says to be of the protocol that it makes packets of.
+        let usual = if protocol == protocol::TCP { SocketType::STREAM } else { SocketType::DGRAM };
+        if socket_type(descriptor).map_err(unreadable)? != usual {
+            return Err(wrong("is a raw one"));
+        }
         // Before its addresses mean anything: in another namespace they are another's.
-        let space = netns_cookie(descriptor).ok().filter(|&cookie| spaces.hold(cookie));
+        let space = netns_cookie(descriptor).ok().filter(|&cookie| cookie == inner);
         let space = space.ok_or_else(|| {
             let hint = "ask the gateway of the socket's own network namespace";
             Failure::not_here("the socket is in a network namespace that this gateway does not serve", hint)
         })?;
         let cookie = Cookie { space, socket: socket_cookie(descriptor).map_err(unreadable)? };
-        let local = getsockname(descriptor).ok().and_then(canonical);
-        let local = local.ok_or_else(|| wrong("has no address"))?;
+        let local = name(descriptor)?;
         let remote = match getpeername(descriptor) {
             Ok(remote) => remote.and_then(canonical),
             Err(Errno::NOTCONN) => None,
             Err(error) => return Err(unreadable(error)),
         };
+        // Both ends are of one connection only where nobody connected it anew between the looks.
+        if name(descriptor)? != local {
+            return Err(wrong("is being connected"));
+        }
+        let astray = bound_device(descriptor).map_err(|_| wrong("does not say where it is bound"))?;
         let (stage, shares) = (stage(descriptor, protocol, remote)?, shares(descriptor, protocol)?);
-        Ok(Self { cookie, protocol, local, remote, stage, shares })
+        Ok(Self { cookie, protocol, local, remote, stage, shares, astray })
     }
 
-    /// Its flow, where it has another end.
+    /// Its flow, where it has another end, and the gateway sees its packets.
     pub fn flow(&self) -> Option<FlowKey> {
-        self.remote.map(|remote| FlowKey::new(self.protocol, self.local, remote))
+        self.remote
+            .filter(|_| self.astray.is_none())
+            .map(|remote| FlowKey::new(self.protocol, self.local, remote))
     }
 }
 
@@ -114,6 +127,11 @@ fn shares(descriptor: BorrowedFd<'_>, of: u8) -> Answer<bool> {
     let port = socket_reuseport(descriptor).map_err(unreadable)?;
     let address = of == protocol::UDP && socket_reuseaddr(descriptor).map_err(unreadable)?;
     Ok(port || address)
+}
+
+fn name(descriptor: BorrowedFd<'_>) -> Answer<SocketAddr> {
+    let name = getsockname(descriptor).ok().and_then(canonical);
+    name.ok_or_else(|| wrong("has no address"))
 }
 
 /// An end as flows have it: IPv4 where it is that.

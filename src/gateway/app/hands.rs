@@ -25,7 +25,8 @@ use crate::gateway::serve::passing::Passing;
 
 /// The hands of one connection. They end with it.
 pub struct Hands {
-    taken: Receiver<Result<Taken, FrameError>>,
+    spaces: Spaces,
+    given: Receiver<Result<Given, FrameError>>,
 }
 
 /// What was taken off a connection.
@@ -34,6 +35,13 @@ pub struct Taken {
     pub asked: Answer<Asked>,
     /// What came with it.
     pub passed: Passed,
+}
+
+/// A call as the hands give it.
+struct Given {
+    asked: Answer<Asked>,
+    count: usize,
+    questions: Sender<Question>,
 }
 
 /// A call, and whether it wants one answer, many or none.
@@ -47,12 +55,14 @@ pub struct Asked {
 pub struct Passed {
     count: usize,
     questions: Sender<Question>,
+    spaces: Spaces,
 }
 
 /// One of them.
 pub struct Socket {
     number: usize,
     questions: Arc<Sender<Question>>,
+    spaces: Spaces,
 }
 
 /// What is asked of the hands: what one of the descriptors is.
@@ -68,10 +78,12 @@ impl Hands {
     /// # Errors
     /// The system gives no thread, or no table of descriptors.
     pub fn start(stream: &UnixStream, spaces: Spaces, place: Place) -> io::Result<Self> {
-        let (give, taken) = bounded(0);
-        let work = move |stream: OwnedFd| take_all(stream.into(), &spaces, &place, &give);
+        let (give, given) = bounded(0);
+        // Not `spaces`, which has a descriptor of its own.
+        let inner = spaces.inner();
+        let work = move |stream: OwnedFd| take_all(stream.into(), inner, &place, &give);
         spawn_apart(thread::Builder::new().name("hands".into()), stream.try_clone()?.into(), work)?;
-        Ok(Self { taken })
+        Ok(Self { spaces, given })
     }
 
     /// The next call; `None` where the other side is done.
@@ -79,10 +91,14 @@ impl Hands {
     /// # Errors
     /// The connection is of no use any more, or shut out.
     pub fn next(&self, gone: &Receiver<Infallible>) -> Result<Option<Taken>, FrameError> {
-        select_biased! {
-            recv(gone) -> _ => Err(FrameError::CutShort),
-            recv(self.taken) -> taken => taken.ok().transpose(),
-        }
+        let given = select_biased! {
+            recv(gone) -> _ => return Err(FrameError::CutShort),
+            recv(self.given) -> given => given.ok().transpose()?,
+        };
+        Ok(given.map(|Given { asked, count, questions }| Taken {
+            asked,
+            passed: Passed { count, questions, spaces: self.spaces.clone() },
+        }))
     }
 }
 
@@ -95,7 +111,9 @@ impl Passed {
     /// Each of them.
     pub fn sockets(self) -> Vec<Socket> {
         let questions = Arc::new(self.questions);
-        (0..self.count).map(|number| Socket { number, questions: Arc::clone(&questions) }).collect()
+        (0..self.count)
+            .map(|number| Socket { number, questions: Arc::clone(&questions), spaces: self.spaces.clone() })
+            .collect()
     }
 }
 
@@ -108,14 +126,19 @@ impl Socket {
         let (answer, answered) = bounded(1);
         // Hands that are gone answer nothing.
         let _ = self.questions.send(Question { number: self.number, answer });
-        answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let facts = answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             Err(Failure::not_a_socket("the descriptor cannot be looked at", "pass a TCP or UDP socket"))
-        })
+        })?;
+        if !self.spaces.have(facts.local.ip()) {
+            let hint = "ask the gateway of the host whose address it is";
+            return Err(Failure::not_here("the socket's address is not one of this host", hint));
+        }
+        Ok(Facts { astray: facts.astray.filter(|&device| !self.spaces.is_on_the_way(device)), ..facts })
     }
 }
 
 /// Takes calls until the other side is done, or nobody wants them any more.
-fn take_all(stream: UnixStream, spaces: &Spaces, place: &Place, give: &Sender<Result<Taken, FrameError>>) {
+fn take_all(stream: UnixStream, inner: u64, place: &Place, give: &Sender<Result<Given, FrameError>>) {
     let mut frames = Frames::new(Passing::over(stream, |count| place.spare(count)), MAX_APP_MESSAGE);
     loop {
         let has_begun = !frames.is_drained();
@@ -136,18 +159,18 @@ fn take_all(stream: UnixStream, spaces: &Spaces, place: &Place, give: &Sender<Re
             return;
         }
         let (ask, questions) = unbounded();
-        let taken = Taken { asked, passed: Passed { count: passed.len(), questions: ask } };
-        if give.send(Ok(taken)).is_err() {
+        let given = Given { asked, count: passed.len(), questions: ask };
+        if give.send(Ok(given)).is_err() {
             return;
         }
-        answer(&questions, &passed, spaces);
+        answer(&questions, &passed, inner);
     }
 }
 
 /// Answers what is asked of descriptors, until all is.
-fn answer(questions: &Receiver<Question>, passed: &[OwnedFd], spaces: &Spaces) {
+fn answer(questions: &Receiver<Question>, passed: &[OwnedFd], inner: u64) {
     for Question { number, answer } in questions {
-        let facts = passed.get(number).map(|socket| Facts::read(socket.as_fd(), spaces));
+        let facts = passed.get(number).map(|socket| Facts::read(socket.as_fd(), inner));
         // Who asked may have gone on.
         let _ = facts.map(|facts| answer.send(facts));
     }

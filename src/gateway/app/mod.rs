@@ -72,7 +72,7 @@ impl Applications {
     pub fn new(state: Arc<State>, sockets: Inner, app: &Path) -> io::Result<Self> {
         let boot = getrandom::u64().map_err(io::Error::other)? & MOST_BOOT;
         let Inner { spaces, ends, run } = sockets;
-        let (record, recorded) = Record::open(app, run, |space| spaces.hold(space))?;
+        let (record, recorded) = Record::open(app, run, |space| spaces.inner() == space)?;
         let ends = Arc::new(ends);
         let requiring = Arc::new(Requiring::new(Arc::clone(&state), Arc::clone(&ends), record));
         requiring.resume(&recorded)?;

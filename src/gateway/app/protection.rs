@@ -34,6 +34,10 @@ impl Applications {
         if remote.ip().is_loopback() || remote.ip() == facts.local.ip() {
             return unsaid((AnswerKind::Clear, Some("it does not leave this host".into())));
         }
+        if facts.astray.is_some() {
+            let text = "it is bound to a device that leads around the gateway";
+            return Ok(self.unsaid((AnswerKind::Clear, Some(text.into()))));
+        }
         let flow = FlowKey::new(facts.protocol, facts.local, remote);
         let tracked = self.state.database.flow(&flow);
         let inquiry = self.state.keying.inquire_flow(flow).map_err(stopped)?;
@@ -67,10 +71,15 @@ impl Applications {
                 dropped(DropReason::MidStream)
             }
             Some(Action::Protect(_)) if inquiry.parameters.is_none() => dropped(DropReason::NoOutboundSa),
+            Some(Action::Protect(protection)) if !comes_in_alike(&protection, inquiry.inbound) => {
+                (AnswerKind::Clear, Some("what comes in is not protected as what goes out is".into()))
+            }
             Some(Action::Protect(_)) => (AnswerKind::Protected, None),
         }
     }
 
+    /// Peer and strength are of what protects the flow, and so are told only where something does: of another, they would be
+    /// what its next packet might leave under.
     fn view(&self, said: Said, inquiry: &FlowInquiry) -> ProtectionView {
         let latch = inquiry.latch.as_ref().map(|inquiry| &inquiry.latch);
         let number = inquiry.rule.as_ref().map(|rule| rule.number.raw());
@@ -79,11 +88,13 @@ impl Applications {
             state: latch.map(|latch| latch_state(latch.state)),
             rule: number,
             policy: inquiry.rule.as_ref().map(policy_name),
-            group: inquiry.group.map(latchway_tagging::GroupId::raw),
             ..self.unsaid(said)
         };
+        let is_held =
+            matches!(view.answer, AnswerKind::Latched | AnswerKind::Protected | AnswerKind::Suspended);
         match &inquiry.parameters {
-            Some(Parameters::Latched { id, class, peer, local }) => {
+            Some(Parameters::Latched { id, class, peer, local }) if is_held => {
+                view.group = inquiry.group.map(latchway_tagging::GroupId::raw);
                 let is_protected = matches!(view.answer, AnswerKind::Latched | AnswerKind::Protected);
                 let is_fit = inquiry.latch.as_ref().is_some_and(|latch| latch.fit_for_channel_binding);
                 let held = held(*id, class, peer, local);
@@ -97,7 +108,13 @@ impl Applications {
                 view.held = Some(held);
             }
             Some(Parameters::Bypass) => view.held = Some(bypass()),
-            Some(Parameters::Wanted | Parameters::Indeterminate | Parameters::Forgotten(_)) | None => {}
+            Some(
+                Parameters::Latched { .. }
+                | Parameters::Wanted
+                | Parameters::Indeterminate
+                | Parameters::Forgotten(_),
+            )
+            | None => {}
         }
         view
     }
@@ -148,6 +165,15 @@ fn is_stale(flow: &FlowView, protection: &Protection) -> bool {
     flow.flow.protocol() == protocol::TCP && !may_pass
 }
 
+/// Whether nothing of a flow comes in but under what this leaves under (RFC 4301 section 4.4.1: rules have directions).
+fn comes_in_alike(outbound: &Protection, inbound: Option<Action>) -> bool {
+    match inbound {
+        Some(Action::Protect(inbound)) => inbound.reqid == outbound.reqid,
+        Some(Action::Bypass) => false,
+        Some(Action::Discard) | None => true,
+    }
+}
+
 /// Why no channel can be bound (Q-16): our own key is not known to the gateway.
 fn unbindable(is_protected: bool, is_fit: bool, method: AuthMethod) -> Unbindable {
     if !is_protected {
@@ -169,11 +195,23 @@ fn policy_name(view: &RuleView) -> String {
 /// Who is there and how that is known, in one line (Q-16).
 fn audit(answer: AnswerKind, held: &HeldView) -> String {
     let peer = held.peer.as_ref();
-    let name = peer.map_or("nobody", |peer| peer.asserted.as_str());
+    let name = quoted(peer.map_or("nobody", |peer| peer.asserted.as_str()));
     let method = peer.and_then(|peer| peer.method).map_or("unknown", |method| method.name());
-    let text = format!("peer={name} method={method} protection=\"{}\" answer={answer}", held.protection);
-    // A name may have anything in it that its owner liked.
-    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+    format!("peer={name} method={method} protection=\"{}\" answer={answer}", held.protection)
+}
+
+/// A name as one word: it may have anything in it that its owner liked, and nothing of that is to look like what follows.
+fn quoted(name: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_graphic() && !matches!(letter, '"' | '\\');
+    if !name.is_empty() && name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    let said = name.chars().map(|letter| match letter {
+        ' ' => " ".to_owned(),
+        letter if is_plain(letter) => letter.to_string(),
+        letter => letter.escape_unicode().to_string(),
+    });
+    format!("\"{}\"", said.collect::<String>())
 }
 
 /// Whether the header of the inner packet and its options are protected in both directions (RFC 4301 section 4.1).
@@ -192,4 +230,33 @@ fn strength(transforms: &Transforms) -> Option<StrengthView> {
     let lengths = [suite(&within), suite(&header)].into_iter().flatten().map(Suite::icv_len);
     let icv = u16::try_from(lengths.max()? * 8).ok()?;
     Some(StrengthView { key_bits: transforms.encryption.map_or(0, |cipher| cipher.key_bits), icv_bits: icv })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use latchway_datapath::spd::Reqid;
+
+    /// Q-16: whoever chooses a name does not choose what a log says of it.
+    #[test]
+    fn q_16_a_name_in_a_line_for_logs_is_one_word() {
+        assert_eq!(quoted("fqdn:2.example"), "fqdn:2.example");
+        assert_eq!(
+            quoted("CN=x method=certificate protection=\"AES\" answer=latched"),
+            r#""CN=x method=certificate protection=\u{22}AES\u{22} answer=latched""#
+        );
+        assert_eq!(quoted("a\u{2028}b\u{202e}c\\\n"), r#""a\u{2028}b\u{202e}c\u{5c}\u{a}""#);
+        assert_eq!(quoted(""), "\"\"");
+    }
+
+    #[test]
+    fn what_comes_in_in_the_clear_is_not_protected() {
+        let protect = |number| Protection { reqid: Some(Reqid(number)), ..Protection::LATCHED };
+        let (one, other) = (1, 2);
+        assert!(comes_in_alike(&protect(one), Some(Action::Protect(protect(one)))));
+        assert!(!comes_in_alike(&protect(one), Some(Action::Protect(protect(other)))));
+        assert!(!comes_in_alike(&protect(one), Some(Action::Bypass)));
+        assert!(comes_in_alike(&protect(one), Some(Action::Discard)) && comes_in_alike(&protect(one), None));
+    }
 }

@@ -289,6 +289,11 @@ fn check(facts: &Facts) -> Answer<()> {
     if facts.stage == Stage::Opening {
         return Err(connecting());
     }
+    if facts.astray.is_some() {
+        let hint = "bind it to no device, and let routes decide";
+        let what = "the socket is bound to a device that leads around the gateway";
+        return Err(Failure::wrong_socket(what, hint));
+    }
     if facts.protocol == protocol::UDP && facts.shares && facts.local.port() == 0 {
         let hint = "bind it first: by its port all sockets are known that share it";
         return Err(Failure::wrong_socket("the socket may share a port that it does not have yet", hint));

@@ -1,43 +1,112 @@
 //! The network namespaces whose sockets the gateway speaks of.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 
 use latchway_datapath::low::socket_facts::netns_cookie;
-use latchway_netns::Namespace;
+use latchway_netns::{Links, Namespace};
 
 /// The namespaces whose flows come to the gateway, each by the cookie that the kernel has for it.
 ///
 /// A socket of any other is not spoken of: in a namespace of one's own, anybody can have a socket with the addresses and
-/// ports of another's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// ports of another's connection. Nor is one of an address that its namespace does not have: anybody may bind to any address
+/// of IPv6 (IPV6_FREEBIND), so to that of a host or container behind the namespace, whose connections are not this one's.
+#[derive(Clone, Debug)]
 pub struct Spaces {
     inner: u64,
+    /// The device by which packets come to the gateway.
+    tun: u32,
+    /// The kernel's list of the inner namespace's IPv6 addresses, as they are by now; `None` where it has no IPv6. IPv4 leaves
+    /// a namespace from its own addresses alone.
+    addresses: Option<Arc<File>>,
 }
 
 impl Spaces {
-    /// The inner namespace alone. It is entered to learn its cookie.
+    /// The inner namespace alone, with the TUN of this name. It is entered to learn its cookie.
     ///
     /// # Errors
-    /// It cannot be entered, or the kernel has no cookies of namespaces (Linux before 5.14).
-    pub fn of(inner: &Namespace) -> io::Result<Self> {
-        let cookie =
-            inner.run(|| UnixDatagram::unbound().and_then(netns_cookie)).map_err(io::Error::other)??;
-        Ok(Self::of_cookie(cookie))
+    /// It cannot be entered, or the kernel has no cookies of namespaces (Linux before 5.14), or no list of addresses (/proc).
+    pub fn of(inner: &Namespace, tun: &str) -> io::Result<Self> {
+        let links = Links::of(inner).map_err(io::Error::other)?;
+        let tun = links.index(tun).map_err(io::Error::other)?;
+        let look = || -> io::Result<_> {
+            let cookie = UnixDatagram::unbound().and_then(netns_cookie)?;
+            match File::open(ADDRESSES) {
+                Ok(list) => Ok((cookie, Some(Arc::new(list)))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok((cookie, None)),
+                Err(error) => Err(error),
+            }
+        };
+        let (inner, addresses) = inner.run(look).map_err(io::Error::other)??;
+        Ok(Self { inner, tun, addresses })
     }
 
-    /// The namespace of this cookie alone.
-    pub(super) const fn of_cookie(inner: u64) -> Self {
-        Self { inner }
+    /// The same, as if the inner namespace had this cookie.
+    #[cfg(test)]
+    pub(super) fn with_cookie(self, inner: u64) -> Self {
+        Self { inner, ..self }
     }
 
-    /// The cookie of the inner namespace.
+    /// The cookie of the inner namespace, whose sockets alone are spoken of.
     pub const fn inner(&self) -> u64 {
         self.inner
     }
 
-    /// Whether sockets of the namespace of this cookie are spoken of.
-    pub const fn hold(&self, cookie: u64) -> bool {
-        self.inner == cookie
+    /// Whether the packets of a socket that is bound to this device come to the gateway.
+    pub const fn is_on_the_way(&self, device: u32) -> bool {
+        self.tun == device
+    }
+
+    /// Whether an address is the namespace's own, or any.
+    pub fn have(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(address) if address.is_unspecified() || address.is_loopback() => true,
+            IpAddr::V6(address) => self.addresses.as_ref().is_some_and(|list| lists(list, address)),
+        }
+    }
+}
+
+/// Where the list cannot be read, nothing is in it.
+fn lists(list: &File, address: Ipv6Addr) -> bool {
+    let wanted = format!("{:032x}", address.to_bits());
+    let (mut text, mut octets) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = list.read_at(&mut octets, text.len() as u64) {
+        text.extend_from_slice(octets.get(..read).unwrap_or_default());
+    }
+    text.split(|&octet| octet == b'\n').any(|line| line.starts_with(wanted.as_bytes()))
+}
+
+/// A line for each address, which it begins with.
+const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latchway_netns::testing;
+
+    /// P-67: the list is as the namespace is by now.
+    #[test]
+    fn p_67_addresses_come_and_go() {
+        testing::namespaced("gateway::app::spaces::tests::p_67_addresses_come_and_go", || {
+            let inner = Namespace::create("inner").unwrap();
+            let links = Links::of(&inner).unwrap();
+            links.set_up("lo").unwrap();
+            let spaces = Spaces::of(&inner, "lo").unwrap();
+            let own: IpAddr = "fd11::1".parse().unwrap();
+            assert!(!spaces.have(own));
+            for number in 2..200 {
+                links.add_address("lo", format!("fd11::{number:x}/128").parse().unwrap()).unwrap();
+            }
+            assert!(!spaces.have(own));
+            links.add_address("lo", "fd11::1/128".parse().unwrap()).unwrap();
+            assert!(spaces.have(own) && spaces.have("::1".parse().unwrap()));
+            assert!(!spaces.have("fd22::1".parse().unwrap()) && spaces.have("10.9.9.9".parse().unwrap()));
+            assert!(spaces.is_on_the_way(1) && !spaces.is_on_the_way(2));
+        });
     }
 }

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use latchway_control::app::{MAX_APP_MESSAGE, MAX_APP_SOCKETS};
-use latchway_datapath::low::socket_facts::netns_cookie;
+use latchway_datapath::low::socket_facts::bound_device;
+use latchway_netns::Namespace;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::gateway::app::descriptor::{Facts, Stage};
@@ -71,7 +73,7 @@ const PROTECTION: &str = r#"{"method":"org.latchway.App.Protection"}"#;
 const GATEWAY: &str = r#"{"method":"org.latchway.App.Gateway"}"#;
 
 fn here() -> Spaces {
-    Spaces::of_cookie(UnixDatagram::unbound().and_then(netns_cookie).unwrap())
+    Spaces::of(&Namespace::current().unwrap(), "lo").unwrap()
 }
 
 fn inner(spaces: Spaces) -> Inner {
@@ -176,7 +178,7 @@ fn t40_descriptors_that_are_no_sockets_of_connections_are_named() {
 /// A namespace of one's own may have anybody's addresses (P-67).
 #[test]
 fn p_67_a_socket_of_another_namespace_is_not_spoken_of() {
-    let stand = Stand::of("elsewhere", Spaces::of_cookie(1));
+    let stand = Stand::of("elsewhere", here().with_cookie(1));
     let (stream, listener) = connected();
     assert_eq!(stand.protection(&[stream.as_fd()]), "org.latchway.App.NotHere");
     assert_eq!(stand.protection(&[listener.as_fd()]), "org.latchway.App.NotHere");
@@ -246,5 +248,38 @@ fn k_12_sockets_are_watched_until_the_gateway_ends() {
 /// A connected socket with these ends.
 fn facts(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Facts {
     let cookie = latchway_ulp_shim::Cookie { space: 1, socket: 1 };
-    Facts { cookie, protocol: 6, local, remote: Some(remote), stage: Stage::Connected, shares: false }
+    let (remote, stage) = (Some(remote), Stage::Connected);
+    Facts { cookie, protocol: 6, local, remote, stage, shares: false, astray: None }
+}
+
+/// P-67: anybody may bind to an address of IPv6 that this host does not have, so to that of a host behind it.
+#[test]
+fn p_67_a_socket_of_an_address_that_is_not_this_hosts_is_not_spoken_of() {
+    let stand = Stand::new("foreign");
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+    socket.set_freebind_v6(true).unwrap();
+    let foreign: std::net::SocketAddr = "[fd11:7777::77]:0".parse().unwrap();
+    socket.bind(&foreign.into()).unwrap();
+    assert_eq!(stand.protection(&[socket.as_fd()]), "org.latchway.App.NotHere");
+    let own = UdpSocket::bind("[::1]:0").unwrap();
+    assert_eq!(stand.protection(&[own.as_fd()]), "unconnected");
+}
+
+/// What is bound to another device goes around the gateway, whatever is known of a connection with the same ends.
+#[test]
+fn a_socket_that_is_bound_to_another_device_is_clear() {
+    let stand = Stand::new("astray");
+    let applications =
+        Applications::new(Arc::clone(&stand.world.state), inner(here()), &stand.folder.join("other.sock"))
+            .unwrap();
+    let (local, remote) = ("10.1.0.1:4000".parse().unwrap(), "10.2.0.1:80".parse().unwrap());
+    let facts = Facts { astray: Some(7), ..facts(local, remote) };
+    let view = applications.protection(&facts).unwrap();
+    assert_eq!(view.answer, latchway_control::app::AnswerKind::Clear);
+    assert!(view.reason.unwrap().contains("around") && facts.flow().is_none());
+
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(bound_device(&socket).unwrap(), None);
+    socket2::SockRef::from(&socket).bind_device(Some(b"lo")).unwrap();
+    assert_eq!(bound_device(&socket).unwrap(), Some(1));
 }

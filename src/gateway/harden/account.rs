@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -11,6 +11,7 @@ use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::HardenError;
+use crate::gateway::folders;
 
 /// A user and its group.
 #[derive(Debug)]
@@ -40,17 +41,29 @@ impl Account {
         self.uid.as_raw()
     }
 
-    /// Gives a folder to the user: the folder itself, and nothing that lies in it. One that others may enter is not given
-    /// away, such as `/run`: whoever has a folder replaces what is in it.
-    pub(super) fn own(&self, folder: &Path) -> Result<(), HardenError> {
+    /// Gives a folder to the user: the folder itself, and of what lies in it only the locks of these sockets, which a gateway
+    /// of another user may have left. One that others may enter is given away only where there is nothing else in it, so not
+    /// `/run`: whoever has a folder replaces what is in it.
+    pub(super) fn own(&self, folder: &Path, sockets: &[PathBuf]) -> Result<(), HardenError> {
         let failed = |source: io::Error| HardenError::Folder { path: folder.into(), source };
         let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
         let opened = File::options().read(true).custom_flags(flags).open(folder).map_err(failed)?;
         let found = opened.metadata().map_err(failed)?;
-        if found.uid() != self.uid.as_raw() && found.mode() & 0o077 != 0 {
+        let alone = || folders::is_gateways_alone(folder, sockets).map_err(failed);
+        let is_open = found.mode() & 0o077 != 0;
+        if found.uid() != self.uid.as_raw() && is_open && (found.mode() & 0o022 != 0 || !alone()?) {
             return Err(HardenError::Shared { path: folder.into(), user: self.name.clone() });
         }
-        fchown(&opened, Some(self.uid.as_raw()), Some(self.gid.as_raw())).map_err(failed)
+        let give =
+            |file: &File| fchown(file, Some(self.uid.as_raw()), Some(self.gid.as_raw())).map_err(failed);
+        for socket in sockets.iter().filter(|socket| folders::of(socket) == Some(folder)) {
+            let lock = File::options().read(true).custom_flags(LOCK.bits()).open(folders::lock_of(socket));
+            // A name of another file's would be no lock.
+            let is_lock =
+                |lock: &File| lock.metadata().is_ok_and(|found| found.is_file() && found.nlink() == 1);
+            lock.ok().filter(is_lock).map(|lock| give(&lock)).transpose()?;
+        }
+        give(&opened)
     }
 
     /// Becomes the user, with its group and no other. Permitted capabilities stay, for now.
@@ -65,6 +78,9 @@ impl Account {
         switch().map_err(|source: Errno| HardenError::Become { user: self.name.clone(), source })
     }
 }
+
+/// What a gateway left is opened as what it is, and waited for by nobody.
+const LOCK: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
 
 fn numbers(uid: &str, gid: &str) -> Option<(Uid, Gid)> {
     Some((Uid::from_raw(uid.parse().ok()?), Gid::from_raw(gid.parse().ok()?)))
@@ -94,11 +110,25 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let mode = |mode| std::fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
         let other = Account { name: "other".into(), uid: Uid::from_raw(64_321), gid: Gid::from_raw(64_321) };
+        let socket = folder.join("control.sock");
+        let is_refused = || {
+            let outcome = other.own(&folder, std::slice::from_ref(&socket));
+            matches!(outcome, Err(HardenError::Shared { .. }))
+        };
+        std::fs::write(folder.join("other"), "").unwrap();
         mode(0o755);
-        let refused = other.own(&folder).unwrap_err();
-        assert!(matches!(refused, HardenError::Shared { .. }), "{refused}");
+        assert!(is_refused());
         mode(0o700);
-        assert!(!matches!(other.own(&folder), Err(HardenError::Shared { .. })));
+        assert!(!is_refused());
+        // What another user's gateway left is no reason.
+        std::fs::remove_file(folder.join("other")).unwrap();
+        std::fs::write(folders::lock_of(&socket), "").unwrap();
+        fchown(File::open(&folder).unwrap(), Some(0), None).unwrap_or_default();
+        mode(0o755);
+        assert!(!is_refused());
+        fchown(File::open(&folder).unwrap(), Some(0), None).unwrap_or_default();
+        mode(0o757);
+        assert!(is_refused());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

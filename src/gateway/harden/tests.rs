@@ -326,6 +326,7 @@ fn perform(test: &str, deeds: impl FnOnce(&str, &mut World)) {
         user: Some(format!("{UNPRIVILEGED}:{UNPRIVILEGED}")),
         read: vec![folder.join("config")],
         write: vec![folder.join("state")],
+        sockets: Vec::new(),
     };
     let applied = match give_up(&plan) {
         Ok(applied) => applied,

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
+use crate::gateway::folders;
+
 /// A socket in the file system that is nobody else's. Dropped, its file is gone.
 #[derive(Debug)]
 pub struct SocketFile {
@@ -29,7 +31,7 @@ impl SocketFile {
     /// Listens at `path`, for whom `mode` lets in. What a killed gateway left there is cleared away; a gateway that lives, a
     /// file of another kind and a folder in which others may write are errors.
     pub fn offer(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
-        make_folder(path.parent().unwrap_or(Path::new("")))?;
+        make_folder(path.parent().unwrap_or(Path::new("")), mode & 0o002 != 0)?;
         let lock = Lock::of(path)?;
         match fs::symlink_metadata(path) {
             Ok(left) if !left.file_type().is_socket() => {
@@ -59,9 +61,7 @@ impl Drop for SocketFile {
 
 impl Lock {
     fn of(socket: &Path) -> io::Result<Self> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = folders::lock_of(socket);
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -81,12 +81,13 @@ impl Lock {
 }
 
 /// Makes the folder where it is missing, open for others to enter, since app.sock is for them. One in which others may
-/// write is refused: they could put a socket of their own there.
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// write is refused: they could put a socket of their own there. So is, for a socket that is for all, one in which others may
+/// write their own files: whoever is first there would be taken for the gateway.
+fn make_folder(folder: &Path, is_for_all: bool) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     let found = fs::metadata(folder)?;
-    let (own, sticky) = (nix::unistd::geteuid().as_raw(), found.mode() & 0o1000 != 0);
+    let (own, sticky) = (nix::unistd::geteuid().as_raw(), found.mode() & 0o1000 != 0 && !is_for_all);
     if (found.mode() & 0o022 != 0 && !sticky) || ![0, own].contains(&found.uid()) {
         let text = "others could put a socket of their own in its folder; name one that only you or root may write in";
         return Err(says(ErrorKind::PermissionDenied, text));

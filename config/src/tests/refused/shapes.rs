@@ -49,6 +49,14 @@ fn what_says_nothing_of_an_sa_is_refused() {
     );
 }
 
+/// T40: the operator's socket is not for all.
+#[test]
+fn t40_applications_are_not_served_on_the_operators_socket() {
+    let text = |app: &str| format!("control = \"run/a.sock\"\napp = \"{app}\"\n{}", sa(""));
+    assert_eq!(problems(&text("run/b.sock")), Vec::<String>::new());
+    only(&text("run/a.sock"), "2:7: error: app: is the operator's own socket", &["app ="]);
+}
+
 #[test]
 fn values_that_cannot_be_are_refused() {
     let cases: [(&str, &str, &[&str]); 20] = [
