@@ -133,7 +133,7 @@ pub const THREATS: &[Threat] = &[
         "A shim in a process protects each of its sockets or refuses it.",
         "there is no shim that processes load; programs are behind a gateway",
     ),
-    elsewhere("T39", "A C interface survives wrong handles and threads.", "there is no C interface"),
+    threat("T39", "A C interface survives wrong handles and threads."),
     threat("T40", "Keys are shown by nothing, and control takes no harm from whoever speaks to it."),
     in_part(
         "T41",
