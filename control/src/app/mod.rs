@@ -11,7 +11,7 @@ pub(crate) use self::call::described;
 pub use self::call::{AppCall, Gateway, GatewayView, Protection};
 pub use self::event::{AppEvent, AppEventKind, Watch};
 pub use self::protection::{AnswerKind, ProtectionView, StrengthView, Unbindable};
-pub use self::requirement::{Claim, Datagram, DatagramView, Forget, Require, Required, RequirementSpec};
+pub use self::requirement::{Forget, Require, Required, RequirementSpec};
 
 use crate::interface::{Interface, SERVICE};
 

@@ -1,11 +1,8 @@
-//! What applications require of what protects a socket (Q-44, L-33), and datagrams of unconnected ones.
-
-use std::net::SocketAddr;
+//! What applications require of what protects a socket (Q-44, L-33).
 
 use serde::{Deserialize, Serialize};
 
 use crate::app::ProtectionView;
-use crate::call::Method;
 use crate::latch::{ConflictSpec, MethodSpec, ModeSpec, ProtectionSpec};
 
 /// What must protect a socket, beyond what the policy demands. What is missing is left to the policy.
@@ -73,58 +70,3 @@ pub struct Required {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Forget {}
-
-/// A latch for what the socket that comes with the call sends to one destination (Q-48, C-7).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Claim {
-    /// The destination.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub remote: SocketAddr,
-    /// The source; the socket's own where it is missing.
-    #[serde(default)]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
-    pub local: Option<SocketAddr>,
-    /// What must protect it; what is required for the socket, where it is missing.
-    #[serde(default)]
-    pub requirement: Option<RequirementSpec>,
-    /// How long an SA is waited for, in milliseconds.
-    #[serde(default)]
-    pub wait: u64,
-}
-
-/// What protected the datagrams of one flow of the socket that comes with the call (Q-49, N-6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Datagram {
-    /// Where it came from.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub remote: SocketAddr,
-    /// Where it came to.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub local: SocketAddr,
-}
-
-/// What protected the datagrams of a flow, and when. Both times are nanoseconds since 1970-01-01T00:00Z.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DatagramView {
-    /// What protected them.
-    pub view: ProtectionView,
-    /// From when on that holds.
-    pub since: u64,
-    /// Until when it is known to hold.
-    pub as_of: u64,
-}
-
-impl Method for Claim {
-    const NAME: &'static str = "org.latchway.App.Claim";
-    type Reply = ProtectionView;
-}
-
-impl Method for Datagram {
-    const NAME: &'static str = "org.latchway.App.Datagram";
-    type Reply = DatagramView;
-}
