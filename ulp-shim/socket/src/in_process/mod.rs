@@ -9,9 +9,9 @@
 //! use latchway_socket::Requirement;
 //! use latchway_socket::in_process::{Builder, Pair, Peer, Sa, TcpStream};
 //!
-//! # fn keys() -> (Sa, Sa) { unimplemented!() }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (inbound, outbound) = keys();
+//! let inbound = Sa::new(0x1001, &std::fs::read("b-to-a.key")?);
+//! let outbound = Sa::new(0x1002, &std::fs::read("a-to-b.key")?);
 //! let pair = Pair::new("aes-256-gcm", inbound, outbound, "192.0.2.2:4500".parse()?).ephemeral();
 //! let gateway = Builder::new("a.example".parse()?, "0.0.0.0:4500".parse()?)
 //!     .address("10.1.0.1".parse()?)
