@@ -7,6 +7,7 @@ mod describe;
 mod exec;
 mod gateway;
 mod keygen;
+mod preload;
 
 use std::process::ExitCode;
 

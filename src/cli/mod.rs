@@ -31,7 +31,7 @@ use latchway_keying::reservations::Reservations;
 
 use crate::cli::failure::Failure;
 use crate::cli::talk::Talk;
-use crate::{demo, describe, exec, gateway, keygen};
+use crate::{demo, describe, exec, gateway, keygen, preload};
 
 /// An IPsec gateway in userspace whose connections keep the peer and the protection they began with, or break.
 #[derive(Debug, Parser)]
@@ -80,6 +80,19 @@ enum Verb {
     },
     /// Run a program in a namespace of its own, whose only way out is a running gateway: what it sends is protected or dropped.
     Exec(exec::Options),
+    /// Run a program that knows nothing of requirements, and hold every socket that it makes to one: what does not meet it does
+    /// not leave, and does not come in.
+    ///
+    /// It takes no privilege. Sockets are made by latchway and given to the program when the gateway holds them, in the
+    /// program and in all that it starts; it is over when the last of these has ended. Only TCP and UDP can be held: other
+    /// sockets are refused, as are io_uring and ptrace(2), and descriptors of the Internet that the program would inherit.
+    /// Set-user-ID programs run without their privilege. Names are asked of the name server by sockets like others, so that
+    /// it, too, must be behind what is required, or names be known without it. What processes of the same user do for the
+    /// program is not held, nor is what stays on this host.
+    ///
+    /// The gateway is found as by programs that know of requirements: by LATCHWAY_APP, or in /run/latchway. Exit codes:
+    /// those of the program, or 125 where it was not started, 126 where it cannot be, 127 where there is none.
+    Preload(preload::Options),
     /// Make, as root, what a gateway with less privilege needs: namespaces, guards, and a TUN that its user may open.
     Setup {
         /// The configuration file.
@@ -144,6 +157,7 @@ pub fn main() -> ExitCode {
             (None, config) => finish(gateway::run_configured(&config.unwrap_or_default())),
         },
         Verb::Exec(options) => finish(exec::run(control, &options)),
+        Verb::Preload(options) => preload::run(&options),
         Verb::Setup { config, owner } => finish(gateway::setup(&config, owner.as_deref())),
         Verb::Clear { config } => finish(gateway::clear(&config)),
         Verb::Enrol { folder } => finish(Reservations::create(&folder).and_then(Reservations::close)),
