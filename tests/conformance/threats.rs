@@ -128,10 +128,10 @@ pub const THREATS: &[Threat] = &[
         "T37",
         "A latched connection never changes its peer or its protection, and none is latched to the wrong one.",
     ),
-    elsewhere(
+    in_part(
         "T38",
-        "A shim in a process protects each of its sockets or refuses it.",
-        "there is no shim that processes load; programs are behind a gateway",
+        "Each socket of a program that knows nothing of it is held to what is required, or refused.",
+        "a hostile program may have other processes of its user send for it; `latchway exec` is for those",
     ),
     threat("T39", "A C interface survives wrong handles and threads."),
     threat("T40", "Keys are shown by nothing, and control takes no harm from whoever speaks to it."),

@@ -18,6 +18,7 @@ mod kept;
 mod latches;
 mod narrow;
 mod outer;
+mod preload;
 mod proven;
 mod reload;
 mod required;
