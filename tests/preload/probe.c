@@ -187,6 +187,29 @@ static void flags(void)
     printf("both %d %d\n", !!(fcntl(both, F_GETFD) & FD_CLOEXEC), !!(fcntl(both, F_GETFL) & O_NONBLOCK));
 }
 
+/* Asks a server for a page, and prints it. */
+static int get(const char *address, int port)
+{
+    struct sockaddr_in there = { .sin_family = AF_INET, .sin_port = htons(port) };
+    const char ask[] = "GET / HTTP/1.0\r\n\r\n";
+    char page[4096];
+    ssize_t length;
+    int stream = socket(AF_INET, SOCK_STREAM, 0);
+
+    inet_pton(AF_INET, address, &there.sin_addr);
+    if (connect(stream, (struct sockaddr *) &there, sizeof there) != 0) {
+        perror("connect");
+        return 1;
+    }
+    if (write(stream, ask, sizeof ask - 1) < 0) {
+        return 1;
+    }
+    while ((length = read(stream, page, sizeof page)) > 0) {
+        fwrite(page, 1, length, stdout);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -202,6 +225,8 @@ int main(int argc, char **argv)
         foreign(argv[2]);
     } else if (strcmp(what, "reconnect") == 0) {
         reconnect(atoi(argv[2]));
+    } else if (strcmp(what, "get") == 0) {
+        return get(argv[2], atoi(argv[3]));
     } else if (strcmp(what, "flags") == 0) {
         flags();
     } else if (strcmp(what, "wait") == 0) {
