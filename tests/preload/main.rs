@@ -2,7 +2,7 @@
 //!
 //! The gateway is a fake that says yes or no, and keeps what it was passed. `tests/daemon` has the real one.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 #[expect(dead_code, reason = "not every program of tests uses all of it")]
 #[path = "../../ulp-shim/socket/tests/support/fake_app.rs"]

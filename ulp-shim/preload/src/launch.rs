@@ -19,7 +19,7 @@ use rustix::net::{
 use crate::ended::Ended;
 use crate::error::LaunchError;
 use crate::signals::Signals;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Network, Supervisor};
 use crate::{filter, inherited, low};
 
 /// Has something required of sockets. An error is the one that the program is told (errno(3)), and then it has no socket, or
@@ -50,6 +50,7 @@ pub fn run(command: &mut Command, requiring: &mut dyn Requiring) -> Result<Ended
     let preparing = || LaunchError::system("preparing to start a program");
     let (mut ours, theirs) = UnixStream::pair().map_err(preparing())?;
     let signals = Signals::take().map_err(io::Error::from).map_err(preparing())?;
+    let network = Network::ours().map_err(preparing())?;
     // What the program leaves behind stays below us, and so we may look at its descriptors (ptrace(2), Yama).
     set_child_subreaper(true).map_err(io::Error::from).map_err(preparing())?;
     let Some(program) = low::fork().map_err(io::Error::from).map_err(preparing())? else {
@@ -58,7 +59,7 @@ pub fn run(command: &mut Command, requiring: &mut dyn Requiring) -> Result<Ended
     };
     drop(theirs);
     match hold(&mut ours, command.get_program()) {
-        Ok(listener) => Supervisor::new(listener, signals, program, requiring)?.run(),
+        Ok(listener) => Supervisor::new((listener, signals), program, network, requiring).run(),
         Err(error) => {
             // It waits for our word, and ends when there is nobody to say it.
             drop(ours);
@@ -131,7 +132,10 @@ fn hold_ourselves(link: &UnixStream, signals: &Signals) -> io::Result<()> {
 fn hear(link: &UnixStream) -> io::Result<(i32, Option<OwnedFd>)> {
     let (mut said, mut space) = ([0; 4], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(link, &mut [IoSliceMut::new(&mut said)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let came = recvmsg(link, &mut [IoSliceMut::new(&mut said)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if came.bytes < said.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let listener = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,

@@ -23,27 +23,40 @@ use crate::launch::Requiring;
 use crate::low::{self, Call, Reply};
 use crate::signals::{Came, Signals};
 
+/// A network namespace: its device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(u64, u64);
+
+impl Network {
+    /// The one that we are in.
+    pub fn ours() -> io::Result<Self> {
+        Self::at(Path::new("/proc/self/ns/net"))
+    }
+
+    fn at(namespace: &Path) -> io::Result<Self> {
+        fs::metadata(namespace).map(|found| Self(found.dev(), found.ino()))
+    }
+}
+
 /// What answers the calls of a program and of all that it starts.
 pub struct Supervisor<'a> {
     listener: OwnedFd,
     signals: Signals,
     program: Pid,
     requiring: &'a mut dyn Requiring,
-    /// Our network namespace, which is the one that sockets are made in: its device and inode.
-    network: (u64, u64),
+    /// Ours, which is the one that sockets are made in.
+    network: Network,
     ended: Option<Ended>,
 }
 
 impl<'a> Supervisor<'a> {
     pub fn new(
-        listener: OwnedFd,
-        signals: Signals,
+        (listener, signals): (OwnedFd, Signals),
         program: Pid,
+        network: Network,
         requiring: &'a mut dyn Requiring,
-    ) -> Result<Self, LaunchError> {
-        let network = identity(Path::new("/proc/self/ns/net"))
-            .map_err(LaunchError::system("looking at our own network namespace"))?;
-        Ok(Self { listener, signals, program, requiring, network, ended: None })
+    ) -> Self {
+        Self { listener, signals, program, requiring, network, ended: None }
     }
 
     /// Answers until nobody is left who could ask.
@@ -119,7 +132,7 @@ impl<'a> Supervisor<'a> {
 
     /// Whoever left our network means to have none of it, or another; both would be got around by a socket of ours.
     fn refuse_other_networks(&self, call: &Call) -> Result<(), Errno> {
-        let theirs = identity(&of(call.thread, "ns/net")).map_err(|_| Errno::ACCESS)?;
+        let theirs = Network::at(&of(call.thread, "ns/net")).map_err(|_| Errno::ACCESS)?;
         self.refuse_gone(call)?;
         if theirs == self.network { Ok(()) } else { Err(Errno::ACCESS) }
     }
@@ -214,10 +227,6 @@ fn of_leader(thread: i32, number: RawFd) -> Result<OwnedFd, Errno> {
     let theirs = fs::metadata(of(thread, &format!("fd/{number}"))).map_err(|_| Errno::ACCESS)?;
     let ours = fstat(&copy)?;
     if (ours.st_dev, ours.st_ino) == (theirs.dev(), theirs.ino()) { Ok(copy) } else { Err(Errno::ACCESS) }
-}
-
-fn identity(namespace: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(namespace).map(|found| (found.dev(), found.ino()))
 }
 
 /// A file about a thread.
