@@ -21,20 +21,21 @@ pub fn requirement(text: &str) -> Result<Requirement, String> {
             "protection" => required.protection(protected(value)?),
             "mode" => required.mode(one_of(value, ModeSpec::ALL, ModeSpec::name)?),
             "suite" => {
-                suites.push(value.parse::<Suite>().map_err(|error| error.to_string())?.name());
-                required.suites(suites.iter().copied())
+                suites.push(value.parse::<Suite>().map_err(|error| format!("`{value}`: {error}"))?.name());
+                required
             }
             "key-bits" => required.key_bits(key_bits(value)?),
             "method" => {
                 methods.push(one_of(value, MethodSpec::ALL, MethodSpec::name)?);
-                required.methods(methods.iter().copied())
+                required
             }
             "on-conflict" => required.on_conflict(one_of(value, OnConflict::ALL, OnConflict::name)?),
             "replay-checked" => required.replay_checked(),
             _ => required.options_protected(),
         };
     }
-    Ok(required)
+    // Last, for a peer brings methods of its own along, which are none here.
+    Ok(required.suites(suites).methods(methods))
 }
 
 /// The words and their values. In a distinguished name there are commas, too: no word of ours comes after them.
