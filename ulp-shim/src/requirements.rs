@@ -74,6 +74,8 @@ pub(crate) struct Required {
 pub struct Requirements {
     /// How many there are, with those whose sockets are gone and may have left packets.
     standing: AtomicU64,
+    /// How often what was required of a socket went with it.
+    departures: AtomicU64,
     table: Mutex<Table>,
     /// By port, before when the owner of a UDP flow may have been another, in steps.
     changed: Box<[AtomicU32]>,
@@ -98,6 +100,7 @@ impl Requirements {
     pub(crate) fn new() -> Self {
         Self {
             standing: AtomicU64::new(0),
+            departures: AtomicU64::new(0),
             table: Mutex::default(),
             changed: (0..=u16::MAX).map(|_| AtomicU32::new(0)).collect(),
             changed_everywhere: AtomicU32::new(0),
@@ -154,6 +157,7 @@ impl Requirements {
     pub fn gone(&self, socket: &Cookie, udp_port: Option<u16>, now: Time) {
         let mut table = self.lock();
         let Some(before) = table.take(socket) else { return };
+        self.departures.fetch_add(1, Ordering::SeqCst);
         let port = udp_port.or(before.port).filter(|_| before.protocol == protocol::UDP);
         let known = table.left.insert(port, now + UNDER_WAY).is_some();
         if let Some(port) = port.filter(|_| !known) {
@@ -164,6 +168,12 @@ impl Requirements {
         if port.is_some() {
             self.owner_changed(port, now);
         }
+    }
+
+    /// How often what was required of a socket went with it. Whoever learns that a flow is a socket's, and then that nothing is
+    /// required of it, knows both of the same moment only if this was the same before the one and after the other.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.load(Ordering::SeqCst)
     }
 
     /// Forgets sockets that are gone for so long that nothing of theirs is under way.
@@ -420,6 +430,7 @@ mod tests {
         requirements.gone(&cookie(2), None, NOW);
         requirements.gone(&cookie(3), Some(10), NOW);
         assert_eq!((requirements.count(), requirements.any()), (0, true));
+        assert_eq!(requirements.departures(), 2, "nothing was required of the third");
         assert!(requirements.may_be_of(9) && !requirements.may_be_of(10));
         requirements.expire(NOW + UNDER_WAY.saturating_sub(Duration::from_nanos(1)));
         assert!(requirements.may_be_of(9));

@@ -5,7 +5,7 @@
 //! that is answered, so that what is required holds for the first packet. Whatever is not known for certain is dropped.
 
 use latchway_datapath::drop::{Direction, DropReason};
-use latchway_datapath::flow::protocol;
+use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::packet::IpPacket;
 use latchway_datapath::time::Time;
 use latchway_datapath::ulp::Context;
@@ -53,8 +53,7 @@ impl Shim {
         if !asks {
             return Ok(None);
         }
-        // Without anybody to ask there are no sockets here: every packet is another host's.
-        let owner = self.owners.as_ref().map_or(Owner::Nobody, |owners| owners.owner(flow, direction));
+        let (owner, demand) = self.owner_and_demand(flow, direction);
         let is_lost = match owner {
             Owner::Unknown => true,
             Owner::Gone => self.may_be_of_a_lost_socket(packet, direction),
@@ -63,11 +62,27 @@ impl Shim {
         if is_lost {
             return Err(DropReason::OwnerUnknown);
         }
-        let demand = requirements.demand(owner, flow);
         if let (None, protocol::UDP, Some(known)) = (demand, flow.protocol(), known) {
             known.renew(now);
         }
         Ok(demand)
+    }
+
+    /// Whose a flow is, and what is required of it, both of one moment: a socket that ends after it was found takes what is
+    /// required of it along, and what it sent last would be free of it. Whoever ends sockets without pause is not waited for.
+    fn owner_and_demand(&self, flow: &FlowKey, direction: Direction) -> (Owner, Option<Required>) {
+        // Without anybody to ask there are no sockets here: every packet is another host's.
+        let Some(owners) = &self.owners else { return (Owner::Nobody, None) };
+        let requirements = self.database.requirements();
+        for _ in 0..QUESTIONS {
+            let departures = requirements.departures();
+            let owner = owners.owner(flow, direction);
+            let demand = requirements.demand(owner, flow);
+            if !matches!(owner, Owner::Socket(_)) || requirements.departures() == departures {
+                return (owner, demand);
+            }
+        }
+        (Owner::Unknown, None)
     }
 
     /// Whether a packet that no socket has may be of one with a requirement that is gone already, or does not have it yet. What
@@ -126,3 +141,6 @@ impl Shim {
         Ok(())
     }
 }
+
+/// How often whose a flow is may be asked for one packet.
+const QUESTIONS: u32 = 4;

@@ -109,10 +109,15 @@ impl Bed {
 
     /// A bed whose shim asks whose flows are.
     pub(super) fn asking(owner: Owner) -> (Self, Asked) {
-        let (mut bed, asked) = (Self::new(), Asked(Arc::new(Mutex::new((owner, 0)))));
+        let asked = Asked(Arc::new(Mutex::new((owner, 0))));
+        (Self::asking_those(|_| asked.clone()), asked)
+    }
+
+    pub(super) fn asking_those<O: Owners + 'static>(owners: impl FnOnce(Arc<LatchDatabase>) -> O) -> Self {
+        let mut bed = Self::new();
         let shim = Shim::new(Arc::clone(&bed.database), WorkerId(0), bed.sender.clone());
-        bed.shim = shim.asking(Box::new(asked.clone()));
-        (bed, asked)
+        bed.shim = shim.asking(Box::new(owners(Arc::clone(&bed.database))));
+        bed
     }
 
     pub(super) fn established(class: ClassId) -> Self {

@@ -1,13 +1,19 @@
 //! What is required of a socket, as its packets meet it (Q-44, L-33).
 
+use std::cell::Cell;
+use std::sync::Arc;
+
+use latchway_datapath::drop::Direction;
 use latchway_datapath::drop::DropReason::{LatchMismatch, OwnerUnknown, RequirementUnmet};
-use latchway_datapath::flow::protocol;
+use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchTerms, OnConflict, Unlatchable};
 use latchway_datapath::packet::flags::{ACK, SYN};
 use latchway_datapath::spd::{Action, Protection};
+use latchway_datapath::time::Time;
 
 use super::bed::{A, A_OTHER_QOP, Asked, B, Bed};
-use crate::{ConstraintId, Cookie, LatchState, Owner, Requirement, RequirementId};
+use crate::owners::Owners;
+use crate::{ConstraintId, Cookie, LatchDatabase, LatchState, Owner, Requirement, RequirementId};
 
 const SOCKET: Cookie = Cookie { space: 1, socket: 7 };
 const OTHER: Cookie = Cookie { space: 1, socket: 8 };
@@ -156,6 +162,42 @@ fn nobody_is_asked_while_nothing_is_required_or_where_a_connection_stands() {
     bed.database.requirements().remove(&SOCKET, bed.now());
     bed.to(4).tcp_out(1000, 0, SYN, B).unwrap();
     assert_eq!(times(&asked), 0);
+}
+
+/// Finds a socket, which is gone by the time that anybody hears of it, and takes along what was required of it.
+#[derive(Debug)]
+struct Ending {
+    database: Arc<LatchDatabase>,
+    /// How many more end like this, the one that is found next first.
+    more: Cell<u64>,
+}
+
+impl Owners for Ending {
+    fn owner(&self, _: &FlowKey, _: Direction) -> Owner {
+        let socket = Cookie { space: 1, socket: self.more.get() };
+        if self.more.get() == 0 {
+            return Owner::Gone;
+        }
+        self.more.set(self.more.get() - 1);
+        self.database.requirements().gone(&socket, None, Time::default());
+        Owner::Socket(socket)
+    }
+}
+
+/// L-33: a socket that ends between the answer whose the flow is and the look at what is required of it.
+#[test]
+fn l_33_a_socket_that_ends_while_it_is_asked_about_frees_nothing() {
+    for sockets in [1, 3, 40] {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            let mut bed = Bed::asking_those(|database| Ending { database, more: Cell::new(sockets) });
+            (1..=sockets).for_each(|socket| require(&bed, Cookie { space: 1, socket }, protocol));
+            let judged = match protocol {
+                protocol::TCP => bed.tcp_out(1000, 0, SYN, B),
+                _ => bed.udp_out(B),
+            };
+            assert_eq!(judged, Err(OwnerUnknown), "{sockets} sockets");
+        }
+    }
 }
 
 #[test]
