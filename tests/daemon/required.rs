@@ -158,12 +158,12 @@ fn q_44_l_80_a_listening_socket_has_no_connection_that_is_less() {
         let listener = site.at(Side::B).inner.run(listen).unwrap().unwrap();
         required(&site.b, ABSENT, &listener);
         let at_a = &site.at(Side::A).inner;
-        let connect = || TcpStream::connect_timeout(&there(80), Duration::from_millis(400));
-        let late = at_a.run(connect).unwrap().unwrap_err();
+        let connect = |patience| at_a.run(|| TcpStream::connect_timeout(&there(80), patience)).unwrap();
+        let late = connect(Duration::from_millis(400)).unwrap_err();
         assert_eq!(late.kind(), ErrorKind::TimedOut, "{late}");
-        assert!(site.b.drops("inbound", "requirement_unmet") >= 1);
+        eventually("its SYN was dropped", || site.b.drops("inbound", "requirement_unmet") >= 1);
         required(&site.b, "1.example", &listener);
-        at_a.run(connect).unwrap().unwrap();
+        connect(PATIENCE).unwrap();
         listener.accept().unwrap();
     });
 }

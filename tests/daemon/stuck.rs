@@ -22,9 +22,10 @@ fn heard(mut stream: &UnixStream) -> String {
     String::from_utf8(said).unwrap()
 }
 
-/// What the threads of this name have open beside what is the standard.
+/// What the threads of this name have open beside what is the standard. One that ends meanwhile has nothing.
 fn open_in(pid: impl std::fmt::Display, name: &str) -> Vec<Vec<String>> {
-    let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut all = Vec::new();
     for task in entries(Path::new(&format!("/proc/{pid}/task"))) {
         if fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name) {

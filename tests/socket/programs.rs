@@ -1,7 +1,7 @@
 //! Programs of applications, built where they are missing and run by a user without privilege beside a gateway.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::gateway::Gateway;
 
 /// A user of no account.
 const NOBODY: u32 = 65_534;
+/// How it is said that there is none: not privileged, or not in the map of the user namespace.
+const NO_USER: [ErrorKind; 2] = [ErrorKind::PermissionDenied, ErrorKind::InvalidInput];
 
 /// Where a gateway answers applications.
 pub fn app(gateway: &Gateway) -> PathBuf {
@@ -48,7 +50,15 @@ impl Program {
         let mut command = Command::new(&own);
         command.args(arguments).env("LATCHWAY_APP", app(gateway)).env("LD_LIBRARY_PATH", folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).current_dir("/").uid(NOBODY).gid(NOBODY);
-        let mut child = at.run(|| command.spawn()).unwrap().ok()?;
+        let mut child = loop {
+            match at.run(|| command.spawn()).unwrap() {
+                Ok(child) => break child,
+                // Whoever forked while the copy was written has it open until it executes its own program.
+                Err(busy) if busy.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+                Err(no_user) if NO_USER.contains(&no_user.kind()) => return None,
+                Err(other) => panic!("{}: {other}", own.display()),
+            }
+        };
         let (tell, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
         thread::spawn(move || {
