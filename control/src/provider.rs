@@ -26,6 +26,10 @@ pub struct ProposalSpec {
     /// Who we are towards it; our identity, where it is missing.
     #[serde(default)]
     pub local: Option<String>,
+    /// What we proved that with: `certificate` or `public_key`. A channel can be bound (RFC 5056) only where both ends' keys are
+    /// known, and with another key of ours the pair is of another class.
+    #[serde(default)]
+    pub local_evidence: Option<EvidenceSpec>,
     /// What is known of address translation on the way (L-32).
     #[serde(default)]
     pub nat: NatSpec,
@@ -49,12 +53,12 @@ pub struct ProposalSpec {
     pub replay_checked: bool,
 }
 
-/// What a peer proved its identity with, which whoever inquires a latch is shown (L-29 to L-31).
+/// What a peer, or we, proved an identity with, which whoever inquires a latch is shown (L-29 to L-31).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceSpec {
-    /// Its certificate alone, in DER, in base64. It must name the peer.
+    /// Its certificate alone, in DER, in base64. It must name whose it is.
     #[serde(default)]
     pub certificate: Option<String>,
     /// What the certificate was validated to.

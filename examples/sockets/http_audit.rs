@@ -10,11 +10,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use latchway_socket::{Answer, Protection, protection};
+use latchway_socket::{Answer, Protected, Protection, Requirement, protection, require};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).ok_or("usage: http_audit LISTEN")?.parse()?;
     let listener = TcpListener::bind(address)?;
+    // What comes unprotected gets no answer at all; and a channel can be bound only to what somebody required.
+    require(&listener, &Requirement::new().protection(Protected::Authenticated))?;
     println!("listening");
     loop {
         let (stream, from) = listener.accept()?;

@@ -31,12 +31,16 @@ impl Archive {
         Self { held: HashMap::new(), octets: 0, limit }
     }
 
-    /// Whether there is room for the evidence of an identity.
+    /// Whether there is room for the evidence of these identities, together.
     ///
     /// # Errors
     /// [`Refusal::TooMuchEvidence`]
-    pub(crate) fn check(&self, id: IdentityId, evidence: &Evidence) -> Result<(), Refusal> {
-        self.with(id, evidence).map(drop)
+    pub(crate) fn check(&self, both: &[(IdentityId, &Evidence)]) -> Result<(), Refusal> {
+        let octets = both.iter().try_fold(self.octets, |octets, (id, evidence)| {
+            let more = self.with(*id, evidence)?.map_or(0, |with| with.saturating_sub(self.octets));
+            Ok::<_, Refusal>(octets.saturating_add(more))
+        })?;
+        if octets > self.limit.0 { Err(Refusal::TooMuchEvidence(self.limit.0)) } else { Ok(()) }
     }
 
     /// Keeps the evidence of an identity, unless what is kept of it is newer or there is no room.

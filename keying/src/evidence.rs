@@ -100,7 +100,7 @@ pub enum EvidenceError {
     },
     /// Two keys for one peer.
     #[error(
-        "the public key is another than that of the peer's certificate or identity; give the one it signed with"
+        "the public key is another than that of the certificate or identity; give the one it signed with"
     )]
     OtherKey,
 }
@@ -141,6 +141,20 @@ impl Evidence {
                 Ok(Credential::Anchor { subject, key: key.0 })
             }
         }
+    }
+
+    /// What we are known by to a peer, as far as a gateway can know: our key. Whether anybody vouches for it is the peer's to
+    /// judge.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] where keys are several, or the certificate is not ours.
+    pub fn own_credential(&self, local: &Identity) -> Result<Credential, EvidenceError> {
+        if let Some(certificate) = self.certificate.as_ref().filter(|certificate| !certificate.names(local)) {
+            let subject = certificate.subject.clone();
+            return Err(EvidenceError::OtherName { asserted: local.clone(), subject });
+        }
+        let key = if *self == Self::default() { None } else { self.key(local)? };
+        Ok(key.map_or(Credential::None, |key| Credential::Key(key.fingerprint().0)))
     }
 
     /// The key of a peer: all that tell of it must tell of the same.

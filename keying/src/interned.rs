@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use latchway_datapath::time::Time;
 use latchway_tagging::{
-    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Credential, Identity, IdentityId, IdentityLimit,
-    IdentityRecord, IdentityTable,
+    AuthMethod, Class, ClassId, ClassLimit, ClassTable, Identity, IdentityId, IdentityLimit, IdentityRecord,
+    IdentityTable,
 };
 
 use crate::archive::{Archive, EvidenceLimit};
@@ -121,9 +121,9 @@ impl Interned {
         Ok(id)
     }
 
-    /// Keeps what the peer of a class was proven with, a proposal of that class being accepted (L-29 to L-31).
-    pub(crate) fn keep(&mut self, id: ClassId, evidence: &Evidence) {
-        self.tables.keep(id, evidence);
+    /// Keeps what both ends of a class were proven with, a proposal of that class being accepted (L-29 to L-31, C-15).
+    pub(crate) fn keep(&mut self, id: ClassId, proposal: &Proposal) {
+        self.tables.keep(id, proposal);
     }
 
     /// Says anew what standing peers have, since the PAD is another.
@@ -291,11 +291,13 @@ impl Tables {
             credential: judged.credential.clone(),
         })?;
         let own = proposal.local.canonical().unwrap_or_else(|| proposal.local.clone());
-        let own = IdentityRecord { asserted: own, authorised: None, method, credential: Credential::None };
+        let credential = judged.local.clone();
+        let own = IdentityRecord { asserted: own, authorised: None, method, credential };
         let local = self.identities.acquire(&own).inspect_err(|_| self.release(peer))?;
         let (mode, algorithms) = (proposal.mode, proposal.algorithms());
         let class = Class { mode, algorithms, replay_checked: proposal.replay_checked, peer, local };
-        let fits = self.archive.check(peer, &proposal.evidence);
+        let fits = [(peer, &proposal.evidence), (local, &proposal.local_evidence)];
+        let fits = self.archive.check(&fits);
         match fits.and_then(|()| Ok(self.classes.acquire(&class)?)) {
             Ok(id) => Ok((id, class)),
             Err(refusal) => {
@@ -306,10 +308,13 @@ impl Tables {
         }
     }
 
-    /// Keeps what the peer of a class was proven with.
-    pub(crate) fn keep(&mut self, id: ClassId, evidence: &Evidence) {
-        if let Some(peer) = self.classes.class(id).map(|class| class.peer) {
-            self.archive.keep(peer, evidence);
+    /// Keeps what both ends of a class were proven with.
+    pub(crate) fn keep(&mut self, id: ClassId, proposal: &Proposal) {
+        if let Some((peer, local)) = self.classes.class(id).map(|class| (class.peer, class.local)) {
+            self.archive.keep(peer, &proposal.evidence);
+            if proposal.local_evidence != Evidence::default() {
+                self.archive.keep(local, &proposal.local_evidence);
+            }
         }
     }
 

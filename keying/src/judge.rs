@@ -15,6 +15,8 @@ pub(crate) struct Judged {
     pub(crate) peer: Identity,
     /// What makes it the same another time (L-11).
     pub(crate) credential: Credential,
+    /// The key that we are known by to it, where that is known: with another we are another.
+    pub(crate) local: Credential,
     /// The entry that allows it.
     pub(crate) entry: PadEntryId,
     /// The peer's standing by that entry.
@@ -30,6 +32,7 @@ impl Judged {
             peer: self.peer.clone(),
             selectors: self.selectors.clone(),
             evidence: Evidence::default(),
+            local_evidence: Evidence::default(),
             ..proposal.clone()
         }
     }
@@ -43,8 +46,9 @@ pub(crate) fn judge(pad: &Pad, proposal: &Proposal) -> Result<Judged, Refusal> {
     let peer = named(pad, proposal)?;
     let (entry, selectors) = authorise(pad, &peer, proposal)?;
     let credential = proposal.evidence.credential(&peer, proposal.method)?;
+    let local = proposal.local_evidence.own_credential(&entry.local)?;
     let standing = entry.standing(proposal.method);
-    Ok(Judged { peer, credential, entry: entry.id, standing, selectors })
+    Ok(Judged { peer, credential, local, entry: entry.id, standing, selectors })
 }
 
 /// The entry by which `pad` still allows terms that were accepted once: all of them, or not (C-25). What the peer proved

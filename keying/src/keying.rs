@@ -370,7 +370,7 @@ impl Keying {
         let expires = now + self.settings.offer_lifetime;
         let promise = Promise { terms, entry, class, origin, expires };
         let ticket = self.tickets.issue(promise).map_err(Refusal::NoRandomness)?;
-        self.interned.keep(class, &proposal.evidence);
+        self.interned.keep(class, proposal);
         Ok(Offer { ticket, selectors, class, expires, latches_that_would_break })
     }
 

@@ -13,6 +13,7 @@ pub mod ephemeral;
 pub mod reservations;
 
 mod archive;
+mod binding;
 mod carve;
 mod change;
 mod conflict;
@@ -51,6 +52,7 @@ mod testing;
 mod tests;
 
 pub use archive::EvidenceLimit;
+pub use binding::end_point_binding;
 pub use change::{
     Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem, RevisedPair,
 };

@@ -42,6 +42,8 @@ pub struct Proposal {
     pub reqid: Reqid,
     /// What the peer proved its identity with.
     pub evidence: Evidence,
+    /// What we proved ours with, where the provider says so: what a channel is bound to needs both keys (C-15).
+    pub local_evidence: Evidence,
     /// Whether addresses are translated on the way (L-32).
     pub nat: Nat,
 }

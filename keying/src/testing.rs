@@ -103,6 +103,7 @@ pub(crate) fn proposal(peer: &str) -> Proposal {
         replay_checked: true,
         reqid: Reqid(1),
         evidence: Evidence::default(),
+        local_evidence: Evidence::default(),
         nat: Nat::default(),
     }
 }

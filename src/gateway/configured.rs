@@ -94,6 +94,7 @@ pub fn proposal(config: &Config, peer: &Peer, sa: &Sa, ids: &mut PadEntryIds) ->
         replay_checked: sa.anti_replay != AntiReplay::Off,
         reqid: reqid(&peer.identity, ids),
         evidence: Evidence::default(),
+        local_evidence: Evidence::default(),
         nat: Nat::default(),
     })
 }

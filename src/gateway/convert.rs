@@ -201,6 +201,7 @@ pub fn pair(spec: &PairSpec, identity: &Identity, listen: &[Listen]) -> Result<(
         replay_checked: made.anti_replay != AntiReplay::Off,
         reqid: Reqid(0),
         evidence: Evidence::default(),
+        local_evidence: Evidence::default(),
         nat: Nat::default(),
     };
     Ok((proposal, made.keys()?))
@@ -221,6 +222,7 @@ pub fn proposal(spec: &ProposalSpec, identity: &Identity) -> Result<Proposal, Sp
         replay_checked: spec.replay_checked,
         reqid: Reqid(0),
         evidence: evidence(&spec.evidence)?,
+        local_evidence: spec.local_evidence.as_ref().map(evidence).transpose()?.unwrap_or_default(),
         nat: Nat { local, remote, local_inner, remote_inner },
     })
 }

@@ -216,7 +216,7 @@ pub const ROWS: &[Row] = &[
     row(
         "L-121",
         "4",
-        "Latched connections are channels in the sense of RFC 5056; the binding itself is not made here.",
+        "Latched connections are channels in the sense of RFC 5056, and are bound to by both ends' keys.",
     ),
     row("R-1", "2", "The local identity is latched."),
     row("R-2", "2", "A congruent successor changes nothing and costs no packet."),

@@ -19,6 +19,8 @@ pub struct Provider {
     peers: [&'static str; 2],
     networks: [String; 2],
     paths: [Value; 2],
+    /// How the other end has proven to each who it is, and what it knows of itself; nothing where keys alone say it.
+    pub proofs: [Value; 2],
     /// From which SPIs and keys are made: each is fresh.
     number: u32,
 }
@@ -64,6 +66,7 @@ impl Provider {
             peers: [end.identity, centre.identity],
             networks: [centre.prefix(), end.prefix()],
             paths: [path(near, far), path(far, near)],
+            proofs: [json!({}), json!({})],
             number: 0x1_0000 * (u32::try_from(number).unwrap() + 1),
         }
     }
@@ -76,7 +79,8 @@ impl Provider {
     /// What one end answers to a proposal of everything between both networks.
     pub fn propose(&mut self, end: usize) -> Result<Value, String> {
         let selectors = json!([{"local": self.networks[end], "remote": self.networks[1 - end]}]);
-        let proposal = json!({"peer": self.peers[end], "selectors": selectors, "inbound_suite": SUITE, "outbound_suite": SUITE});
+        let mut proposal = json!({"peer": self.peers[end], "selectors": selectors, "inbound_suite": SUITE, "outbound_suite": SUITE});
+        proposal.as_object_mut().unwrap().extend(self.proofs[end].as_object().unwrap().clone());
         self.ends[end].ask("Propose", &proposal)
     }
 

@@ -39,6 +39,8 @@ pub struct Terms {
     pub head: String,
     /// In each `[[peer]]` of the centre's file.
     pub peer: String,
+    /// In the `[[peer]]` of each other file.
+    pub centre: String,
     /// Tables at the end of the centre's file.
     pub tail: String,
     /// Whether each gateway stays on a CPU. Virtual wires keep the order of what one CPU sends, and may swap what a thread sends
@@ -104,7 +106,7 @@ impl Site {
         self.centre.gateway.configure(&(text + &terms.tail));
         for (number, end) in self.around.iter().enumerate() {
             let own = format!("\"{}\"", wires(number)[1]);
-            end.gateway.configure(&(head(end, &own, "") + &peer(&self.centre)));
+            end.gateway.configure(&(head(end, &own, "") + &peer(&self.centre) + &terms.centre));
         }
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 mod answers;
+mod binding;
 mod examples;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "gateways can do more than is asked of them here")]

@@ -292,6 +292,7 @@ pub fn proposal(host: Host, peer: Host, terms: &Terms) -> Proposal {
         replay_checked: true,
         reqid: Reqid(1),
         evidence: Evidence::default(),
+        local_evidence: Evidence::default(),
         nat: Nat::default(),
     }
 }

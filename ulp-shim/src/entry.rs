@@ -22,6 +22,9 @@ pub(crate) struct Entry {
     pub(crate) asked: bool,
     /// Whether the flow should have been latched and could not be, which its terms let pass (L-83).
     pub(crate) passed: bool,
+    /// Whether its connection began under what somebody required, of its socket or by a listener's latch, so that it was not
+    /// only inferred from packets (L-43, L-105).
+    pub(crate) required: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ impl Entry {
         owned: false,
         asked: false,
         passed: false,
+        required: false,
     };
 
     /// A latch in force, to a class.
@@ -89,6 +93,7 @@ impl Entry {
             | (self.owned as u32) << OWNED
             | (self.asked as u32) << ASKED
             | (self.passed as u32) << PASSED
+            | (self.required as u32) << REQUIRED
     }
 
     /// What [`pack`](Self::pack) packed.
@@ -119,6 +124,7 @@ impl Entry {
             owned: flag(OWNED),
             asked: flag(ASKED),
             passed: flag(PASSED),
+            required: flag(REQUIRED),
         }
     }
 }
@@ -131,6 +137,7 @@ const ANNOUNCED: u32 = TERMS + LatchTerms::BITS;
 const OWNED: u32 = ANNOUNCED + 1;
 const ASKED: u32 = OWNED + 1;
 const PASSED: u32 = ASKED + 1;
+const REQUIRED: u32 = PASSED + 1;
 
 #[cfg(test)]
 mod tests {
@@ -153,11 +160,12 @@ mod tests {
                 }
             }
         }
-        for bits in 0..1 << (LatchTerms::BITS + 4) {
+        for bits in 0..1 << (LatchTerms::BITS + 5) {
             let flag = |at: u32| bits >> at & 1 == 1;
-            let terms = LatchTerms::from_bits(bits >> 4);
-            let (announced, owned, asked, passed) = (flag(0), flag(1), flag(2), flag(3));
-            same(Entry { terms, announced, owned, asked, passed, ..Entry::UNLATCHED });
+            let terms = LatchTerms::from_bits(bits >> 5);
+            let (announced, owned, asked) = (flag(0), flag(1), flag(2));
+            let (passed, required) = (flag(3), flag(4));
+            same(Entry { terms, announced, owned, asked, passed, required, ..Entry::UNLATCHED });
         }
     }
 }

@@ -68,7 +68,7 @@ impl Keying {
         }
         for (new, pair) in add.iter().zip(&prepared) {
             self.spent_keys.spend(&new.keys);
-            self.interned.keep(pair.class, &new.proposal.evidence);
+            self.interned.keep(pair.class, &new.proposal);
         }
         let added: Vec<_> = prepared.into_iter().map(|pair| self.remember(pair)).collect();
         let policy = rules.map(|rules| self.policy.with_configured(&rules));
@@ -176,7 +176,7 @@ impl Keying {
         for (index, NewPair { proposal, keys: of }) in change.add.iter().enumerate() {
             let allowed = judge(pad, proposal).and_then(|judged| {
                 let (class, _) = rehearsal.intern(proposal, &judged)?;
-                rehearsal.keep(class, &proposal.evidence);
+                rehearsal.keep(class, proposal);
                 self.stakes(&judged.selectors, (class, judged.standing))
             });
             let named = self.check_names(of, names).map_err(|error| self.hint(error, &leaving));

@@ -36,8 +36,8 @@ impl Keying {
             holder: held.map(|held| held.holder),
             constraints: held.map(|held| held.constraints.clone()),
             entry: held.and_then(|held| self.entry_of(latch, held)),
-            // L-43, L-105: known to its holder by control.sock, and not only inferred.
-            fit_for_channel_binding: in_force && held.is_some(),
+            // L-43, L-105: asked for over control.sock or app.sock, and not only inferred.
+            fit_for_channel_binding: in_force && (held.is_some() || view.required),
             latch: view,
         })
     }

@@ -338,6 +338,7 @@ pub(super) fn proposal(
         replay_checked: terms.replay_checked(),
         reqid,
         evidence: Evidence::default(),
+        local_evidence: Evidence::default(),
         nat: Nat::default(),
     }
 }

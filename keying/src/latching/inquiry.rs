@@ -2,10 +2,10 @@
 
 use latchway_datapath::sad::Path;
 use latchway_datapath::spd::Action;
-use latchway_tagging::{Class, ClassId, GroupId, IdentityId, IdentityRecord, SaRef};
+use latchway_tagging::{AuthMethod, Class, ClassId, GroupId, IdentityId, IdentityRecord, SaRef};
 use latchway_ulp_shim::LatchView;
 
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, PublicKey};
 use crate::latching::{Constraints, Holder};
 use crate::nat::Nat;
 use crate::policy::RuleView;
@@ -87,4 +87,15 @@ pub struct Party {
     pub entry: Option<String>,
     /// What it proved that with: certificate, trust anchor, key (L-30, L-31).
     pub evidence: Option<Evidence>,
+}
+
+impl Party {
+    /// The key that it proved to have, so that a channel can be bound to it (C-15); of ourselves, the one that the provider says
+    /// we proved to have. `None` where none is known, or a secret or the operator's word stands for it.
+    #[must_use]
+    pub fn proven_key(&self) -> Option<PublicKey> {
+        let by_key = !matches!(self.record.method, AuthMethod::Manual | AuthMethod::PreSharedKey);
+        let evidence = self.evidence.as_ref().filter(|_| by_key)?;
+        evidence.key(&self.record.asserted).ok()?
+    }
 }

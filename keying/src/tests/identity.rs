@@ -8,14 +8,15 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchTerms, OnConflict};
 use latchway_esp::Suite;
 use latchway_tagging::{
-    AuthMethod, Class, ClassId, Identity, PadEntryId, PeerPattern, StateClock, StateVersion,
+    AuthMethod, Class, ClassId, Credential, Identity, IdentityRecord, PadEntryId, PeerPattern, StateClock,
+    StateVersion,
 };
 use latchway_ulp_shim::Begin;
 
 use crate::testing::{any_entry, at, btns, entry, fqdn, keying_with, keys, proposal, public_key, range};
 use crate::{
     Certificate, Change, ClassObserver, ClassRefused, Evidence, EvidenceError, EvidenceLimit, Fingerprint,
-    Keying, Nat, NewPair, Pad, PadEntry, PadError, Proposal, Refusal, Settings, Suites, TrustAnchor,
+    Keying, Nat, NewPair, Pad, PadEntry, PadError, Party, Proposal, Refusal, Settings, Suites, TrustAnchor,
     Unobserved,
 };
 
@@ -356,5 +357,62 @@ fn rfc_4301_4_4_3_the_first_of_ten_thousand_entries_that_matches_is_found() {
         let peer = named(&peer);
         let slow = pad.entries().iter().find(|entry| entry.peer.matches(&peer));
         assert_eq!(pad.find(&peer), slow, "{peer}");
+    }
+}
+
+/// C-15: what we are known by is kept with who we are; with another key we are another, so that a latch never has the binding of
+/// a key that its connection did not begin with. A renewed certificate of the same key changes nothing.
+#[test]
+fn c_15_another_key_of_ours_is_another_class() {
+    let mut keying = knowing(pad(), Settings::default());
+    let ours = |number| Evidence { public_key: Some(public_key(number)), ..Evidence::default() };
+    let mut offered = |local_evidence: Evidence| {
+        let proposal = Proposal { local_evidence, ..proven(certified(ONE, 1)) };
+        keying.propose(proposal, at(0)).unwrap().class
+    };
+    let (unknown, one, again, two) =
+        (offered(Evidence::default()), offered(ours(1)), offered(ours(1)), offered(ours(2)));
+    assert!(one == again && one != two && unknown != one && unknown != two);
+    let key_of = |keying: &Keying, class| {
+        let class = keying.class(class).unwrap();
+        let party = |id| Party {
+            id,
+            record: keying.identity(id).unwrap(),
+            entry: None,
+            evidence: keying.evidence(id),
+        };
+        let (peer, local) = (party(class.peer), party(class.local));
+        assert_eq!(peer.proven_key().as_ref(), Some(Certificate::from_der(ONE).unwrap().key()));
+        local.proven_key()
+    };
+    assert_eq!(key_of(&keying, unknown), None);
+    assert_eq!(key_of(&keying, one), Some(public_key(1)));
+    assert_eq!(key_of(&keying, two), Some(public_key(2)));
+}
+
+/// C-15: what is given as ours must be ours, and a key that nobody proved is none to bind to.
+#[test]
+fn c_15_evidence_of_ours_names_us_and_has_one_key() {
+    let (ours, certificate) = (fqdn("b.example"), certified(ONE, 1));
+    let Ok(Credential::Key(key)) = certificate.own_credential(&ours) else { panic!() };
+    assert_eq!(key, Certificate::from_der(ONE).unwrap().key().fingerprint().0);
+    let other = certificate.own_credential(&fqdn("here")).unwrap_err();
+    assert!(matches!(other, EvidenceError::OtherName { .. }), "{other}");
+    let two_keys = Evidence { public_key: Some(public_key(1)), ..certificate };
+    assert_eq!(two_keys.own_credential(&ours), Err(EvidenceError::OtherKey));
+    assert_eq!(Evidence::default().own_credential(&ours), Ok(Credential::None));
+
+    let mut keying = knowing(pad(), Settings::default());
+    let offer = keying.propose(proven(certified(ONE, 1)), at(0)).unwrap();
+    let id = keying.class(offer.class).unwrap().peer;
+    let key = Identity::PublicKey(public_key(1).der().to_vec());
+    for method in AuthMethod::ALL {
+        let record =
+            IdentityRecord { asserted: key.clone(), authorised: None, method, credential: Credential::None };
+        let evidence =
+            Some(Evidence { authenticated_at: Some(SystemTime::UNIX_EPOCH), ..Evidence::default() });
+        let party = Party { id, record, entry: None, evidence };
+        let by_key = !matches!(method, AuthMethod::Manual | AuthMethod::PreSharedKey);
+        assert_eq!(party.proven_key().is_some(), by_key, "{method:?}");
     }
 }

@@ -8,7 +8,7 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchState, Unlatchable};
 use latchway_datapath::spd::{Action, Protection};
 use latchway_esp::Suite;
-use latchway_keying::{FlowInquiry, Inquiry, Parameters, RuleView, Suites};
+use latchway_keying::{FlowInquiry, Inquiry, Parameters, Party, RuleView, Suites, end_point_binding};
 use latchway_tagging::{AuthMethod, Class, Mode, Transforms};
 use latchway_ulp_shim::FlowView;
 
@@ -99,7 +99,10 @@ impl Applications {
                 let is_fit = inquiry.latch.as_ref().is_some_and(|latch| latch.fit_for_channel_binding);
                 let held = held(*id, class, peer, local);
                 view.audit = Some(audit(view.answer, &held));
-                view.unbindable = Some(unbindable(is_protected, is_fit, peer.record.method));
+                (view.binding, view.unbindable) = match binding((is_protected, is_fit), peer, local) {
+                    Ok(text) => (Some(text), None),
+                    Err(why) => (None, Some(why)),
+                };
                 view.information = Some(protection(class));
                 view.class = Some(id.raw());
                 view.inbound = strength(&class.algorithms.inbound);
@@ -174,17 +177,19 @@ fn comes_in_alike(outbound: &Protection, inbound: Option<Action>) -> bool {
     }
 }
 
-/// Why no channel can be bound: our own key is not known to the gateway.
-fn unbindable(is_protected: bool, is_fit: bool, method: AuthMethod) -> Unbindable {
+/// What a channel can be bound to (Q-16, C-15), or why there is nothing.
+fn binding((is_protected, is_fit): (bool, bool), peer: &Party, local: &Party) -> Result<String, Unbindable> {
     if !is_protected {
-        Unbindable::Clear
-    } else if method == AuthMethod::Manual {
-        Unbindable::Manual
-    } else if !is_fit {
-        Unbindable::Inferred
-    } else {
-        Unbindable::NoLocalKey
+        return Err(Unbindable::Clear);
     }
+    if peer.record.method == AuthMethod::Manual {
+        return Err(Unbindable::Manual);
+    }
+    if !is_fit {
+        return Err(Unbindable::Inferred);
+    }
+    let keys = peer.proven_key().zip(local.proven_key());
+    keys.map(|(theirs, ours)| end_point_binding(&theirs, &ours)).ok_or(Unbindable::NoLocalKey)
 }
 
 /// What a rule is called.

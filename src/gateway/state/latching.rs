@@ -114,6 +114,7 @@ impl State {
         };
         let disposition = self.disposition(latch.id).map(|became| format!("; {became}")).unwrap_or_default();
         let inferred = "it was inferred from packets, and says nothing of what the application meant (L-43)";
+        let is_inferred = inquiry.holder.is_none() && !latch.required;
         let unheld = "nothing protects its connection, or not yet";
         LatchDetail {
             latch: latch.id.to_string(),
@@ -132,7 +133,7 @@ impl State {
             offender: inquiry.offender.as_ref().map(|party| party.record.asserted.to_string()),
             binding: inquiry.fit_for_channel_binding,
             unbindable: (!inquiry.fit_for_channel_binding)
-                .then(|| if inquiry.holder.is_none() { inferred } else { unheld }.to_owned()),
+                .then(|| if is_inferred { inferred } else { unheld }.to_owned()),
             last_tag: latch.last_inbound.map(tag_view),
             age: milliseconds(now.since(latch.opened)),
             idle: milliseconds(now.since(latch.seen)),

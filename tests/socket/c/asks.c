@@ -45,6 +45,15 @@ static void say_number(const char *what, const void *token, uint32_t attribute)
     printf("%s: %u\n", what, number);
 }
 
+static void say_binding(ipsec_pToken_t token)
+{
+    ipsec_iToken_t identity;
+    uint32_t length = sizeof(identity);
+    MUST(ipsec_get_token_attr(token, IPSEC_API_ATTR_iToken, &length, &identity) == 0);
+    say("binding", identity, IPSEC_API_ATTR_channelBinding);
+    MUST(ipsec_free_iToken(identity) == 0);
+}
+
 static void say_identity(const char *what, ipsec_pToken_t token, uint32_t attribute)
 {
     char text[16384];
@@ -133,6 +142,7 @@ int main(int count, char **arguments)
     say_number("replay", token, IPSEC_LATCHWAY_ATTR_replayChecked);
     say_identity("peer", token, IPSEC_API_ATTR_iToken);
     say_identity("own", token, IPSEC_API_ATTR_remote_iToken);
+    say_binding(token);
 
     /* N-16: the same again, and of a copy of the descriptor. */
     copy = dup(fd);

@@ -115,6 +115,15 @@ impl LatchDatabase {
         }
     }
 
+    /// Notes whether a latch is what somebody required of its connection, by whom that is looked at again.
+    pub(crate) fn note_required(&self, known: &Known<'_>, required: bool) {
+        let noted = |entry: Entry| {
+            let differs = matches!(entry.kind, Kind::Latched(_)) && entry.required != required;
+            differs.then_some(Entry { required, ..entry })
+        };
+        self.change(known.found, noted);
+    }
+
     /// Makes a LARVAL latch ESTABLISHED in a class. Of several workers that do it at the
     /// same time for one class all succeed; the first class wins, and stays (L-37, R-15).
     ///

@@ -104,7 +104,7 @@ impl LatchDatabase {
         terms: LatchTerms,
         now: Time,
     ) -> Result<LatchId, CreateError> {
-        let entry = Entry::established(Progress::Untracked, terms);
+        let entry = Entry { required: true, ..Entry::established(Progress::Untracked, terms) };
         let birth = Birth { class: Some(class), changed_at: self.clock.now(), ..Birth::new(entry, now) };
         self.create(flow, &birth).map_err(refusal)?.ok_or(CreateError::Exists)
     }

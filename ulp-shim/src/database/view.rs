@@ -32,6 +32,8 @@ pub struct LatchView {
     pub constraint: Option<ConstraintId>,
     /// Whether someone asked for it, and it lasts until its owner releases it.
     pub owned: bool,
+    /// Whether its connection began under what somebody required, of its socket or by a listener's latch (L-43, L-105).
+    pub required: bool,
     /// The version of its last change.
     pub changed_at: StateVersion,
     /// When it was made.
@@ -100,6 +102,7 @@ impl LatchDatabase {
             terms: entry.terms,
             constraint: demanded.and_then(ConstraintId::new),
             owned: entry.owned,
+            required: entry.required,
             changed_at: StateVersion::from_raw(read.changed_at),
             opened: Time::from_nanos(read.opened),
             seen: Time::from_nanos(read.seen),

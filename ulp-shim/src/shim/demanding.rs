@@ -62,8 +62,11 @@ impl Shim {
         if is_lost {
             return Err(DropReason::OwnerUnknown);
         }
-        if let (None, protocol::UDP, Some(known)) = (demand, flow.protocol(), known) {
-            known.renew(now);
+        if let (None, Some(known)) = (demand, known) {
+            self.database.note_required(known, self.database.listener(flow).is_some());
+            if flow.protocol() == protocol::UDP {
+                known.renew(now);
+            }
         }
         Ok(demand)
     }
@@ -128,6 +131,9 @@ impl Shim {
         let is_met = known.entry.holds == Holds::Class
             && self.database.peers().accepts_all(known.class, demand.constraints);
         let is_udp = packet.flow().protocol() == protocol::UDP;
+        if is_met {
+            self.database.note_required(known, true);
+        }
         match is_met {
             true if is_udp => known.renew(now),
             true => {}

@@ -196,6 +196,7 @@ impl Shim {
         self.meets(tag.class, demand)?;
         barred::check(packet.flow(), tag.class, known.entry.terms, context)?;
         self.database.promote(known.found, tag.class)?;
+        self.database.note_required(known, demand.is_some());
         known.found.slot.received.store(received.pack(), Ordering::Relaxed);
         known.touch(context.now);
         known.note(tag);
@@ -269,7 +270,7 @@ impl Shim {
             }
         };
         self.meets(tag.class, demand)?;
-        let begun = Begun { received, sent, terms, listener };
+        let begun = Begun { received, sent, terms, listener, demanded: demand.is_some() };
         match self.latch_inbound(packet, begun, tag, context) {
             Err(DropReason::FlowTableFull | DropReason::LatchBarred)
                 if terms.unlatchable == Unlatchable::Pass =>
@@ -285,7 +286,7 @@ impl Shim {
     fn latch_inbound(
         &self,
         packet: &IpPacket<'_>,
-        Begun { received, sent, terms, listener }: Begun,
+        Begun { received, sent, terms, listener, demanded }: Begun,
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
@@ -293,7 +294,8 @@ impl Shim {
             return Err(DropReason::ListenerRefused);
         }
         barred::check(packet.flow(), tag.class, terms, context)?;
-        let entry = Entry::established(Progress::begun(Direction::Inbound), terms);
+        let required = demanded || listener.is_some();
+        let entry = Entry { required, ..Entry::established(Progress::begun(Direction::Inbound), terms) };
         let birth = Birth {
             class: Some(tag.class),
             changed_at: tag.version,
@@ -346,6 +348,8 @@ struct Begun {
     sent: Side,
     terms: LatchTerms,
     listener: Option<Listener>,
+    /// Whether something is required of its socket.
+    demanded: bool,
 }
 
 /// Whether the packet is of the very peer whose connection ended before: it need not wait for a socket that did not take

@@ -201,7 +201,8 @@ impl Shim {
     ) -> Result<(), DropReason> {
         self.meets(served.class, demand)?;
         barred::check(flow, served.class, terms, context)?;
-        let entry = Entry::established(Progress::begun(Direction::Outbound), terms);
+        let required = demand.is_some();
+        let entry = Entry { required, ..Entry::established(Progress::begun(Direction::Outbound), terms) };
         let birth = Birth {
             class: Some(served.class),
             changed_at: served.version,
@@ -220,12 +221,16 @@ impl Shim {
                 // By the terms that it keeps, which may be other than the rule has now (L-37).
                 barred::check(flow, served.class, known.entry.terms, context)?;
                 self.database.promote(known.found, served.class)?;
+                self.database.note_required(&known, required);
                 known.remember(Some(served.sa), context.snapshot.id);
                 known.touch(context.now);
                 self.tell(known.found.id, flow, LatchState::Established, None);
                 Ok(())
             }
-            Kind::Latched(LatchState::Established) if known.class == served.class => Ok(()),
+            Kind::Latched(LatchState::Established) if known.class == served.class => {
+                self.database.note_required(&known, required);
+                Ok(())
+            }
             _ => Err(DropReason::LatchMismatch),
         }
     }

@@ -163,6 +163,8 @@ fn l_43_l_105_l_121_only_a_latch_in_force_that_somebody_holds_is_fit_for_channel
     let begin = latchway_ulp_shim::Begin::Established { class, version: Default::default() };
     let inferred = database.connect(&flow(1, 6), begin, LatchTerms::default(), world.now).unwrap();
     assert!(!fit(&world, inferred), "as good, but nobody's");
+    let spawned = database.spawn(&flow(1, 7), class, LatchTerms::default(), world.now).unwrap();
+    assert!(fit(&world, spawned), "the listener's holder asked for it");
     assert!(database.suspend(latch, BreakReason::Conflict, None, world.now));
     assert!(!fit(&world, latch));
     assert!(database.restore(latch, world.now));

@@ -239,6 +239,7 @@ impl Builder {
             replay_checked: true,
             reqid: Reqid(0),
             evidence: Evidence::default(),
+            local_evidence: Evidence::default(),
             nat: Nat::default(),
         };
         let keys = Keys {

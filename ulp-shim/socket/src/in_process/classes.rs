@@ -6,7 +6,7 @@ use latchway_datapath::flow::FlowKey;
 use latchway_datapath::latching::LatchState;
 use latchway_esp::Suite;
 use latchway_keying::{Evidence, FlowInquiry, Inquiry, KeyManagerClient, Parameters, Party, Stopped, Suites};
-use latchway_tagging::{AuthMethod, Class, ClassId, IdentityRecord, Mode, Transforms};
+use latchway_tagging::{Class, ClassId, IdentityRecord, Mode, Transforms};
 
 use super::demands::{Demands, method, protects_options};
 use crate::answer::{Answer, Unlatched};
@@ -30,7 +30,6 @@ struct Beside {
     latch: Option<String>,
     group: Option<u32>,
     rule: Option<u64>,
-    is_fit: bool,
 }
 
 impl Classes {
@@ -117,11 +116,8 @@ impl Classes {
             policy_name: beside.rule.map(|rule| format!("rule {rule}")),
             audit: audit.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect(),
             information: Some(information),
-            binding: Err(match peer.record.method {
-                AuthMethod::Manual => Unbindable::Manual,
-                _ if !beside.is_fit => Unbindable::Inferred,
-                _ => Unbindable::NoLocalKey,
-            }),
+            // SAs are given by hand, whose peers prove no key.
+            binding: Err(Unbindable::Manual),
             latch: beside.latch,
             class: Some(id.raw()),
             group: beside.group,
@@ -143,7 +139,6 @@ fn beside(inquiry: &FlowInquiry, latch: &Inquiry) -> Beside {
         latch: Some(latch.latch.id.to_string()),
         group: inquiry.group.map(latchway_tagging::GroupId::raw),
         rule: inquiry.rule.as_ref().map(|rule| rule.number.raw()),
-        is_fit: latch.fit_for_channel_binding,
     }
 }
 

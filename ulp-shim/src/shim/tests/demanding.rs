@@ -256,3 +256,50 @@ fn a_later_piece_of_a_datagram_begins_nothing_that_is_required() {
     assert_eq!(bed.fragment_in(protocol::UDP, false, A), Err(RequirementUnmet));
     assert_eq!(bed.fragment_in(protocol::UDP, true, A), Ok(()));
 }
+
+/// L-43, L-105: a latch says whether its connection began under what somebody required, of its socket or by the latch of its
+/// listener, or was only inferred; and says so as long as the socket is the same.
+#[test]
+fn l_43_l_105_a_latch_says_whether_it_was_required() {
+    let (mut bed, asked) = requiring(protocol::TCP);
+    let required = |bed: &Bed| bed.latch().unwrap().required;
+    bed.tcp_out(1000, 0, SYN, A).unwrap();
+    assert!(required(&bed));
+    bed.to(2).tcp_in(9000, 0, SYN, A).unwrap();
+    assert!(required(&bed));
+    bed.to(3).unserved_out(1000, 0, SYN).unwrap();
+    bed.tcp_out(1000, 0, SYN, A).unwrap();
+    assert!(required(&bed), "what waited for its SA");
+    bed.to(4).unserved_out(1000, 0, SYN).unwrap();
+    bed.tcp_in(9000, 0, SYN, A).unwrap();
+    assert!(required(&bed), "R-15");
+    // Of whom nothing is required.
+    now_of(&asked, Owner::Socket(OTHER));
+    bed.to(5).tcp_out(1000, 0, SYN, A).unwrap();
+    assert!(!required(&bed));
+    bed.to(6).tcp_in(9000, 0, SYN, A).unwrap();
+    assert!(!required(&bed));
+    now_of(&asked, Owner::Socket(SOCKET));
+    bed.tcp_in(9000, 0, SYN, A).unwrap();
+    assert!(required(&bed), "it begins again, with another socket");
+    now_of(&asked, Owner::Socket(OTHER));
+    bed.tcp_in(9000, 0, SYN, A).unwrap();
+    assert!(!required(&bed));
+}
+
+/// L-43: the flow of a UDP socket is what was required as long as that socket has it.
+#[test]
+fn l_43_a_udp_latch_is_required_while_its_socket_has_it() {
+    let (mut bed, asked) = requiring(protocol::UDP);
+    let required = |bed: &Bed| bed.latch_of(protocol::UDP).unwrap().required;
+    bed.udp_out(A).unwrap();
+    assert!(required(&bed));
+    for (owner, is_required) in [(OTHER, false), (SOCKET, true)] {
+        now_of(&asked, Owner::Socket(owner));
+        bed.pass(1);
+        bed.database.requirements().owner_changed(Some(40_000), bed.now());
+        bed.pass(1);
+        bed.udp_out(A).unwrap();
+        assert_eq!(required(&bed), is_required);
+    }
+}
