@@ -2,7 +2,7 @@
 //!
 //! A room has a loopback interface and `eth0`, which leads into the gateway's inner namespace; that forwards between
 //! rooms and the TUN only, so that everything a program in a room sends to the outside of it is protected or dropped, what
-//! it sends to another room included. A room is held by a descriptor and by the processes in it. With the last of them it is
+//! it sends to another room included. From an address that is not the room's nothing is forwarded. A room is held by a descriptor and by the processes in it. With the last of them it is
 //! gone, and with it its interfaces, addresses and routes: there is nothing to clean up, whoever was killed.
 
 use std::{
@@ -17,13 +17,14 @@ use latchway_netns::{Error, Links, Namespace, links, links::Family, sysctl};
 use crate::{
     GuardError, ROUTE_METRIC, Result, SettingChange,
     setting::set,
-    steering::{Steering, everything, family},
+    steering::{Steering, everything, family, forget_doors},
 };
 
 /// A namespace whose only way out is the gateway.
 #[derive(Debug)]
 pub struct Room {
     namespace: Namespace,
+    door: u32,
     addresses: Vec<IpAddr>,
     changes: Vec<SettingChange>,
 }
@@ -37,6 +38,7 @@ impl Room {
         refuse_others(&links, tun)?;
         // Inodes are the kernel's own numbering of namespaces: unique while the namespace is there.
         let ours = format!("{PREFIX}{}", namespace.identity()?.1);
+        forget_doors(&links, &ours)?;
         links::veth(inner, &ours, &namespace, THEIRS)?;
         let inside = Links::of(&namespace)?;
         for (links, name) in [(&links, ours.as_str()), (&inside, THEIRS)] {
@@ -45,9 +47,10 @@ impl Room {
             links.set_up(name)?;
         }
         let changes = forward(inner, &links, (tun, &ours), prefixes)?;
-        let mut room = Self { namespace, addresses: Vec::new(), changes };
+        let mut room = Self { namespace, door: links.index(&ours)?, addresses: Vec::new(), changes };
         for prefix in prefixes {
             let address = claim(&links, &ours, *prefix)?;
+            Steering { tun, family: family(prefix) }.hold(&links, &ours, address)?;
             inside.add_address(THEIRS, IpNet::from(address))?;
             room.addresses.push(address);
         }
@@ -77,7 +80,12 @@ impl Room {
         Ok(inside.iter().all(|link| !link.up || link.name == "lo" || link.name == THEIRS))
     }
 
-    /// The room's addresses, in the order of the prefixes.
+    /// The number of the interface that leads into the room, in the inner namespace. It is never another's.
+    pub const fn door(&self) -> u32 {
+        self.door
+    }
+
+    /// The room's addresses, in the order of the prefixes. From others nothing leaves it.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }

@@ -4,6 +4,8 @@
 //! for the namespace itself is routed by a table of its own: it leads into the TUN, and where it does not, nowhere. What the
 //! TUN brings, and what the namespace sends itself, is routed as ever.
 
+use std::net::IpAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use latchway_netns::{
     Links,
@@ -49,10 +51,22 @@ impl Steering<'_> {
         Ok(links.remove(&self.dead_end())?)
     }
 
+    /// Lets pass what a door brings from this address; once anything of the kind was said of a door, all else that it brings
+    /// goes nowhere. So nobody behind it speaks for another.
+    pub(crate) fn hold(self, links: &Links, door: &str, address: IpAddr) -> Result<()> {
+        links.add(&Route { table: NOWHERE, ..self.dead_end() })?;
+        let (family, arriving) = (self.family, door.to_owned());
+        let all = Rule { family, priority: OF_DOORS + 1, arriving, other: false, from: None, table: NOWHERE };
+        let own = Rule { priority: OF_DOORS, from: Some(IpNet::from(address)), table: TABLE, ..all.clone() };
+        // First what stops everything.
+        links.add_rule(&all)?;
+        Ok(links.add_rule(&own)?)
+    }
+
     fn rules(self) -> [Rule; 2] {
         let rule = |priority, arriving: &str, other, table| {
             let arriving = arriving.to_owned();
-            Rule { family: self.family, priority, arriving, other, table }
+            Rule { family: self.family, priority, arriving, other, from: None, table }
         };
         [rule(PRIORITY, self.tun, false, MAIN), rule(PRIORITY + 1, "lo", true, TABLE)]
     }
@@ -61,6 +75,17 @@ impl Steering<'_> {
         let (metric, table, way) = (BLACKHOLE_METRIC, TABLE, Way::Blackhole);
         Route { destination: everything(self.family), metric, table, way }
     }
+}
+
+/// Takes down what was said of doors that are gone, and of one that is to be made anew: rules outlive their interfaces.
+pub(crate) fn forget_doors(links: &Links, anew: &str) -> Result<()> {
+    for rule in links.rules()? {
+        let is_of_door = [OF_DOORS, OF_DOORS + 1].contains(&rule.priority) && !rule.other;
+        if is_of_door && (rule.arriving == anew || !links.exists(&rule.arriving)?) {
+            links.delete_rule(&rule)?;
+        }
+    }
+    Ok(())
 }
 
 /// Of which IP version a prefix is.
@@ -79,3 +104,7 @@ pub(crate) fn everything(family: Family) -> IpNet {
 /// The routing table, and where its rule stands: before the main table's, and room for an operator's before it.
 const TABLE: u32 = 4500;
 const PRIORITY: u32 = 4500;
+
+/// Where the rules of doors stand: before those. And the table that leads nowhere.
+const OF_DOORS: u32 = PRIORITY - 2;
+const NOWHERE: u32 = TABLE + 1;

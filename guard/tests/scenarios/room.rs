@@ -56,6 +56,44 @@ fn all_that_leaves_a_room_goes_to_the_gateway_and_answers_return() {
     });
 }
 
+/// T38: nobody in a room speaks for another: from an address that is not the room's nothing leaves it. And the rules that see
+/// to it go with those of the next room.
+#[test]
+fn t38_from_an_address_that_is_not_its_own_nothing_leaves_a_room() {
+    scenario("room::t38_from_an_address_that_is_not_its_own_nothing_leaves_a_room", |it| {
+        let (room, other) = (it.room(), it.room());
+        let inside = Links::of(room.namespace()).unwrap();
+        let foreign = ["10.77.1.77", "fd77:77:1::77"].map(address);
+        for address in foreign.into_iter().chain(other.addresses().iter().copied()) {
+            inside.add_address("eth0", IpNet::from(address)).unwrap();
+        }
+        inside.wait_ready("eth0", SOON).unwrap();
+        let send = |from: IpAddr, text: &[u8]| {
+            let there = if from.is_ipv4() { "10.77.2.7:7" } else { "[fd77:77:2::7]:7" };
+            let socket = room.namespace().run(|| UdpSocket::bind(SocketAddr::new(from, 0))).unwrap().unwrap();
+            socket.send_to(text, there.parse::<SocketAddr>().unwrap()).unwrap();
+        };
+        for (own, foreign) in
+            [(0, [foreign[0], other.addresses()[0]]), (1, [foreign[1], other.addresses()[1]])]
+        {
+            foreign.into_iter().for_each(|foreign| send(foreign, b"of another"));
+            send(room.addresses()[own], b"its own");
+            // One worker forwards what one link brings, in its order.
+            assert!(received(&it.device).0.ends_with(b"its own"));
+        }
+        let links = Links::of(&it.inner).unwrap();
+        drop((room, other, inside));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while links.all().unwrap().iter().any(|link| link.name.starts_with("room")) {
+            assert!(Instant::now() < deadline, "the rooms are still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _next = it.room();
+        let rules = links.rules().unwrap().into_iter().filter(|rule| rule.from.is_some()).count();
+        assert_eq!(rules, 2, "one for each of its addresses");
+    });
+}
+
 /// A room has a loopback interface and one way out, of the TUN's MTU.
 #[test]
 fn a_room_has_nothing_else_in_it() {

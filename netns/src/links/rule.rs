@@ -1,5 +1,6 @@
 //! Routing rules: which table the route of a packet is looked up in (ip-rule(8)).
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -29,6 +30,8 @@ pub struct Rule {
     pub arriving: String,
     /// The rule is for packets that arrived on any other interface.
     pub other: bool,
+    /// The rule is only for packets from there.
+    pub from: Option<IpNet>,
     /// The table to look the route up in.
     pub table: u32,
 }
@@ -80,16 +83,18 @@ impl Rule {
             _ => return None,
         };
         let (mut priority, mut arriving, mut table) = (0, None, u32::from(message.header.table));
+        let mut from = None;
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::Priority(found) => priority = *found,
                 RuleAttribute::Iifname(found) => arriving = Some(found.clone()),
                 RuleAttribute::Table(found) => table = *found,
+                RuleAttribute::Source(found) => from = IpNet::new(*found, message.header.src_len).ok(),
                 _ => {}
             }
         }
         let other = message.header.flags.contains(RuleFlags::Invert);
-        Some(Self { family, priority, arriving: arriving?, other, table })
+        Some(Self { family, priority, arriving: arriving?, other, from, table })
     }
 
     fn message(&self) -> RuleMessage {
@@ -107,6 +112,10 @@ impl Rule {
             RuleAttribute::Iifname(self.arriving.clone()),
             RuleAttribute::Table(self.table),
         ]);
+        if let Some(from) = self.from {
+            message.header.src_len = from.prefix_len();
+            message.attributes.push(RuleAttribute::Source(from.network()));
+        }
         message
     }
 }

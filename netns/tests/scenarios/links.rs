@@ -139,7 +139,14 @@ fn a_rule_leads_to_a_table_of_its_own() {
             let way = Way::Through { device: links.index("va").unwrap(), via: Some(next_hop.addr()) };
             let route = Route { destination: address, metric: 9, table: 4711, way };
             // What the namespace sends itself arrives on `lo`, as far as rules go.
-            let rule = Rule { family, priority: 77, arriving: "lo".to_owned(), other: false, table: 4711 };
+            let rule = Rule {
+                family,
+                priority: 77,
+                arriving: "lo".to_owned(),
+                other: false,
+                from: None,
+                table: 4711,
+            };
             let others = Rule { arriving: "nope".to_owned(), other: true, priority: 78, ..rule.clone() };
             for rule in [rule, others] {
                 for _ in 0..2 {
