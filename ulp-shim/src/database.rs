@@ -132,7 +132,7 @@ impl LatchDatabase {
             capacity: self.table.capacity(),
             half_open: self.half_open.load(Ordering::Relaxed),
             unlatched: self.unlatched.load(Ordering::Relaxed),
-            requirements: self.requirements.count(),
+            requirements: self.requirements.count() + self.requirements.rooms().count(),
             ..LatchCounts::default()
         };
         self.dump().for_each(|view| counts.count(view.state));

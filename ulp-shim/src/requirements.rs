@@ -16,6 +16,7 @@ use latchway_datapath::latching::{LatchTerms, OnConflict, Unlatchable};
 use latchway_datapath::time::Time;
 
 use crate::constraint::ConstraintId;
+use crate::rooms::Rooms;
 
 /// A socket: its network namespace and its number there, as the kernel gives them to it alone (SO_NETNS_COOKIE, SO_COOKIE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +73,7 @@ pub(crate) struct Required {
 
 /// All that is required, shared by the workers and whoever answers applications.
 pub struct Requirements {
+    rooms: Rooms,
     /// How many there are, with those whose sockets are gone and may have left packets.
     standing: AtomicU64,
     /// How often what was required of a socket went with it.
@@ -99,6 +101,7 @@ struct Table {
 impl Requirements {
     pub(crate) fn new() -> Self {
         Self {
+            rooms: Rooms::new(),
             standing: AtomicU64::new(0),
             departures: AtomicU64::new(0),
             table: Mutex::default(),
@@ -112,6 +115,12 @@ impl Requirements {
     #[must_use]
     pub fn any(&self) -> bool {
         self.standing.load(Ordering::Relaxed) != 0
+    }
+
+    /// What is required of rooms.
+    #[must_use]
+    pub const fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// How many sockets something is required for.

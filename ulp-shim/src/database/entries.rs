@@ -1,13 +1,15 @@
 //! Entries as the packet path reads, makes, changes and removes them.
 
+use std::net::IpAddr;
+
 use latchway_datapath::drop::DropReason;
-use latchway_datapath::flow::FlowKey;
+use latchway_datapath::flow::{FlowKey, number};
 use latchway_datapath::latching::{BreakReason, LatchId, LatchState, Model, Offender};
 use latchway_datapath::time::Time;
 use latchway_tagging::{ClassId, Demand, InboundTag, SaRef, SnapshotId, StateVersion};
 
-use crate::database::LatchDatabase;
 use crate::database::accounts::Weight;
+use crate::database::{LatchDatabase, flow_of};
 use crate::entry::{Entry, Holds, Kind};
 use crate::latch::Latch;
 use crate::progress::Side;
@@ -189,6 +191,17 @@ impl LatchDatabase {
             self.account(&Weight::of(&known.entry, known.class), &Weight::default());
         }
         removed
+    }
+
+    /// Forgets the flows of an address, which is another's from now on, but for latches that somebody holds.
+    pub fn forget_flows_of(&self, address: IpAddr) {
+        let address = number(address);
+        for known in (0..self.table.capacity()).filter_map(|index| self.at(index)) {
+            let is_free = !known.entry.owned && known.entry.kind != Kind::Latched(LatchState::Listener);
+            if is_free && flow_of(known.found.slot.key()).local_number() == address {
+                self.remove(&known);
+            }
+        }
     }
 
     /// Breaks a latch because of a packet under `offender`. Returns whether this call did it.

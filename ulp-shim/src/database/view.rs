@@ -69,7 +69,7 @@ pub struct LatchCounts {
     pub broken: u64,
     /// Latches in state CLOSED.
     pub closed: u64,
-    /// Sockets that something is required of.
+    /// Sockets and addresses of rooms that something is required of.
     pub requirements: u64,
 }
 

@@ -30,10 +30,30 @@ impl Shim {
         known: Option<&Known<'_>>,
         context: &Context<'_>,
     ) -> Result<Option<Required>, DropReason> {
-        if !self.database.requirements().any() {
+        let requirements = self.database.requirements();
+        if requirements.rooms().any()
+            && self.may_begin_in_a_room(packet, known)
+            && let Some(demand) = requirements.rooms().demand(packet.flow())?
+        {
+            return Ok(Some(demand));
+        }
+        if !requirements.any() {
             return Ok(None);
         }
         self.ask_owner(packet, direction, known, context.now)
+    }
+
+    /// Whether this is a packet to ask of what is required of its room. What a latch holds that was made there was asked about
+    /// then; those of before went when the room came.
+    fn may_begin_in_a_room(&self, packet: &IpPacket<'_>, known: Option<&Known<'_>>) -> bool {
+        let (flow, requirements) = (packet.flow(), self.database.requirements());
+        let Some(known) = known else { return true };
+        match flow.protocol() {
+            protocol::UDP => requirements.may_have_changed(flow, known.opened()),
+            protocol::TCP | protocol::SCTP => shakes_hands(packet),
+            // What an error in that flow quoted says nothing of other messages.
+            _ => known.entry.kind == Kind::Unlatched,
+        }
     }
 
     fn ask_owner(

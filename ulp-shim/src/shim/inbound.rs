@@ -31,11 +31,13 @@ impl Shim {
         tag: &InboundTag,
         context: &Context<'_>,
     ) -> Result<(), DropReason> {
-        if is_icmp(packet) {
-            self.judge_icmp_inbound(packet, tag, context)?;
-        }
+        // What it quotes was held to what is required when it began.
+        let is_about = is_icmp(packet) && self.judge_icmp_inbound(packet, tag, context)?;
         let known = self.database.probe(packet.flow());
-        let demand = self.demand(packet, Direction::Inbound, known.as_ref(), context)?;
+        let demand = match is_about {
+            true => None,
+            false => self.demand(packet, Direction::Inbound, known.as_ref(), context)?,
+        };
         let arrival = Arrival { tag, demand };
         let Some(known) = known else {
             return self.begin_inbound(packet, &arrival, Side::default(), context);

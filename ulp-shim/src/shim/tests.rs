@@ -7,6 +7,7 @@ mod icmp;
 mod listeners;
 mod model;
 mod requests;
+mod rooms;
 mod tracked;
 
 use latchway_datapath::drop::DropReason::{

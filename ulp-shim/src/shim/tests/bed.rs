@@ -483,6 +483,13 @@ impl Bed {
         self.judge_octets_out(&octets).map(|tag| tag.demand.class())
     }
 
+    /// The same of one that another inner host sends.
+    pub(super) fn error_out_from(&mut self, source: [u8; 4]) -> Result<Option<ClassId>, DropReason> {
+        let mut octets = self.error(Direction::Outbound, protocol::TCP);
+        octets[12..16].copy_from_slice(&source);
+        self.judge_octets_out(&octets).map(|tag| tag.demand.class())
+    }
+
     fn judge_octets_in(
         &self,
         octets: &[u8],
