@@ -17,8 +17,8 @@ use crate::site::{End, Site, Terms};
 
 const ANCHOR: &str = "1e6db23c4f555114e082a323c1f5910e1b62388e614e9d1e901cf210c4bd341c";
 
-/// An Ed25519 key (RFC 8410 section 4), of which only the number matters.
-fn key(number: u8) -> Value {
+/// Evidence: an Ed25519 key (RFC 8410 section 4), of which only the number matters.
+pub fn key(number: u8) -> Value {
     let der = [&hex::decode("302a300506032b6570032100").unwrap()[..], &[number; 32]].concat();
     json!({"public_key": Base64::encode_string(&der)})
 }

@@ -1,10 +1,16 @@
 //! The programs of `examples/sockets`, run by users without privilege behind real gateways.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
 
 use latchway_netns::skip::report;
+use serde_json::json;
 
+use crate::binding::key;
+use crate::gateway::Folder;
 use crate::programs::{Program, example, in_c};
 use crate::provider::Provider;
 use crate::site::{End, Site, Terms};
@@ -97,4 +103,65 @@ fn q_42_the_http_server_logs_who_asked() {
             server.until("/binding");
         }
     });
+}
+
+/// P-13, C-10, C-29, Q-5, L-11: whoever is met first is taken on faith and kept; later it must be that one again, also when every
+/// gateway and the program were started anew; with another key under the same name there is no connection.
+#[test]
+fn p_13_c_29_who_was_taken_on_faith_is_required_from_then_on() {
+    const TEST: &str = "examples::p_13_c_29_who_was_taken_on_faith_is_required_from_then_on";
+    scenario(TEST, || {
+        let (kept, program) = (Folder::make(), example("leap"));
+        // A user without privilege may write in it.
+        fs::set_permissions(&kept, Permissions::from_mode(0o777)).unwrap();
+        let file = kept.join("b.example");
+        let run = |site: &Site| {
+            let to = site.around[0].at(7).to_string();
+            let arguments = [file.to_str().unwrap(), &to, "hello there"];
+            Program::start(&program, &arguments, &site.centre.inner, &site.centre.gateway)
+        };
+        let site = taken_on_faith(1);
+        let Some(first) = run(&site) else { return report(TEST, "no other user can be had here") };
+        let first = first.succeeded();
+        assert!(first[0].starts_with("met for the first time: fqdn:b.example"), "{first:?}");
+        assert_eq!(first[1], "hello there");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("latchway-itoken:1;id=fqdn:b.example;method=leap-of-faith;key="), "{text}");
+        assert!(run(&site).unwrap().succeeded()[0].starts_with("met again: fqdn:b.example"));
+        drop(site);
+
+        let site = taken_on_faith(1);
+        let again = run(&site).unwrap().succeeded();
+        assert!(again[0].starts_with("met again: fqdn:b.example"), "after a start of everything: {again:?}");
+        drop(site);
+
+        let site = taken_on_faith(2);
+        let (status, said) = run(&site).unwrap().ended();
+        assert!(!status.success() && said.is_empty(), "{said:?}");
+        assert!(site.centre.gateway.drops("outbound", "requirement_unmet") >= 1, "its SYN did not leave");
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        // It was not the way that was at fault.
+        assert_eq!(echoed(dial(&site.centre, site.around[0].at(7))), "latchway");
+    });
+}
+
+/// The centre, and b.example with a key that nobody vouches for, where connections are answered with what they say.
+fn taken_on_faith(number: u8) -> Site {
+    let terms = Terms { peer: "methods = [\"leap-of-faith\"]\n".to_owned(), ..Terms::default() };
+    let site = Site::start(&[("b.example", 2)], &terms);
+    let mut provider = Provider::between(&site, 0);
+    provider.proofs[0] = json!({"method": "leap-of-faith", "evidence": key(number)});
+    provider.join();
+    let b = &site.around[0];
+    let listener = b.inner.run(|| TcpListener::bind(b.at(7))).unwrap().unwrap();
+    // Until the test ends.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut octets) = (stream.unwrap(), Vec::new());
+            // Whoever came may be gone.
+            let _ = stream.read_to_end(&mut octets);
+            let _ = stream.write_all(&octets);
+        }
+    });
+    site
 }
