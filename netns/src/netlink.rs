@@ -8,8 +8,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -55,14 +55,20 @@ impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
     pub fn ask(&mut self, request: M, flags: u16) -> io::Result<Vec<M>> {
         let message = self.numbered(request, NLM_F_REQUEST | NLM_F_ACK | flags);
         self.send(&message)?;
-        self.answers(self.sequence)
+        Ok(self.answers(self.sequence)?.0)
     }
 
-    /// Asks for all objects of a kind.
+    /// Asks for all objects of a kind, as they are at one moment: an answer that changes overtook may lack some.
     pub fn dump(&mut self, request: M) -> io::Result<Vec<M>> {
         let message = self.numbered(request, NLM_F_REQUEST | NLM_F_DUMP);
-        self.send(&message)?;
-        self.answers(self.sequence)
+        for _ in 0..DUMPS {
+            self.send(&message)?;
+            let (answers, changed) = self.answers(self.sequence)?;
+            if !changed {
+                return Ok(answers);
+            }
+        }
+        Err(io::Error::other("what was asked for changed each time while the kernel listed it"))
     }
 
     /// Sends several requests at once, each with its flags, which the kernel takes all or none of: the first and last are what
@@ -105,13 +111,13 @@ impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
         Ok(())
     }
 
-    /// Collects answers to a request until its acknowledgement or the end of the dump.
-    fn answers(&mut self, sequence: u32) -> io::Result<Vec<M>> {
+    /// Collects answers to a request until its acknowledgement or the end of the dump; and whether changes overtook it.
+    fn answers(&mut self, sequence: u32) -> io::Result<(Vec<M>, bool)> {
         self.gather(|found| found == sequence)
     }
 
-    fn gather(&mut self, ours: impl Fn(u32) -> bool) -> io::Result<Vec<M>> {
-        let mut answers = Vec::new();
+    fn gather(&mut self, ours: impl Fn(u32) -> bool) -> io::Result<(Vec<M>, bool)> {
+        let (mut answers, mut changed) = (Vec::new(), false);
         loop {
             let (length, sender) = recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.buffer)?;
             // Other processes can write to this socket too; only port 0 is the kernel.
@@ -119,18 +125,19 @@ impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
                 continue;
             }
             let datagram = self.buffer.get(..length).unwrap_or_default();
-            if digest(datagram, &ours, &mut answers)? {
-                return Ok(answers);
+            if digest(datagram, &ours, &mut answers, &mut changed)? {
+                return Ok((answers, changed));
             }
         }
     }
 }
 
-/// Takes one datagram's messages; true when they end the answer to what is ours.
+/// Takes one datagram's messages; true when they end the answer to what is ours. `changed` says that a dump is of no one moment.
 fn digest<M: NetlinkDeserializable>(
     mut datagram: &[u8],
     ours: impl Fn(u32) -> bool,
     answers: &mut Vec<M>,
+    changed: &mut bool,
 ) -> io::Result<bool> {
     while !datagram.is_empty() {
         let message = NetlinkMessage::<M>::deserialize(datagram)
@@ -141,6 +148,7 @@ fn digest<M: NetlinkDeserializable>(
         if !ours(header.sequence_number) {
             continue;
         }
+        *changed |= header.flags & NLM_F_DUMP_INTR != 0;
         match payload {
             NetlinkPayload::InnerMessage(answer) => answers.push(answer),
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
@@ -196,6 +204,9 @@ impl Changes {
 
 /// The kernel answers at once; this only keeps a lost answer from hanging the caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often something is asked for that changes while it is listed.
+const DUMPS: usize = 10;
 
 /// What the kernel keeps of a socket's send buffer for itself.
 const SOCKET_OVERHEAD: usize = 4096;
