@@ -174,7 +174,7 @@ impl<'a> Sockets<'a> {
         // Without a key manager there is nothing to look at, and the gateway is ending.
         let inquiry = state.keying.inquire_flow(watched.flow).map_err(|_| FrameError::CutShort)?;
         let latch = inquiry.latch.as_deref().filter(|latch| latch.latch.id == told.latch);
-        let now = latch.map(Told::by);
+        let now = latch.map(|latch| Told::by(latch).since(&told));
         if let Some(class) = latch.and_then(|latch| latch.latch.class) {
             self.watching.class(number, class);
         }
@@ -208,6 +208,11 @@ impl Told {
     fn by(inquiry: &Inquiry) -> Self {
         let latch = &inquiry.latch;
         Self { latch: latch.id, state: standing(latch), sa: inquiry.sa, to: inquiry.path.map(|path| path.to) }
+    }
+
+    /// The same, where what carries a latch is what it was last: between two SAs there may be a time without.
+    fn since(self, told: &Self) -> Self {
+        Self { sa: self.sa.or(told.sa), to: self.to.or(told.to), ..self }
     }
 
     /// What is to be told now that it is so; `None` where its latch is not there any more.
@@ -304,5 +309,15 @@ mod tests {
             assert_eq!(was.news(Some(&is)), news, "{was:?} {is:?}");
         }
         assert_eq!(stands.news(None), [News::Closed]);
+    }
+
+    /// K-12: a look between the end of one SA and the beginning of the next does not hide that it is another.
+    #[test]
+    fn k_12_a_time_without_sa_is_no_end_of_what_is_compared() {
+        let stands = told(LatchState::Established, 1, 4500);
+        let without = Told { sa: None, to: None, ..stands }.since(&stands);
+        assert_eq!((without, stands.news(Some(&without))), (stands, vec![]));
+        let next = told(LatchState::Established, 2, 4500).since(&without);
+        assert_eq!(without.news(Some(&next)), [News::Rekeyed]);
     }
 }
