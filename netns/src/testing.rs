@@ -14,7 +14,8 @@ use std::{
 
 use nix::{
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
+    unistd::Pid,
 };
 
 use crate::{
@@ -39,6 +40,19 @@ pub fn namespaced(test: &str, scenario: impl FnOnce()) {
             Err(error) => skip::report(test, &format!("unshare: {error}")),
         }
     }
+}
+
+/// Keeps the calling thread, and those that it starts, on one processor. Packets that one thread sends from
+/// several processors may overtake one another on a virtual device; from one they stay in order.
+///
+/// Panics if the system does not let it.
+pub fn stay_on_one_processor() {
+    let this = Pid::from_raw(0);
+    let all = sched_getaffinity(this).unwrap_or_default();
+    let own = (0..CpuSet::count()).find(|processor| all.is_set(*processor).unwrap_or_default());
+    let mut one = CpuSet::new();
+    let stays = one.set(own.unwrap_or_default()).and_then(|()| sched_setaffinity(this, &one));
+    assert!(stays.is_ok(), "one processor for the test: {stays:?}");
 }
 
 /// Runs a scenario in a mount namespace of its own, where `/run` is empty: whatever it puts there concerns nobody else.

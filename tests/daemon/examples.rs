@@ -1,7 +1,7 @@
 //! The examples of docs/esp-ah.md, as they stand there: each is a gateway that talks to its own mirror image.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use latchway_netns::ping::{self, Echo};
 use latchway_netns::watch::{Frame, Sniffer};
 use socket2::SockRef;
 
+use crate::gateway::bound;
 use crate::gateway::{Folder, Gateway, PROGRAM};
 use crate::site::{Place, Side, TUN, WIRE, key, places};
 use crate::{PATIENCE, eventually, scenario};
@@ -139,7 +140,7 @@ impl Ends {
 
     /// Sends one datagram of this class from a's hosts to b's.
     fn send(&self, class: u8) {
-        let socket = self.at(Side::A).inner.run(|| UdpSocket::bind("10.1.0.1:7777")).unwrap().unwrap();
+        let socket = bound(&self.at(Side::A).inner, (Side::A.address(), 7777));
         SockRef::from(&socket).set_tos_v4(class.into()).unwrap();
         socket.send_to(b"shown", "10.2.0.1:7777").unwrap();
     }

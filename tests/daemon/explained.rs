@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use latchway_netns::{Links, Namespace, links};
 use serde_json::Value;
 
+use crate::gateway::bound;
 use crate::shown::connection;
 use crate::site::{Side, Site, TUN, Terms};
 use crate::{PATIENCE, eventually, scenario};
@@ -128,7 +129,7 @@ fn outside(site: &Site) -> UdpSocket {
 
 /// Sends a datagram from a's hosts, which the kernel lets nobody fragment until it knows of a smaller path.
 fn send(site: &Site, to: &str, length: usize) {
-    let socket = site.at(Side::A).inner.run(|| UdpSocket::bind("10.1.0.1:7000")).unwrap().unwrap();
+    let socket = bound(&site.at(Side::A).inner, (Side::A.address(), 7000));
     socket.send_to(&vec![0; length], to).unwrap();
 }
 

@@ -1,12 +1,13 @@
 //! What the path sees of packets, as the file says it: DSCP, ECN, TTL and flow label, lengths, and what keeps a NAT open.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
 use latchway_netns::Links;
 use latchway_netns::inject::Injector;
 use latchway_netns::watch::{Frame, Sniffer};
 use socket2::SockRef;
 
+use crate::gateway::bound;
 use crate::site::{Side, Site, TUN, Terms, WIRE};
 use crate::{PATIENCE, eventually, scenario};
 
@@ -140,8 +141,7 @@ fn send(site: &Site, class: u8, len: usize) {
 }
 
 fn send_to(site: &Site, port: u16, class: u8, len: usize) {
-    let from = SocketAddr::new(Side::A.address(), PORT);
-    let socket = site.at(Side::A).inner.run(|| UdpSocket::bind(from)).unwrap().unwrap();
+    let socket = bound(&site.at(Side::A).inner, (Side::A.address(), PORT));
     SockRef::from(&socket).set_tos_v4(class.into()).unwrap();
     socket.send_to(&vec![7; len], (Side::B.address(), port)).unwrap();
 }

@@ -141,6 +141,9 @@ fn preload<T: Send>(
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchway"));
     command.args(["preload", "--require", required, "--"]).args(program);
     command.env("LATCHWAY_APP", app(&site.a)).uid(NOBODY).gid(NOBODY);
+    for proxy in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
     site.at(Side::A).inner.run(|| run(&mut command)).unwrap()
 }
 

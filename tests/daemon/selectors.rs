@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::gateway::bound;
 use crate::gateway::{PATIENCE, eventually, scenario};
 use crate::schema;
 use crate::site::{Side, Site, Terms};
@@ -153,7 +154,7 @@ fn rfc_4301_4_4_1_1_an_sa_by_hand_has_lists_of_ranges_and_icmp_messages() {
 
 /// Sends a datagram from a's hosts.
 fn send(site: &Site, to: &str) {
-    let socket = site.at(Side::A).inner.run(|| UdpSocket::bind("10.1.0.1:7000")).unwrap().unwrap();
+    let socket = bound(&site.at(Side::A).inner, (Side::A.address(), 7000));
     socket.send_to(b"datagram", to).unwrap();
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::gateway::end_listening;
 use crate::gateway::{Gateway, PROGRAM, complaint};
 use crate::site::{Side, Site, Terms, key};
 use crate::{eventually, scenario, schema};
@@ -136,5 +137,7 @@ pub fn connection(site: &Site) -> (TcpStream, TcpStream) {
     let there = (Side::B.address(), 80);
     let listener = site.at(Side::B).inner.run(|| TcpListener::bind(there)).unwrap().unwrap();
     let stream = site.at(Side::A).inner.run(|| TcpStream::connect(there)).unwrap().unwrap();
-    (stream, listener.accept().unwrap().0)
+    let accepted = listener.accept().unwrap().0;
+    end_listening(&listener);
+    (stream, accepted)
 }

@@ -11,7 +11,7 @@ use latchway_netns::skip::{Need, report, require};
 
 use crate::apps::{NOBODY, app, open};
 use crate::site::{Site, Terms};
-use crate::{PATIENCE, scenario};
+use crate::{PATIENCE, eventually, scenario};
 
 fn heard(mut stream: &UnixStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -109,8 +109,10 @@ fn t40_a_user_who_takes_all_it_can_keeps_nobody_out() {
         site.a.read("reload");
         let open = fs::read_dir(format!("/proc/{}/fd", site.a.pid())).unwrap().count();
         assert!(open < 400, "{open} descriptors");
-        let held: usize = open_in(site.a.pid(), "hands").iter().map(Vec::len).sum();
-        assert!(held < 128 + 256 + 64, "{held} descriptors");
+        // A thread has its name a moment before it lets go of what is not its own.
+        eventually("no more than the bounds are held", || {
+            open_in(site.a.pid(), "hands").iter().map(Vec::len).sum::<usize>() < 128 + 256 + 64
+        });
         // What is not said to its end is not waited for.
         taker.stdin.take().unwrap().write_all(b"\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "200");

@@ -49,7 +49,7 @@ mod split {
 
     #[test]
     fn t13_ended_by_time() {
-        ends(Mode::Split, "lifetimes::split::t13_ended_by_time", "seconds = 8");
+        ends(Mode::Split, "lifetimes::split::t13_ended_by_time", "seconds = 15");
     }
 }
 
@@ -68,6 +68,6 @@ mod host {
 
     #[test]
     fn t13_ended_by_time() {
-        ends(Mode::Host, "lifetimes::host::t13_ended_by_time", "seconds = 8");
+        ends(Mode::Host, "lifetimes::host::t13_ended_by_time", "seconds = 15");
     }
 }

@@ -63,6 +63,9 @@ impl Scene {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latchway"));
         command.args(["preload", "--require", "peer=b.example,protection=confidential", "--"]).args(words);
         command.env("LATCHWAY_APP", self.fake.path());
+        for proxy in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
+            command.env_remove(proxy);
+        }
         command
     }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::programs::{Program, app, in_c};
 use crate::provider::Provider;
-use crate::scenario;
 use crate::site::{End, Site, Terms};
+use crate::{PATIENCE, scenario};
 
 const ANCHOR: &str = "1e6db23c4f555114e082a323c1f5910e1b62388e614e9d1e901cf210c4bd341c";
 
@@ -55,7 +55,7 @@ fn site() -> Site {
 }
 
 fn gateway(end: &End) -> Gateway {
-    Gateway::at(&app(&end.gateway))
+    Gateway::at(&app(&end.gateway)).with_timeout(PATIENCE)
 }
 
 fn required() -> Requirement {

@@ -1,7 +1,8 @@
 //! A gateway as a process, with its configuration in a folder of its own; and the patience that processes take.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -352,6 +353,25 @@ pub fn scenario(test: &str, body: impl FnOnce()) {
             body();
         }
     });
+}
+
+/// A datagram socket at an address that one before had. Tests are threads of one process: what another one has just forked
+/// holds all descriptors until it executes its program, those that are closed here, too.
+pub fn bound(namespace: &Namespace, address: impl Into<SocketAddr>) -> UdpSocket {
+    let (address, end) = (address.into(), Instant::now() + PATIENCE);
+    loop {
+        match namespace.run(|| UdpSocket::bind(address)).unwrap() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
+/// Frees the address of a listener, whoever holds it besides: see [`bound`].
+pub fn end_listening(listener: &TcpListener) {
+    socket2::SockRef::from(listener).shutdown(Shutdown::Both).unwrap();
 }
 
 /// Waits for what must come.

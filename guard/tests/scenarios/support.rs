@@ -75,4 +75,4 @@ pub fn seen(sniffer: &Sniffer, pattern: &[u8]) {
 }
 
 /// Long enough for what happens at once, on a slow machine.
-pub const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(20);

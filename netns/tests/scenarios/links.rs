@@ -85,16 +85,16 @@ fn routes_lead_through_a_gateway_and_back() {
             let address: IpNet = address.parse().unwrap();
             joined.links_b.add_address("lo", address).unwrap();
             joined.links_b.wait_ready("lo", SOON).unwrap();
-            let reached = || ping::echo(&joined.a, &to(address)).unwrap().received;
-            assert_eq!(reached(), 0);
+            let reached = |within| ping::echo(&joined.a, &to(address, within)).unwrap().received;
+            assert_eq!(reached(BRIEFLY), 0);
             joined.links_a.add_route(address, Some(next_hop.addr()), "va", 100).unwrap();
-            assert_eq!(reached(), 1);
+            assert_eq!(reached(SOON), 1);
             joined.links_a.add_route(address, Some(next_hop.addr()), "va", 100).unwrap();
             let other = joined.links_a.add_route(address, None, "va", 100).unwrap_err();
             assert!(other.to_string().contains(&format!("adding the route {address} dev va")), "{other}");
             assert!(other.to_string().contains("Another route has this destination and metric"), "{other}");
             joined.links_a.delete_route(address, Some(next_hop.addr()), "va", 100).unwrap();
-            assert_eq!(reached(), 0);
+            assert_eq!(reached(BRIEFLY), 0);
         }
     });
 }
@@ -114,12 +114,12 @@ fn t13_a_blackhole_takes_over_when_the_route_goes() {
             for _ in 0..2 {
                 joined.links_a.add_blackhole(address, 1000).unwrap();
             }
-            let reached = || ping::echo(&joined.a, &to(address)).unwrap().received;
-            assert_eq!(reached(), 1);
+            let reached = |within| ping::echo(&joined.a, &to(address, within)).unwrap().received;
+            assert_eq!(reached(SOON), 1);
             joined.links_a.delete_route(address, Some(next_hop), "va", 100).unwrap();
-            assert_eq!(reached(), 0);
+            assert_eq!(reached(BRIEFLY), 0);
             joined.links_a.delete_blackhole(address, 1000).unwrap();
-            assert_eq!(reached(), 1);
+            assert_eq!(reached(SOON), 1);
         }
     });
 }
@@ -135,7 +135,7 @@ fn a_rule_leads_to_a_table_of_its_own() {
             joined.links_b.add_address("lo", address).unwrap();
             joined.links_b.wait_ready("lo", SOON).unwrap();
             let next_hop = if family == Family::V4 { net4(2) } else { net6(2) };
-            let reached = || ping::echo(&joined.a, &to(address)).unwrap().received;
+            let reached = |within| ping::echo(&joined.a, &to(address, within)).unwrap().received;
             let way = Way::Through { device: links.index("va").unwrap(), via: Some(next_hop.addr()) };
             let route = Route { destination: address, metric: 9, table: 4711, way };
             // What the namespace sends itself arrives on `lo`, as far as rules go.
@@ -154,11 +154,11 @@ fn a_rule_leads_to_a_table_of_its_own() {
                     links.add_rule(&rule).unwrap();
                 }
                 assert!(links.routes().unwrap().contains(&route) && links.rules().unwrap().contains(&rule));
-                assert_eq!(reached(), 1);
+                assert_eq!(reached(SOON), 1);
                 for _ in 0..2 {
                     links.delete_rule(&rule).unwrap();
                 }
-                assert_eq!((reached(), links.rules().unwrap()), (0, vec![]));
+                assert_eq!((reached(BRIEFLY), links.rules().unwrap()), (0, vec![]));
             }
             for _ in 0..2 {
                 links.remove(&route).unwrap();
@@ -183,7 +183,7 @@ fn a_direct_route_needs_no_gateway() {
             joined.links_b.add_address("vb", address).unwrap();
             joined.links_b.wait_ready("vb", SOON).unwrap();
             joined.links_a.add_route(address, None, "va", 10).unwrap();
-            assert_eq!(ping::echo(&joined.a, &to(address)).unwrap().received, 1);
+            assert_eq!(ping::echo(&joined.a, &to(address, SOON)).unwrap().received, 1);
         }
     });
 }
@@ -194,7 +194,7 @@ fn neighbours_are_known_after_an_exchange() {
         let joined = pair().unwrap();
         for peer in [net4(2), net6(2)] {
             assert_eq!(joined.links_a.neighbour("va", peer.addr()).unwrap(), None);
-            assert_eq!(ping::echo(&joined.a, &to(peer)).unwrap().received, 1);
+            assert_eq!(ping::echo(&joined.a, &to(peer, SOON)).unwrap().received, 1);
             let mac = joined.links_b.mac("vb").unwrap();
             assert_eq!(joined.links_a.neighbour("va", peer.addr()).unwrap(), Some(mac));
         }
@@ -225,9 +225,12 @@ fn is_link_local(address: IpNet) -> bool {
     matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }
 
-fn to(address: IpNet) -> ping::Echo<'static> {
-    ping::Echo { destination: address.addr(), timeout: Duration::from_millis(300), ..ping::Echo::default() }
+fn to(address: IpNet, timeout: Duration) -> ping::Echo<'static> {
+    ping::Echo { destination: address.addr(), timeout, ..ping::Echo::default() }
 }
+
+/// How long an answer that must not come is waited for.
+const BRIEFLY: Duration = Duration::from_millis(300);
 
 /// An interface's flags in the calling thread's namespace.
 fn flags_of(name: &str) -> i32 {

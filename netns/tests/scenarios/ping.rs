@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::support::{net4, net6, pair};
+use crate::support::{SOON, net4, net6, pair};
 use latchway_netns::{
     Error,
     ping::{self, Echo},
@@ -22,6 +22,7 @@ fn every_request_is_answered_in_both_families() {
                 count: 20,
                 interval,
                 length: 1400,
+                timeout: SOON,
                 ..Echo::default()
             };
             let report = ping::echo(&joined.a, &echo).unwrap();

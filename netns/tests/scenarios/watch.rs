@@ -106,7 +106,7 @@ fn frames_of_other_interfaces_are_not_seen() {
     namespaced("watch::frames_of_other_interfaces_are_not_seen", || {
         let joined = pair().unwrap();
         let sniffer = watch(&joined.a, "va");
-        let to_itself = Echo { destination: net4(1).addr(), count: 5, ..Echo::default() };
+        let to_itself = Echo { destination: net4(1).addr(), count: 5, timeout: SOON, ..Echo::default() };
         assert_eq!(ping::echo(&joined.a, &to_itself).unwrap().received, 5);
         let seen = sniffer.stop().unwrap();
         assert!(seen.complete().unwrap().iter().all(|frame| frame.protocol != Some(1)));

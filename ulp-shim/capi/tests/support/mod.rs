@@ -59,7 +59,9 @@ pub fn everywhere(name: &str, leaks: &str, prepare: impl Fn(&mut Command)) {
     let sanitized = program(name, "sanitized", &sanitizers);
     prepared(Command::new(sanitized).env("ASAN_OPTIONS", "detect_leaks=1"));
     if require(&format!("{name} under valgrind"), &[Need::Program("valgrind")]) {
-        let flags = ["-q", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
+        // Fair to threads: one that never waits would keep the others out for minutes.
+        let flags =
+            ["-q", "--fair-sched=try", "--error-exitcode=9", leaks, "--errors-for-leak-kinds=definite"];
         prepared(Command::new("valgrind").args(flags).arg(plain));
     }
 }
