@@ -5,6 +5,7 @@
 
 mod ports;
 mod stop;
+mod turns;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -27,6 +28,7 @@ use crate::ulp::Ulp;
 
 use self::ports::{deliver, forward, read, write};
 pub use self::stop::{Heartbeat, Stop};
+pub use self::turns::Turns;
 
 /// What a worker reads and writes.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ pub struct Worker<U> {
     started: Instant,
     stop: Stop,
     heartbeat: Heartbeat,
+    turns: Turns,
     injections: Option<Injections>,
     tap: Tap,
     /// When a worker that was told to turn away begins to, however much more comes.
@@ -86,6 +89,7 @@ impl<U: Ulp> Worker<U> {
             started,
             stop,
             heartbeat: Heartbeat::default(),
+            turns: Turns::default(),
             injections: None,
             tap: Taps::default().tap(Vec::new()),
             last: None,
@@ -108,6 +112,12 @@ impl<U: Ulp> Worker<U> {
     pub fn tapped(self, taps: Taps) -> Self {
         let wires = self.devices.wires.iter().map(|wire| (wire.local_addr(), wire.carrier())).collect();
         Self { tap: taps.tap(wires), ..self }
+    }
+
+    /// The same worker, whose turns are on this record.
+    #[must_use]
+    pub fn recorded(self, turns: Turns) -> Self {
+        Self { turns, ..self }
     }
 
     /// Its sign of life.
@@ -137,7 +147,9 @@ impl<U: Ulp> Worker<U> {
     /// Gives each device its turn. Returns whether anything came.
     fn turn(&mut self) -> io::Result<bool> {
         self.heartbeat.beat();
-        self.datapath.begin(self.now());
+        let now = self.now();
+        self.turns.begin(now);
+        self.datapath.begin(now);
         let injected = self.inject()?;
         if self.stop.turns_away() {
             return Ok(self.take_from_inside(|datapath, octets, _| datapath.turn_away(octets))? || injected);

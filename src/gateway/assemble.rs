@@ -95,6 +95,7 @@ pub fn assemble(plan: &Plan, ports: Ports) -> Result<Assembled, GatewayError> {
     let datapath = datapath.audited(auditor.unwrap_or_default()).answering(plan.answers);
     let worker =
         Worker::new(datapath, devices, started, stop.clone()).injecting(injections).tapped(state.taps());
+    let worker = worker.recorded(state.turns().clone());
     let heartbeat = worker.heartbeat().clone();
     Ok(Assembled {
         worker,

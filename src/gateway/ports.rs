@@ -47,10 +47,13 @@ impl Ports {
 fn open_applications(plan: &Plan, tun: &str) -> Result<(Inner, SocketOwners), GatewayError> {
     let spaces = Spaces::of(&plan.inner, tun)?;
     let device = Links::of(&plan.inner)?.index(tun)?;
-    let open =
-        || -> io::Result<_> { Ok((SocketsGone::open()?, SocketOwners::open(spaces.inner(), device)?)) };
-    let (ends, owners) = plan.inner.run(open)??;
-    Ok((Inner { spaces, ends, run: run_of_system()? }, owners))
+    let open = || -> io::Result<_> {
+        let owners = || SocketOwners::open(spaces.inner(), device);
+        // One is the worker's, which waits for nobody.
+        Ok((SocketsGone::open()?, owners()?, owners()?))
+    };
+    let (ends, owners, workers) = plan.inner.run(open)??;
+    Ok((Inner { spaces, ends, owners, run: run_of_system()? }, workers))
 }
 
 fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {

@@ -31,6 +31,7 @@ use latchway_control::{Mode, ReloadHistory};
 use latchway_datapath::capture::Taps;
 use latchway_datapath::drop::Counters;
 use latchway_datapath::event::Event;
+use latchway_datapath::worker::Turns;
 use latchway_keying::KeyManagerClient;
 use latchway_netns::Namespace;
 use latchway_tagging::Identity;
@@ -61,6 +62,8 @@ pub struct State {
     counters: Arc<Counters>,
     /// Where packets can be looked at.
     taps: Taps,
+    /// When the worker began its turns.
+    turns: Turns,
     dispositions: Mutex<Dispositions>,
     /// There where the gateway has a configuration file.
     pub(super) configuration: OnceLock<Configuration>,
@@ -104,6 +107,7 @@ impl State {
             database,
             counters,
             taps: Taps::default(),
+            turns: Turns::default(),
             dispositions: Mutex::default(),
             configuration: OnceLock::new(),
             hardening: OnceLock::new(),
@@ -134,6 +138,11 @@ impl State {
     /// States and policies in the terms of ip-xfrm(8).
     pub const fn xfrm(&self) -> &Arc<Xfrm> {
         &self.xfrm
+    }
+
+    /// When the worker began its turns.
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Where packets can be looked at.

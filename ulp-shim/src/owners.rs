@@ -67,6 +67,12 @@ impl SocketOwners {
         })
     }
 
+    /// Whether an address is the namespace's own; `None` where the kernel does not say.
+    #[must_use]
+    pub fn have(&self, address: IpAddr) -> Option<bool> {
+        self.is_own(address).ok()
+    }
+
     /// The socket that has the flow. A SYN that comes is for whoever listens, whatever is left of another connection.
     fn holder(&self, flow: &FlowKey, direction: Direction) -> io::Result<Option<Found>> {
         let found = self.find(flow)?;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{APP_INTERFACES, AppEvent, Forget, ProtectionView, Require, Required, Watch};
+use crate::app::{
+    APP_INTERFACES, AppEvent, Datagram, DatagramView, Forget, Pieces, ProtectionView, Require, Required,
+    Watch,
+};
 use crate::call::{Done, calls};
 
 calls! {
@@ -19,6 +22,13 @@ calls! {
     Require = "org.latchway.App.Require": Require => Required;
     /// Requires nothing any more for the socket that comes with the call. What stands stays as it is.
     Forget = "org.latchway.App.Forget": Forget => Done;
+    /// Has the UDP socket that comes with the call say of each datagram that it receives whether it came in pieces
+    /// (IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE): of those nothing is certain.
+    Pieces = "org.latchway.App.Pieces": Pieces => Done;
+    /// What protected the datagrams that the socket that comes with the call receives of one flow, and from when to when. One
+    /// is certain only where its stamp is in that time, where it did not come in pieces, and where its stamp is of its
+    /// arrival: earlier than the call that received it.
+    Datagram = "org.latchway.App.Datagram": Datagram => DatagramView;
     /// What becomes of the sockets that come with the call, as it happens. Each has another end; it is watched by the latch that
     /// it has when the call comes. Needs `more`. The first reply says that they are watched, and those behind it where each
     /// stands; then each change is told. At most 64 sockets.

@@ -2,6 +2,7 @@
 //! about another's (P-67, Q-54).
 
 mod call;
+mod datagram;
 mod event;
 mod protection;
 mod requirement;
@@ -9,6 +10,7 @@ mod requirement;
 #[cfg(test)]
 pub(crate) use self::call::described;
 pub use self::call::{AppCall, Gateway, GatewayView, Protection};
+pub use self::datagram::{Datagram, DatagramView, Doubt, Pieces};
 pub use self::event::{AppEvent, AppEventKind, Watch};
 pub use self::protection::{AnswerKind, ProtectionView, StrengthView, Unbindable};
 pub use self::requirement::{Forget, Require, Required, RequirementSpec};

@@ -1,4 +1,4 @@
-//! What the kernel says of a socket, whoever made it.
+//! What the kernel says of a socket, whoever made it, and what it says to whoever reads from it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -22,6 +22,26 @@ pub fn bound_device(socket: impl AsFd) -> io::Result<Option<u32>> {
     Ok(Some(index).filter(|&index| index != 0))
 }
 
+/// Has a socket say of each datagram that it receives whether it came in pieces, and how large those were (RFC 4301 section 7).
+///
+/// # Errors
+/// It is no socket of IPv4 or IPv6, or the kernel does not do that.
+pub fn tell_of_pieces(socket: impl AsFd, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        set(socket.as_fd(), (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE))?;
+    }
+    set(socket.as_fd(), (libc::IPPROTO_IP, IP_RECVFRAGSIZE))
+}
+
+/// Turns an option on.
+#[expect(unsafe_code, reason = "setsockopt is a foreign function, and no crate asks these of it")]
+fn set(socket: BorrowedFd<'_>, (level, name): (libc::c_int, libc::c_int)) -> io::Result<()> {
+    let (on, length): (libc::c_int, _) = (1, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: `on` is a number as long as `length` says, and ours for the time of the call, which only reads it.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 #[expect(unsafe_code, reason = "getsockopt is a foreign function, and no crate asks these of it")]
 fn option<T: Number>(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<T> {
     let (mut value, mut length) = (T::default(), size_of::<T>() as libc::socklen_t);
@@ -40,6 +60,10 @@ impl Number for u64 {}
 /// From asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 const SO_BINDTOIFINDEX: libc::c_int = 62;
+
+/// From linux/in.h and linux/in6.h.
+const IP_RECVFRAGSIZE: libc::c_int = 25;
+const IPV6_RECVFRAGSIZE: libc::c_int = 77;
 
 #[cfg(test)]
 mod tests {

@@ -77,6 +77,12 @@ impl Back<'_> {
                 one(passed).and_then(|socket| applications.require(&socket, user(self.stream), require)),
             ),
             AppCall::Forget(_) => self.give(one(passed).and_then(|socket| applications.forget(&socket))),
+            AppCall::Pieces(_) => self.give(one(passed).and_then(|socket| applications.pieces(&socket))),
+            AppCall::Datagram(datagram) => self.give(one(passed).and_then(|socket| {
+                let facts = socket.facts()?;
+                drop(socket);
+                applications.datagram(&facts, datagram)
+            })),
             AppCall::Watch(_) => self.watch(passed, applications),
         }
     }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use latchway_control::Failure;
 use latchway_datapath::flow::{FlowKey, protocol};
-use latchway_datapath::low::socket_facts::{bound_device, netns_cookie};
+use latchway_datapath::low::socket_facts::{self, bound_device, netns_cookie};
 use latchway_ulp_shim::Cookie;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
@@ -101,6 +101,16 @@ impl Facts {
             .filter(|_| self.astray.is_none())
             .map(|remote| FlowKey::new(self.protocol, self.local, remote))
     }
+}
+
+/// Has a socket that has facts say of each datagram whether it came in pieces.
+///
+/// # Errors
+/// It cannot.
+pub fn tell_of_pieces(descriptor: BorrowedFd<'_>) -> Answer<()> {
+    let is_ipv6 = socket_domain(descriptor).map_err(unreadable)? == AddressFamily::INET6;
+    socket_facts::tell_of_pieces(descriptor, is_ipv6)
+        .map_err(|error| wrong(&format!("does not say what comes in pieces: {error}")))
 }
 
 /// How far a socket is that has this other end, if any. One of TCP that nobody connected hangs up on whoever polls it, and

@@ -1,5 +1,5 @@
 //! What goes with a socket (Q-44, L-37): its requirement, and what its port says of flows. The kernel tells of every socket that
-//! is gone, however its process ended, so that nothing is left behind.
+//! is gone, however its process ended, so that nothing is left behind. The clock is looked at here, too, each second.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::gateway::app::Spaces;
 use crate::gateway::app::requiring::Requiring;
+use crate::gateway::app::wall::Wall;
 
 /// A thread that hears of sockets that are gone, until this is dropped.
 pub struct Gone {
@@ -31,7 +32,12 @@ impl Gone {
     ///
     /// # Errors
     /// The system gave no descriptor or no thread.
-    pub fn start(ends: Arc<SocketsGone>, spaces: &Spaces, requiring: Arc<Requiring>) -> io::Result<Self> {
+    pub fn start(
+        ends: Arc<SocketsGone>,
+        spaces: &Spaces,
+        requiring: Arc<Requiring>,
+        wall: Arc<Wall>,
+    ) -> io::Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let ending = Arc::new(Ending { is_over: AtomicBool::new(false), bell });
         let (until, space) = (Arc::clone(&ending), spaces.inner());
@@ -39,6 +45,7 @@ impl Gone {
             while !until.is_over.load(Ordering::Acquire) {
                 until.wait_for(&ends);
                 requiring.expire();
+                wall.look();
                 while let Ok(Some(gone)) = ends.next() {
                     match gone {
                         SocketGone::Gone { socket, udp_port } => {

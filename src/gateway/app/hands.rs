@@ -18,7 +18,7 @@ use latchway_control::{Failure, FrameError, Frames, Request};
 use latchway_datapath::low::apart::spawn_apart;
 
 use crate::gateway::app::Spaces;
-use crate::gateway::app::descriptor::Facts;
+use crate::gateway::app::descriptor::{Facts, tell_of_pieces};
 use crate::gateway::app::places::Place;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::passing::Passing;
@@ -65,10 +65,10 @@ pub struct Socket {
     spaces: Spaces,
 }
 
-/// What is asked of the hands: what one of the descriptors is.
-struct Question {
-    number: usize,
-    answer: Sender<Answer<Facts>>,
+/// What is asked of the hands: what one of the descriptors is, or that it tell of pieces.
+enum Question {
+    Facts { number: usize, answer: Sender<Answer<Facts>> },
+    Pieces { number: usize, answer: Sender<Answer<()>> },
 }
 
 impl Hands {
@@ -123,17 +123,29 @@ impl Socket {
     /// # Errors
     /// A [`Failure`] that says what it is instead.
     pub fn facts(&self) -> Answer<Facts> {
-        let (answer, answered) = bounded(1);
-        // Hands that are gone answer nothing.
-        let _ = self.questions.send(Question { number: self.number, answer });
-        let facts = answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            Err(Failure::not_a_socket("the descriptor cannot be looked at", "pass a TCP or UDP socket"))
-        })?;
+        let facts = self.ask(|number, answer| Question::Facts { number, answer })?;
         if !self.spaces.have(facts.local.ip()) {
             let hint = "ask the gateway of the host whose address it is";
             return Err(Failure::not_here("the socket's address is not one of this host", hint));
         }
         Ok(Facts { astray: facts.astray.filter(|&device| !self.spaces.is_on_the_way(device)), ..facts })
+    }
+
+    /// Has it say of each datagram whether it came in pieces.
+    ///
+    /// # Errors
+    /// A [`Failure`]
+    pub fn tell_of_pieces(&self) -> Answer<()> {
+        self.ask(|number, answer| Question::Pieces { number, answer })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(usize, Sender<Answer<T>>) -> Question) -> Answer<T> {
+        let (answer, answered) = bounded(1);
+        // Hands that are gone answer nothing.
+        let _ = self.questions.send(question(self.number, answer));
+        answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            Err(Failure::not_a_socket("the descriptor cannot be looked at", "pass a TCP or UDP socket"))
+        })
     }
 }
 
@@ -169,10 +181,18 @@ fn take_all(stream: UnixStream, inner: u64, place: &Place, give: &Sender<Result<
 
 /// Answers what is asked of descriptors, until all is.
 fn answer(questions: &Receiver<Question>, passed: &[OwnedFd], inner: u64) {
-    for Question { number, answer } in questions {
-        let facts = passed.get(number).map(|socket| Facts::read(socket.as_fd(), inner));
+    for question in questions {
         // Who asked may have gone on.
-        let _ = facts.map(|facts| answer.send(facts));
+        match question {
+            Question::Facts { number, answer } => {
+                let facts = passed.get(number).map(|socket| Facts::read(socket.as_fd(), inner));
+                let _ = facts.map(|facts| answer.send(facts));
+            }
+            Question::Pieces { number, answer } => {
+                let told = passed.get(number).map(|socket| tell_of_pieces(socket.as_fd()));
+                let _ = told.map(|told| answer.send(told));
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! and it is closed before anybody else is asked.
 
 mod conversation;
+mod datagrams;
 mod descriptor;
 mod gone;
 mod hands;
@@ -15,6 +16,7 @@ mod requiring;
 mod spaces;
 #[cfg(test)]
 mod tests;
+mod wall;
 mod watching;
 
 use self::gone::Gone;
@@ -29,13 +31,15 @@ use std::sync::Arc;
 
 use latchway_control::app::GatewayView;
 use latchway_control::{Failure, FrameError};
-use latchway_ulp_shim::SocketsGone;
+use latchway_ulp_shim::{SocketOwners, SocketsGone};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::gateway::app::conversation::converse;
+use crate::gateway::app::datagrams::Datagrams;
 use crate::gateway::app::places::{MAX_PER_USER, Place, Places};
 use crate::gateway::app::record::Record;
 use crate::gateway::app::requiring::Requiring;
+use crate::gateway::app::wall::Wall;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::Door;
 use crate::gateway::serve::callers::{Caller, Limits};
@@ -47,6 +51,8 @@ pub struct Inner {
     pub spaces: Spaces,
     /// Tells of their ends.
     pub ends: SocketsGone,
+    /// Says whose flows are.
+    pub owners: SocketOwners,
     /// Which run of the system it is.
     pub run: String,
 }
@@ -60,6 +66,8 @@ pub struct Applications {
     boot: u64,
     places: Arc<Places>,
     requiring: Arc<Requiring>,
+    datagrams: Datagrams,
+    wall: Arc<Wall>,
     _gone: Gone,
 }
 
@@ -71,13 +79,15 @@ impl Applications {
     /// The record cannot be read; the system gives no random number, or no thread.
     pub fn new(state: Arc<State>, sockets: Inner, app: &Path) -> io::Result<Self> {
         let boot = getrandom::u64().map_err(io::Error::other)? & MOST_BOOT;
-        let Inner { spaces, ends, run } = sockets;
+        let Inner { spaces, ends, owners, run } = sockets;
         let (record, recorded) = Record::open(app, run, |space| spaces.inner() == space)?;
         let ends = Arc::new(ends);
         let requiring = Arc::new(Requiring::new(Arc::clone(&state), Arc::clone(&ends), record));
         requiring.resume(&recorded)?;
-        let gone = Gone::start(ends, &spaces, Arc::clone(&requiring))?;
-        Ok(Self { state, spaces, boot, places: Arc::default(), requiring, _gone: gone })
+        let wall = Arc::new(Wall::new(state.started));
+        let gone = Gone::start(ends, &spaces, Arc::clone(&requiring), Arc::clone(&wall))?;
+        let (places, datagrams) = (Arc::default(), Datagrams::new(owners));
+        Ok(Self { state, spaces, boot, places, requiring, datagrams, wall, _gone: gone })
     }
 
     fn gateway(&self) -> GatewayView {

@@ -61,24 +61,37 @@ impl Spaces {
         self.tun == device
     }
 
+    /// Whether what was sent to an address within the namespace shows another device than that by which packets come to the
+    /// gateway: not where the address is that device's own, or where the list does not have it.
+    pub fn tells_own_from_tun(&self, address: IpAddr) -> bool {
+        let IpAddr::V6(address) = address else { return true };
+        let devices = self.addresses.as_ref().map(|list| devices(list, address)).unwrap_or_default();
+        !devices.is_empty() && devices.iter().all(|&device| device.is_some_and(|device| device != self.tun))
+    }
+
     /// Whether an address is the namespace's own, or any.
     pub fn have(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(_) => true,
             IpAddr::V6(address) if address.is_unspecified() || address.is_loopback() => true,
-            IpAddr::V6(address) => self.addresses.as_ref().is_some_and(|list| lists(list, address)),
+            IpAddr::V6(address) => {
+                self.addresses.as_ref().is_some_and(|list| !devices(list, address).is_empty())
+            }
         }
     }
 }
 
-/// Where the list cannot be read, nothing is in it.
-fn lists(list: &File, address: Ipv6Addr) -> bool {
+/// The devices that have an address; `None` for one whose number cannot be read. Where the list cannot be, nothing is in it.
+fn devices(list: &File, address: Ipv6Addr) -> Vec<Option<u32>> {
     let wanted = format!("{:032x}", address.to_bits());
     let (mut text, mut octets) = (Vec::new(), [0; 4096]);
     while let Ok(read @ 1..) = list.read_at(&mut octets, text.len() as u64) {
         text.extend_from_slice(octets.get(..read).unwrap_or_default());
     }
-    text.split(|&octet| octet == b'\n').any(|line| line.starts_with(wanted.as_bytes()))
+    let lines = text.split(|&octet| octet == b'\n').filter_map(|line| line.strip_prefix(wanted.as_bytes()));
+    lines
+        .map(|rest| u32::from_str_radix(str::from_utf8(rest).ok()?.split_whitespace().next()?, 16).ok())
+        .collect()
 }
 
 /// A line for each address, which it begins with.
@@ -107,6 +120,11 @@ mod tests {
             assert!(spaces.have(own) && spaces.have("::1".parse().unwrap()));
             assert!(!spaces.have("fd22::1".parse().unwrap()) && spaces.have("10.9.9.9".parse().unwrap()));
             assert!(spaces.is_on_the_way(1) && !spaces.is_on_the_way(2));
+            assert!(!spaces.tells_own_from_tun(own), "it is the device's own");
+            assert!(!spaces.tells_own_from_tun("fd22::1".parse().unwrap()), "it is no device's");
+            assert!(spaces.tells_own_from_tun("10.9.9.9".parse().unwrap()));
+            let beside = Spaces { tun: 2, ..spaces };
+            assert!(beside.tells_own_from_tun(own));
         });
     }
 }

@@ -77,7 +77,8 @@ fn here() -> Spaces {
 }
 
 fn inner(spaces: Spaces) -> Inner {
-    Inner { spaces, ends: SocketsGone::open().unwrap(), run: run_of_system().unwrap() }
+    let owners = SocketOwners::open(spaces.inner(), 1).unwrap();
+    Inner { spaces, ends: SocketsGone::open().unwrap(), owners, run: run_of_system().unwrap() }
 }
 
 fn pass(stream: &UnixStream, octets: &[u8], passed: &[BorrowedFd<'_>]) {
@@ -282,4 +283,35 @@ fn a_socket_that_is_bound_to_another_device_is_clear() {
     assert_eq!(bound_device(&socket).unwrap(), None);
     socket2::SockRef::from(&socket).bind_device(Some(b"lo")).unwrap();
     assert_eq!(bound_device(&socket).unwrap(), Some(1));
+}
+
+/// Q-49, P-67: nothing is said of flows whose datagrams another socket is given, and of its own nothing is certain without a latch,
+/// or where the datagram came another way.
+#[test]
+fn q_49_p_67_a_socket_is_told_of_its_own_datagrams_alone() {
+    let stand = Stand::new("datagrams");
+    let asked = |socket: BorrowedFd<'_>, remote: &str, local: &str, interface: u32| {
+        let parameters = json!({"remote": remote, "local": local, "interface": interface});
+        let call = json!({"method": "org.latchway.App.Datagram", "parameters": parameters});
+        let answer = stand.ask(&call.to_string(), &[socket]);
+        answer.get("error").cloned().unwrap_or_else(|| answer["parameters"].clone())
+    };
+    let bound = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (socket, other) = (bound(), bound());
+    let own = socket.local_addr().unwrap().to_string();
+    let others = other.local_addr().unwrap().to_string();
+    let bad = json!("org.latchway.App.BadCall");
+    assert_eq!(asked(socket.as_fd(), "192.0.2.7:9", &others, 1), bad);
+    assert_eq!(asked(socket.as_fd(), "[fd00::1]:9", &own, 1), bad, "of two families");
+    assert_eq!(asked(connected().0.as_fd(), "192.0.2.7:9", &own, 1), json!("org.latchway.App.WrongSocket"));
+    let said = asked(socket.as_fd(), "192.0.2.7:9", &own, 1);
+    assert_eq!((&said["view"]["answer"], &said["since"]), (&json!("clear"), &Value::Null));
+    assert_eq!(said["doubt"], Value::Null);
+    assert!(said["as_of"].as_u64().unwrap() > 1_600_000_000_000_000_000);
+    let doubt = |remote, interface| asked(socket.as_fd(), remote, &own, interface)["doubt"].clone();
+    assert_eq!(doubt("192.0.2.7:9", 7), "other-device");
+    assert_eq!(doubt(&others, 1), "forgeable", "it is of this host");
+    let pieces = r#"{"method":"org.latchway.App.Pieces"}"#;
+    assert_eq!(stand.ask(pieces, &[socket.as_fd()])["parameters"], json!({}));
+    assert_eq!(stand.ask(pieces, &[connected().0.as_fd()])["error"], "org.latchway.App.WrongSocket");
 }
