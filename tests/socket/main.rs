@@ -5,6 +5,7 @@
 
 mod answers;
 mod binding;
+mod datagrams;
 mod examples;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "gateways can do more than is asked of them here")]

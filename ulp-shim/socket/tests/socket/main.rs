@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod datagrams;
 #[path = "../support/fake_app.rs"]
 mod fake_app;
 mod gateway;
