@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Instant;
 
 use latchway_control::app::{APP_INTERFACES, AppCall, MAX_APP_REPLY};
 use latchway_control::{Answering, Failure, FrameError, ServiceInfo, write_message};
@@ -48,6 +50,9 @@ pub fn converse(
             Err(error) => return Err(error),
         };
         caller.now(Doing::Answering);
+        if asked.as_ref().is_ok_and(|asked| is_of_the_key_manager(&asked.call)) {
+            thread::sleep(place.put_off(Instant::now()));
+        }
         let (more, silent) = asked.as_ref().map_or((false, false), |asked| (asked.more, asked.silent));
         let mut back = Back { stream, caller, more, silent };
         match asked {
@@ -134,6 +139,11 @@ impl Back<'_> {
         self.caller.now(Doing::Answering);
         Ok(written?)
     }
+}
+
+/// Whether it takes time of the key manager's to answer.
+const fn is_of_the_key_manager(call: &AppCall) -> bool {
+    !matches!(call, AppCall::GetInfo(_) | AppCall::GetInterfaceDescription(_) | AppCall::Gateway(_))
 }
 
 /// Who is on the other side; the one of no name where that cannot be told.

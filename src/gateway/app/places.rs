@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What all users have.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ struct All {
 struct Used {
     places: usize,
     spare: usize,
+    /// When all that was asked so far would have been asked at the pace that is kept in the long run.
+    due: Option<Instant>,
 }
 
 /// A place for a connection, until whoever serves it and whatever takes its calls are done.
@@ -47,6 +50,11 @@ const MAX_PLACES_PER_USER: usize = 2 * MAX_PER_USER;
 const MAX_SPARE_PER_USER: usize = 256;
 const MAX_SPARE: usize = 1024;
 
+/// A question of a user's to the key manager, in the long run, and how many may be asked at once. Each takes some microseconds of the key
+/// manager's: nobody takes all of its time, and nobody is refused.
+const PACE: Duration = Duration::from_micros(200);
+const AT_ONCE: u32 = 1000;
+
 impl Places {
     /// A place for a connection of this user; `None` where it has as many as it may.
     pub fn take(places: &Arc<Self>, user: u32) -> Option<Place> {
@@ -73,6 +81,18 @@ impl Place {
     /// Whether it is of root, or of the gateway's own user: nobody keeps those out.
     pub fn is_privileged(&self) -> bool {
         is_privileged(self.0.user)
+    }
+
+    /// Takes note of a question, and says how long its answer is to be put off.
+    pub fn put_off(&self, now: Instant) -> Duration {
+        if self.is_privileged() {
+            return Duration::ZERO;
+        }
+        let mut all = self.0.places.lock();
+        let used = all.by_user.entry(self.0.user).or_default();
+        let due = used.due.map_or(now, |due| due.max(now));
+        used.due = Some(due + PACE);
+        due.saturating_duration_since(now).saturating_sub(PACE * AT_ONCE)
     }
 
     /// Room for so many descriptors more; `None` where as many are held as may be.
@@ -139,6 +159,24 @@ mod tests {
         assert!(root.iter().all(Place::is_privileged));
         drop((taken, other, root));
         assert!(places.lock().by_user.is_empty());
+    }
+
+    /// T40: a user is slowed down beyond what the key manager has time for, and no other with it.
+    #[test]
+    fn t40_who_asks_without_pause_waits_and_nobody_else_does() {
+        let places = Arc::new(Places::default());
+        let [one, same, other, root] = [1000, 1000, 1001, 0].map(|user| Places::take(&places, user).unwrap());
+        let now = Instant::now();
+        assert!((0..=AT_ONCE).all(|_| one.put_off(now).is_zero()));
+        assert_eq!([same.put_off(now), one.put_off(now)], [PACE, 2 * PACE]);
+        assert_eq!([other.put_off(now), root.put_off(now)], [Duration::ZERO; 2]);
+        assert_eq!(one.put_off(now + 2 * PACE), PACE, "what was waited for is not waited for again");
+        assert!(one.put_off(now + 5 * PACE).is_zero());
+        assert!((0..5 * AT_ONCE).all(|_| root.put_off(now).is_zero()));
+        // Who says nothing for a while may ask as many again.
+        let later = now + 2 * AT_ONCE * PACE;
+        assert!((0..=AT_ONCE).all(|_| one.put_off(later).is_zero()));
+        assert!(!one.put_off(later).is_zero());
     }
 
     #[test]
