@@ -29,6 +29,8 @@ pub enum Act {
     Drip(u8),
     /// Says nothing for so long.
     Wait(Duration),
+    /// Says nothing until this is so.
+    Until(Arc<AtomicBool>),
     /// Says nothing more, and listens no more until it is ended.
     Silence,
     /// Closes the connection.
@@ -203,6 +205,12 @@ fn perform(stream: &mut UnixStream, act: Act, ended: &AtomicBool) -> bool {
         }
         Act::Wait(long) => {
             thread::sleep(long);
+            true
+        }
+        Act::Until(so) => {
+            while !so.load(Ordering::SeqCst) && !ended.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(10));
+            }
             true
         }
         Act::Silence => {
