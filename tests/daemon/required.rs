@@ -20,12 +20,12 @@ use crate::site::{Side, Site, TUN, Terms, WIRE};
 use crate::{PATIENCE, eventually, scenario};
 
 /// A peer that policy and PAD know, and that nobody is.
-const ABSENT: &str = "3.example";
+pub const ABSENT: &str = "3.example";
 /// The one on the other side.
-const PRESENT: &str = "2.example";
+pub const PRESENT: &str = "2.example";
 
 /// Says something on app.sock about a socket.
-fn said(gateway: &Gateway, method: &str, parameters: &Value, socket: BorrowedFd<'_>) -> Value {
+pub fn said(gateway: &Gateway, method: &str, parameters: &Value, socket: BorrowedFd<'_>) -> Value {
     let mut stream = UnixStream::connect(gateway.control().with_file_name("app.sock")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let call = json!({"method": format!("org.latchway.App.{method}"), "parameters": parameters});
@@ -46,12 +46,12 @@ fn require(gateway: &Gateway, peer: &str, socket: impl AsFd) -> Value {
 }
 
 /// Requires something, which is taken up.
-fn required(gateway: &Gateway, peer: &str, socket: impl AsFd) {
+pub fn required(gateway: &Gateway, peer: &str, socket: impl AsFd) {
     let answer = require(gateway, peer, socket);
     assert!(answer.get("error").is_none(), "{answer}");
 }
 
-fn protection(gateway: &Gateway, socket: impl AsFd) -> Value {
+pub fn protection(gateway: &Gateway, socket: impl AsFd) -> Value {
     said(gateway, "Protection", &json!({}), socket.as_fd())["parameters"].clone()
 }
 
@@ -69,12 +69,12 @@ fn socket(namespace: &Namespace, kind: Type) -> Socket {
 }
 
 /// What leaves a's side, as whoever is between the two sees it.
-fn watched(site: &Site) -> Sniffer {
+pub fn watched(site: &Site) -> Sniffer {
     Sniffer::start(&site.at(Side::A).outer, WIRE).unwrap()
 }
 
 /// Whether nothing that a seals is on the wire since then.
-fn is_silent(wire: &Sniffer, since: Mark) -> bool {
+pub fn is_silent(wire: &Sniffer, since: Mark) -> bool {
     let sealed = |frame: &Frame| frame.esp().is_some() && frame.source == Some("192.0.2.1".parse().unwrap());
     !wire.frames_since(since).unwrap().iter().any(sealed)
 }
@@ -298,10 +298,10 @@ fn l_33_what_is_required_outlives_the_gateway() {
 }
 
 /// What was dropped because of a requirement.
-fn dropped(gateway: &Gateway) -> u64 {
+pub fn dropped(gateway: &Gateway) -> u64 {
     ["requirement_unmet", "owner_unknown"].iter().map(|reason| gateway.drops("outbound", reason)).sum()
 }
 
-fn requirements(gateway: &Gateway) -> u64 {
+pub fn requirements(gateway: &Gateway) -> u64 {
     gateway.shown("status")["latches"]["requirements"].as_u64().unwrap()
 }
