@@ -6,7 +6,9 @@
 mod answers;
 mod binding;
 mod datagrams;
+mod events;
 mod examples;
+mod first;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "gateways can do more than is asked of them here")]
 mod gateway;
