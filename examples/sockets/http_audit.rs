@@ -10,13 +10,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use latchway_socket::{Answer, Protected, Protection, Requirement, protection, require};
+use latchway_socket::{Answer, Gateway, Protected, Protection, Requirement, protection};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).ok_or("usage: http_audit LISTEN")?.parse()?;
     let listener = TcpListener::bind(address)?;
     // What comes unprotected gets no answer at all; and a channel can be bound only to what somebody required.
-    require(&listener, &Requirement::new().protection(Protected::Authenticated))?;
+    let gateway = Gateway::find()?.with_timeout(PATIENCE);
+    gateway.require(&listener, &Requirement::new().protection(Protected::Authenticated))?;
     println!("listening");
     loop {
         let (stream, from) = listener.accept()?;
@@ -64,7 +65,7 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// With whoever is slow.
+/// With a peer or a gateway that is slow.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Of a request, in octets.
 const LONGEST: u64 = 16 << 10;

@@ -10,8 +10,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
-use latchway_socket::{PeerIdentity, Protected, Requirement};
+use latchway_socket::{Gateway, PeerIdentity, Protected, Requirement};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(peer) => required.peer(peer),
         None => required,
     };
-    let (mut stream, protection) = latchway_socket::connect(address, &required)?;
+    let gateway = Gateway::find()?.with_timeout(PATIENCE);
+    let (mut stream, protection) = gateway.connect(address, &required)?;
     let peer = protection.peer_identity();
     if known.is_none() {
         // Nobody else's file is written over, and nobody else may write this one.
@@ -47,3 +49,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{answer}");
     Ok(())
 }
+
+/// With a gateway that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);

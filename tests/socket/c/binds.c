@@ -42,6 +42,7 @@ int main(int count, char **arguments)
     ipsec_pToken_t required = ipsec_create_pToken();
 
     MUST(count == 3 && required != NULL);
+    MUST(ipsec_latchway_set_timeout(20000) == 0);
     memset(&to, 0, sizeof(to));
     to.sin_family = AF_INET;
     to.sin_port = htons((uint16_t)atoi(arguments[2]));
