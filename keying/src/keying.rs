@@ -37,7 +37,7 @@ use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
 use latchway_datapath::traffic::Traffic;
 use latchway_esp::{Protocol, Spi};
-use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
+use latchway_tagging::{ClassId, IdentityId, SaRef, SnapshotId, StateClock, StateVersion};
 use latchway_ulp_shim::{LatchDatabase, RequirementId};
 
 use crate::change::Changed;
@@ -249,8 +249,12 @@ impl Keying {
     pub fn rekey(&mut self, old: PairId, keys: Keys, now: Time) -> Result<PairId, RekeyError> {
         let pair = self.pairs.get(&old).ok_or(RekeyError::UnknownPair(old))?;
         // C-25: never narrowed on rekey.
-        let evidence = self.class(pair.class).and_then(|class| self.evidence(class.peer)).unwrap_or_default();
-        let terms = Proposal { narrowing: Narrowing::Forbidden, evidence, ..pair.terms.clone() };
+        let class = self.class(pair.class);
+        let kept = |id: Option<IdentityId>| id.and_then(|id| self.evidence(id)).unwrap_or_default();
+        let evidence = kept(class.map(|class| class.peer));
+        let local_evidence = kept(class.map(|class| class.local));
+        let narrowing = Narrowing::Forbidden;
+        let terms = Proposal { narrowing, evidence, local_evidence, ..pair.terms.clone() };
         let keys = Keys { start: Start::Standby, worker: pair.worker, ..keys };
         let origin = pair.origin;
         let offer = self.offer(terms, origin, now)?;

@@ -388,6 +388,15 @@ fn c_15_another_key_of_ours_is_another_class() {
     assert_eq!(key_of(&keying, unknown), None);
     assert_eq!(key_of(&keying, one), Some(public_key(1)));
     assert_eq!(key_of(&keying, two), Some(public_key(2)));
+    // C-25: its successor is of the same class.
+    let proposal = Proposal { local_evidence: ours(1), ..proven(certified(ONE, 1)) };
+    let offer = keying.propose(proposal, at(0)).unwrap();
+    let first = keying.install(offer.ticket, keys(0x3000, Suite::AES_128_GCM), at(0)).unwrap();
+    let next = keying.rekey(first, keys(0x3001, Suite::AES_128_GCM), at(1)).unwrap();
+    for pair in [first, next] {
+        assert_eq!(keying.pairs().iter().find(|view| view.id == pair).unwrap().class, one);
+    }
+    assert_eq!(key_of(&keying, one), Some(public_key(1)));
 }
 
 /// C-15: what is given as ours must be ours, and a key that nobody proved is none to bind to.
