@@ -1,5 +1,8 @@
-"""A provider of SAs for two gateways: waits until one asks, proposes, installs fresh keys on both, and rekeys once."""
-import json, secrets, socket, sys
+"""A provider of SAs for two gateways: waits until one asks, proposes, installs fresh keys on both, and rekeys once.
+
+With two files, the public keys of A and B as SubjectPublicKeyInfo in DER, it says that each has proven to have its key.
+"""
+import base64, json, secrets, socket, sys
 
 SUITE, KEY_OCTETS = "aes-256-gcm", 32 + 4          # the key, and the salt of RFC 4106
 INTERFACE = "org.latchway.Control."
@@ -15,7 +18,7 @@ class Gateway:
         link.connect(self.path)
         return link.makefile("rwb")
 
-    def send(self, stream, method, more=False, **parameters):
+    def send(self, stream, method, /, more=False, **parameters):
         call = {"method": INTERFACE + method, "parameters": parameters}
         stream.write(json.dumps(call | ({"more": True} if more else {})).encode() + b"\0")
         stream.flush()
@@ -29,7 +32,7 @@ class Gateway:
             sys.exit(f"{reply['error']}: {reply['parameters']}")
         return reply["parameters"]
 
-    def call(self, method, **parameters):
+    def call(self, method, /, **parameters):
         self.send(self.calls, method, **parameters)
         return self.reply(self.calls)
 
@@ -49,9 +52,17 @@ def keys(here, there, inbound, outbound):
             "path": {"from": here.address, "to": f"{there.address}:{there.port}"}, "usage": "standby"}
 
 
-def propose(gateway, peer, local, remote):
+def proofs(files):
+    """How each end has proven to the other who it is; nothing where nobody has."""
+    keys = [{"public_key": base64.b64encode(open(file, "rb").read()).decode()} for file in files]
+    ends = zip(keys, reversed(keys)) if keys else ()
+    proven = [{"method": "public-key", "evidence": theirs, "local_evidence": ours} for ours, theirs in ends]
+    return proven or [{}, {}]
+
+
+def propose(gateway, peer, local, remote, proof):
     return gateway.call("Propose", peer=peer, selectors=[{"local": local, "remote": remote}],
-                        inbound_suite=SUITE, outbound_suite=SUITE)
+                        inbound_suite=SUITE, outbound_suite=SUITE, **proof)
 
 
 def mirrored(gateways, method, **of):
@@ -70,7 +81,9 @@ for event in a.events():
     print(event["event"], event["text"], flush=True)
     if event["event"] == "acquire":
         break
-offers = propose(a, "b.example", "10.1.0.0/24", "10.2.0.0/24"), propose(b, "a.example", "10.2.0.0/24", "10.1.0.0/24")
+of_a, of_b = proofs(sys.argv[1:3])
+offers = (propose(a, "b.example", "10.1.0.0/24", "10.2.0.0/24", of_a),
+          propose(b, "a.example", "10.2.0.0/24", "10.1.0.0/24", of_b))
 print("offered:", [offer["selectors"] for offer in offers], "breaks:", [offer["breaks"] for offer in offers])
 first = mirrored((a, b), "Install", ticket=[offer["ticket"] for offer in offers])
 print("installed pairs", first)

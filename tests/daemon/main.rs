@@ -24,6 +24,7 @@ mod reload;
 mod required;
 mod routed;
 mod schema;
+mod scripted;
 mod selectors;
 mod sharing;
 mod shown;
