@@ -1,10 +1,12 @@
 //! `latchway preload`: a program of which every socket has something required of it, without root and without its knowledge.
 
 mod require;
+mod shim;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
@@ -21,6 +23,17 @@ pub struct Options {
     /// `latchway latch connect` do.
     #[arg(long, value_name = "WHAT", required = true, value_parser = require::requirement)]
     require: Requirement,
+    /// Offer sockets of family PF_SHIM to the program, which has to know of them: latchway_shim(7). LIBRARY is where the library
+    /// for that is, if not among those of the system.
+    #[arg(
+        long,
+        value_name = "LIBRARY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = shim::LIBRARY,
+        value_parser = shim::library
+    )]
+    shim: Option<PathBuf>,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -36,7 +49,12 @@ pub fn run(options: &Options) -> ExitCode {
         anstream::eprintln!("latchway: {error}");
         return ExitCode::from(NOT_STARTED);
     }
-    match launch(Command::new(program).args(arguments), &mut held) {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if let Some(library) = &options.shim {
+        command.env(shim::VARIABLE, shim::preloaded(library));
+    }
+    match launch(&mut command, &mut held) {
         Ok(ended) => ended.follow(),
         Err(error) => {
             anstream::eprintln!("latchway: {error}");

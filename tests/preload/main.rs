@@ -60,8 +60,14 @@ impl Scene {
 
     /// A command under `latchway preload`.
     fn command(&self, words: &[&str]) -> Command {
+        self.command_with(&["--"], words)
+    }
+
+    /// The same with more options.
+    fn command_with(&self, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latchway"));
-        command.args(["preload", "--require", "peer=b.example,protection=confidential", "--"]).args(words);
+        command.args(["preload", "--require", "peer=b.example,protection=confidential"]);
+        command.args(options).args(words);
         command.env("LATCHWAY_APP", self.fake.path());
         for proxy in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
             command.env_remove(proxy);

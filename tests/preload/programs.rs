@@ -67,6 +67,32 @@ fn t38_programs_that_programs_start_are_held() {
     });
 }
 
+/// K-1: a program that knows of PF_SHIM sockets has them, and they are held like all others. Without the library it has none.
+#[test]
+fn k_1_t38_pf_shim_sockets_are_held() {
+    scenario("programs::k_1_t38_pf_shim_sockets_are_held", &["python3"], || {
+        let scene = Scene::new();
+        let library = std::env::current_exe().unwrap().with_file_name("liblatchway_shim.so");
+        assert!(library.exists(), "{} is missing", library.display());
+        let asks = "import socket as s; l = s.socket(83, s.SOCK_STREAM, 0); print('required', l.getsockopt(0x5348, 7)); \
+                    print('shim cookie', int.from_bytes(l.getsockopt(s.SOL_SOCKET, 57, 8), 'little'))";
+        let shim = format!("--shim={}", library.display());
+        for (options, offered) in [(&["--"][..], false), (&[&shim, "--"], true)] {
+            let output = scene
+                .namespace
+                .run(|| scene.command_with(options, &["python3", "-c", asks]).output())
+                .unwrap()
+                .unwrap();
+            assert_eq!(output.status.success(), offered, "{}", complaint(&output));
+            let said = lines(&output);
+            if offered {
+                assert_eq!(said[0], ("required".into(), "1".into()));
+                assert!(scene.holds(cookie(&said[1].1).unwrap()), "{said:?}");
+            }
+        }
+    });
+}
+
 const fn programs_count() -> usize {
     3
 }

@@ -20,6 +20,7 @@ mod programs;
 #[path = "../scenes/provider.rs"]
 #[expect(dead_code, reason = "a provider can do more than is asked of it here")]
 mod provider;
+mod shim;
 #[path = "../scenes/site.rs"]
 mod site;
 

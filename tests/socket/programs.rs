@@ -107,17 +107,27 @@ impl Drop for Program {
 
 /// A program in C on the library, built for a gateway's folder, where the library then lies, too.
 pub fn in_c(source: &str, gateway: &Gateway) -> PathBuf {
+    linked(source, gateway, ["capi", "liblatchway.so", "liblatchway.so.0"])
+}
+
+/// The same on the library of PF_SHIM sockets.
+pub fn in_c_with_shim(source: &str, gateway: &Gateway) -> PathBuf {
+    linked(source, gateway, ["view", "liblatchway_shim.so", "liblatchway-shim.so.0"])
+}
+
+fn linked(source: &str, gateway: &Gateway, [package, library, name]: [&str; 3]) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let library = deps().join("liblatchway.so");
+    let library = deps().join(library);
     assert!(library.exists(), "{} is missing", library.display());
-    let link = gateway.folder().join("liblatchway.so.0");
+    let link = gateway.folder().join(name);
     fs::copy(&library, &link).unwrap();
     fs::set_permissions(&link, Permissions::from_mode(0o755)).unwrap();
     let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
     let built = gateway.folder().join(format!("{name}.built"));
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
-    cc.arg(here.join("ulp-shim/capi/include")).arg("-o").arg(&built).arg(here.join(source)).arg(&link);
+    cc.arg(here.join("ulp-shim").join(package).join("include")).arg("-o").arg(&built);
+    cc.arg(here.join(source)).arg("-Wl,--no-as-needed").arg(&link);
     let output = cc.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     built
