@@ -8,7 +8,7 @@ use latchway_netns::skip::report;
 use latchway_socket::{DatagramTag, Gateway, UdpSocket, Unknown};
 use socket2::{Domain, Socket, Type};
 
-use crate::programs::{Program, app, example};
+use crate::programs::{Program, app, example, in_c};
 use crate::provider::Provider;
 use crate::site::{End, Site, Terms};
 use crate::{PATIENCE, scenario};
@@ -113,32 +113,40 @@ fn q_49_what_was_made_up_within_the_host_is_nobodys() {
     });
 }
 
-/// Q-49, N-17: the program of the examples answers two peers, each as the one that it is.
+/// Q-49, N-6, N-17: the programs of the examples, in Rust and in C, answer two peers, each as the one that it is.
 #[test]
-fn q_49_the_example_answers_two_peers() {
-    const TEST: &str = "datagrams::q_49_the_example_answers_two_peers";
+fn q_49_the_examples_answer_two_peers() {
+    const TEST: &str = "datagrams::q_49_the_examples_answer_two_peers";
     scenario(TEST, || {
         let site = site();
-        let at = site.centre.at(9000);
-        let program = example("udp_two_peers");
-        let arguments = [&*at.to_string()];
-        let Some(mut server) = Program::start(&program, &arguments, &site.centre.inner, &site.centre.gateway)
-        else {
-            return report(TEST, "no other user can be had here");
-        };
-        server.until("listening");
-        for (end, name) in site.around.iter().zip(["b.example", "c.example"]) {
-            let client = client(end, at);
-            client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-            let answer = (0..50).find_map(|_| {
-                client.send(b"who am I?").unwrap();
-                let mut octets = [0; 128];
-                let len = client.recv(&mut octets).ok()?;
-                Some(String::from_utf8_lossy(&octets[..len]).into_owned())
-            });
-            let answer = answer.unwrap();
-            assert!(answer.starts_with(&format!("you are fqdn:{name}")), "{answer}");
-            assert!(server.until("is fqdn:").contains(name));
+        let centre = &site.centre;
+        let in_c = in_c("examples/sockets/udp_two_peers.c", &centre.gateway);
+        for (port, program) in [(9000, example("udp_two_peers")), (9001, in_c)] {
+            let at = centre.at(port);
+            let (both, host, port) = (at.to_string(), at.ip().to_string(), port.to_string());
+            let is_in_c = program.ends_with("udp_two_peers.built");
+            let arguments = if is_in_c { vec![&*host, &*port] } else { vec![&*both] };
+            let Some(mut server) = Program::start(&program, &arguments, &centre.inner, &centre.gateway)
+            else {
+                return report(TEST, "no other user can be had here");
+            };
+            server.until("listening");
+            for (end, name) in site.around.iter().zip(["b.example", "c.example"]) {
+                let answer = answered(&client(end, at));
+                assert!(answer.starts_with(&format!("you are fqdn:{name}")), "{answer}");
+                assert!(server.until("is fqdn:").contains(name));
+            }
         }
     });
+}
+
+/// Asks until there is an answer: the first datagram of a flow gets none.
+fn answered(client: &KernelUdp) -> String {
+    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut octets = [0; 128];
+    let answer = (0..50).find_map(|_| {
+        client.send(b"who am I?").unwrap();
+        client.recv(&mut octets).ok()
+    });
+    String::from_utf8_lossy(&octets[..answer.unwrap()]).into_owned()
 }

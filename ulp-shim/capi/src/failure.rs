@@ -23,7 +23,6 @@ impl Failure {
     }
 
     /// Its number.
-    #[cfg(test)]
     pub const fn errno(&self) -> c_int {
         self.errno
     }

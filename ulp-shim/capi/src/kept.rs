@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::datagram::tags;
 use crate::failure::Failure;
+use crate::reference::References;
 use crate::socket::gateway;
 use crate::token::{TOO_MANY, Tokens};
 use crate::watch::Watch;
@@ -15,6 +17,8 @@ use crate::watch::Watch;
 pub struct Kept {
     /// Tokens, by handle.
     pub tokens: Tokens,
+    /// Tokens that messages refer to.
+    pub references: References,
     /// What is watched, by descriptor.
     pub watches: HashMap<c_int, Arc<Watch>>,
 }
@@ -34,19 +38,20 @@ pub fn hear_of_forks() -> Result<(), Failure> {
 
 impl Kept {
     fn new() -> Self {
-        Self { tokens: Tokens::new(), watches: HashMap::new() }
+        Self { tokens: Tokens::new(), references: References::new(), watches: HashMap::new() }
     }
 
     /// A child has none of what is its parent's alone.
     fn forget_the_parents(&mut self) {
         self.tokens.forget_protections();
+        self.references.forget();
         self.watches.clear();
     }
 }
 
 extern "C" fn before_fork() {
     // Made once: no thread is in the middle of making it when the process forks.
-    let _ = gateway();
+    let _ = (gateway(), tags());
     let held = kept();
     let _ = HELD.try_with(|cell| cell.set(Some(held)));
 }

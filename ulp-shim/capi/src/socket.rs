@@ -85,7 +85,7 @@ fn answer(socket: &OwnedFd) -> Result<Answer, Failure> {
 }
 
 /// How long a call may take.
-fn timeout() -> Duration {
+pub fn timeout() -> Duration {
     Duration::from_millis(TIMEOUT.load(Ordering::Relaxed).into())
 }
 

@@ -35,7 +35,7 @@ fn q_6_to_q_53_every_prototype_and_name_of_the_draft_is_there() {
     assert!(header.is_ascii());
 }
 
-const PROTOTYPES: [&str; 12] = [
+const PROTOTYPES: [&str; 13] = [
     "typedef struct ipsec_iToken *ipsec_iToken_t;",
     "typedef struct ipsec_pToken *ipsec_pToken_t;",
     "ipsec_iToken_t ipsec_create_iToken(void);",
@@ -46,6 +46,7 @@ const PROTOTYPES: [&str; 12] = [
     "int ipsec_free_pToken(ipsec_pToken_t p);",
     "int ipsec_set_socket_pToken(int fd, const ipsec_pToken_t pToken);",
     "int ipsec_get_socket_pToken(int fd, ipsec_pToken_t pToken);",
+    "int ipsec_get_msg_pToken(const struct msghdr *msg, ipsec_pToken_t pToken);",
     "int ipsec_cmp_pToken(ipsec_pToken_t p1, ipsec_pToken_t p2);",
     "int ipsec_dup_pToken(const ipsec_pToken_t p, ipsec_pToken_t *p_dup);",
 ];
@@ -111,7 +112,7 @@ fn header() -> String {
     config.export.rename = [("msghdr".to_owned(), "struct msghdr".to_owned())].into();
     let source = |file: &str| here().join("src").join(file);
     let include = |builder: Builder, file: &str| builder.with_src(source(file));
-    let builder = ["names.rs", "export.rs", "export_events.rs"]
+    let builder = ["names.rs", "export.rs", "export_events.rs", "export_messages.rs"]
         .into_iter()
         .fold(Builder::new().with_config(config), include);
     let mut octets = Vec::new();
@@ -173,6 +174,9 @@ const HEAD: &str = "\
 ";
 
 const ALIAS_LINES: &str = "
+/* Room in msg_control for a token and what the system says of a datagram beside, in octets. */
+#define IPSEC_LATCHWAY_CONTROL_SPACE 256
+
 /* What the drafts spell otherwise. */
 #define IPSEC_API_ATTR_authMeth_LEAPOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
 #define IPSEC_API_ATTR_authMeth_LEAFOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH

@@ -63,7 +63,8 @@ impl UdpSocket {
         Ok((octets, arrived.from, tags.of(&self.socket, &arrived)))
     }
 
-    /// The socket itself, to send by it, and to set how long it waits.
+    /// The socket itself, to send by it, and to set how long it waits. A datagram that is peeked at may have its time from that, so
+    /// do not.
     #[must_use]
     pub const fn socket(&self) -> &std::net::UdpSocket {
         &self.socket

@@ -53,6 +53,7 @@ pub use crate::gateway::{Gateway, forget, is_required, protection, require};
 pub use crate::identity::PeerIdentity;
 pub use crate::known::{Arrived, DatagramTags};
 pub use crate::protection::{ChannelBinding, Protection};
+pub use crate::receiving::Called;
 pub use crate::requirement::{Protected, Requirement};
 pub use crate::stream::{Listener, connect};
 pub use crate::strength::Strength;

@@ -10,6 +10,26 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 use crate::clocks::Clocks;
 use crate::known::Arrived;
 
+/// When a receiving call was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called(Clocks);
+
+impl Called {
+    /// Now, right before it.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Clocks::look())
+    }
+
+    /// The stamp that came with a datagram, in nanoseconds since 1970-01-01T00:00Z, once the call is over: `None` where it may be of
+    /// the call, and not of the datagram's arrival. The system stamps what it did not stamp on arrival when it is received, by
+    /// whatever clock it has then.
+    #[must_use]
+    pub fn stamp(&self, at: u64) -> Option<u64> {
+        (at < self.0.now && !Clocks::look().was_set_since(&self.0)).then_some(at)
+    }
+}
+
 /// Receives a datagram that is there, or waits for one as the flags say. Its stamp counts only where it is older than the call.
 ///
 /// `tells_pieces`: whether the socket was asked, before this, to say what came in pieces.
@@ -19,7 +39,7 @@ pub(crate) fn receive(
     flags: MsgFlags,
     tells_pieces: bool,
 ) -> nix::Result<(usize, Arrived)> {
-    let called = Clocks::look();
+    let called = Called::now();
     let mut pieces = [IoSliceMut::new(to)];
     let mut control = [0; CONTROL];
     let came = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?;
@@ -56,9 +76,7 @@ pub(crate) fn receive(
             _ => {}
         }
     }
-    // The system stamps what it did not stamp on arrival when it is received, by whatever clock it has then.
-    let is_set = Clocks::look().was_set_since(&called);
-    arrived.at = arrived.at.filter(|at| !is_set && *at < called.now);
+    arrived.at = arrived.at.and_then(|at| called.stamp(at));
     Ok((came.bytes, arrived))
 }
 

@@ -12,6 +12,9 @@
 #include <sys/types.h>
 #include <sys/socket.h>
 
+/* Room in msg_control for a token and what the system says of a datagram beside, in octets. */
+#define IPSEC_LATCHWAY_CONTROL_SPACE 256
+
 /* What the drafts spell otherwise. */
 #define IPSEC_API_ATTR_authMeth_LEAPOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
 #define IPSEC_API_ATTR_authMeth_LEAFOFFAITH IPSEC_API_ATTR_authMeth_LEAPOFFFAITH
@@ -477,6 +480,28 @@ int ipsec_latchway_watch(const int *fds,
 int ipsec_latchway_next_event(int watch,
                               struct ipsec_latchway_event *event,
                               int timeout_ms);
+
+/**
+ * Has the system say of each datagram of a socket what its token is known by: when it came, where to and by which device, and
+ * whether in pieces. The socket is one of UDP and not bound yet (EINVAL). Returns 0, or -1 and errno.
+ */
+int ipsec_latchway_tag_datagrams(int fd);
+
+/**
+ * Fills a token, which the caller has made, with what is known of a message that ipsec_latchway_recvmsg() received. Returns 0,
+ * or -1 and errno: ENOMSG if nothing is certain of it. The token is then as it was.
+ */
+int ipsec_get_msg_pToken(const struct msghdr *msg,
+                         ipsec_pToken_t pToken);
+
+/**
+ * recvmsg(), which gives tokens: where it is certain who sent a datagram, and what protected it, and there is room in
+ * msg_control, ipsec_get_msg_pToken() finds it there, in front of what the system says. For sockets of
+ * ipsec_latchway_tag_datagrams(); others are received from as they are.
+ */
+ssize_t ipsec_latchway_recvmsg(int fd,
+                               struct msghdr *msg,
+                               int flags);
 
 #ifdef __cplusplus
 }
