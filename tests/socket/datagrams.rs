@@ -73,7 +73,9 @@ fn q_49_n_17_each_datagram_has_the_tag_of_its_own_peer() {
         clients[0].send(b"first").unwrap();
         let (octets, from, tag) = next(&socket);
         assert_eq!((octets, from), (5, site.around[0].at(4000)));
-        assert_eq!(why(tag), Unknown::Earlier);
+        // The kernel begins to stamp a while after it is asked to.
+        let why_not = why(tag);
+        assert!(matches!(why_not, Unknown::Earlier | Unknown::Unstamped), "{why_not:?}");
         assert_eq!(known(&socket, &clients[0]), "fqdn:b.example");
         assert_eq!(known(&socket, &clients[1]), "fqdn:c.example");
         assert_eq!(known(&socket, &clients[0]), "fqdn:b.example");
