@@ -45,6 +45,10 @@ build() {
         RUSTFLAGS=$flags CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$profile" $of
     done
     built=$target/deb/${profile/#dev/debug}/latchway
+    # A thread that is cancelled leaves through this one, which wants a profile of its own for a release.
+    of=${profile/#release/shim}
+    RUSTFLAGS=$flags CARGO_TARGET_DIR=$target/deb cargo build --locked --profile "$of" --package latchway-view --lib
+    shim=$target/deb/${of/#dev/debug}/liblatchway_shim.so
 }
 
 binary_and_manual() {
@@ -74,10 +78,14 @@ library() {
     mkdir -p "$root/$lib/pkgconfig" "$root/usr/share/man/man3"
     sed "s#@PREFIX@#/usr#; s#@LIBDIR@#/$lib#; s#@VERSION@#$version#" ulp-shim/capi/latchway.pc.in >"$root/$lib/pkgconfig/latchway.pc"
     install -D -m 644 ulp-shim/capi/include/latchway/ipsec.h "$root/usr/include/latchway/ipsec.h"
+    install -D --strip --strip-program=strip -m 644 "$shim" "$root/$lib/liblatchway-shim.so.0"
+    install -D -m 644 ulp-shim/view/include/latchway/shim.h "$root/usr/include/latchway/shim.h"
+    mkdir -p "$root/usr/share/man/man7"
+    gzip -9n <ulp-shim/view/man/latchway_shim.7 >"$root/usr/share/man/man7/latchway_shim.7.gz"
     for page in ulp-shim/capi/man/*.3; do
         gzip -9n <"$page" >"$root/usr/share/man/man3/${page##*/}.gz"
     done
-    chmod 644 "$root/$lib/pkgconfig/latchway.pc" "$root"/usr/share/man/man3/*
+    chmod 644 "$root/$lib/pkgconfig/latchway.pc" "$root"/usr/share/man/man[37]/*
 }
 
 units() {
@@ -99,7 +107,7 @@ documentation() {
     gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
     copyright >"$doc/copyright"
     # What is linked in, and under which licences: deny.toml says which those may be.
-    cargo tree --locked --package latchway --package latchway-capi --edges normal --prefix none --format '{p} {l}' |
+    cargo tree --locked --package latchway --package latchway-capi --package latchway-view --edges normal --prefix none --format '{p} {l}' |
         sed 's/ ([^)]*)//' | sort -u >"$doc/crates"
     chmod 644 "$doc"/{changelog.gz,copyright,crates}
 }
@@ -125,13 +133,13 @@ control() {
     install -d -m 755 "$root/DEBIAN"
     install -m 755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN"
     echo "activate-noawait ldconfig" >"$root/DEBIAN/triggers"
-    echo "liblatchway 0 latchway (>= $version)" >"$root/DEBIAN/shlibs"
+    printf '%s 0 latchway (>= %s)\n' liblatchway "$version" liblatchway-shim "$version" >"$root/DEBIAN/shlibs"
     chmod 644 "$root"/DEBIAN/{triggers,shlibs}
     echo /etc/latchway/example.toml.disabled >"$root/DEBIAN/conffiles"
     chmod 644 "$root/DEBIAN/conffiles"
     scratch=$(mktemp -d)
     mkdir "$scratch/debian" && touch "$scratch/debian/control"
-    depends=$(cd "$scratch" && dpkg-shlibdeps -O -e"$root/usr/bin/latchway" -e"$(echo "$root"/usr/lib/*/liblatchway.so.0)" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+    depends=$(cd "$scratch" && dpkg-shlibdeps -O -e"$root/usr/bin/latchway" -e"$(echo "$root"/usr/lib/*/liblatchway.so.0)" -e"$(echo "$root"/usr/lib/*/liblatchway-shim.so.0)" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
     rm -r "$scratch"
     cat >"$root/DEBIAN/control" <<CONTROL
 Package: latchway
