@@ -9,6 +9,44 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A gateway on a busy machine may take longer than the two seconds that a call waits; here it is asked until it has answered. */
+static int patient_socket(int family, int type, int protocol)
+{
+    int fd;
+
+    do
+        fd = socket(family, type, protocol);
+    while (fd == -1 && errno == ETIMEDOUT);
+    return fd;
+}
+
+static int patient_getsockopt(int fd, int level, int option, void *value, socklen_t *length)
+{
+    socklen_t room = length == NULL ? 0 : *length;
+    int result;
+
+    do {
+        if (length != NULL)
+            *length = room;
+        result = getsockopt(fd, level, option, value, length);
+    } while (result == -1 && errno == ETIMEDOUT);
+    return result;
+}
+
+static int patient_setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+{
+    int result;
+
+    do
+        result = setsockopt(fd, level, option, value, length);
+    while (result == -1 && errno == ETIMEDOUT);
+    return result;
+}
+
+#define socket(family, type, protocol) patient_socket(family, type, protocol)
+#define getsockopt(fd, level, option, value, length) patient_getsockopt(fd, level, option, value, length)
+#define setsockopt(fd, level, option, value, length) patient_setsockopt(fd, level, option, value, length)
+
 #define MUST(condition)                                                                               \
     do {                                                                                              \
         if (!(condition)) {                                                                           \

