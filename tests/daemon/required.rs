@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use latchway_netns::Namespace;
 use latchway_netns::watch::{Frame, Mark, Sniffer};
+use latchway_netns::{Links, Namespace, links};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
@@ -241,6 +241,54 @@ fn l_33_neither_the_device_nor_the_end_of_a_socket_is_a_way_out() {
         eventually("they were dropped", || dropped(&site.a) >= 33);
         assert!(is_silent(&wire, start));
         drop(far);
+    });
+}
+
+/// L-33: where a namespace has another way out than the TUN, what is required of a socket is not gone around by routes; what is
+/// required of nobody takes them as ever.
+#[test]
+fn l_33_routes_do_not_lead_around_the_gateway() {
+    scenario("required::l_33_routes_do_not_lead_around_the_gateway", || {
+        let site = site();
+        let at_a = &site.at(Side::A).inner;
+        let elsewhere = Namespace::create("elsewhere").unwrap();
+        links::veth(at_a, "side", &elsewhere, "side").unwrap();
+        for (namespace, address) in [(at_a, "198.51.100.1/24"), (&elsewhere, "198.51.100.2/24")] {
+            let links = Links::of(namespace).unwrap();
+            links.add_address("side", address.parse().unwrap()).unwrap();
+            links.set_up("side").unwrap();
+        }
+        let there: SocketAddr = "198.51.100.2:80".parse().unwrap();
+        let listener = elsewhere.run(|| TcpListener::bind(there)).unwrap().unwrap();
+        let far = elsewhere.run(|| UdpSocket::bind(there)).unwrap().unwrap();
+        let free = socket(at_a, Type::STREAM);
+        free.connect(&there.into()).unwrap();
+        listener.accept().unwrap();
+
+        let held = socket(at_a, Type::STREAM);
+        required(&site.a, PRESENT, &held);
+        held.connect_timeout(&there.into(), Duration::from_secs(3)).unwrap_err();
+        let held = socket(at_a, Type::DGRAM);
+        // Again, as whoever requires something else does.
+        required(&site.a, ABSENT, &held);
+        required(&site.a, PRESENT, &held);
+        let _ = held.send_to(b"held", &there.into());
+        let free = socket(at_a, Type::DGRAM);
+        free.send_to(b"free", &there.into()).unwrap();
+        let mut octets = [0; 8];
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(far.recv(&mut octets).unwrap(), 4);
+        assert_eq!(&octets[..4], b"free", "and nothing before it");
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+        // What the requirement lets pass, passes.
+        let listener = site.at(Side::B).inner.run(|| TcpListener::bind(self::there(80))).unwrap().unwrap();
+        let held = socket(at_a, Type::STREAM);
+        required(&site.a, PRESENT, &held);
+        held.connect(&self::there(80).into()).unwrap();
+        assert_eq!(protection(&site.a, &held)["answer"], "latched");
+        drop(listener);
     });
 }
 

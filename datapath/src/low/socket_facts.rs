@@ -22,23 +22,42 @@ pub fn bound_device(socket: impl AsFd) -> io::Result<Option<u32>> {
     Ok(Some(index).filter(|&index| index != 0))
 }
 
+/// Binds a socket to the network device with this index: whatever it sends leaves by that alone, and it receives nothing that
+/// came by another. Who has not CAP_NET_RAW cannot undo it.
+///
+/// # Errors
+/// It is no socket, or bound to another device already.
+pub fn bind_device(socket: impl AsFd, index: u32) -> io::Result<()> {
+    let socket = socket.as_fd();
+    if bound_device(socket)? == Some(index) {
+        return Ok(());
+    }
+    let index = libc::c_int::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    set(socket, (libc::SOL_SOCKET, SO_BINDTOIFINDEX), index)
+}
+
 /// Has a socket say of each datagram that it receives whether it came in pieces, and how large those were (RFC 4301 section 7).
 ///
 /// # Errors
 /// It is no socket of IPv4 or IPv6, or the kernel does not do that.
 pub fn tell_of_pieces(socket: impl AsFd, is_ipv6: bool) -> io::Result<()> {
     if is_ipv6 {
-        set(socket.as_fd(), (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE))?;
+        set(socket.as_fd(), (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE), 1)?;
     }
-    set(socket.as_fd(), (libc::IPPROTO_IP, IP_RECVFRAGSIZE))
+    set(socket.as_fd(), (libc::IPPROTO_IP, IP_RECVFRAGSIZE), 1)
 }
 
-/// Turns an option on.
+/// Gives an option a value.
 #[expect(unsafe_code, reason = "setsockopt is a foreign function, and no crate asks these of it")]
-fn set(socket: BorrowedFd<'_>, (level, name): (libc::c_int, libc::c_int)) -> io::Result<()> {
-    let (on, length): (libc::c_int, _) = (1, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: `on` is a number as long as `length` says, and ours for the time of the call, which only reads it.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length) };
+fn set(
+    socket: BorrowedFd<'_>,
+    (level, name): (libc::c_int, libc::c_int),
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `value` is a number as long as `length` says, and ours for the time of the call, which only reads it.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -87,7 +106,13 @@ mod tests {
             let there = Namespace::create("there").unwrap();
             assert_ne!(cookie(&there), here);
             assert_eq!(cookie(&there), cookie(&there));
-            assert_eq!(bound_device(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap(), None);
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            assert_eq!(bound_device(&socket).unwrap(), None);
+            for _ in 0..2 {
+                bind_device(&socket, 1).unwrap();
+                assert_eq!(bound_device(&socket).unwrap(), Some(1));
+            }
+            assert!(bind_device(&socket, u32::MAX).is_err());
         });
         assert_eq!(netns_cookie(File::open("/").unwrap()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
     }

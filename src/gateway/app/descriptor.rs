@@ -103,6 +103,15 @@ impl Facts {
     }
 }
 
+/// Lets a socket that has facts speak by this device alone.
+///
+/// # Errors
+/// It cannot.
+pub fn bind_to(descriptor: BorrowedFd<'_>, device: u32) -> Answer<()> {
+    socket_facts::bind_device(descriptor, device)
+        .map_err(|error| wrong(&format!("cannot be kept from other ways than the gateway's: {error}")))
+}
+
 /// Has a socket that has facts say of each datagram whether it came in pieces.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use latchway_control::{Failure, FrameError, Frames, Request};
 use latchway_datapath::low::apart::spawn_apart;
 
 use crate::gateway::app::Spaces;
-use crate::gateway::app::descriptor::{Facts, tell_of_pieces};
+use crate::gateway::app::descriptor::{Facts, bind_to, tell_of_pieces};
 use crate::gateway::app::places::Place;
 use crate::gateway::operator::Answer;
 use crate::gateway::serve::passing::Passing;
@@ -65,10 +65,11 @@ pub struct Socket {
     spaces: Spaces,
 }
 
-/// What is asked of the hands: what one of the descriptors is, or that it tell of pieces.
+/// What is asked of the hands: what one of the descriptors is, that it tell of pieces, or be bound to a device.
 enum Question {
     Facts { number: usize, answer: Sender<Answer<Facts>> },
     Pieces { number: usize, answer: Sender<Answer<()>> },
+    Bind { number: usize, device: u32, answer: Sender<Answer<()>> },
 }
 
 impl Hands {
@@ -139,6 +140,17 @@ impl Socket {
         self.ask(|number, answer| Question::Pieces { number, answer })
     }
 
+    /// Lets it speak by way of the gateway alone, where its namespace has other ways.
+    ///
+    /// # Errors
+    /// A [`Failure`]
+    pub fn keep_from_other_ways(&self) -> Answer<()> {
+        match self.spaces.only_way() {
+            Some(device) => self.ask(|number, answer| Question::Bind { number, device, answer }),
+            None => Ok(()),
+        }
+    }
+
     fn ask<T>(&self, question: impl FnOnce(usize, Sender<Answer<T>>) -> Question) -> Answer<T> {
         let (answer, answered) = bounded(1);
         // Hands that are gone answer nothing.
@@ -191,6 +203,10 @@ fn answer(questions: &Receiver<Question>, passed: &[OwnedFd], inner: u64) {
             Question::Pieces { number, answer } => {
                 let told = passed.get(number).map(|socket| tell_of_pieces(socket.as_fd()));
                 let _ = told.map(|told| answer.send(told));
+            }
+            Question::Bind { number, device, answer } => {
+                let bound = passed.get(number).map(|socket| bind_to(socket.as_fd(), device));
+                let _ = bound.map(|bound| answer.send(bound));
             }
         }
     }

@@ -64,6 +64,9 @@ impl Applications {
             check(&facts)?;
             let stage = || socket.facts().map(|facts| facts.stage);
             self.requiring.require(&facts, (user, wanted), call, stage)?;
+            socket.keep_from_other_ways().inspect_err(|_| {
+                let _ = self.requiring.forget(&facts.cookie);
+            })?;
         }
         let view = facts.remote.map(|_| self.protection(&facts)).transpose()?;
         Ok(Required { view })

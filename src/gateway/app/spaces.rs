@@ -23,6 +23,8 @@ pub struct Spaces {
     /// The kernel's list of the inner namespace's IPv6 addresses, as they are by now; `None` where it has no IPv6. IPv4 leaves
     /// a namespace from its own addresses alone.
     addresses: Option<Arc<File>>,
+    /// The kernel's list of its devices, likewise.
+    devices: Arc<File>,
 }
 
 impl Spaces {
@@ -35,14 +37,15 @@ impl Spaces {
         let tun = links.index(tun).map_err(io::Error::other)?;
         let look = || -> io::Result<_> {
             let cookie = UnixDatagram::unbound().and_then(netns_cookie)?;
+            let devices = Arc::new(File::open(DEVICES)?);
             match File::open(ADDRESSES) {
-                Ok(list) => Ok((cookie, Some(Arc::new(list)))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok((cookie, None)),
+                Ok(list) => Ok((cookie, devices, Some(Arc::new(list)))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok((cookie, devices, None)),
                 Err(error) => Err(error),
             }
         };
-        let (inner, addresses) = inner.run(look).map_err(io::Error::other)??;
-        Ok(Self { inner, tun, addresses })
+        let (inner, devices, addresses) = inner.run(look).map_err(io::Error::other)??;
+        Ok(Self { inner, tun, addresses, devices })
     }
 
     /// The same, as if the inner namespace had this cookie.
@@ -59,6 +62,18 @@ impl Spaces {
     /// Whether the packets of a socket that is bound to this device come to the gateway.
     pub const fn is_on_the_way(&self, device: u32) -> bool {
         self.tun == device
+    }
+
+    /// The device by which packets come to the gateway, where the namespace has others besides, and routes could lead a packet
+    /// elsewhere: always so in the host's own. A list that cannot be read is one of many.
+    pub fn only_way(&self) -> Option<u32> {
+        let text = text(&self.devices);
+        let names = text.split(|&octet| octet == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|&octet| octet == b':')?;
+            line.get(..colon).map(<[u8]>::trim_ascii)
+        });
+        let ways = names.filter(|&name| name != b"lo").count();
+        (ways != 1).then_some(self.tun)
     }
 
     /// Whether what was sent to an address within the namespace shows another device than that by which packets come to the
@@ -83,16 +98,24 @@ impl Spaces {
 
 /// The devices that have an address; `None` for one whose number cannot be read. Where the list cannot be, nothing is in it.
 fn devices(list: &File, address: Ipv6Addr) -> Vec<Option<u32>> {
-    let wanted = format!("{:032x}", address.to_bits());
-    let (mut text, mut octets) = (Vec::new(), [0; 4096]);
-    while let Ok(read @ 1..) = list.read_at(&mut octets, text.len() as u64) {
-        text.extend_from_slice(octets.get(..read).unwrap_or_default());
-    }
+    let (wanted, text) = (format!("{:032x}", address.to_bits()), text(list));
     let lines = text.split(|&octet| octet == b'\n').filter_map(|line| line.strip_prefix(wanted.as_bytes()));
     lines
         .map(|rest| u32::from_str_radix(str::from_utf8(rest).ok()?.split_whitespace().next()?, 16).ok())
         .collect()
 }
+
+/// What a list says by now; what can be read of it.
+fn text(list: &File) -> Vec<u8> {
+    let (mut text, mut octets) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = list.read_at(&mut octets, text.len() as u64) {
+        text.extend_from_slice(octets.get(..read).unwrap_or_default());
+    }
+    text
+}
+
+/// A line for each device, which it begins with the name and a colon of.
+const DEVICES: &str = "/proc/thread-self/net/dev";
 
 /// A line for each address, which it begins with.
 const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
@@ -100,7 +123,7 @@ const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latchway_netns::testing;
+    use latchway_netns::{links, testing};
 
     /// P-67: the list is as the namespace is by now.
     #[test]
@@ -123,8 +146,16 @@ mod tests {
             assert!(!spaces.tells_own_from_tun(own), "it is the device's own");
             assert!(!spaces.tells_own_from_tun("fd22::1".parse().unwrap()), "it is no device's");
             assert!(spaces.tells_own_from_tun("10.9.9.9".parse().unwrap()));
-            let beside = Spaces { tun: 2, ..spaces };
+            let beside = Spaces { tun: 2, ..spaces.clone() };
             assert!(beside.tells_own_from_tun(own));
+            // Where there is one device beside the loopback, all goes by that, and sockets need not be kept to it.
+            assert_eq!(spaces.only_way(), Some(1));
+            links::veth(&inner, "one", &inner, "other").unwrap();
+            assert_eq!(spaces.only_way(), Some(1));
+            links.delete("one").unwrap();
+            let elsewhere = Namespace::create("elsewhere").unwrap();
+            links::veth(&inner, "one", &elsewhere, "other").unwrap();
+            assert_eq!(spaces.only_way(), None);
         });
     }
 }
