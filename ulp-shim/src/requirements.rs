@@ -254,6 +254,16 @@ impl Requirements {
         table.unplaced > 0 || table.placed.contains_key(&local_port)
     }
 
+    /// Whether a UDP packet of which the kernel says that it is of a socket without requirement may be of one that has this
+    /// port, too, or had it a moment ago (SO_REUSEADDR): which of them sent it cannot be told from its ends.
+    pub(crate) fn may_be_of_another(&self, local_port: u16, now: Time) -> bool {
+        let table = self.lock();
+        let left = table.left.get(&Some(local_port));
+        let placed = table.placed.get(&local_port).copied().unwrap_or_default();
+        placed > usize::from(left.is_some())
+            || left.is_some_and(|&until| now + UNDER_WAY < until + SUCCESSION)
+    }
+
     /// Whether something is required for any UDP socket.
     pub(crate) fn any_of_udp(&self) -> bool {
         let table = self.lock();
@@ -341,6 +351,10 @@ fn step_after(now: Time) -> u32 {
 
 /// How long a packet may wait in the TUN before a worker looks at it: one that takes longer is none that works.
 const UNDER_WAY: Duration = Duration::from_secs(30);
+
+/// How long who has a port next waits for what its predecessor left. A packet that waits in the TUN for longer is one in a
+/// million; to wait as long as one could would shut out those who come next.
+const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// A step is 2^24 ns, some 17 ms: 32 bits of it are two years.
 const STEP: u32 = 24;
@@ -445,6 +459,25 @@ mod tests {
         assert!(requirements.may_be_of(9));
         requirements.expire(NOW + UNDER_WAY);
         assert!(!requirements.any() && !requirements.may_be_of(9) && !requirements.any_of_udp());
+    }
+
+    /// L-33: who has a port beside a socket with a requirement, or after one, is not taken for the sender of what that sent.
+    #[test]
+    fn l_33_a_port_has_one_owner_at_a_time() {
+        let requirements = Requirements::new();
+        assert!(!requirements.may_be_of_another(9, NOW));
+        requirements.set(cookie(1), requirement(1, protocol::UDP, Some(9)), NOW);
+        requirements.set(cookie(2), requirement(1, protocol::TCP, Some(10)), NOW);
+        assert!(requirements.may_be_of_another(9, NOW) && !requirements.may_be_of_another(10, NOW));
+        requirements.gone(&cookie(1), Some(9), NOW);
+        assert!(requirements.may_be_of_another(9, NOW));
+        assert!(requirements.may_be_of_another(9, NOW + SUCCESSION.saturating_sub(Duration::from_nanos(1))));
+        assert!(!requirements.may_be_of_another(9, NOW + SUCCESSION));
+        assert!(requirements.may_be_of(9), "what no socket has may still be its own");
+        requirements.set(cookie(3), requirement(1, protocol::UDP, Some(9)), NOW + SUCCESSION);
+        assert!(requirements.may_be_of_another(9, NOW + SUCCESSION));
+        requirements.remove(&cookie(3), NOW + SUCCESSION);
+        assert!(!requirements.may_be_of_another(9, NOW + SUCCESSION));
     }
 
     /// An entry that is older than the last change of its port is asked about, and one that is newer is not.

@@ -77,6 +77,9 @@ impl Shim {
         let is_lost = match owner {
             Owner::Unknown => true,
             Owner::Gone => self.may_be_of_a_lost_socket(packet, direction),
+            Owner::Socket(_) if demand.is_none() && flow.protocol() == protocol::UDP => {
+                requirements.may_be_of_another(flow.local_port(), now)
+            }
             Owner::Socket(_) | Owner::Nobody => false,
         };
         if is_lost {

@@ -30,13 +30,17 @@ fn requiring(protocol: u8) -> (Bed, Asked) {
 }
 
 fn require(bed: &Bed, socket: Cookie, protocol: u8) {
+    require_at(bed, socket, protocol, (protocol == protocol::UDP).then_some(40_000));
+}
+
+fn require_at(bed: &Bed, socket: Cookie, protocol: u8, port: Option<u16>) {
     bed.database.peers().set_accepts(A, wanted().bit());
     let requirement = Requirement {
         id: RequirementId(1),
         constraint: wanted(),
         on_conflict: None,
         protocol,
-        port: (protocol == protocol::UDP).then_some(40_000),
+        port,
         shares: false,
     };
     bed.database.requirements().set(socket, requirement, bed.now());
@@ -164,6 +168,22 @@ fn nobody_is_asked_while_nothing_is_required_or_where_a_connection_stands() {
     assert_eq!(times(&asked), 0);
 }
 
+/// L-33: of two sockets that have a port, one with a requirement, the kernel names either; and the one that has it next is
+/// named for what was sent before.
+#[test]
+fn l_33_a_datagram_is_not_taken_for_that_of_another_socket_at_its_port() {
+    let (mut bed, asked) = requiring(protocol::UDP);
+    now_of(&asked, Owner::Socket(OTHER));
+    assert_eq!(bed.udp_out(A), Err(OwnerUnknown));
+    assert_eq!(bed.udp_in(A), Err(OwnerUnknown));
+    bed.database.requirements().gone(&SOCKET, Some(40_000), bed.now());
+    assert_eq!(bed.udp_out(A), Err(OwnerUnknown));
+    bed.pass(2);
+    assert_eq!(bed.udp_out(A), Ok(A));
+    now_of(&asked, Owner::Nobody);
+    assert_eq!(bed.to(2).udp_out(B), Ok(B), "a forwarded one is none of theirs");
+}
+
 /// Finds a socket, which is gone by the time that anybody hears of it, and takes along what was required of it.
 #[derive(Debug)]
 struct Ending {
@@ -227,7 +247,7 @@ fn a_udp_flow_that_may_be_anothers_by_now_is_asked_about_once() {
     bed.to(4).udp_in(B).unwrap();
     bed.policy(Some(Protection::LATCHED));
     bed.pass(1);
-    require(&bed, SOCKET, protocol::UDP);
+    require_at(&bed, SOCKET, protocol::UDP, None);
     bed.pass(1);
     assert_eq!(bed.to(1).udp_out(B), Ok(B), "another's still");
     assert_eq!((bed.udp_in(B), times(&asked)), (Ok(()), 1));
@@ -297,7 +317,10 @@ fn l_43_a_udp_latch_is_required_while_its_socket_has_it() {
     for (owner, is_required) in [(OTHER, false), (SOCKET, true)] {
         now_of(&asked, Owner::Socket(owner));
         bed.pass(1);
-        bed.database.requirements().owner_changed(Some(40_000), bed.now());
+        match is_required {
+            true => require(&bed, SOCKET, protocol::UDP),
+            false => bed.database.requirements().gone(&SOCKET, Some(40_000), bed.now()),
+        }
         bed.pass(1);
         bed.udp_out(A).unwrap();
         assert_eq!(required(&bed), is_required);
