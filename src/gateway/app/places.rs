@@ -116,13 +116,12 @@ fn is_privileged(user: u32) -> bool {
 impl Drop for One {
     fn drop(&mut self) {
         let mut all = self.places.lock();
-        let left = all.by_user.get_mut(&self.user).map(|used| {
+        if let Some(used) = all.by_user.get_mut(&self.user) {
             used.places = used.places.saturating_sub(1);
-            used.places
-        });
-        if left == Some(0) {
-            all.by_user.remove(&self.user);
         }
+        // Who comes again does not begin anew: what was asked is kept in mind until it would have been asked at its pace.
+        let now = Instant::now();
+        all.by_user.retain(|_, used| used.places > 0 || used.due.is_some_and(|due| due > now));
     }
 }
 
@@ -177,6 +176,9 @@ mod tests {
         let later = now + 2 * AT_ONCE * PACE;
         assert!((0..=AT_ONCE).all(|_| one.put_off(later).is_zero()));
         assert!(!one.put_off(later).is_zero());
+        drop((one, same));
+        let again = Places::take(&places, 1000).unwrap();
+        assert!(!again.put_off(later).is_zero(), "nor who comes again");
     }
 
     #[test]
