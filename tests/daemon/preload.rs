@@ -111,6 +111,22 @@ fn t38_what_the_gateway_forbids_starts_nothing() {
     });
 }
 
+/// T38: whoever is held cannot put words into the mouth of who holds it, which is under no filter.
+#[test]
+fn t38_the_parent_of_a_program_is_out_of_its_reach() {
+    const TEST: &str = "preload::t38_the_parent_of_a_program_is_out_of_its_reach";
+    scenario(TEST, || {
+        let site = Site::start(&Terms::default());
+        open(&site.a);
+        let script = "true 3<>/proc/$$/mem && echo own; true 3<>/proc/$PPID/mem && echo parent; exit 0";
+        let program = ["bash", "-c", script].map(str::to_owned);
+        let Ok(output) = preload(&site, RIGHT, &program, Command::output) else {
+            return report(TEST, "no other user can be had here");
+        };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "own\n", "{output:?}");
+    });
+}
+
 /// A request for a page, made by a shell, by curl, by Python, and by a program in C that is linked statically.
 fn programs(site: &Site, there: SocketAddr) -> [Vec<String>; 4] {
     let (host, port) = (there.ip(), there.port());

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::sys::prctl::{set_child_subreaper, set_no_new_privs};
+use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_no_new_privs};
 use nix::sys::wait::waitpid;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -58,6 +58,8 @@ pub fn run(command: &mut Command, requiring: &mut dyn Requiring) -> Result<Ended
         become_program(command, theirs, &signals)
     };
     drop(theirs);
+    // We are not under the filter: nobody of the same user may write into our memory (/proc/PID/mem).
+    set_dumpable(false).map_err(io::Error::from).map_err(preparing())?;
     match hold(&mut ours, command.get_program()) {
         Ok(listener) => Supervisor::new((listener, signals), program, network, requiring).run(),
         Err(error) => {
