@@ -7,9 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::evidence::{Fingerprint, PublicKey};
 
-/// The binding of two keys: the same whichever is ours, and another for any other two.
-#[must_use]
-pub fn end_point_binding(one: &PublicKey, other: &PublicKey) -> String {
+/// What two keys are known by together: the same whichever is ours, and another for any other two.
+pub(crate) fn end_points(one: &PublicKey, other: &PublicKey) -> [u8; 32] {
     let mut keys = [one.der(), other.der()];
     keys.sort_unstable();
     let mut hash = Sha256::new();
@@ -18,7 +17,12 @@ pub fn end_point_binding(one: &PublicKey, other: &PublicKey) -> String {
         hash.update(u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
         hash.update(key);
     }
-    format!("{PREFIX}:{}", Fingerprint(hash.finalize().into()))
+    hash.finalize().into()
+}
+
+/// The same as text (RFC 5056 section 2.1).
+pub(crate) fn binding(end_points: [u8; 32]) -> String {
+    format!("{PREFIX}:{}", Fingerprint(end_points))
 }
 
 /// The name of the binding's type (RFC 5056 section 2.1). It is not registered with IANA.
@@ -29,6 +33,10 @@ mod tests {
     use super::*;
 
     use proptest::prelude::*;
+
+    fn end_point_binding(one: &PublicKey, other: &PublicKey) -> String {
+        binding(end_points(one, other))
+    }
 
     /// SubjectPublicKeyInfo of an algorithm that nobody knows, so that its key may have any length.
     fn key(octets: &[u8]) -> PublicKey {

@@ -143,18 +143,16 @@ impl Evidence {
         }
     }
 
-    /// What we are known by to a peer, as far as a gateway can know: our key. Whether anybody vouches for it is the peer's to
-    /// judge.
+    /// The key that we are known by to a peer. Whether anybody vouches for it is the peer's to judge.
     ///
     /// # Errors
     /// [`EvidenceError`] where keys are several, or the certificate is not ours.
-    pub fn own_credential(&self, local: &Identity) -> Result<Credential, EvidenceError> {
+    pub(crate) fn own_key(&self, local: &Identity) -> Result<Option<PublicKey>, EvidenceError> {
         if let Some(certificate) = self.certificate.as_ref().filter(|certificate| !certificate.names(local)) {
             let subject = certificate.subject.clone();
             return Err(EvidenceError::OtherName { asserted: local.clone(), subject });
         }
-        let key = if *self == Self::default() { None } else { self.key(local)? };
-        Ok(key.map_or(Credential::None, |key| Credential::Key(key.fingerprint().0)))
+        if *self == Self::default() { Ok(None) } else { self.key(local) }
     }
 
     /// The key of a peer: all that tell of it must tell of the same.

@@ -1,8 +1,9 @@
 //! What the PAD says of a proposal (RFC 4301 section 4.4.3), before anything else is looked at.
 
 use latchway_datapath::selector::Selector;
-use latchway_tagging::{AuthMethod, Credential, Identity, PadEntryId};
+use latchway_tagging::{AuthMethod, Credential, Identity, IdentityRecord, PadEntryId};
 
+use crate::binding::end_points;
 use crate::evidence::Evidence;
 use crate::narrow::narrow;
 use crate::pad::{Pad, PadEntry};
@@ -15,7 +16,7 @@ pub(crate) struct Judged {
     pub(crate) peer: Identity,
     /// What makes it the same another time (L-11).
     pub(crate) credential: Credential,
-    /// The key that we are known by to it, where that is known: with another we are another.
+    /// The keys of both ends, where they are known, or ours alone: with others we are another.
     pub(crate) local: Credential,
     /// The entry that allows it.
     pub(crate) entry: PadEntryId,
@@ -46,9 +47,40 @@ pub(crate) fn judge(pad: &Pad, proposal: &Proposal) -> Result<Judged, Refusal> {
     let peer = named(pad, proposal)?;
     let (entry, selectors) = authorise(pad, &peer, proposal)?;
     let credential = proposal.evidence.credential(&peer, proposal.method)?;
-    let local = proposal.local_evidence.own_credential(&entry.local)?;
+    let local = own_credential(proposal, &peer, &entry.local)?;
     let standing = entry.standing(proposal.method);
     Ok(Judged { peer, credential, local, entry: entry.id, standing, selectors })
+}
+
+/// The same of the successor of SAs, which were proven as `class` says, and are not proven anew.
+///
+/// # Errors
+/// [`Refusal`], which says what to do.
+pub(crate) fn judge_successor(
+    pad: &Pad,
+    terms: &Proposal,
+    [peer, local]: [&IdentityRecord; 2],
+) -> Result<Judged, Refusal> {
+    let (entry, selectors) = authorise(pad, &terms.peer, terms)?;
+    Ok(Judged {
+        peer: terms.peer.clone(),
+        credential: peer.credential.clone(),
+        local: local.credential.clone(),
+        entry: entry.id,
+        standing: entry.standing(terms.method),
+        selectors,
+    })
+}
+
+/// What we are known by to a peer. A secret, or the operator's word, proves no key.
+fn own_credential(proposal: &Proposal, peer: &Identity, local: &Identity) -> Result<Credential, Refusal> {
+    let by_key = !matches!(proposal.method, AuthMethod::Manual | AuthMethod::PreSharedKey);
+    let Some(ours) = proposal.local_evidence.own_key(local)? else { return Ok(Credential::None) };
+    let theirs = if by_key { proposal.evidence.key(peer)? } else { None };
+    Ok(match theirs {
+        Some(theirs) => Credential::EndPoints(end_points(&ours, &theirs)),
+        None => Credential::Key(ours.fingerprint().0),
+    })
 }
 
 /// The entry by which `pad` still allows terms that were accepted once: all of them, or not (C-25). What the peer proved

@@ -37,13 +37,13 @@ use latchway_datapath::spd::Spd;
 use latchway_datapath::time::Time;
 use latchway_datapath::traffic::Traffic;
 use latchway_esp::{Protocol, Spi};
-use latchway_tagging::{ClassId, IdentityId, SaRef, SnapshotId, StateClock, StateVersion};
+use latchway_tagging::{ClassId, SaRef, SnapshotId, StateClock, StateVersion};
 use latchway_ulp_shim::{LatchDatabase, RequirementId};
 
 use crate::change::Changed;
 use crate::install::{InstallError, Keys, Start};
 use crate::interned::{ClassObserver, Interned};
-use crate::judge::{Judged, judge};
+use crate::judge::{Judged, judge, judge_successor};
 use crate::latching::{Asking, Constraints, Register};
 use crate::notice::{Notice, Notices, Wanted};
 use crate::origin::Origin;
@@ -249,15 +249,16 @@ impl Keying {
     pub fn rekey(&mut self, old: PairId, keys: Keys, now: Time) -> Result<PairId, RekeyError> {
         let pair = self.pairs.get(&old).ok_or(RekeyError::UnknownPair(old))?;
         // C-25: never narrowed on rekey.
-        let class = self.class(pair.class);
-        let kept = |id: Option<IdentityId>| id.and_then(|id| self.evidence(id)).unwrap_or_default();
-        let evidence = kept(class.map(|class| class.peer));
-        let local_evidence = kept(class.map(|class| class.local));
-        let narrowing = Narrowing::Forbidden;
-        let terms = Proposal { narrowing, evidence, local_evidence, ..pair.terms.clone() };
+        let class = self.class(pair.class).ok_or(RekeyError::UnknownPair(old))?;
+        let records = [class.peer, class.local].map(|id| self.identity(id));
+        let [Some(peer), Some(local)] = records else { return Err(RekeyError::UnknownPair(old)) };
+        let terms = Proposal { narrowing: Narrowing::Forbidden, ..pair.terms.clone() };
         let keys = Keys { start: Start::Standby, worker: pair.worker, ..keys };
         let origin = pair.origin;
-        let offer = self.offer(terms, origin, now)?;
+        self.expire_tickets(now);
+        // What both ends have proven was kept with the pair that is succeeded.
+        let judged = judge_successor(&self.pad, &terms, [&peer, &local])?;
+        let offer = self.offer_judged(judged, &terms, (origin, now))?;
         Ok(self.install(offer.ticket, keys, now)?)
     }
 
@@ -342,12 +343,23 @@ impl Keying {
         self.expire_tickets(now);
         // RFC 4301 section 4.4.3: authorisation comes before anything else is looked at.
         let judged = judge(&self.pad, &proposal)?;
+        let offer = self.offer_judged(judged, &proposal, (origin, now))?;
+        self.interned.keep(offer.class, &proposal);
+        Ok(offer)
+    }
+
+    fn offer_judged(
+        &mut self,
+        judged: Judged,
+        proposal: &Proposal,
+        (origin, now): (Origin, Time),
+    ) -> Result<Offer, Refusal> {
         if self.tickets.len() >= self.settings.offers {
             return Err(Refusal::TooManyOffers(self.settings.offers));
         }
-        let class = self.interned.acquire(&proposal, &judged)?;
+        let class = self.interned.acquire(proposal, &judged)?;
         self.accept(class);
-        let offered = self.offer_of(class, judged, &proposal, (origin, now));
+        let offered = self.offer_of(class, judged, proposal, (origin, now));
         if offered.is_err() {
             self.interned.release(class, now);
         }
@@ -374,7 +386,6 @@ impl Keying {
         let expires = now + self.settings.offer_lifetime;
         let promise = Promise { terms, entry, class, origin, expires };
         let ticket = self.tickets.issue(promise).map_err(Refusal::NoRandomness)?;
-        self.interned.keep(class, proposal);
         Ok(Offer { ticket, selectors, class, expires, latches_that_would_break })
     }
 

@@ -52,7 +52,6 @@ mod testing;
 mod tests;
 
 pub use archive::EvidenceLimit;
-pub use binding::end_point_binding;
 pub use change::{
     Change, ChangeError, Changed, Element, Fault, NewPair, Outline, PadChange, Problem, RevisedPair,
 };

@@ -30,6 +30,9 @@ pub enum Credential {
     /// A public key: the SHA-256 hash of its SubjectPublicKeyInfo. For raw keys, BTNS and leap of faith, where the key must
     /// stay what it is (RFC 5386 section 3).
     Key([u8; 32]),
+    /// Of ourselves, where both ends' keys are known: the SHA-256 hash of the two, to which channels are bound (RFC 5056). So SAs
+    /// that were proven with other keys are of another class.
+    EndPoints([u8; 32]),
     /// A trust anchor, to which the certificate was validated.
     Anchor {
         /// Its distinguished name, as RFC 4514 writes it.

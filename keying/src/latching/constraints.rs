@@ -116,7 +116,7 @@ impl Constraints {
     /// compares, as it is renewed.
     fn is_proven_by(&self, credential: &Credential) -> bool {
         let (key, anchor) = match credential {
-            Credential::None => (None, None),
+            Credential::None | Credential::EndPoints(_) => (None, None),
             Credential::Key(key) => (Some(key), None),
             Credential::Anchor { key, .. } => (None, Some(key)),
         };

@@ -2,10 +2,11 @@
 
 use latchway_datapath::sad::Path;
 use latchway_datapath::spd::Action;
-use latchway_tagging::{AuthMethod, Class, ClassId, GroupId, IdentityId, IdentityRecord, SaRef};
+use latchway_tagging::{Class, ClassId, Credential, GroupId, IdentityId, IdentityRecord, SaRef};
 use latchway_ulp_shim::LatchView;
 
-use crate::evidence::{Evidence, PublicKey};
+use crate::binding::binding;
+use crate::evidence::Evidence;
 use crate::latching::{Constraints, Holder};
 use crate::nat::Nat;
 use crate::policy::RuleView;
@@ -90,12 +91,13 @@ pub struct Party {
 }
 
 impl Party {
-    /// The key that it proved to have, so that a channel can be bound to it (C-15); of ourselves, the one that the provider says
-    /// we proved to have. `None` where none is known, or a secret or the operator's word stands for it.
+    /// What a channel can be bound to (RFC 5056, C-15), of ourselves as the class has us: made of the keys that its SAs were proven
+    /// with, whatever is known of either end since. `None` where a key is not known.
     #[must_use]
-    pub fn proven_key(&self) -> Option<PublicKey> {
-        let by_key = !matches!(self.record.method, AuthMethod::Manual | AuthMethod::PreSharedKey);
-        let evidence = self.evidence.as_ref().filter(|_| by_key)?;
-        evidence.key(&self.record.asserted).ok()?
+    pub fn channel_binding(&self) -> Option<String> {
+        match self.record.credential {
+            Credential::EndPoints(end_points) => Some(binding(end_points)),
+            _ => None,
+        }
     }
 }

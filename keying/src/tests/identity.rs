@@ -1,6 +1,7 @@
 //! Who a peer is: what proves it, what makes it the same another time, and where it stands (L-11, L-29 to L-32, R-1,
 //! RFC 5386 section 2).
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -8,11 +9,11 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchTerms, OnConflict};
 use latchway_esp::Suite;
 use latchway_tagging::{
-    AuthMethod, Class, ClassId, Credential, Identity, IdentityRecord, PadEntryId, PeerPattern, StateClock,
-    StateVersion,
+    AuthMethod, Class, ClassId, Credential, Identity, PadEntryId, PeerPattern, StateClock, StateVersion,
 };
 use latchway_ulp_shim::Begin;
 
+use crate::binding::{binding, end_points};
 use crate::testing::{any_entry, at, btns, entry, fqdn, keying_with, keys, proposal, public_key, range};
 use crate::{
     Certificate, Change, ClassObserver, ClassRefused, Evidence, EvidenceError, EvidenceLimit, Fingerprint,
@@ -360,68 +361,58 @@ fn rfc_4301_4_4_3_the_first_of_ten_thousand_entries_that_matches_is_found() {
     }
 }
 
-/// C-15: what we are known by is kept with who we are; with another key we are another, so that a latch never has the binding of
-/// a key that its connection did not begin with. A renewed certificate of the same key changes nothing.
+/// C-15: the keys of both ends are part of the class, so that a connection is bound to those that its SAs were proven with, and to
+/// none that either end has proven, or was proposed with, since; a successor has the same.
 #[test]
-fn c_15_another_key_of_ours_is_another_class() {
+fn c_15_a_class_is_bound_to_the_keys_that_its_sas_were_proven_with() {
     let mut keying = knowing(pad(), Settings::default());
     let ours = |number| Evidence { public_key: Some(public_key(number)), ..Evidence::default() };
-    let mut offered = |local_evidence: Evidence| {
-        let proposal = Proposal { local_evidence, ..proven(certified(ONE, 1)) };
-        keying.propose(proposal, at(0)).unwrap().class
+    let proposed =
+        |der, second, local_evidence| Proposal { local_evidence, ..proven(certified(der, second)) };
+    let key_of = |der| Certificate::from_der(der).unwrap().key().clone();
+    let text = |der, number| binding(end_points(&key_of(der), &public_key(number)));
+    let bound = |keying: &Keying, class: ClassId| {
+        let id = keying.class(class).unwrap().local;
+        let (record, evidence) = (keying.identity(id).unwrap(), keying.evidence(id));
+        Party { id, record, entry: None, evidence }.channel_binding()
     };
-    let (unknown, one, again, two) =
-        (offered(Evidence::default()), offered(ours(1)), offered(ours(1)), offered(ours(2)));
-    assert!(one == again && one != two && unknown != one && unknown != two);
-    let key_of = |keying: &Keying, class| {
-        let class = keying.class(class).unwrap();
-        let party = |id| Party {
-            id,
-            record: keying.identity(id).unwrap(),
-            entry: None,
-            evidence: keying.evidence(id),
-        };
-        let (peer, local) = (party(class.peer), party(class.local));
-        assert_eq!(peer.proven_key().as_ref(), Some(Certificate::from_der(ONE).unwrap().key()));
-        local.proven_key()
-    };
-    assert_eq!(key_of(&keying, unknown), None);
-    assert_eq!(key_of(&keying, one), Some(public_key(1)));
-    assert_eq!(key_of(&keying, two), Some(public_key(2)));
-    // C-25: its successor is of the same class.
-    let proposal = Proposal { local_evidence: ours(1), ..proven(certified(ONE, 1)) };
-    let offer = keying.propose(proposal, at(0)).unwrap();
+    let offer = keying.propose(proposed(ONE, 1, ours(1)), at(0)).unwrap();
+    let one = offer.class;
+    assert_eq!(bound(&keying, one), Some(text(ONE, 1)));
     let first = keying.install(offer.ticket, keys(0x3000, Suite::AES_128_GCM), at(0)).unwrap();
+    // Another key of the same name, under the same anchor, is newer: of another connection, or of none.
+    assert_ne!(key_of(ONE), key_of(TWO));
+    let newer = keying.propose(proposed(TWO, 9, ours(1)), at(0)).unwrap().class;
+    let other = keying.propose(proposed(ONE, 9, ours(2)), at(0)).unwrap().class;
+    let unknown = keying.propose(proven(certified(ONE, 9)), at(0)).unwrap().class;
+    assert_eq!([newer, other].map(|class| bound(&keying, class)), [Some(text(TWO, 1)), Some(text(ONE, 2))]);
+    assert_eq!((bound(&keying, unknown), bound(&keying, one)), (None, Some(text(ONE, 1))));
+    assert_eq!(HashSet::from([one, newer, other, unknown]).len(), 4);
+    assert_eq!(keying.class(newer).unwrap().peer, keying.class(one).unwrap().peer, "L-11: the same peer");
     let next = keying.rekey(first, keys(0x3001, Suite::AES_128_GCM), at(1)).unwrap();
     for pair in [first, next] {
-        assert_eq!(keying.pairs().iter().find(|view| view.id == pair).unwrap().class, one);
+        assert_eq!(keying.pairs().iter().find(|view| view.id == pair).unwrap().class, one, "C-25");
     }
-    assert_eq!(key_of(&keying, one), Some(public_key(1)));
 }
 
-/// C-15: what is given as ours must be ours, and a key that nobody proved is none to bind to.
+/// C-15: what is given as ours must be ours, and where the peer proved no key there is none to bind to.
 #[test]
 fn c_15_evidence_of_ours_names_us_and_has_one_key() {
     let (ours, certificate) = (fqdn("b.example"), certified(ONE, 1));
-    let Ok(Credential::Key(key)) = certificate.own_credential(&ours) else { panic!() };
-    assert_eq!(key, Certificate::from_der(ONE).unwrap().key().fingerprint().0);
-    let other = certificate.own_credential(&fqdn("here")).unwrap_err();
+    assert_eq!(certificate.own_key(&ours).unwrap().as_ref(), Some(Certificate::from_der(ONE).unwrap().key()));
+    let other = certificate.own_key(&fqdn("here")).unwrap_err();
     assert!(matches!(other, EvidenceError::OtherName { .. }), "{other}");
     let two_keys = Evidence { public_key: Some(public_key(1)), ..certificate };
-    assert_eq!(two_keys.own_credential(&ours), Err(EvidenceError::OtherKey));
-    assert_eq!(Evidence::default().own_credential(&ours), Ok(Credential::None));
+    assert_eq!(two_keys.own_key(&ours), Err(EvidenceError::OtherKey));
+    assert_eq!(Evidence::default().own_key(&ours), Ok(None));
 
     let mut keying = knowing(pad(), Settings::default());
-    let offer = keying.propose(proven(certified(ONE, 1)), at(0)).unwrap();
-    let id = keying.class(offer.class).unwrap().peer;
-    let key = Identity::PublicKey(public_key(1).der().to_vec());
-    for method in AuthMethod::ALL {
-        let record =
-            IdentityRecord { asserted: key.clone(), authorised: None, method, credential: Credential::None };
-        let evidence =
-            Some(Evidence { authenticated_at: Some(SystemTime::UNIX_EPOCH), ..Evidence::default() });
-        let party = Party { id, record, entry: None, evidence };
-        let by_key = !matches!(method, AuthMethod::Manual | AuthMethod::PreSharedKey);
-        assert_eq!(party.proven_key().is_some(), by_key, "{method:?}");
+    let local_evidence = Evidence { public_key: Some(public_key(1)), ..Evidence::default() };
+    for method in [AuthMethod::Manual, AuthMethod::PreSharedKey] {
+        let local_evidence = local_evidence.clone();
+        let proposal = Proposal { method, local_evidence, ..proven(Evidence::default()) };
+        let class = keying.propose(proposal, at(0)).unwrap().class;
+        let local = keying.identity(keying.class(class).unwrap().local).unwrap();
+        assert!(matches!(local.credential, Credential::Key(_)), "{method:?}");
     }
 }

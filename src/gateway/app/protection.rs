@@ -8,7 +8,7 @@ use latchway_datapath::flow::{FlowKey, protocol};
 use latchway_datapath::latching::{LatchState, Unlatchable};
 use latchway_datapath::spd::{Action, Protection};
 use latchway_esp::Suite;
-use latchway_keying::{FlowInquiry, Inquiry, Parameters, Party, RuleView, Suites, end_point_binding};
+use latchway_keying::{FlowInquiry, Inquiry, Parameters, Party, RuleView, Suites};
 use latchway_tagging::{AuthMethod, Class, Mode, Transforms};
 use latchway_ulp_shim::FlowView;
 
@@ -188,8 +188,7 @@ fn binding((is_protected, is_fit): (bool, bool), peer: &Party, local: &Party) ->
     if !is_fit {
         return Err(Unbindable::Inferred);
     }
-    let keys = peer.proven_key().zip(local.proven_key());
-    keys.map(|(theirs, ours)| end_point_binding(&theirs, &ours)).ok_or(Unbindable::NoLocalKey)
+    local.channel_binding().ok_or(Unbindable::NoLocalKey)
 }
 
 /// What a rule is called.

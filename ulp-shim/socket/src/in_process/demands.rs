@@ -48,7 +48,7 @@ impl Demands {
         let credential = |wanted: &[u8; 32], by_key: bool| match &peer.credential {
             Credential::Key(key) => by_key && key == wanted,
             Credential::Anchor { key, .. } => !by_key && key == wanted,
-            Credential::None => false,
+            Credential::None | Credential::EndPoints(_) => false,
         };
         self.constraints.satisfied_by(class, (peer, peer.method), local)
             && (self.methods.is_empty() || self.methods.contains(&method(peer.method)))
