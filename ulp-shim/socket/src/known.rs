@@ -119,14 +119,14 @@ impl DatagramTags {
         arrived: &Arrived,
     ) -> std::result::Result<Question, DatagramTag> {
         let unknown = |why| Err(DatagramTag::Unknown(why));
-        let (Some(at), Some((to, interface)), Some(in_pieces)) =
-            (arrived.at, arrived.place, arrived.in_pieces)
+        // Whenever that was.
+        if arrived.in_pieces == Some(true) {
+            return unknown(Unknown::InPieces);
+        }
+        let (Some(at), Some((to, interface)), Some(false)) = (arrived.at, arrived.place, arrived.in_pieces)
         else {
             return unknown(Unknown::Unstamped);
         };
-        if in_pieces {
-            return unknown(Unknown::InPieces);
-        }
         let own = getsockname(socket).and_then(SocketAddr::try_from);
         let (cookie, own) = match (socket_cookie(socket), own) {
             (Ok(cookie), Ok(own)) => (cookie, own),
