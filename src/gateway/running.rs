@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, TrySendError};
 use latchway_datapath::worker::Stop;
 
-use crate::gateway::app::{Applications, Inner};
+use crate::gateway::app::{Applications, Inner, Record};
 use crate::gateway::assemble::Assembled;
 use crate::gateway::care::Care;
+use crate::gateway::configured::beside;
 use crate::gateway::daemon::tell;
 use crate::gateway::disposition::Disposing;
 use crate::gateway::serve::processes::Processes;
@@ -82,6 +83,10 @@ impl Running {
             processes: Processes::start(Arc::clone(&state) as _)?,
             stop: Box::new(move || ask(&on_stop, Asked::End)),
         })?;
+        if sockets.app.is_none() || inner.is_err() {
+            let app = sockets.app.map_or_else(|| beside(sockets.control), Path::to_path_buf);
+            Record::refuse(&app).map_err(|source| GatewayError::Control { path: app, source })?;
+        }
         let applications =
             sockets.app.map(|app| serve_applications((app, sockets.is_app_wanted), inner, &state));
         let applications = applications.transpose()?.flatten();

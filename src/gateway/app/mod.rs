@@ -21,7 +21,7 @@ mod watching;
 
 use self::gone::Gone;
 pub use self::hub::Hub;
-pub use self::record::run_of_system;
+pub use self::record::{Record, run_of_system};
 pub use self::spaces::Spaces;
 
 use std::io;
@@ -37,7 +37,6 @@ use nix::sys::socket::{getsockopt, sockopt};
 use crate::gateway::app::conversation::converse;
 use crate::gateway::app::datagrams::Datagrams;
 use crate::gateway::app::places::{MAX_PER_USER, Place, Places};
-use crate::gateway::app::record::Record;
 use crate::gateway::app::requiring::Requiring;
 use crate::gateway::app::wall::Wall;
 use crate::gateway::operator::Answer;

@@ -96,6 +96,27 @@ impl Record {
         Ok((Self { path, run, kept: Mutex::new(Kept { file, live, lines: UNKNOWN }) }, all))
     }
 
+    /// Sees that nothing is on record beside a socket of this path, of this run of the system: for a gateway that serves no
+    /// applications, and so holds nobody to anything.
+    ///
+    /// # Errors
+    /// Something is, or it cannot be read.
+    pub fn refuse(socket: &Path) -> io::Result<()> {
+        let path = socket.with_extension("requirements");
+        let file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        match read(&file, &run_of_system()?)?.len() {
+            0 => Ok(()),
+            count => Err(bad(format!(
+                "something is required of {count} sockets, and nothing of it would be held without applications being served; \
+                 delete {} while no program depends on it",
+                path.display()
+            ))),
+        }
+    }
+
     /// Puts on record what is required of a socket, in place of what was, which is returned.
     ///
     /// # Errors
@@ -130,9 +151,10 @@ impl Record {
             return self.write_anew(kept);
         }
         // In one call, so that there is a whole line or none that ends.
-        kept.file.write_all(&text(line)?)?;
-        kept.lines += 1;
-        Ok(())
+        let written = kept.file.write_all(&text(line)?);
+        // What was written of a line that has no end would spoil the next.
+        kept.lines = if written.is_ok() { kept.lines + 1 } else { UNKNOWN };
+        written
     }
 
     fn write_anew(&self, kept: &mut Kept) -> io::Result<()> {
@@ -288,6 +310,43 @@ mod tests {
         assert_eq!(open(&folder, "one").unwrap().1, expected[1..]);
         assert_eq!(open(&folder, "two").unwrap().1, [], "other sockets have these numbers");
         drop(record);
+    }
+
+    /// L-33: a gateway that serves no applications does not go on without what is on record.
+    #[test]
+    fn l_33_what_is_on_record_is_not_gone_without() {
+        let (folder, run) = (Folder::new("refused"), run_of_system().unwrap());
+        let refuse = || Record::refuse(&folder.0.join("app.sock"));
+        refuse().unwrap();
+        let (record, _) = open(&folder, &run).unwrap();
+        refuse().unwrap();
+        record.note(&recorded(1, "a.example")).unwrap();
+        assert!(refuse().unwrap_err().to_string().contains("required of 1 sockets"));
+        record.forget(recorded(1, "").socket).unwrap();
+        refuse().unwrap();
+        let (other, _) = open(&folder, "another run").unwrap();
+        other.note(&recorded(2, "a.example")).unwrap();
+        refuse().unwrap();
+        fs::write(folder.file(), "nonsense\n").unwrap();
+        assert!(refuse().is_err());
+    }
+
+    /// What a write broke off does not spoil what is written next.
+    #[test]
+    fn a_line_without_end_is_not_gone_on_with() {
+        let folder = Folder::new("short");
+        let (record, _) = open(&folder, "one").unwrap();
+        record.note(&recorded(1, "a.example")).unwrap();
+        let path = folder.file();
+        {
+            // As on a full disk: some octets of a line are there, and no more can be written.
+            let mut kept = record.lock();
+            kept.file.write_all(b"{\"requ").unwrap();
+            kept.file = File::open(&path).unwrap();
+        }
+        assert!(record.note(&recorded(2, "a.example")).is_err());
+        record.note(&recorded(3, "a.example")).unwrap();
+        assert_eq!(open(&folder, "one").unwrap().1, [recorded(1, "a.example"), recorded(3, "a.example")]);
     }
 
     #[test]
