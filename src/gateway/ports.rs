@@ -45,6 +45,8 @@ impl Ports {
 
 /// Opens what says whose a flow is that comes by the TUN of this name, and what tells when a socket is gone.
 fn open_applications(plan: &Plan, tun: &str) -> Result<(Inner, SocketOwners), GatewayError> {
+    // First, for it is asked for where nothing else can be had, too.
+    let run = run_of_system()?;
     let spaces = Spaces::of(&plan.inner, tun)?;
     let device = Links::of(&plan.inner)?.index(tun)?;
     let open = || -> io::Result<_> {
@@ -53,7 +55,7 @@ fn open_applications(plan: &Plan, tun: &str) -> Result<(Inner, SocketOwners), Ga
         Ok((SocketsGone::open()?, owners()?, owners()?))
     };
     let (ends, owners, workers) = plan.inner.run(open)??;
-    Ok((Inner { spaces, ends, owners, run: run_of_system()? }, workers))
+    Ok((Inner { spaces, ends, owners, run }, workers))
 }
 
 fn bind(plan: &Plan) -> Result<Vec<Wire>, GatewayError> {

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use latchway_control::app::Require;
 use latchway_ulp_shim::Cookie;
@@ -50,12 +50,17 @@ pub struct Recorded {
     pub call: Require,
 }
 
-/// The number of this run of the system. Read before the gateway gives up the files that it needs no more.
+/// The number of this run of the system, read once: before the gateway gives up the files that it needs no more.
 ///
 /// # Errors
 /// The system does not say.
 pub fn run_of_system() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    static RUN: OnceLock<String> = OnceLock::new();
+    if let Some(run) = RUN.get() {
+        return Ok(run.clone());
+    }
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(RUN.get_or_init(|| read.trim().to_owned()).clone())
 }
 
 /// The numbers of a socket and of its network namespace.
